@@ -1,0 +1,75 @@
+# Two commands for a stranger: `make demo` and `make test`. Both set up .venv by themselves; after that, no network.
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_VERSION = $(shell sed -n 's/^torch==//p' constraints.txt)
+# PyTorch's index of CPU wheels, or any other package index that holds them. Empty: only the indexes pip knows already.
+TORCH_INDEX ?=
+# Folder of ground-truth recordings for `make benchmark`.
+RECORDINGS ?=
+# Threads of one process (numpy, torch, numba).
+THREADS ?= 2
+EXTRAS = train,simulate,report,dev
+
+BIN = $(VENV)/bin
+STAMP = $(VENV)/.installed
+# Every thread pool is told its size: the default of several libraries is one thread a core each, which is slower.
+RUN = OMP_NUM_THREADS=$(THREADS) OPENBLAS_NUM_THREADS=$(THREADS) MKL_NUM_THREADS=$(THREADS) \
+	NUMBA_NUM_THREADS=$(THREADS) HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1 MPLBACKEND=Agg
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-all benchmark lint clean
+
+help: ## this list
+	@echo "usage: make TARGET [PYTHON=python3.11] [TORCH_INDEX=URL] [THREADS=2]"; echo
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{printf "%-14s%s\n", $$1, $$2}'
+
+install: $(STAMP) ## build .venv from constraints.txt (demo, test and benchmark do it by themselves)
+
+demo: $(STAMP) ## simulate a tetrode recording, sort it, compare with the truth, draw pictures into demo_output/
+	@echo "==> Simulating, sorting and scoring a tetrode recording; pictures go to demo_output/"
+	@$(RUN) $(BIN)/python examples/01_sort_recording.py --output demo_output
+
+test: $(STAMP) ## run the tests (offline; without those marked network, gpu or slow)
+	@echo "==> Running the tests"
+	@$(RUN) $(BIN)/python -m pytest
+
+test-all: $(STAMP) ## run the slow tests too
+	@echo "==> Running all tests but those that need the network or a GPU"
+	@$(RUN) $(BIN)/python -m pytest -m "not network and not gpu"
+
+benchmark: $(STAMP) ## measure again and rewrite the tables of README.md (RECORDINGS=FOLDER: sorting too, see benchmarks/)
+	@echo "==> Embeddings against principal components"
+	@$(RUN) $(BIN)/python benchmarks/embedding.py
+	@$(if $(RECORDINGS),echo "==> Sorting against the peers" && $(RUN) $(BIN)/python benchmarks/sorting.py $(RECORDINGS))
+	@$(BIN)/python benchmarks/tables.py
+
+lint: $(STAMP) ## ruff
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+clean: ## remove what was built: .venv, demo_output, caches
+	rm -rf $(VENV) demo_output build *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): setup.cfg pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
+		echo "huidurep needs Python 3.10 or newer, found '$(PYTHON)': $$($(PYTHON) --version 2>/dev/null || echo no such program)." \
+			"Name another one: make PYTHON=python3.11 ..." >&2; exit 1; }
+	@echo "==> Creating $(VENV) with $$($(PYTHON) --version)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "'$(PYTHON) -m venv' failed; on Debian and Ubuntu install the package python3-venv, then run make again." >&2; exit 1; }
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt setuptools
+	@if nvidia-smi -L >/dev/null 2>&1; then \
+		echo "==> Installing torch $(TORCH_VERSION) (an NVIDIA GPU was found)"; \
+		$(BIN)/python -m pip install -qq "torch==$(TORCH_VERSION)" -c constraints.txt; \
+	else \
+		echo "==> Installing torch $(TORCH_VERSION) for the CPU (no NVIDIA GPU was found)"; \
+		$(BIN)/python -m pip install -qq $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --only-binary=:all: \
+			"torch==$(TORCH_VERSION)+cpu" -c constraints.txt 2>/dev/null || { \
+		echo "    no CPU-only build in the indexes known to pip (see TORCH_INDEX in README.md); taking the default build"; \
+		$(BIN)/python -m pip install -qq "torch==$(TORCH_VERSION)" -c constraints.txt; }; \
+	fi
+	@echo "==> Installing huidurep and the tested versions of what it needs (constraints.txt)"
+	@$(BIN)/python -m pip install -qq --no-build-isolation -c constraints.txt -e ".[$(EXTRAS)]"
+	@touch $(STAMP)
+	@echo "==> $(VENV) is ready; nothing below needs the network"
