@@ -1,0 +1,32 @@
+"""HuiduRep: spike sorting with pretrained spike representations (arXiv 2507.17224).
+
+The public names below are imported when first used, so that ``import huidurep`` stays light.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "HuiduRep": "modeling_huidurep",
+    "HuiduRepConfig": "configuration_huidurep",
+    "HuiduRepForPreTraining": "modeling_pretraining",
+    "SortingParameters": "sorting.parameters",
+    "SortingResult": "pipeline",
+    "SpikeSortingPipeline": "pipeline",
+    "list_checkpoints": "hub",
+    "simulate_recording": "simulation.recordings",
+    "sort": "pipeline",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'huidurep' has no attribute {name!r}: expected one of {', '.join(__all__)}.")
+    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__():
+    return sorted(set(globals()) | set(__all__))

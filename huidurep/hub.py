@@ -1,0 +1,207 @@
+"""Checkpoint names to folders, strict loading, and the fingerprint that proves the weights arrived."""
+
+import logging
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+logger = logging.getLogger(__name__)
+
+EMBEDDED = Path(__file__).parent / "checkpoints"
+FINGERPRINT = "fingerprint.safetensors"
+# Other processors sum in another order; other weights are off by whole units.
+TOLERANCE = 1e-3
+HUB_KEYWORDS = ("revision", "cache_dir", "token", "local_files_only", "force_download", "proxies")
+
+
+def list_checkpoints():
+    """Embedded checkpoints.
+
+    Returns
+    -------
+    dict of str to Path
+        Name -> folder.
+    """
+    return {folder.name: folder for folder in sorted(EMBEDDED.iterdir()) if (folder / "config.json").exists()}
+
+
+def resolve_checkpoint(name_or_path, **hub_options):
+    """Find the folder of a checkpoint: local folder, then embedded name, then Hub repository (cache first).
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+    **hub_options
+        ``revision``, ``cache_dir``, ``token``, ``local_files_only``, ... of ``huggingface_hub.snapshot_download``.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    OSError
+        If there is no such checkpoint, or the Hub cannot be reached.
+    """
+    folder, name = Path(name_or_path).expanduser(), str(name_or_path)
+    if folder.is_dir():
+        logger.info("checkpoint %s: local folder", name)
+        return folder
+    if name in list_checkpoints():
+        logger.info("checkpoint %s: embedded in the package", name)
+        return list_checkpoints()[name]
+    found = f"expected a local folder, one of the embedded checkpoints {sorted(list_checkpoints())}"
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise OSError(f"{found} or a Hub repository 'owner/name', found {name!r}: correct the name or the path.")
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.md"], **hub_options))
+    except Exception as error:  # the Hub client raises a family of unrelated classes
+        raise OSError(
+            f"{found} or a Hub repository, found {name!r}, which the Hub did not give ({error}): check the name and "
+            "the network, or download it elsewhere and pass the folder."
+        ) from error
+    logger.info("checkpoint %s: Hub repository at %s", name, folder)
+    return folder
+
+
+def load_model(transformers_loader, cls, name_or_path, *args, **kwargs):
+    """Load strictly through transformers, then check the fingerprint.
+
+    Parameters
+    ----------
+    transformers_loader : callable
+        ``PreTrainedModel.from_pretrained`` bound to `cls`.
+    cls : type
+        The model class asked for.
+    name_or_path : str or Path
+    *args, **kwargs
+        Passed on.
+
+    Returns
+    -------
+    PreTrainedModel
+
+    Raises
+    ------
+    OSError
+        If files are missing or cannot be read.
+    ValueError
+        If the checkpoint is another kind of model, weights do not fit, or the fingerprint differs.
+    """
+    hub_options = {key: kwargs.pop(key) for key in HUB_KEYWORDS if key in kwargs}
+    folder = resolve_checkpoint(name_or_path, **hub_options)
+    wants_info = kwargs.pop("output_loading_info", False)
+    if "config" not in kwargs:
+        kwargs["config"] = _read_config(cls, folder)
+    if not (folder / "model.safetensors").exists() and not (folder / "model.safetensors.index.json").exists():
+        raise OSError(f"expected model.safetensors in {folder}, found none: save the model again or copy the file.")
+    try:
+        model, info = transformers_loader(folder, *args, output_loading_info=True, use_safetensors=True, **kwargs)
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"the weights in {folder} do not fit its config.json ({error}): save the model again.") from error
+    except Exception as error:  # safetensors raises its own class, not an OSError, for a truncated file
+        raise OSError(f"expected a readable model.safetensors in {folder}, found {error}: copy it again.") from error
+    _check_loading(info, folder)
+    _check_fingerprint(model, folder)
+    return (model, info) if wants_info else model
+
+
+def _read_config(cls, folder):
+    if not (folder / "config.json").exists():
+        raise OSError(f"expected a checkpoint folder with config.json, found none in {folder}: pass the right folder.")
+    from transformers import PreTrainedConfig
+
+    try:
+        settings, _ = PreTrainedConfig.get_config_dict(folder)
+    except Exception as error:
+        raise OSError(f"expected JSON in {folder / 'config.json'}, found {error}: copy the file again.") from error
+    if settings.get("model_type") != cls.config_class.model_type:
+        raise ValueError(
+            f"expected a HuiduRep checkpoint (model_type 'huidurep') in {folder}, found model_type "
+            f"{settings.get('model_type')!r}: pass a HuiduRep folder, or convert the research code's .pt with "
+            "conversion/convert_original_checkpoint.py."
+        )
+    return cls.config_class.from_dict(settings)
+
+
+def _check_loading(info, folder):
+    problems = {key: sorted(map(str, info.get(key) or [])) for key in ("missing_keys", "unexpected_keys", "mismatched_keys")}
+    problems = {key: names for key, names in problems.items() if names}
+    if problems:
+        shown = "; ".join(f"{key}: {', '.join(names[:4])} ({len(names)})" for key, names in problems.items())
+        raise ValueError(
+            f"expected weights for every parameter and no others in {folder}, found {shown}: load it with the class "
+            "and version that saved it."
+        )
+
+
+def fingerprint(model):
+    """What encoder and decoder make of a fixed, formula-made input: the identity of a model's weights.
+
+    Parameters
+    ----------
+    model : HuiduRep or HuiduRepForPreTraining
+
+    Returns
+    -------
+    dict of str to torch.FloatTensor
+        ``embeddings`` (4, embedding_size) and ``reconstruction`` (4, num_samples, num_channels) in the model's units.
+    """
+    encoder = getattr(model, "huidurep", model)
+    config, count = encoder.config, 4
+    index = torch.arange(count * config.num_samples * config.num_channels, dtype=torch.float64)
+    waves = (60 * torch.sin(0.37 * index) * torch.cos(0.011 * index)).float()
+    waves = waves.reshape(count, config.num_samples, config.num_channels)
+    training = encoder.training
+    encoder.eval()
+    parameter = next(encoder.parameters())
+    with torch.no_grad():
+        output = encoder(waves.to(parameter.device, parameter.dtype))
+        reconstruction = encoder.decode(output.last_hidden_state, config.num_samples)
+    encoder.train(training)
+    tensors = {"embeddings": output.embeddings, "reconstruction": reconstruction}
+    return {name: tensor.float().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def write_fingerprint(model, folder):
+    """Store :func:`fingerprint` in a checkpoint folder.
+
+    Parameters
+    ----------
+    model : HuiduRep or HuiduRepForPreTraining
+    folder : str or Path
+        Made if it does not exist.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(fingerprint(model), folder / FINGERPRINT)
+
+
+def _agree(found, stored):
+    return found.shape == stored.shape and torch.allclose(found, stored, atol=TOLERANCE, rtol=TOLERANCE)
+
+
+def _check_fingerprint(model, folder):
+    path = Path(folder) / FINGERPRINT
+    if not path.exists():
+        logger.warning("%s has no %s: its weights were not verified", folder, FINGERPRINT)
+        return
+    try:
+        stored = load_file(path)
+    except Exception as error:  # safetensors raises its own class for a damaged file
+        raise OSError(f"expected a readable {path}, found {error}: copy the checkpoint again.") from error
+    parameter = next(model.parameters())
+    if parameter.dtype != torch.float32 or parameter.device.type == "meta":
+        logger.info("fingerprint of %s not checked: weights are %s on %s", folder, parameter.dtype, parameter.device)
+        return
+    found = fingerprint(model)
+    changed = [name for name, tensor in stored.items() if name not in found or not _agree(found[name], tensor)]
+    if changed or not stored:
+        raise ValueError(
+            f"expected the {' and '.join(changed) or 'embeddings'} stored in {path} for a fixed input, found others: "
+            "the weights were not loaded as they were saved. "
+            "Download the checkpoint again, or update transformers."
+        )

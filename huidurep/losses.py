@@ -1,0 +1,48 @@
+"""Losses of the pretraining: pure functions of tensors."""
+
+import torch
+import torch.nn.functional as F
+
+
+def contrastive_loss(query, key, *, temperature, labels=None):
+    """InfoNCE with in-batch negatives, scaled by ``2 * temperature`` (MoCo v3, Chen et al. 2021, arXiv 2104.02057).
+
+    Parameters
+    ----------
+    query, key : torch.Tensor (num_pairs, size)
+        L2-normalised; row i of both comes from the same unit.
+    temperature : float
+    labels : torch.Tensor (num_pairs,), optional
+        Unit of each pair. Other pairs of the same unit are left out of the negatives.
+
+    Returns
+    -------
+    torch.Tensor, scalar
+    """
+    logits = query @ key.T / temperature
+    if labels is not None:
+        same = labels[:, None] == labels[None, :]
+        same.fill_diagonal_(False)
+        logits = logits.masked_fill(same, float("-inf"))
+    target = torch.arange(len(query), device=query.device)
+    return 2 * temperature * F.cross_entropy(logits, target)
+
+
+def reconstruction_loss(reconstruction, clean, *, mask=None):
+    """Mean squared error over the values that exist.
+
+    Parameters
+    ----------
+    reconstruction, clean : torch.Tensor (num_spikes, num_samples, num_channels)
+    mask : torch.Tensor, broadcastable to them, optional
+        1 where a value counts, 0 where it is padding.
+
+    Returns
+    -------
+    torch.Tensor, scalar
+    """
+    error = (reconstruction - clean).square()
+    if mask is None:
+        return error.mean()
+    mask = mask.expand_as(error)
+    return (error * mask).sum() / mask.sum().clamp(min=1)

@@ -1,0 +1,27 @@
+"""What all tests share: one thread a library, no network, one small simulated tetrode recording."""
+
+import os
+
+# Before numpy, numba and torch are imported: each reads its number of threads once.
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
+os.environ["MPLBACKEND"] = "Agg"
+
+import pytest  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def tetrode_recording():
+    """(recording, true sorting): 15 s of a tetrode with four well separated units, uV. Do not change it in place."""
+    import huidurep
+
+    return huidurep.simulate_recording(probe="tetrode", num_units=4, duration_s=15.0, noise_uv=6.0, seed=3)
+
+
+@pytest.fixture(scope="session")
+def tetrode_folder(tetrode_recording, tmp_path_factory):
+    """The same recording saved as a folder that spikeinterface.load opens."""
+    folder = tmp_path_factory.mktemp("recording") / "tetrode"
+    tetrode_recording[0].save(folder=folder, n_jobs=1, progress_bar=False)
+    return folder

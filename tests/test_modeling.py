@@ -1,0 +1,349 @@
+"""Both architectures: shapes, masks, loading, embedding and training."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from huidurep import HuiduRep, HuiduRepConfig, HuiduRepForPreTraining
+
+SMALL = dict(hidden_size=16, num_hidden_layers=2, intermediate_size=24, embedding_size=8)
+HEADS = dict(projection_hidden_size=12, projection_size=6)
+
+
+def fast(**settings):
+    return HuiduRepConfig(**SMALL, **HEADS, **settings)
+
+
+def paper(**settings):
+    return HuiduRepConfig.paper(**(SMALL | HEADS | dict(decoder_num_hidden_layers=1) | settings))
+
+
+CONFIGS = {"fast": fast, "paper": paper}
+
+
+@pytest.fixture(params=CONFIGS)
+def config(request):
+    return CONFIGS[request.param]()
+
+
+def shaken(model, seed=1):
+    """Give every tensor, biases and buffers too, its own random values, so that none can be forgotten unnoticed."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for tensor in model.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.copy_(tensor + 0.1 * torch.rand(tensor.shape, generator=generator))
+            else:
+                tensor.add_(3)
+    return model.eval()
+
+
+def snippets(config, num_spikes=5, num_samples=None, seed=0):
+    shape = (num_spikes, num_samples or config.num_samples, config.num_channels)
+    return 30 * torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("cls", [HuiduRep, HuiduRepForPreTraining])
+def test_saving_and_loading_is_bit_exact(cls, config, tmp_path):
+    model = shaken(cls(config))
+    model.save_pretrained(tmp_path)
+    loaded = cls.from_pretrained(tmp_path)
+    own, other = model.state_dict(), loaded.state_dict()
+    assert own.keys() == other.keys() and not loaded.training
+    assert all(torch.equal(own[name], other[name]) for name in own)
+    assert [p.requires_grad for p in model.parameters()] == [p.requires_grad for p in loaded.parameters()]
+
+
+def test_encoder_opens_from_a_pretraining_folder(config, tmp_path):
+    model = shaken(HuiduRepForPreTraining(config))
+    model.save_pretrained(tmp_path)
+    loaded, own = HuiduRep.from_pretrained(tmp_path).state_dict(), model.huidurep.state_dict()
+    assert own.keys() == loaded.keys() and all(torch.equal(own[name], loaded[name]) for name in own)
+
+
+def test_config_round_trip(config, tmp_path):
+    HuiduRep(config).save_pretrained(tmp_path)
+    other = HuiduRep.from_pretrained(tmp_path).config
+    stored = json.loads((tmp_path / "config.json").read_text())
+    for name in vars(fast()):
+        if not name.startswith("_") and name not in ("architectures", "dtype", "transformers_version"):
+            assert getattr(other, name) == getattr(config, name), name
+    assert stored["model_type"] == "huidurep" and stored["peak_index"] == config.peak_index
+    assert HuiduRepConfig.from_dict(config.to_dict()).to_dict() == config.to_dict()
+
+
+def test_unknown_setting_raises():
+    for build in (HuiduRepConfig, HuiduRepConfig.paper):
+        with pytest.raises(TypeError, match="embeding_size"):
+            build(embeding_size=32)
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        (dict(num_samples=0), "num_samples must be a positive integer"),
+        (dict(peak_index=90), "peak_index must lie in the snippet of 90 samples"),
+        (dict(channel_order="random"), "channel_order must be one of"),
+        (dict(sampling_frequency=-1), "must be positive"),
+        (dict(hidden_size=30), "multiple of num_attention_heads"),
+        (dict(conv_strides=(1, 2, 3)), "same length"),
+    ],
+)
+def test_impossible_setting_raises(settings, match):
+    with pytest.raises(ValueError, match=match):
+        HuiduRepConfig(**settings)
+
+
+def test_published_sizes():
+    paper_model, fast_model = HuiduRep(HuiduRepConfig.paper()), HuiduRep(HuiduRepConfig())
+    unused = paper_model.embeddings.missing_channel.numel()
+    parts = (paper_model.embeddings, paper_model.encoder, paper_model.reduction)
+    assert sum(p.numel() for part in parts for p in part.parameters()) - unused == 553568
+    with torch.no_grad():
+        assert fast_model.eval()(snippets(fast_model.config)).last_hidden_state.shape[1] == 15
+
+
+def test_forward_shapes(config):
+    model, waveforms = shaken(HuiduRep(config)), snippets(config)
+    with torch.no_grad():
+        output = model(waveforms, output_reconstruction=True)
+        first = model(waveforms, return_dict=False)[0]
+    tokens = config.num_samples // config.patch_size
+    assert next(iter(output)) == "embeddings" and output[0] is output.embeddings
+    assert output.embeddings.shape == (5, 8) and output.last_hidden_state.shape == (5, tokens, 16)
+    assert output.reconstruction.shape == waveforms.shape and output.denoised_tokens is None
+    assert torch.equal(first, output.embeddings)
+
+
+@pytest.mark.parametrize("num_samples", [1, 17, 60, 121, 400])
+def test_paper_architecture_takes_any_number_of_samples(num_samples):
+    config = paper()
+    with torch.no_grad():
+        output = shaken(HuiduRep(config))(snippets(config, num_samples=num_samples), output_reconstruction=True)
+    assert output.last_hidden_state.shape == (5, num_samples, 16)
+    assert output.reconstruction.shape == (5, num_samples, 11) and output.embeddings.isfinite().all()
+
+
+def test_paper_tokens_are_activated():
+    """The paper's convolutions both end with a ReLU (the converter's parity numbers are missed by 0.2 without)."""
+    config = paper()
+    tokens = shaken(HuiduRep(config)).embeddings(snippets(config))
+    assert tokens.min() == 0 and tokens.max() > 0
+
+
+def test_wrong_shapes_are_refused(config):
+    model = HuiduRep(config)
+    for bad in (snippets(config)[0], snippets(config)[:, :, :2]):
+        with pytest.raises(ValueError, match=r"use model\.embed\(\)"):
+            model(bad)
+
+
+def test_feature_decoder_only_where_there_is_one():
+    with pytest.raises(ValueError, match="use denoise"):
+        HuiduRep(paper())(snippets(paper()), output_denoised_tokens=True)
+
+
+@pytest.mark.parametrize("filling", [1e4, float("nan")])
+@pytest.mark.parametrize("mask_type", [torch.float32, torch.bool])
+def test_masked_values_change_nothing(config, filling, mask_type):
+    model, waveforms = shaken(HuiduRep(config)), snippets(config)
+    for name, size, masked, index in (
+        ("sample_mask", config.num_samples, slice(config.num_samples - 25, None), (slice(None), slice(-25, None))),
+        ("channel_mask", config.num_channels, slice(1, 3), (slice(None), slice(None), slice(1, 3))),
+    ):
+        mask, other = torch.ones(5, size, dtype=mask_type), waveforms.clone()
+        mask[:, masked], other[index] = 0, filling
+        with torch.no_grad():
+            plain = model(waveforms)
+            found = model(waveforms, **{name: mask}, output_reconstruction=True)
+            again = model(other, **{name: mask}, output_reconstruction=True)
+        assert torch.equal(found.embeddings, again.embeddings) and torch.equal(
+            found.reconstruction, again.reconstruction
+        )
+        assert (plain.embeddings - found.embeddings).abs().max() > 1e-3
+
+
+def test_masks_of_ones_change_nothing(config):
+    model, waveforms = shaken(HuiduRep(config)), snippets(config)
+    masks = dict(channel_mask=torch.ones(5, config.num_channels), sample_mask=torch.ones(5, config.num_samples))
+    with torch.no_grad():
+        assert torch.allclose(model(waveforms).embeddings, model(waveforms, **masks).embeddings, atol=1e-5)
+
+
+def test_masked_denoised_tokens_change_nothing():
+    config = paper(feature_decoder_num_hidden_layers=1)
+    model, waveforms = shaken(HuiduRep(config)), snippets(config)
+    mask, other = torch.ones(5, 121), waveforms.clone()
+    mask[:, 100:], other[:, 100:] = 0, 500.0
+    with torch.no_grad():
+        found, again = (model(x, sample_mask=mask, output_denoised_tokens=True) for x in (waveforms, other))
+        all_kept = model(waveforms, output_denoised_tokens=True)
+    assert torch.equal(found.embeddings, again.embeddings)
+    # Masked tokens take no part: the same as leaving out whatever they hold.
+    assert (found.embeddings - all_kept.embeddings).abs().max() > 1e-4
+
+
+def test_eager_attention_equals_sdpa(config, tmp_path):
+    model, waveforms = shaken(HuiduRep(config)), snippets(config)
+    mask = torch.ones(5, config.num_samples)
+    mask[:2, -30:] = 0
+    model.save_pretrained(tmp_path)
+    eager = HuiduRep.from_pretrained(tmp_path, attn_implementation="eager")
+    switched = copy.deepcopy(model)
+    switched.set_attn_implementation("eager")
+    assert eager.config._attn_implementation == switched.config._attn_implementation == "eager"
+    with torch.no_grad():
+        for masks in ({}, {"sample_mask": mask}):
+            expected = model(waveforms, **masks).embeddings
+            assert torch.allclose(eager(waveforms, **masks).embeddings, expected, atol=1e-5)
+            assert torch.equal(switched(waveforms, **masks).embeddings, eager(waveforms, **masks).embeddings)
+
+
+def test_embedding_does_not_depend_on_the_batch(config):
+    model, waveforms = shaken(HuiduRep(config)), snippets(config, 9).numpy()
+    whole = model.embed(waveforms, peak_index=config.peak_index)
+    assert whole.shape == (9, 8) and whole.dtype == np.float32
+    for batch_size in (1, 2, 9):
+        other = model.embed(waveforms, peak_index=config.peak_index, batch_size=batch_size)
+        assert np.abs(whole - other).max() < 1e-5
+    assert np.abs(model.embed(waveforms[4:5], peak_index=config.peak_index) - whole[4:5]).max() < 1e-5
+
+
+def test_short_spike_in_a_batch_of_others(config):
+    """Spikes whose window ends early carry a mask; their neighbours must not feel it."""
+    model = shaken(HuiduRep(config))
+    waveforms = 5 * np.random.default_rng(0).normal(size=(4, config.num_samples, config.num_channels))
+    for row, peak in enumerate((0, 1, 2, 1)):
+        waveforms[row, config.peak_index + 2 * peak, 0] = -300.0
+    whole = model.embed(waveforms)
+    alone = np.concatenate([model.embed(waveforms[row : row + 1]) for row in range(4)])
+    assert np.abs(whole - alone).max() < 1e-5
+
+
+def test_types_of_input(config):
+    model, waveforms = shaken(HuiduRep(config)), snippets(config).round()
+    expected = model.embed(waveforms.numpy(), peak_index=config.peak_index)
+    for dtype in (np.float64, np.int16, np.int64):
+        assert np.array_equal(model.embed(waveforms.numpy().astype(dtype), peak_index=config.peak_index), expected)
+    assert np.array_equal(model.embed(waveforms.numpy().tolist(), peak_index=config.peak_index), expected)
+    with torch.no_grad():
+        for dtype in (torch.float64, torch.int64):
+            assert torch.equal(model(waveforms.to(dtype)).embeddings, model(waveforms).embeddings)
+
+
+def test_embed_leaves_the_model_as_it_was(config):
+    model = shaken(HuiduRep(config)).train()
+    model.embed(snippets(config).numpy())
+    assert model.training and model.encoder.layers[0].training
+    with pytest.raises(ValueError, match="batch_size >= 1"):
+        model.embed(snippets(config).numpy(), batch_size=0)
+    assert model.embed(np.zeros((0, 50, 3))).shape == (0, 8)
+
+
+def test_embedding_of_denoised_snippets(config):
+    model, waveforms = shaken(HuiduRep(config)), snippets(config)
+    with torch.no_grad():
+        clean = model(waveforms, output_reconstruction=True).reconstruction
+        expected = model(clean).embeddings.numpy()
+    found = model.embed(waveforms.numpy(), peak_index=config.peak_index, denoise=True)
+    assert np.allclose(found, expected, atol=1e-4)
+
+
+def test_scaling_is_undone(config):
+    model, waveforms = HuiduRep(config), snippets(config)
+    assert torch.allclose(model.unscale(model.scale(waveforms)), waveforms, atol=1e-3)
+    by_hand = np.log(1 + 40 / 20) if config.scaling == "log" else 40.0
+    assert model.scale(torch.tensor([-40.0])).item() == pytest.approx(-by_hand)
+
+
+def test_momentum_update_by_hand(config):
+    model = HuiduRepForPreTraining(config)
+    for old, new in model.momentum_pairs():
+        assert all(torch.equal(a, b) for a, b in zip(old.parameters(), new.parameters(), strict=True))
+        for parameter in new.parameters():
+            torch.nn.init.constant_(parameter, 2.0)
+        for parameter in old.parameters():
+            torch.nn.init.constant_(parameter, 1.0)
+    model.update_momentum(0.75)
+    model.update_momentum(0.75)
+    # 1 -> 0.75 + 0.25 * 2 = 1.25 -> 0.75 * 1.25 + 0.25 * 2 = 1.4375
+    for old, new in model.momentum_pairs():
+        assert all((p == 1.4375).all() for p in old.parameters()) and all((p == 2).all() for p in new.parameters())
+    model.update_momentum()
+    assert model.momentum_reduction.weight[0, 0].item() == pytest.approx(1.4375 * 0.99 + 0.02, abs=1e-6)
+
+
+def test_pretraining_output(config):
+    model = shaken(HuiduRepForPreTraining(config))
+    first, second, clean = (snippets(config, seed=seed) for seed in range(3))
+    with torch.no_grad():
+        output, plain = model(first, second, clean), model(first, second)
+        swapped = model(second, first)
+    total = output.contrastive_loss + config.reconstruction_weight * output.reconstruction_loss
+    assert next(iter(output)) == "loss" and torch.allclose(output.loss, total)
+    assert plain.reconstruction_loss == 0 and torch.equal(plain.loss, output.contrastive_loss)
+    assert torch.allclose(swapped.contrastive_loss, plain.contrastive_loss, atol=1e-6)
+    assert torch.allclose(swapped.query_1, plain.query_2, atol=1e-6)
+    for vectors in (output.query_1, output.query_2, output.key_1, output.key_2):
+        assert vectors.shape == (5, 6) and torch.allclose(vectors.norm(dim=1), torch.ones(5), atol=1e-5)
+    assert torch.equal(output.embeddings, model.huidurep(first).embeddings)
+
+
+def test_pretraining_takes_the_middle_channels(config):
+    model = shaken(HuiduRepForPreTraining(config))
+    wide = [torch.nn.functional.pad(snippets(config, seed=seed), (3, 3), value=50.0) for seed in range(3)]
+    with torch.no_grad():
+        narrow = model(*(view[:, :, 3:-3] for view in wide))
+        assert torch.equal(model(*wide).loss, narrow.loss)
+
+
+def test_masked_values_change_no_loss(config):
+    model = shaken(HuiduRepForPreTraining(config))
+    views = [snippets(config, seed=seed) for seed in range(3)]
+    mask, other = torch.ones(5, config.num_samples), [view.clone() for view in views]
+    mask[:, -20:] = 0
+    for view in other:
+        view[:, -20:] = float("nan")
+    with torch.no_grad():
+        found, again = model(*views, sample_mask=mask), model(*other, sample_mask=mask)
+    assert torch.equal(found.loss, again.loss) and torch.equal(found.key_2, again.key_2)
+
+
+def test_training_lowers_the_loss(config):
+    torch.manual_seed(0)
+    model = HuiduRepForPreTraining(config).train()
+    clean = snippets(config, 32)
+    scale = 1.0 if config.scaling == "log" else 0.03
+    clean = clean * scale
+    noise = [clean + 5 * scale * torch.randn(clean.shape, generator=torch.Generator().manual_seed(s)) for s in (1, 2)]
+    trained = [p for p in model.parameters() if p.requires_grad]
+    frozen = {id(p) for old, _ in model.momentum_pairs() for p in old.parameters()}
+    assert not frozen & {id(p) for p in trained} and len(trained) + len(frozen) == len(list(model.parameters()))
+    optimiser, losses = torch.optim.AdamW(trained, lr=3e-3), []
+    for _ in range(20):
+        output = model(*noise, clean)
+        optimiser.zero_grad()
+        output.loss.backward()
+        optimiser.step()
+        model.update_momentum()
+        losses.append((output.contrastive_loss.item(), output.reconstruction_loss.item()))
+    unreached = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert [name for name in unreached if not name.endswith("missing_channel")] == []
+    assert (np.mean(losses[-3:], 0) < 0.95 * np.array(losses[0])).all()
+
+
+def test_gradient_checkpointing_gives_the_same_gradients(config):
+    model = shaken(HuiduRep(config)).train()
+    for layer in model.modules():
+        if hasattr(layer, "dropout"):
+            layer.dropout = 0.0
+    waveforms, gradients = snippets(config), []
+    for _ in range(2):
+        model.zero_grad()
+        model(waveforms).embeddings.square().sum().backward()
+        gradients.append(model.encoder.layers[0].qkv.weight.grad.clone())
+        model.gradient_checkpointing_enable()
+    assert torch.allclose(*gradients, atol=1e-6)
