@@ -1,0 +1,1 @@
+"""Cells -> templates on a probe -> training waveforms and ground-truth recordings."""

@@ -1,0 +1,201 @@
+"""Unit templates on a probe: several views of each unit's spike, from procedural cells or SpikeInterface's generator."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .cells import DURATION_MS, PEAK_MS, draw_cell, line_source_potential
+
+# A probe on an insulating shank sees twice the potential of free space (method of images).
+SHANK_FACTOR = 2.0
+CONTACT_RADIUS_UM = 6.0
+MAX_TRIES_PER_UNIT = 400
+
+
+@dataclass(frozen=True)
+class UnitTemplates:
+    """Templates of units seen by one probe.
+
+    Parameters
+    ----------
+    waveforms : ndarray (num_units, num_views, num_samples, num_channels) float32
+        uV, broad-band. View 0 is the unit at rest; the others are displaced, or another spike of the same cell.
+    positions : ndarray (num_channels, 2)
+        Contacts, um.
+    peak_index : int
+        Sample of view 0's trough on the largest channel.
+    sampling_frequency : float
+        Hz.
+    """
+
+    waveforms: np.ndarray
+    positions: np.ndarray
+    peak_index: int
+    sampling_frequency: float
+
+
+def draw_templates(
+    rng,
+    positions,
+    num_units,
+    *,
+    displacements_um=None,
+    num_views=4,
+    drift_um=8.0,
+    source="cells",
+    amplitude_range_uv=(25.0, 600.0),
+    sampling_frequency=30000.0,
+):
+    """Draw units around a probe.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    positions : array_like (num_channels, 2)
+        Contacts (across, along the probe) in um.
+    num_units : int
+    displacements_um : array_like (num_views, 3), optional
+        Displacements (away from, across, along the probe) of the views, the first of them 0. Default: view 0 at rest, the others drawn with
+        standard deviations 2, 2 and `drift_um`, half of them another spike of the cell.
+    num_views : int, default 4
+    drift_um : float, default 8.0
+    source : {"cells", "spikeinterface"}, default "cells"
+        Procedural neurons, or ``spikeinterface.core.generate_templates``.
+    amplitude_range_uv : tuple of float
+        Largest negative peak of view 0.
+    sampling_frequency : float, default 30000.0
+        Hz.
+
+    Returns
+    -------
+    UnitTemplates
+
+    Raises
+    ------
+    ValueError
+        If the source is unknown, or too few units fall into the amplitude range.
+    """
+    sources = {"cells": _cell_views, "spikeinterface": _spikeinterface_views}
+    if source not in sources:
+        raise ValueError(f"expected source to be one of {sorted(sources)}, found {source!r}: choose one of them.")
+    positions = np.asarray(positions, float)
+    waveforms, tries = [], 0
+    while len(waveforms) < num_units:
+        tries += 1
+        if tries > MAX_TRIES_PER_UNIT * num_units:
+            raise ValueError(
+                f"expected {num_units} units with peaks of {amplitude_range_uv} uV, found {len(waveforms)} in {tries} "
+                "tries: widen amplitude_range_uv."
+            )
+        moves = displacements_um
+        if moves is None:
+            moves = rng.normal(size=(num_views, 3)) * (2, 2, drift_um)
+            moves[0] = 0
+        vary = displacements_um is None
+        views, peak = sources[source](rng, positions, np.asarray(moves, float), amplitude_range_uv, sampling_frequency, vary)
+        if views is not None:
+            waveforms.append(_align(views, peak))
+    return UnitTemplates(np.array(waveforms), positions, _peak_index(sampling_frequency), float(sampling_frequency))
+
+
+def _peak_index(sampling_frequency):
+    return int(round(PEAK_MS * 1e-3 * sampling_frequency))
+
+
+def _align(views, peak):
+    """Shift all views alike, so that view 0's trough stands at the peak index; the ends fade to zero."""
+    trough = int(views[0].min(1).argmin())
+    shifted = np.roll(views, peak - trough, axis=1)
+    fade = 0.5 - 0.5 * np.cos(np.pi * np.arange(20) / 20)
+    shifted[:, :20] *= fade[:, None]
+    shifted[:, -20:] *= fade[::-1, None]
+    return shifted.astype(np.float32)
+
+
+def _accepted(first, amplitude_range_uv):
+    low, high = amplitude_range_uv
+    return low < -first.min() < high and first.max() < -first.min()
+
+
+def _cell_views(rng, positions, moves, amplitude_range_uv, sampling_frequency, vary):
+    low, high = positions.min(0) - 25, positions.max(0) + 25
+    across, along = rng.uniform(low, high)
+    place = np.array([rng.uniform(8, 80), across, along])
+    # Most drawn places are too far away: the nearest contact to a soma decides before any cell is grown.
+    nearest = np.sqrt(place[0] ** 2 + ((positions - place[1:]) ** 2).sum(1).min())
+    if nearest > 90:
+        return None, None
+    cell = draw_cell(rng, sampling_frequency=sampling_frequency)
+    rotation = _draw_rotation(rng)
+    starts, ends = cell.starts @ rotation.T, cell.ends @ rotation.T
+    contacts = np.concatenate([np.zeros((len(positions), 1)), positions], 1)
+    points = _contact_points(contacts)
+
+    def view(move, shape):
+        at = (points - (place + move)).reshape(-1, 3)
+        transfer = line_source_potential(at, starts, ends, cell.diameters).reshape(len(positions), -1, len(starts)).mean(1)
+        return SHANK_FACTOR * (transfer @ cell.currents[shape]).T
+
+    first = view(moves[0], 0)
+    if not _accepted(first, amplitude_range_uv):
+        return None, None
+    shapes = rng.integers(len(cell.currents), size=len(moves)) if vary else np.zeros(len(moves), int)
+    views = [first] + [view(move, shape) for move, shape in zip(moves[1:], shapes[1:], strict=True)]
+    return np.array(views), _peak_index(sampling_frequency)
+
+
+def _contact_points(contacts):
+    """Points (num_contacts, 4, 3) over which a round contact averages the potential (sunflower spiral)."""
+    k = np.arange(4)
+    radius, angle = CONTACT_RADIUS_UM * np.sqrt((k + 0.5) / 4), k * np.pi * (3 - np.sqrt(5))
+    offsets = np.stack([0 * radius, radius * np.cos(angle), radius * np.sin(angle)], 1)
+    return contacts[:, None] + offsets[None]
+
+
+def _draw_rotation(rng):
+    """Two thirds of the cells stand upright within some degrees, the rest lie anywhere."""
+    z = np.array([0, 0, 1.0]) + rng.normal(size=3) * (0.15 if rng.random() < 0.67 else 3.0)
+    z = z / np.linalg.norm(z)
+    x = np.cross(z, rng.normal(size=3))
+    x = x / np.linalg.norm(x)
+    return np.stack([x, np.cross(z, x), z], 1)
+
+
+def _spikeinterface_views(rng, positions, moves, amplitude_range_uv, sampling_frequency, _):
+    from spikeinterface.core import generate_templates
+
+    low, high = positions.min(0) - 25, positions.max(0) + 25
+    place = np.concatenate([rng.uniform(low, high), [rng.uniform(8, 60)]])
+    # SpikeInterface's places are (across, along, away from the probe).
+    places = place[None] + moves[:, [1, 2, 0]]
+    places[:, 2] = np.maximum(places[:, 2], 2.0)
+    alpha = rng.lognormal(np.log(500), 0.7)
+    if not amplitude_range_uv[0] < alpha < 20 * amplitude_range_uv[1]:
+        return None, None
+    one = dict(
+        alpha=alpha,
+        depolarization_ms=rng.uniform(0.06, 0.15),
+        repolarization_ms=rng.uniform(0.3, 1.0),
+        recovery_ms=rng.uniform(0.8, 2.0),
+        positive_amplitude=rng.uniform(0.05, 0.25),
+        smooth_ms=rng.uniform(0.03, 0.07),
+        spatial_decay=rng.uniform(15, 50),
+        propagation_speed=rng.uniform(200, 500),
+        ellipse_shrink=rng.uniform(0.4, 1.0),
+        ellipse_angle=rng.uniform(0, 2 * np.pi),
+        spatial_power=2.0,
+    )
+    parameters = {name: np.full(len(moves), value) for name, value in one.items()}
+    waves = generate_templates(
+        positions,
+        places,
+        sampling_frequency,
+        ms_before=PEAK_MS,
+        ms_after=DURATION_MS - PEAK_MS,
+        seed=int(rng.integers(2**31)),
+        dtype="float64",
+        unit_params=parameters,
+        mode="ellipsoid",
+    )
+    waves = waves[:, : int(round(DURATION_MS * 1e-3 * sampling_frequency))]
+    return (waves, _peak_index(sampling_frequency)) if _accepted(waves[0], amplitude_range_uv) else (None, None)

@@ -1,0 +1,1 @@
+"""Stored or simulated templates -> pairs of noisy views -> a trained encoder."""
