@@ -1,0 +1,242 @@
+"""The whole road from a recording to its units: the one place where the model and `sorting/` meet."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from .sorting.detection import detect_spikes
+from .sorting.export import GroupSorting, SortingResult, assemble, describe_group, empty_group
+from .sorting.matching import match_spikes
+from .sorting.merging import find_units
+from .sorting.parameters import SortingParameters
+from .sorting.preprocessing import ChannelGroup, PreparedGroup, preprocess, split_groups
+from .sorting.run_log import RunLog, peak_memory_mb
+from .sorting.waveforms import iterate_waveforms
+
+__all__ = ["SortingParameters", "SortingResult", "SpikeSortingPipeline", "choose_checkpoint", "sort"]
+
+PARAMETERS_FILE = "sorting_parameters.json"
+TETRODE_CHANNELS = 4
+
+
+def sort(recording, model="auto", **parameters):
+    """Sort a recording: the one line.
+
+    Parameters
+    ----------
+    recording : BaseRecording
+        Any SpikeInterface recording, raw; several segments and channel groups are sorted in one call.
+    model : str, Path or HuiduRep
+        "auto" picks an embedded checkpoint by the probe; otherwise whatever `HuiduRep.from_pretrained` opens, or a
+        model.
+    **parameters
+        Fields of `SortingParameters`.
+
+    Returns
+    -------
+    BaseSorting
+        Units with main_channel_id, group, snr, peak_uv, num_spikes and refractory_violations; empty where there are no
+        spikes.
+
+    Raises
+    ------
+    TypeError
+        Unknown parameter, or not a recording.
+    ValueError
+        A recording or a value that cannot be used; the sentence says what to change.
+    """
+    if isinstance(model, str | Path):
+        return SpikeSortingPipeline.from_pretrained(model, **parameters)(recording).sorting
+    return SpikeSortingPipeline(model, SortingParameters(**parameters))(recording).sorting
+
+
+class SpikeSortingPipeline:
+    """A model with the parameters of sorting; calling it sorts a recording.
+
+    Parameters
+    ----------
+    model : HuiduRep | None
+        The encoder. None: picked by the probe at each call, as "auto" does.
+    parameters : SortingParameters | dict | None
+        None: the defaults.
+    model_name, model_revision : str | None
+        Kept in the result.
+    """
+
+    def __init__(self, model=None, parameters=None, model_name=None, model_revision=None):
+        if isinstance(parameters, dict):
+            parameters = SortingParameters(**parameters)
+        self.model = model
+        self.parameters = parameters or SortingParameters()
+        self.model_name = model_name or getattr(getattr(model, "config", None), "_name_or_path", None) or None
+        self.model_revision = model_revision
+        # "auto" lays these over the parameters beside the weights it picks
+        self._given_parameters = {} if parameters is None else self.parameters.to_dict()
+
+    @classmethod
+    def from_pretrained(cls, name="auto", *, revision=None, **parameters) -> SpikeSortingPipeline:
+        """Load a checkpoint with the sorting parameters beside it.
+
+        Parameters
+        ----------
+        name : str or Path
+            "auto", an embedded checkpoint, a local folder or a Hub repository.
+        revision : str | None
+            Of a Hub repository.
+        **parameters
+            Fields of `SortingParameters`; they go before those of the checkpoint.
+
+        Returns
+        -------
+        SpikeSortingPipeline
+
+        Raises
+        ------
+        OSError, ValueError
+            A checkpoint that is missing, truncated or foreign.
+        """
+        SortingParameters(**parameters)  # a wrong name is found before anything is downloaded
+        if str(name) == "auto":
+            pipeline = cls(None, parameters)
+            pipeline._given_parameters = parameters
+            return pipeline
+        from .hub import resolve_checkpoint
+        from .modeling_huidurep import HuiduRep
+
+        folder = resolve_checkpoint(name, **({} if revision is None else {"revision": revision}))
+        beside = folder / PARAMETERS_FILE
+        defaults = json.loads(beside.read_text(encoding="utf8")) if beside.is_file() else {}
+        return cls(HuiduRep.from_pretrained(folder), {**defaults, **parameters}, str(name), revision)
+
+    def __call__(self, recording) -> SortingResult:
+        """Sort a recording.
+
+        Parameters
+        ----------
+        recording : BaseRecording
+            Any SpikeInterface recording, raw.
+
+        Returns
+        -------
+        SortingResult
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `sort`.
+        """
+        log = RunLog()
+        self.parameters.check_recording(recording)
+        log("checks", _describe(recording))
+        groups = split_groups(recording, self.parameters, log)
+        # one ChannelGroup a tetrode, shank or probe; none where the recording is empty
+        pipeline = self if self.model is not None else self._pick(groups, log)
+        # with the model that suits the groups
+        sorted_groups = [pipeline._sort_group(group, log) for group in groups]
+        # one GroupSorting a group
+        embedding_size = pipeline.model.config.embedding_size
+        sorting, embeddings, posteriors = assemble(sorted_groups, recording, embedding_size)
+        # units of all groups, (num_spikes, embedding_size), (num_spikes,)
+        found = f"{sorting.get_num_units()} units, {len(posteriors)} spikes"
+        log("result", f"{found}, {log.total_seconds:.1f} s in all, peak memory {peak_memory_mb():.0f} MiB")
+        return SortingResult(
+            sorting,
+            embeddings,
+            posteriors,
+            pipeline.parameters,
+            pipeline.model_name,
+            pipeline.model_revision,
+            log.entries,
+        )
+
+    def _sort_group(self, group: ChannelGroup, log: RunLog) -> GroupSorting:
+        """Sort one channel group, stage by stage."""
+        prepared = preprocess(group, self.parameters, log)
+        if prepared is None:
+            return empty_group(self.model.config.embedding_size)
+        peaks = detect_spikes(prepared, self.parameters, log)
+        # -> (num_peaks,)
+        embeddings = self._embed(prepared, peaks, log)
+        # -> (num_peaks, embedding_size)
+        by_channel = prepared.recording.get_num_channels() > self.model.config.num_channels
+        units = find_units(embeddings, peaks, prepared, self.parameters, log, by_channel=by_channel)
+        # unit and posterior of every peak
+        if units.num_units == 0:
+            return empty_group(self.model.config.embedding_size)
+        spikes, labels = match_spikes(prepared, peaks, units, self.parameters, log)
+        # -> (num_spikes,), (num_spikes,)
+        embeddings = self._embed(prepared, spikes, log)
+        # -> (num_spikes, embedding_size)
+        posteriors = units.posterior_of(embeddings, labels)
+        # -> (num_spikes,)
+        return describe_group(prepared, spikes, labels, embeddings, posteriors, self.parameters)
+
+    def _embed(self, group: PreparedGroup, spikes: np.ndarray, log: RunLog) -> np.ndarray:
+        """Embeddings (num_spikes, embedding_size) float32 of spikes, cut and embedded batch by batch."""
+        config = self.model.config
+        embeddings = np.zeros((len(spikes), config.embedding_size), dtype="float32")
+        for batch in iterate_waveforms(group.recording, spikes, self.parameters, num_channels=config.num_channels):
+            embeddings[batch.spike_indices] = self.model.embed(
+                batch.waveforms,
+                sampling_frequency=group.recording.get_sampling_frequency(),
+                peak_index=batch.peak_index,
+                channel_positions=batch.channel_positions_um,
+                denoise=self.parameters.denoise,
+            )
+        log("embedding", f"group {group.name}: {len(spikes)} spikes")
+        return embeddings
+
+    def _pick(self, groups: list[ChannelGroup], log: RunLog) -> SpikeSortingPipeline:
+        """The pipeline that "auto" stands for: a checkpoint for the channels of these groups."""
+        num_channels = max((group.recording.get_num_channels() for group in groups), default=TETRODE_CHANNELS)
+        name, reason = choose_checkpoint(num_channels)
+        pipeline = type(self).from_pretrained(name, **self._given_parameters)
+        log("model", f"auto: checkpoint {name!r}, {reason}")
+        return pipeline
+
+
+def choose_checkpoint(num_channels: int) -> tuple[str, str]:
+    """The embedded checkpoint for groups of so many channels.
+
+    Parameters
+    ----------
+    num_channels : int
+        Channels of the largest group.
+
+    Returns
+    -------
+    name : str
+    reason : str
+        Why, for the log.
+
+    Raises
+    ------
+    OSError
+        No checkpoint is installed.
+    """
+    from .hub import list_checkpoints
+
+    sizes = {}
+    for name, folder in list_checkpoints().items():
+        sizes[name] = json.loads((folder / "config.json").read_text(encoding="utf8"))["num_channels"]
+    if not sizes:
+        raise OSError("expected an embedded checkpoint, found none; install huidurep again or give model=FOLDER")
+    if num_channels <= TETRODE_CHANNELS and "tetrode" in sizes:
+        return "tetrode", f"made for groups of up to {TETRODE_CHANNELS} channels like these ({num_channels})"
+    # the most channels that the group can fill, else the fewest
+    fitting = [name for name in sizes if sizes[name] <= num_channels]
+    name = max(fitting, key=sizes.get) if fitting else min(sizes, key=sizes.get)
+    return name, f"which takes {sizes[name]} channels, the nearest to groups of {num_channels}"
+
+
+def _describe(recording) -> str:
+    """One sentence on a recording."""
+    num_segments = recording.get_num_segments()
+    num_samples = sum(recording.get_num_samples(index) for index in range(num_segments))
+    return (
+        f"{recording.get_num_channels()} channels, {num_segments} segments, "
+        f"{num_samples / recording.get_sampling_frequency():.1f} s at {recording.get_sampling_frequency():g} Hz"
+    )

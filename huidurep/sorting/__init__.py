@@ -1,0 +1,5 @@
+"""The sorting road: SpikeInterface, numpy and scikit-learn; never torch, never the model.
+
+The files stand in the order in which data flows: `parameters`, `preprocessing`, `detection`, `waveforms`,
+`clustering`, `merging`, `matching`, `export`; `run_log` is what each stage reports to.
+"""

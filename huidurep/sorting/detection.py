@@ -1,0 +1,82 @@
+"""Where the spikes are: SpikeInterface's locally exclusive peaks, without those whose snippet would be cut."""
+
+from __future__ import annotations
+
+import numpy as np
+from spikeinterface.core import get_channel_distances
+from spikeinterface.sortingcomponents.peak_detection import detect_peaks
+
+from .parameters import SortingParameters
+from .preprocessing import PreparedGroup, get_job_kwargs
+from .run_log import RunLog
+
+ONE_PLACE_CHANNELS = 4  # so few channels see every spike together, wherever their contacts lie
+
+
+def detect_spikes(group: PreparedGroup, parameters: SortingParameters, log: RunLog) -> np.ndarray:
+    """Find the peaks of a group, each once, at the sample and channel where it is largest.
+
+    Parameters
+    ----------
+    group : PreparedGroup
+        Filtered recording in uV with its noise levels.
+    parameters : SortingParameters
+        Threshold, sign, exclusion time and radius, window.
+    log : RunLog
+        Told how many were found.
+
+    Returns
+    -------
+    ndarray, (num_peaks,)
+        SpikeInterface's peak dtype (sample_index, channel_index, amplitude, segment_index), in order of time within
+        segments.
+    """
+    recording = group.recording
+    radius_um = parameters.radius_um
+    if recording.get_num_channels() <= ONE_PLACE_CHANNELS:
+        radius_um = max(radius_um, float(get_channel_distances(recording).max()) + 1.0)
+    peaks = detect_peaks(
+        recording,
+        method="locally_exclusive",
+        method_kwargs={
+            "peak_sign": parameters.peak_sign,
+            "detect_threshold": parameters.detect_threshold,
+            "exclude_sweep_ms": parameters.exclude_sweep_ms,
+            "radius_um": radius_um,
+            "noise_levels": group.noise_levels_uv,
+        },
+        job_kwargs=get_job_kwargs(),
+    )
+    num_found = len(peaks)
+    peaks = peaks[np.lexsort((peaks["sample_index"], peaks["segment_index"]))]
+    peaks = peaks[has_whole_snippet(peaks, recording, parameters)]
+    log(
+        "detection",
+        f"group {group.name}: {len(peaks)} peaks beyond {parameters.detect_threshold:g} noise levels, "
+        f"{num_found - len(peaks)} more too near to an edge",
+    )
+    return peaks
+
+
+def has_whole_snippet(spikes: np.ndarray, recording, parameters: SortingParameters) -> np.ndarray:
+    """Which spikes are far enough from both ends of their segment.
+
+    Parameters
+    ----------
+    spikes : ndarray, (num_spikes,)
+        With fields sample_index and segment_index.
+    recording : BaseRecording
+        The recording they are of.
+    parameters : SortingParameters
+        The window.
+
+    Returns
+    -------
+    ndarray of bool, (num_spikes,)
+    """
+    sampling_frequency = recording.get_sampling_frequency()
+    num_before = parameters.num_samples_before(sampling_frequency)
+    num_after = parameters.num_samples(sampling_frequency) - num_before
+    ends = np.array([recording.get_num_samples(index) for index in range(recording.get_num_segments())])
+    samples = spikes["sample_index"]
+    return (samples >= num_before) & (samples + num_after <= ends[spikes["segment_index"]])

@@ -1,0 +1,242 @@
+"""From embeddings to the units of one channel group.
+
+A small group (a tetrode) is one mixture over all its spikes. In a larger one the channels of a snippet depend on where
+its peak is, so the spikes of each peak channel are clustered by themselves, and the same unit seen from two channels
+is put together by the similarity of its templates (SpikeInterface's `merge_peak_labels_from_templates`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from spikeinterface.sortingcomponents.tools import compute_sparsity_from_peaks_and_label
+from threadpoolctl import threadpool_limits
+
+from . import clustering
+from .parameters import SortingParameters
+from .preprocessing import PreparedGroup
+from .run_log import RunLog
+from .waveforms import mean_waveforms, to_spike_vector
+
+MERGE_SIMILARITY = 0.8  # 1 - normalised l1 distance of two templates, at the best of the shifts below
+MERGE_BIAS_STEP = 0.05  # what one unit of merge_bias takes off it
+MERGE_SHIFT_MS = 0.2
+TEMPLATE_RADIUS_UM = 100.0
+
+
+@dataclass(frozen=True)
+class GroupUnits:
+    """The units of a group, and how well a spike fits them.
+
+    Attributes
+    ----------
+    labels : ndarray of int64, (num_peaks,)
+        Unit of every peak, -1 where it has none.
+    posteriors : ndarray of float32, (num_peaks,)
+        Probability of that unit, given the embedding.
+    unit_channels : ndarray of int64, (num_units,)
+        Channel from which each unit is seen: its spikes are embedded around it.
+    components : list of (clustering, ndarray of int64)
+        For every unit, the mixture at its channel and the components of it that are this unit.
+    """
+
+    labels: np.ndarray
+    posteriors: np.ndarray
+    unit_channels: np.ndarray
+    components: list = field(default_factory=list)
+
+    @property
+    def num_units(self) -> int:
+        """How many units there are."""
+        return len(self.unit_channels)
+
+    def posterior_of(self, embeddings: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Probability of the unit that each spike was given to.
+
+        Parameters
+        ----------
+        embeddings : ndarray, (num_spikes, embedding_size)
+            Embedded around the channel of the unit.
+        labels : ndarray of int, (num_spikes,)
+            Units.
+
+        Returns
+        -------
+        ndarray of float32, (num_spikes,)
+        """
+        posteriors = np.zeros(len(labels), dtype="float32")
+        for unit in np.unique(labels):
+            rows = np.flatnonzero(labels == unit)
+            mixture, members = self.components[unit]
+            for member in members:
+                posteriors[rows] += mixture.posterior_of(embeddings[rows], np.full(len(rows), member))
+        return np.minimum(posteriors, 1.0)
+
+
+def find_units(
+    embeddings: np.ndarray,
+    peaks: np.ndarray,
+    group: PreparedGroup,
+    parameters: SortingParameters,
+    log: RunLog,
+    *,
+    by_channel: bool,
+) -> GroupUnits:
+    """Cluster the spikes of a group.
+
+    Parameters
+    ----------
+    embeddings : ndarray of float32, (num_peaks, embedding_size)
+        One row a peak.
+    peaks : ndarray, (num_peaks,)
+        SpikeInterface's peak dtype.
+    group : PreparedGroup
+        The group they were found in.
+    parameters : SortingParameters
+        Number of units, bias, sizes and seed are read.
+    log : RunLog
+        Told how many units were found.
+    by_channel : bool
+        The snippets are those of each peak's own channels: cluster channel by channel.
+
+    Returns
+    -------
+    GroupUnits
+        Without units where there are fewer spikes than the smallest unit may have.
+
+    Raises
+    ------
+    ValueError
+        Fewer spikes than `num_units`.
+    """
+    if parameters.num_units is not None and len(peaks) < parameters.num_units:
+        raise ValueError(
+            f"expected at least as many spikes as num_units={parameters.num_units}, found {len(peaks)} in group "
+            f"{group.name}; lower num_units, or detect_threshold ({parameters.detect_threshold:g})"
+        )
+    if parameters.num_units is None and len(peaks) < parameters.min_unit_spikes:
+        log("clustering", f"group {group.name}: {len(peaks)} spikes are fewer than min_unit_spikes, no unit")
+        return _no_units(len(peaks))
+    # the matrices are small: more threads only wait for each other, and their number would change the last digits
+    with threadpool_limits(limits=1):
+        if by_channel:
+            units = _cluster_by_channel(embeddings, peaks, group, parameters)
+        else:
+            units = _cluster_together(embeddings, peaks, parameters)
+    num_assigned = int((units.labels >= 0).sum())
+    if num_assigned == 0:
+        units = _no_units(len(peaks))
+    log("clustering", f"group {group.name}: {units.num_units} units of {num_assigned} among {len(peaks)} spikes")
+    if parameters.num_units is not None and units.num_units != parameters.num_units:
+        log.warning(
+            "clustering", f"group {group.name}: {parameters.num_units} units asked for, {units.num_units} found"
+        )
+    return units
+
+
+def _cluster(embeddings: np.ndarray, parameters: SortingParameters, num_units: int | None):
+    return clustering.cluster_embeddings(
+        embeddings,
+        num_units=num_units,
+        merge_bias=parameters.merge_bias,
+        min_unit_spikes=parameters.min_unit_spikes,
+        max_fit_spikes=parameters.max_fit_spikes,
+        seed=parameters.seed,
+    )
+
+
+def _cluster_together(embeddings: np.ndarray, peaks: np.ndarray, parameters: SortingParameters) -> GroupUnits:
+    mixture = _cluster(embeddings, parameters, parameters.num_units)
+    labels = np.asarray(mixture.labels, dtype="int64")
+    channels = [_most_frequent(peaks["channel_index"][labels == unit]) for unit in range(mixture.num_units)]
+    components = [(mixture, np.array([unit])) for unit in range(mixture.num_units)]
+    return GroupUnits(labels, np.asarray(mixture.posteriors), np.array(channels, dtype="int64"), components)
+
+
+def _cluster_by_channel(
+    embeddings: np.ndarray, peaks: np.ndarray, group: PreparedGroup, parameters: SortingParameters
+) -> GroupUnits:
+    labels = np.full(len(peaks), -1, dtype="int64")
+    posteriors = np.zeros(len(peaks), dtype="float32")
+    parts: list[tuple] = []  # (channel, mixture, its component), one a label before merging
+    for channel in np.unique(peaks["channel_index"]):
+        rows = np.flatnonzero(peaks["channel_index"] == channel)
+        if len(rows) < parameters.min_unit_spikes:
+            continue  # matching finds these again if they are some unit's
+        mixture = _cluster(embeddings[rows], parameters, None)
+        found = np.asarray(mixture.labels, dtype="int64")
+        labels[rows] = np.where(found >= 0, found + len(parts), -1)
+        posteriors[rows] = mixture.posteriors
+        parts += [(channel, mixture, component) for component in range(mixture.num_units)]
+    if not parts:
+        return _no_units(len(peaks))
+    merged = _merge_across_channels(labels, peaks, group, parameters)
+    if parameters.num_units is not None:
+        merged = _keep_largest(merged, parameters.num_units)
+    return _gather_units(labels, merged, posteriors, peaks, parts)
+
+
+def _merge_across_channels(
+    labels: np.ndarray, peaks: np.ndarray, group: PreparedGroup, parameters: SortingParameters
+) -> np.ndarray:
+    """Labels (num_peaks,) after units with like templates have become one; any numbers, -1 stays -1."""
+    # seconds of imports and compilation that tetrodes need not pay
+    from spikeinterface.sortingcomponents.clustering.merging_tools import merge_peak_labels_from_templates
+
+    is_labelled = labels >= 0
+    unit_ids, unit_index = np.unique(labels[is_labelled], return_inverse=True)
+    if len(unit_ids) < 2:
+        return labels
+    kept = peaks[is_labelled]
+    sampling_frequency = group.recording.get_sampling_frequency()
+    sparsity, _ = compute_sparsity_from_peaks_and_label(
+        kept, unit_index, np.arange(len(unit_ids)), group.recording, TEMPLATE_RADIUS_UM
+    )
+    templates = mean_waveforms(group.recording, to_spike_vector(kept, unit_index), len(unit_ids), parameters)
+    merged, *_ = merge_peak_labels_from_templates(
+        kept,
+        unit_index,
+        np.arange(len(unit_ids)),
+        templates,
+        sparsity.mask,
+        similarity_metric="l1",
+        similarity_thresh=float(np.clip(MERGE_SIMILARITY - MERGE_BIAS_STEP * parameters.merge_bias, 0.5, 0.99)),
+        num_shifts=int(MERGE_SHIFT_MS * sampling_frequency / 1000.0),
+    )
+    result = np.full_like(labels, -1)
+    result[is_labelled] = merged
+    return result
+
+
+def _gather_units(
+    labels: np.ndarray, merged: np.ndarray, posteriors: np.ndarray, peaks: np.ndarray, parts: list[tuple]
+) -> GroupUnits:
+    """Number the merged units, and give each the channel most of its spikes peak at, with the components there."""
+    unit_ids = np.unique(merged[merged >= 0])
+    final = np.full_like(labels, -1)
+    channels, components = [], []
+    for unit, unit_id in enumerate(unit_ids):
+        is_member = merged == unit_id
+        final[is_member] = unit
+        channel = _most_frequent(peaks["channel_index"][is_member])
+        there = [label for label in np.unique(labels[is_member]) if parts[label][0] == channel]
+        channels.append(channel)
+        components.append((parts[there[0]][1], np.array([parts[label][2] for label in there])))
+    return GroupUnits(final, posteriors, np.array(channels, dtype="int64"), components)
+
+
+def _keep_largest(labels: np.ndarray, num_units: int) -> np.ndarray:
+    unit_ids, counts = np.unique(labels[labels >= 0], return_counts=True)
+    kept = unit_ids[np.argsort(-counts, kind="stable")[:num_units]]
+    return np.where(np.isin(labels, kept), labels, -1)
+
+
+def _no_units(num_peaks: int) -> GroupUnits:
+    return GroupUnits(
+        np.full(num_peaks, -1, dtype="int64"), np.zeros(num_peaks, dtype="float32"), np.zeros(0, dtype="int64")
+    )
+
+
+def _most_frequent(values: np.ndarray) -> int:
+    return int(np.bincount(values).argmax()) if len(values) else 0

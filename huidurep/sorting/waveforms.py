@@ -1,0 +1,170 @@
+"""Snippets around spikes, in batches of bounded size, each with the positions of its channels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from spikeinterface.core import estimate_templates_with_accumulator, get_channel_distances
+from spikeinterface.core.base import minimum_spike_dtype
+from spikeinterface.core.node_pipeline import (
+    ExtractDenseWaveforms,
+    ExtractSparseWaveforms,
+    PeakRetriever,
+    run_node_pipeline,
+)
+
+from .parameters import SortingParameters
+from .preprocessing import get_job_kwargs
+
+BATCH_BYTES = 128 * 2**20  # snippets held at a time
+
+
+@dataclass(frozen=True)
+class WaveformBatch:
+    """Snippets that share their channels.
+
+    Attributes
+    ----------
+    spike_indices : ndarray of int, (num_spikes,)
+        Rows of the spikes they were cut for.
+    waveforms : ndarray of float32, (num_spikes, num_samples, num_channels)
+        uV.
+    channel_positions_um : ndarray of float, (num_channels, 2)
+        Contacts of these channels.
+    peak_index : int
+        Sample of the peak in each snippet.
+    """
+
+    spike_indices: np.ndarray
+    waveforms: np.ndarray
+    channel_positions_um: np.ndarray
+    peak_index: int
+
+
+def iterate_waveforms(
+    recording, spikes: np.ndarray, parameters: SortingParameters, *, num_channels: int
+) -> Iterator[WaveformBatch]:
+    """Cut snippets around spikes, on all channels of a small group, else on those nearest to each spike's channel.
+
+    Parameters
+    ----------
+    recording : BaseRecording
+        Filtered, uV, with contacts.
+    spikes : ndarray, (num_spikes,)
+        SpikeInterface's peak dtype, in order of time within segments.
+    parameters : SortingParameters
+        The window.
+    num_channels : int
+        Most channels of a snippet: those the model takes.
+
+    Yields
+    ------
+    WaveformBatch
+        Together they cover every spike once.
+    """
+    sampling_frequency = recording.get_sampling_frequency()
+    num_before = parameters.num_samples_before(sampling_frequency)
+    num_samples = parameters.num_samples(sampling_frequency)
+    window = {"nbefore": num_before, "nafter": num_samples - num_before}
+    positions_um = recording.get_channel_locations()
+    is_small = recording.get_num_channels() <= num_channels
+    near = nearest_channels(recording, num_channels)
+    batch_size = max(1, BATCH_BYTES // (4 * num_samples * min(num_channels, recording.get_num_channels())))
+    for start in range(0, len(spikes), batch_size):
+        batch = spikes[start : start + batch_size]
+        waveforms = _extract(recording, batch, window, None if is_small else near)
+        if is_small:
+            yield WaveformBatch(np.arange(start, start + len(batch)), waveforms, positions_um, num_before)
+            continue
+        for channel_index in np.unique(batch["channel_index"]):
+            rows = np.flatnonzero(batch["channel_index"] == channel_index)
+            # channels stand in the order of their indices, as ExtractSparseWaveforms writes them
+            yield WaveformBatch(start + rows, waveforms[rows], positions_um[near[channel_index]], num_before)
+
+
+def nearest_channels(recording, num_channels: int) -> np.ndarray:
+    """For every channel, which channels are nearest to it, itself among them.
+
+    Parameters
+    ----------
+    recording : BaseRecording
+        With contacts.
+    num_channels : int
+        How many to take; all where there are fewer.
+
+    Returns
+    -------
+    ndarray of bool, (num_recording_channels, num_recording_channels)
+        Exactly min(num_channels, num_recording_channels) of every row are True.
+    """
+    distances = get_channel_distances(recording)
+    order = np.argsort(distances, axis=1, kind="stable")[:, :num_channels]
+    mask = np.zeros(distances.shape, dtype=bool)
+    np.put_along_axis(mask, order, True, axis=1)
+    return mask
+
+
+def mean_waveforms(recording, spike_vector: np.ndarray, num_units: int, parameters: SortingParameters) -> np.ndarray:
+    """Templates of units.
+
+    Parameters
+    ----------
+    recording : BaseRecording
+        Filtered traces.
+    spike_vector : ndarray, (num_spikes,)
+        SpikeInterface's spike vector, in order of time within segments.
+    num_units : int
+        Units counted by it.
+    parameters : SortingParameters
+        The window.
+
+    Returns
+    -------
+    ndarray of float32, (num_units, num_samples, num_channels)
+        In the unit of the traces; zeros for a unit without spikes.
+    """
+    sampling_frequency = recording.get_sampling_frequency()
+    num_before = parameters.num_samples_before(sampling_frequency)
+    return estimate_templates_with_accumulator(
+        recording,
+        spike_vector,
+        np.arange(num_units),
+        num_before,
+        parameters.num_samples(sampling_frequency) - num_before,
+        return_in_uV=False,
+        **get_job_kwargs(),
+    )
+
+
+def to_spike_vector(peaks: np.ndarray, unit_index: np.ndarray) -> np.ndarray:
+    """Peaks and their units as SpikeInterface's spike vector.
+
+    Parameters
+    ----------
+    peaks : ndarray, (num_spikes,)
+        With fields sample_index and segment_index.
+    unit_index : ndarray of int, (num_spikes,)
+        Unit of each.
+
+    Returns
+    -------
+    ndarray, (num_spikes,)
+        Fields sample_index, unit_index and segment_index.
+    """
+    spikes = np.zeros(len(peaks), dtype=minimum_spike_dtype)
+    spikes["sample_index"] = peaks["sample_index"]
+    spikes["segment_index"] = peaks["segment_index"]
+    spikes["unit_index"] = unit_index
+    return spikes
+
+
+def _extract(recording, spikes: np.ndarray, window: dict, mask: np.ndarray | None) -> np.ndarray:
+    """Snippets (num_spikes, num_samples, num_channels) by SpikeInterface's pipeline, which reads chunk by chunk."""
+    source = PeakRetriever(recording, spikes)
+    if mask is None:
+        node = ExtractDenseWaveforms(recording, parents=[source], return_output=True, **window)
+    else:
+        node = ExtractSparseWaveforms(recording, parents=[source], return_output=True, sparsity_mask=mask, **window)
+    return run_node_pipeline(recording, [source, node], job_kwargs=get_job_kwargs(), job_name="extract waveforms")

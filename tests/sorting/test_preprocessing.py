@@ -1,0 +1,164 @@
+import logging
+
+import numpy as np
+import pytest
+from probeinterface import Probe
+from stand_in import RATE_HZ, TETRODE_UM, as_recording, planted
+
+from huidurep.sorting.parameters import SortingParameters
+from huidurep.sorting.preprocessing import NOMINAL_NOISE_UV, preprocess, split_groups
+from huidurep.sorting.run_log import RunLog
+
+PARAMETERS = SortingParameters()
+
+
+def prepare(recording, parameters=PARAMETERS):
+    log = RunLog()
+    (group,) = split_groups(recording, parameters, log)
+    return preprocess(group, parameters, log), " | ".join(entry["message"] for entry in log.entries)
+
+
+def noise(num_samples=60000, num_channels=4, sd=8.0, seed=0):
+    return np.random.default_rng(seed).normal(0, sd, (num_samples, num_channels)).astype("float32")
+
+
+def test_gains_and_offset_are_applied():
+    stored = np.round(noise() / 0.195 + 2056).astype("int16")
+    recording = as_recording(stored, positions_um=TETRODE_UM)
+    recording.set_channel_gains(0.195)
+    group, _ = prepare(recording)
+    traces = group.recording.get_traces()
+    assert traces.dtype == np.float32
+    assert abs(np.median(traces)) < 0.5
+    assert np.abs(traces[:60]).max() < 60  # the offset does not ring at the edge
+    assert group.noise_levels_uv == pytest.approx(8.0 * np.sqrt(5700 / 15000), rel=0.35)
+
+
+def test_unsigned_samples():
+    recording = as_recording(np.round(noise() + 30000).astype("uint16"), positions_um=TETRODE_UM)
+    group, _ = prepare(recording)
+    assert np.abs(group.recording.get_traces()).max() < 60
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e4])
+def test_without_gains_the_noise_is_nominal_and_the_log_says_so(scale, caplog):
+    recording = as_recording(noise() * scale, has_gains=False, positions_um=TETRODE_UM)
+    with caplog.at_level(logging.WARNING):
+        group, messages = prepare(recording)
+    assert group.noise_levels_uv == pytest.approx(NOMINAL_NOISE_UV, rel=0.1)
+    assert "no gains to uV" in messages
+    assert "no gains to uV" in caplog.text
+
+
+def test_gains_that_cannot_be_true_are_not_used():
+    recording = as_recording(noise() * 1e-6, positions_um=TETRODE_UM)  # volts, with a gain of 1
+    group, messages = prepare(recording)
+    assert group.noise_levels_uv == pytest.approx(NOMINAL_NOISE_UV, rel=0.1)
+    assert "plausible" in messages
+
+
+def test_flat_and_copied_channels_are_left_out():
+    traces = noise()
+    traces[:, 1] = 17.0
+    traces[:, 3] = traces[:, 0]
+    group, messages = prepare(as_recording(traces, positions_um=TETRODE_UM, channel_ids=["a", "b", "c", "d"]))
+    assert list(group.recording.channel_ids) == ["a", "c"]
+    assert "flat channels left out: b" in messages
+    assert "channel d repeats a" in messages
+
+
+def test_all_channels_flat_is_nothing_to_sort():
+    group, messages = prepare(as_recording(np.full((60000, 4), 5.0, dtype="float32"), positions_um=TETRODE_UM))
+    assert group is None
+    assert "flat" in messages
+
+
+def test_no_probe_small_is_a_tetrode_large_is_linear():
+    group, messages = prepare(as_recording(noise(num_channels=4)))
+    assert "taken as a tetrode" in messages
+    assert np.ptp(group.recording.get_channel_locations(), axis=0) == pytest.approx(12.5)
+    group, messages = prepare(as_recording(noise(num_channels=7)))
+    assert "taken as a linear probe" in messages
+    assert np.diff(group.recording.get_channel_locations()[:, 1]) == pytest.approx(20.0)
+
+
+def test_users_recording_is_not_changed():
+    recording = as_recording(noise())
+    prepare(recording)
+    assert not recording.has_probe()
+    assert recording.get_property("group") is None
+
+
+def three_d(positions_um):
+    positions_um = np.asarray(positions_um, dtype=float)
+    plane_axes = np.tile([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], (len(positions_um), 1, 1))
+    probe = Probe(ndim=3, si_units="um")
+    probe.set_contacts(positions=positions_um, plane_axes=plane_axes, shapes="circle", shape_params={"radius": 5})
+    probe.set_device_channel_indices(np.arange(len(positions_um)))
+    recording = as_recording(noise(num_channels=len(positions_um)))
+    recording.set_probe(probe)
+    return recording
+
+
+@pytest.mark.parametrize("flat_axis", [0, 1, 2])
+def test_3d_probe_in_a_plane(flat_axis):
+    positions_um = np.insert(TETRODE_UM, flat_axis, 7.0, axis=1)
+    group, messages = prepare(three_d(positions_um))
+    assert "contacts lie in the plane" in messages
+    assert group.recording.get_channel_locations() == pytest.approx(TETRODE_UM)
+
+
+def test_3d_probe_in_space_is_refused():
+    positions_um = [(0, 0, 0), (20, 0, 0), (0, 20, 0), (0, 0, 20)]
+    with pytest.raises(ValueError, match="expected contacts in a plane, found a 3-D probe.*planarize"):
+        prepare(three_d(positions_um))
+
+
+def test_groups_by_property_and_by_shank():
+    recording = as_recording(noise(num_channels=8), positions_um=np.column_stack([np.zeros(8), 20 * np.arange(8)]))
+    recording.set_property("group", np.array([1, 1, 5, 5, 1, 1, 5, 5]))
+    groups = split_groups(recording, PARAMETERS, RunLog())
+    assert [group.name for group in groups] == [1, 5]
+    assert list(groups[1].recording.channel_ids) == [2, 3, 6, 7]
+
+    probe = Probe(ndim=2, si_units="um")
+    probe.set_contacts(positions=np.column_stack([np.repeat([0, 200], 4), np.tile(20 * np.arange(4), 2)]))
+    probe.set_shank_ids(np.repeat(["0", "1"], 4))
+    probe.set_device_channel_indices(np.arange(8))
+    recording = as_recording(noise(num_channels=8))
+    recording.set_probe(probe, group_mode="by_probe")
+    assert [group.recording.get_num_channels() for group in split_groups(recording, PARAMETERS, RunLog())] == [4, 4]
+
+
+def test_groups_may_share_their_places():
+    recording = as_recording(noise(num_channels=8))
+    recording.set_property("group", np.repeat(["left", "right"], 4))
+    groups = split_groups(recording, PARAMETERS, RunLog())
+    assert [group.name for group in groups] == ["left", "right"]
+    for group in groups:
+        assert preprocess(group, PARAMETERS, RunLog()).recording.get_num_channels() == 4
+
+
+def test_bad_channels_and_short_segments_are_left_out():
+    parameters = SortingParameters(bad_channel_ids=(2,))
+    recording = as_recording(noise(), noise(50), noise(seed=1), positions_um=TETRODE_UM)
+    (group,) = split_groups(recording, parameters, RunLog())
+    assert group.segment_indices.tolist() == [0, 2]
+    assert list(group.recording.channel_ids) == [0, 1, 3]
+    assert group.recording.get_num_segments() == 2
+
+
+def test_common_reference_from_32_channels_on():
+    shared = noise(num_channels=1, sd=30.0, seed=9)
+    linear = np.column_stack([np.zeros(32), 20.0 * np.arange(32)])
+    quiet, _ = prepare(as_recording(noise(num_channels=32) + shared, positions_um=linear))
+    loud, _ = prepare(
+        as_recording(noise(num_channels=32) + shared, positions_um=linear), SortingParameters(common_reference=False)
+    )
+    assert np.median(loud.noise_levels_uv) > 3 * np.median(quiet.noise_levels_uv)
+
+
+def test_low_rate_lowers_the_upper_edge():
+    traces, *_ = planted(duration_s=1.0)
+    _, messages = prepare(as_recording(traces, rate_hz=RATE_HZ / 3, positions_um=TETRODE_UM))
+    assert "300-4500 Hz" in messages

@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+from spikeinterface.core.base import base_peak_dtype
+from stand_in import as_recording
+
+from huidurep.sorting import waveforms as waveforms_module
+from huidurep.sorting.parameters import SortingParameters
+from huidurep.sorting.waveforms import iterate_waveforms, mean_waveforms, nearest_channels, to_spike_vector
+
+PARAMETERS = SortingParameters()
+
+
+def recording_of(num_channels, num_segments=1):
+    """Traces that tell where they come from: sample + 0.01 * channel, and 100000 more in the second segment."""
+    columns = np.arange(3000.0)[:, None] + 0.01 * np.arange(num_channels)
+    segments = [(columns + 100000 * index).astype("float32") for index in range(num_segments)]
+    return as_recording(
+        *segments, positions_um=np.column_stack([np.zeros(num_channels), 20.0 * np.arange(num_channels)])
+    )
+
+
+def spikes_at(samples, channels, segments=0):
+    spikes = np.zeros(len(samples), dtype=base_peak_dtype)
+    spikes["sample_index"], spikes["channel_index"], spikes["segment_index"] = samples, channels, segments
+    return spikes
+
+
+@pytest.mark.parametrize("batch_bytes", [1, 4 * 90 * 4 * 3, 2**27])
+def test_small_group_gives_all_channels_whatever_the_batch(monkeypatch, batch_bytes):
+    monkeypatch.setattr(waveforms_module, "BATCH_BYTES", batch_bytes)
+    recording = recording_of(4, num_segments=2)
+    spikes = spikes_at([100, 500, 2000, 100, 2500], [0, 3, 1, 2, 2], [0, 0, 0, 1, 1])
+    batches = list(iterate_waveforms(recording, spikes, PARAMETERS, num_channels=4))
+    assert np.concatenate([batch.spike_indices for batch in batches]).tolist() == [0, 1, 2, 3, 4]
+    cut = np.concatenate([batch.waveforms for batch in batches])
+    assert cut.shape == (5, 90, 4)
+    assert {batch.peak_index for batch in batches} == {30}
+    assert cut[:, 30, 0].tolist() == [100, 500, 2000, 100100, 102500]
+    assert cut[3, 0, 0] == 100070
+
+
+def test_large_group_gives_the_channels_around_each_peak():
+    recording = recording_of(10)
+    spikes = spikes_at([100, 500, 900, 2000], [0, 5, 5, 9])
+    seen = {}
+    for batch in iterate_waveforms(recording, spikes, PARAMETERS, num_channels=3):
+        assert batch.waveforms.shape[1:] == (90, 3)
+        for row, waveform in zip(batch.spike_indices, batch.waveforms, strict=True):
+            channels = np.round((waveform[30] - spikes["sample_index"][row]) / 0.01).astype(int)
+            assert batch.channel_positions_um[:, 1].tolist() == (20.0 * channels).tolist()
+            seen[int(row)] = channels.tolist()
+    assert seen == {0: [0, 1, 2], 1: [4, 5, 6], 2: [4, 5, 6], 3: [7, 8, 9]}
+
+
+def test_no_spikes_no_batches():
+    assert list(iterate_waveforms(recording_of(4), spikes_at([], []), PARAMETERS, num_channels=4)) == []
+
+
+def test_nearest_channels_count_even_where_places_coincide():
+    recording = as_recording(np.zeros((100, 6)), positions_um=[(0, 0), (0, 20), (20, 0), (20, 20), (0, 40), (20, 40)])
+    mask = nearest_channels(recording, 4)
+    assert mask.sum(axis=1).tolist() == [4] * 6
+    assert mask.diagonal().all()
+
+
+def test_mean_waveforms():
+    vector = to_spike_vector(spikes_at([100, 200, 300], [0, 0, 0]), np.array([0, 1, 1]))
+    templates = mean_waveforms(recording_of(4), vector, 3, PARAMETERS)
+    assert templates.shape == (3, 90, 4)
+    assert templates[:, 30, 0].tolist() == [100, 250, 0]

@@ -1,0 +1,118 @@
+"""Every bad input gives an empty but valid result where that is the truth, otherwise one sentence."""
+
+import numpy as np
+import pytest
+from stand_in import RATE_HZ, TETRODE_UM, PcaModel, as_recording, planted
+
+from huidurep.pipeline import SortingParameters, SpikeSortingPipeline
+
+
+def run(recording, **parameters):
+    return SpikeSortingPipeline(PcaModel(), SortingParameters(**parameters))(recording)
+
+
+def noise(num_samples=60000, num_channels=4, sd=8.0):
+    return np.random.default_rng(0).normal(0, sd, (num_samples, num_channels)).astype("float32")
+
+
+def assert_empty(result, num_segments=1):
+    assert result.sorting.get_num_units() == 0
+    assert result.sorting.get_num_segments() == num_segments
+    assert result.sorting.get_sampling_frequency() == RATE_HZ
+    assert len(result.sorting.to_spike_vector()) == 0
+    assert result.embeddings.shape == (0, 6)
+    assert result.posteriors.shape == (0,)
+    assert result.log
+
+
+@pytest.mark.parametrize("lengths", [(0,), (0, 0)])
+def test_empty_recording(lengths):
+    recording = as_recording(*[noise(length) for length in lengths], positions_um=TETRODE_UM)
+    assert_empty(run(recording), len(lengths))
+
+
+def test_shorter_than_a_snippet():
+    with pytest.raises(ValueError, match=r"expected a segment of at least one snippet \(90 samples.*found 60 samples"):
+        run(as_recording(noise(60), positions_um=TETRODE_UM))
+
+
+@pytest.mark.parametrize("num_samples", [90, 91, 150, 400])
+def test_hardly_longer_than_a_snippet(num_samples):
+    assert_empty(run(as_recording(noise(num_samples), positions_um=TETRODE_UM), detect_threshold=20.0))
+
+
+@pytest.mark.parametrize("matching", ["wobble", None])
+def test_no_spikes_above_threshold(matching):
+    assert_empty(run(as_recording(noise(), positions_um=TETRODE_UM), detect_threshold=50.0, matching=matching))
+
+
+def test_too_few_spikes_for_a_unit():
+    traces, *_ = planted(duration_s=1.0, rate_hz=2.0)
+    assert_empty(run(as_recording(traces, positions_um=TETRODE_UM), detect_threshold=7.0))
+
+
+@pytest.mark.parametrize("threshold", [7.0, 500.0])
+def test_fewer_spikes_than_units(threshold):
+    traces, *_ = planted(duration_s=1.0, rate_hz=2.0)
+    with pytest.raises(
+        ValueError, match=r"expected at least as many spikes as num_units=200, found \d+ in group 0; lower"
+    ):
+        run(as_recording(traces, positions_um=TETRODE_UM), num_units=200, detect_threshold=threshold)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_samples_that_are_not_finite(value):
+    traces = noise(5000)
+    traces[1234, 2] = value
+    recording = as_recording(noise(5000), traces, positions_um=TETRODE_UM)
+    with pytest.raises(ValueError, match="found (nan|inf|-inf) in segment 1 at sample 1234 of channel 2; cut"):
+        run(recording)
+    run(recording, bad_channel_ids=(2,))
+
+
+def test_dead_and_duplicated_channels():
+    traces, *_ = planted()
+    traces = np.concatenate([traces, np.full((len(traces), 1), 3, "float32"), traces[:, :1]], axis=1)
+    result = run(as_recording(traces, positions_um=20 * np.array([(i % 2, i // 2) for i in range(6)])), num_units=3)
+    messages = " ".join(entry["message"] for entry in result.log)
+    assert "flat channels left out: 4" in messages
+    assert "channel 5 repeats 0" in messages
+    assert set(result.sorting.get_property("main_channel_id")) <= {0, 1, 2, 3}
+
+
+def test_all_channels_dead():
+    assert_empty(run(as_recording(np.full((60000, 4), 2.0, dtype="float32"), positions_um=TETRODE_UM)))
+
+
+def test_no_probe():
+    traces, *_ = planted()
+    result = run(as_recording(traces), num_units=3)
+    assert result.sorting.get_num_units() == 3
+    assert any("has no probe" in entry["message"] for entry in result.log)
+
+
+def test_one_channel():
+    traces, *_ = planted(footprints_uv=((120,),), num_channels=1)
+    result = run(as_recording(traces), detect_threshold=7.0)
+    assert result.sorting.get_num_units() >= 1
+
+
+def test_no_channels():
+    with pytest.raises(ValueError, match="expected at least one channel"):
+        run(as_recording(noise(), positions_um=TETRODE_UM), bad_channel_ids=(0, 1, 2, 3))
+
+
+def test_unknown_bad_channel():
+    with pytest.raises(ValueError, match=r"expected bad_channel_ids among .*\[0, 1, 2, 3\], found \['a'\]"):
+        run(as_recording(noise(), positions_um=TETRODE_UM), bad_channel_ids=("a",))
+
+
+@pytest.mark.parametrize("rate_hz", [30.0, 1000.0])
+def test_rate_too_low(rate_hz):
+    with pytest.raises(ValueError, match=f"at least 5000 Hz, found {rate_hz:g} Hz"):
+        run(as_recording(noise(), rate_hz=rate_hz, positions_um=TETRODE_UM))
+
+
+def test_not_a_recording():
+    with pytest.raises(TypeError, match="expected a SpikeInterface recording, found ndarray"):
+        run(noise())

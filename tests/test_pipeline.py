@@ -1,0 +1,178 @@
+import logging
+import random
+
+import numpy as np
+import pytest
+import spikeinterface
+from stand_in import TETRODE_UM, PcaModel, as_recording, planted, share_found
+
+from huidurep.pipeline import SortingParameters, SortingResult, SpikeSortingPipeline, choose_checkpoint, sort
+
+
+@pytest.fixture(scope="module")
+def tetrode():
+    traces, samples, labels = planted()
+    return as_recording(traces, positions_um=TETRODE_UM, channel_ids=["w", "x", "y", "z"]), samples, labels
+
+
+@pytest.fixture(scope="module")
+def result(tetrode):
+    return SpikeSortingPipeline(PcaModel(), SortingParameters(detect_threshold=6.0))(tetrode[0])
+
+
+def trains(sorting, segment_index=0):
+    return [sorting.get_unit_spike_train(unit_id, segment_index=segment_index) for unit_id in sorting.unit_ids]
+
+
+def test_planted_units_are_sorted(result, tetrode):
+    _, samples, labels = tetrode
+    for unit, channel in enumerate(["w", "y", "x"]):
+        shares = [share_found(samples[labels == unit], train) for train in trains(result.sorting)]
+        best = int(np.argmax(shares))
+        assert shares[best] > 0.9
+        assert result.sorting.get_property("main_channel_id")[best] == channel
+        assert result.sorting.get_property("snr")[best] > 10
+        assert -200 < result.sorting.get_property("peak_uv")[best] < -50
+
+
+def test_rows_are_those_of_the_spike_vector(result):
+    num_spikes = len(result.sorting.to_spike_vector())
+    assert result.embeddings.shape == (num_spikes, 6)
+    assert result.embeddings.dtype == result.posteriors.dtype == np.float32
+    assert result.posteriors.shape == (num_spikes,)
+    assert ((result.posteriors >= 0) & (result.posteriors <= 1)).all()
+    assert np.median(result.posteriors) > 0.9
+    counts = np.bincount(result.sorting.to_spike_vector()["unit_index"])
+    assert result.sorting.get_property("num_spikes").tolist() == counts.tolist()
+
+
+def test_log_says_what_happened_and_how_long_it_took(result):
+    stages = [entry["stage"] for entry in result.log]
+    for stage in ("checks", "preprocessing", "detection", "embedding", "clustering", "matching", "result"):
+        assert stage in stages
+    assert all(entry["seconds"] >= 0 and entry["message"] for entry in result.log)
+    assert "peak memory" in result.log[-1]["message"]
+
+
+def test_same_seed_same_result_and_no_global_random_state(tetrode, result):
+    states = np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
+    again = SpikeSortingPipeline(PcaModel(), SortingParameters(detect_threshold=6.0))(tetrode[0])
+    assert np.array_equal(np.random.get_state()[1], states[0])  # noqa: NPY002
+    assert random.getstate() == states[1]
+    assert np.array_equal(again.sorting.to_spike_vector(), result.sorting.to_spike_vector())
+    assert np.array_equal(again.embeddings, result.embeddings)
+    assert np.array_equal(again.posteriors, result.posteriors)
+
+
+def test_recording_is_left_as_it_was(tetrode, result):
+    recording = tetrode[0]
+    assert list(recording.channel_ids) == ["w", "x", "y", "z"]
+    assert not {"noise_level_mad_raw", "noise_level_std_raw"} & set(recording.get_property_keys())
+
+
+def test_sort_gives_the_sorting(tetrode):
+    sorting = sort(tetrode[0], PcaModel(), num_units=3, matching=None, detect_threshold=6.0)
+    assert isinstance(sorting, spikeinterface.BaseSorting)
+    assert sorting.get_num_units() == 3
+
+
+def test_number_of_units_is_honoured(tetrode):
+    for num_units in (2, 3):
+        assert sort(tetrode[0], PcaModel(), num_units=num_units, detect_threshold=6.0).get_num_units() == num_units
+
+
+def test_segments_are_sorted_together(tetrode):
+    traces, samples, labels = planted(duration_s=12.0, seed=4)
+    cut = 150000
+    recording = as_recording(traces[:cut], traces[:40], traces[cut:], positions_um=TETRODE_UM)
+    result = SpikeSortingPipeline(PcaModel(), SortingParameters(detect_threshold=6.0, num_units=3))(recording)
+    assert result.sorting.get_num_segments() == 3
+    assert all(len(train) == 0 for train in trains(result.sorting, 1))
+    for unit in range(3):
+        truth = samples[labels == unit]
+        first = [share_found(truth[truth < cut], train) for train in trains(result.sorting, 0)]
+        last = [share_found(truth[truth >= cut] - cut, train) for train in trains(result.sorting, 2)]
+        assert np.argmax(first) == np.argmax(last)
+        assert min(max(first), max(last)) > 0.85
+
+
+def test_groups_are_sorted_by_themselves(tmp_path):
+    first, *_ = planted(duration_s=8.0, seed=1)
+    second, samples, _ = planted(duration_s=8.0, seed=2, footprints_uv=((20, 120, 90, 10),))
+    recording = as_recording(np.concatenate([first, second], axis=1), channel_ids=[f"ch{i}" for i in range(8)])
+    recording.set_property("group", np.repeat([3, 9], 4))
+    result = SpikeSortingPipeline(PcaModel(), SortingParameters(detect_threshold=6.0))(recording)
+    groups = result.sorting.get_property("group")
+    assert set(groups) == {3, 9}
+    of_second = np.flatnonzero(groups == 9)
+    assert set(result.sorting.get_property("main_channel_id")[of_second]) == {"ch5"}
+    assert max(share_found(samples, trains(result.sorting)[unit]) for unit in of_second) > 0.9
+    assert len(set(result.sorting.unit_ids)) == result.sorting.get_num_units()
+    loaded = SortingResult.load(result.save(tmp_path / "out"))
+    assert np.array_equal(loaded.sorting.to_spike_vector(), result.sorting.to_spike_vector())
+
+
+def test_large_group_is_embedded_around_each_peak():
+    footprints = np.zeros((2, 10))
+    footprints[0, 1:4] = 40, 150, 40
+    footprints[1, 6:9] = 60, 130, 60
+    traces, samples, labels = planted(footprints_uv=footprints, num_channels=10, duration_s=6.0)
+    recording = as_recording(traces, positions_um=np.column_stack([np.zeros(10), 25.0 * np.arange(10)]))
+    model = PcaModel(num_channels=4)
+    result = SpikeSortingPipeline(model, SortingParameters(detect_threshold=6.0))(recording)
+    assert {call.shape[2] for call in model.calls} == {4}
+    for unit, channel in enumerate((2, 7)):
+        shares = [share_found(samples[labels == unit], train) for train in trains(result.sorting)]
+        assert max(shares) > 0.85
+        assert result.sorting.get_property("main_channel_id")[np.argmax(shares)] == channel
+
+
+def test_denoise_reaches_the_model(tetrode):
+    model = PcaModel()
+    sort(tetrode[0], model, denoise=True, num_units=3, matching=None, detect_threshold=8.0)
+    assert {call.denoise for call in model.calls} == {True}
+
+
+def checkpoints(tmp_path, monkeypatch, **num_channels):
+    folders = {}
+    for name, number in num_channels.items():
+        folders[name] = tmp_path / name
+        folders[name].mkdir()
+        (folders[name] / "config.json").write_text(f'{{"num_channels": {number}}}')
+    monkeypatch.setattr("huidurep.hub.list_checkpoints", lambda: folders)
+
+
+def test_auto_picks_by_channels(tmp_path, monkeypatch):
+    checkpoints(tmp_path, monkeypatch, tetrode=4, neuropixels=11)
+    assert choose_checkpoint(4)[0] == choose_checkpoint(2)[0] == "tetrode"
+    assert choose_checkpoint(7)[0] == "tetrode"
+    assert choose_checkpoint(384)[0] == "neuropixels"
+
+
+def test_auto_takes_what_there_is_and_says_so(tmp_path, monkeypatch):
+    checkpoints(tmp_path, monkeypatch, tetrode=4)
+    name, reason = choose_checkpoint(64)
+    assert name == "tetrode"
+    assert "nearest" in reason
+    checkpoints(tmp_path / "none", monkeypatch)
+    with pytest.raises(OSError, match="expected an embedded checkpoint, found none"):
+        choose_checkpoint(4)
+
+
+def test_auto_loads_the_parameters_beside_the_weights(tmp_path, monkeypatch, tetrode, caplog):
+    pytest.importorskip("torch")
+    checkpoints(tmp_path, monkeypatch, tetrode=4)
+    (tmp_path / "tetrode" / "sorting_parameters.json").write_text('{"detect_threshold": 6.5, "min_unit_spikes": 25}')
+    monkeypatch.setattr("huidurep.hub.resolve_checkpoint", lambda name, **kwargs: tmp_path / name)
+    monkeypatch.setattr("huidurep.modeling_huidurep.HuiduRep.from_pretrained", lambda folder: PcaModel())
+    pipeline = SpikeSortingPipeline.from_pretrained("auto", min_unit_spikes=40, num_units=3)
+    with caplog.at_level(logging.INFO, logger="huidurep"):
+        result = pipeline(tetrode[0])
+    assert result.model_name == "tetrode"
+    assert (result.parameters.detect_threshold, result.parameters.min_unit_spikes) == (6.5, 40)
+    assert "auto: checkpoint 'tetrode'" in caplog.text
+
+
+def test_wrong_parameter_is_found_before_a_checkpoint_is_looked_for():
+    with pytest.raises(TypeError, match="did you mean 'detect_threshold'"):
+        SpikeSortingPipeline.from_pretrained("nobody/nothing", detect_treshold=5)
