@@ -1,0 +1,203 @@
+"""Results files, and the Markdown tables made from them.
+
+    python benchmarks/tables.py [FILE ...] [--check] [--results benchmarks/results]
+
+Writes the tables between `<!-- benchmark:NAME -->` and `<!-- /benchmark:NAME -->` in every FILE (README.md when none is
+named). `--check` writes nothing and exits 1 when a table is out of date. Needs the standard library only.
+"""
+
+import argparse
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("huidurep", "spikeinterface", "kilosort", "mountainsort5", "torch", "numpy", "scipy", "scikit-learn")
+PRINTED = ("huidurep", "spikeinterface", "torch", "numpy", "scikit-learn")
+
+
+def package_version(name):
+    """Installed version of a package, or "not installed"."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def current_commit():
+    """Commit of the repository, with "+changes" when files in huidurep/ or benchmarks/ differ from it."""
+
+    def git(*words):
+        return subprocess.run(("git", "-C", str(ROOT), *words), capture_output=True, text=True)
+
+    found = git("rev-parse", "--short=12", "--verify", "HEAD")
+    if found.returncode:
+        return "no commit"
+    changed = git("status", "--porcelain", "--", "huidurep", "benchmarks/*.py").stdout.strip()
+    return found.stdout.strip() + ("+changes" if changed else "")
+
+
+def processor_name():
+    """Model name of the processor, as Linux tells it."""
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else None
+    return found.group(1).strip() if found else platform.processor() or platform.machine()
+
+
+def run_header(*, seed, **settings):
+    """What a reader needs to repeat a run: seed, settings, versions, commit, machine."""
+    return dict(
+        seed=seed,
+        settings=settings,
+        versions={name: package_version(name) for name in PACKAGES} | dict(python=platform.python_version()),
+        commit=current_commit(),
+        machine=dict(processor=processor_name(), cores=os.cpu_count(), system=platform.platform()),
+    )
+
+
+def write_results(path, results):
+    """Write a results file in one step, so that a broken-off run leaves the last whole one."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(results, indent=1) + "\n")
+    part.replace(path)
+
+
+def markdown(head, rows):
+    """Markdown table; the first column is left-aligned, the others right."""
+    lines = ["| " + " | ".join(head) + " |", "|" + "|".join(["---"] + ["---:"] * (len(head) - 1)) + "|"]
+    return "\n".join(lines + ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows])
+
+
+def bold_best(values, digits=2):
+    """Numbers as text, the largest in bold; None becomes a dash."""
+    present = [round(value, digits) for value in values if value is not None]
+    best = max(present, default=None)
+    text = ["-" if value is None else f"{value:.{digits}f}" for value in values]
+    return [f"**{t}**" if v is not None and round(v, digits) == best else t for t, v in zip(text, values, strict=True)]
+
+
+def sorter_label(row):
+    return f"HuiduRep ({row['model']})" if row["sorter"] == "huidurep" else row["sorter"]
+
+
+def version_text(row):
+    """Version, with the options of a second attempt where the first one failed."""
+    options = ", ".join(f"{name}={value}" for name, value in row.get("retried_with", {}).items())
+    return f"{row['version']} ({options})" if options else row["version"]
+
+
+def accuracy_table(rows, recordings):
+    """Mean accuracy: one line a sorter, one column a recording, the mean last (only over a complete line)."""
+    sorters = list(dict.fromkeys(sorter_label(row) for row in rows))
+    found = {(sorter_label(row), row["recording"]): row.get("accuracy") for row in rows}
+    columns = [[found.get((name, recording)) for name in sorters] for recording in recordings]
+    lines = [[column[i] for column in columns] for i in range(len(sorters))]
+    columns.append([None if None in line else sum(line) / len(line) for line in lines])
+    text = [bold_best(column) for column in columns]
+    return markdown(["mean accuracy", *recordings, "mean"], [[n, *(c[i] for c in text)] for i, n in enumerate(sorters)])
+
+
+def detail_table(rows):
+    """Every row of the results with its counts, time and memory; errors in words."""
+    head = ["recording", "sorter", "accuracy", "precision", "recall", "units found / true", "well detected"]
+    head += ["false positive", "redundant", "over-merged", "seconds", "memory (MB)", "version"]
+    lines = []
+    for row in rows:
+        if "error" in row:
+            error = row["error"].replace("|", "/").replace("\n", " ")[:80]
+            lines.append([row["recording"], sorter_label(row), f"failed: {error}", *["-"] * 9, row["version"]])
+            continue
+        lines.append(
+            [row["recording"], sorter_label(row)]
+            + [f"{row[name]:.2f}" for name in ("accuracy", "precision", "recall")]
+            + [f"{row['units_found']} / {row['units_true']}", row["well_detected"], row["false_positive_units"]]
+            + [row["redundant_units"], row["overmerged_units"], round(row["seconds"])]
+            + [round(row["peak_memory_mb"]), version_text(row)]
+        )
+    return markdown(head, lines)
+
+
+def header_note(header):
+    versions = ", ".join(f"{name} {header['versions'][name]}" for name in PRINTED)
+    machine = header["machine"]
+    where = f"{machine['processor']}, {machine['cores']} cores"
+    return f"Commit {header['commit']}, seed {header['seed']}, {versions}; {where}."
+
+
+def sorting_block(results):
+    """Markdown of a sorting results file, accuracy first, then every count."""
+    header, rows = results["header"], results["rows"]
+    recordings = sorted({row["recording"] for row in rows})
+    commits = sorted({row["commit"] for row in rows})
+    note = header_note(header) + f" Rows measured at commit {', '.join(commits)}." * (commits != [header["commit"]])
+    note += f" {header['settings']['threads']} threads a run. Accuracy TP / (TP + FP + FN) of each true unit, matched"
+    note += " within 0.4 ms, mean over all true units. Memory: the child process and its largest worker."
+    rows = sorted(rows, key=lambda row: (row["recording"], -row.get("accuracy", -1)))
+    order = {name: i for i, name in enumerate(header["settings"]["sorters"])}
+    matrix_rows = sorted(rows, key=lambda row: order.get(row["sorter"], 99))
+    details = f"<details><summary>Every count, time and memory</summary>\n\n{detail_table(rows)}\n\n</details>"
+    return f"{accuracy_table(matrix_rows, recordings)}\n\n{note}\n\n{details}"
+
+
+def embedding_block(results):
+    """Markdown of an embedding results file: adjusted Rand index, one line a condition or file, then the means."""
+    header, methods = results["header"], results["methods"]
+    labels = [results["method_labels"][name] for name in methods]
+    lines, groups = [], {}
+    for row in results["rows"]:
+        values = [row["mean"].get(name) for name in methods]
+        groups.setdefault(row["source"], []).append(values)
+        count = f"{row['num_draws']} draws" if row["num_draws"] > 1 else f"{row['num_units']} units"
+        lines.append([f"{row['source']}: {row['name']}", count, *bold_best(values)])
+    for source, group in groups.items():
+        means = [None if None in column else sum(column) / len(column) for column in zip(*group, strict=True)]
+        lines.append([f"**{source}, mean**", "", *bold_best(means)])
+    note = f"{header_note(header)} Adjusted Rand index, full-covariance Gaussian mixture, K known, the same settings"
+    note += f" for every column. Model: {header['settings']['model']}."
+    return f"{markdown(['spikes', 'over', *labels], lines)}\n\n{note}"
+
+
+BLOCKS = dict(sorting=sorting_block, embedding=embedding_block)
+
+
+def fill(text, name, block):
+    """Text with the block between its markers; unchanged when the markers are absent."""
+    pattern = rf"(<!-- benchmark:{name} -->\n).*?(<!-- /benchmark:{name} -->)"
+    return re.sub(pattern, lambda found: f"{found.group(1)}{block}\n{found.group(2)}", text, flags=re.DOTALL)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="*", type=Path, default=[ROOT / "README.md"])
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a table is out of date")
+    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks/results")
+    arguments = parser.parse_args()
+    stale = []
+    for path in arguments.files:
+        old = new = path.read_text()
+        for name, make in BLOCKS.items():
+            source = arguments.results / f"{name}.json"
+            if source.exists():
+                new = fill(new, name, make(json.loads(source.read_text())))
+            if f"<!-- benchmark:{name} -->" not in old:
+                print(f"{path}: no <!-- benchmark:{name} --> marker")
+            elif not source.exists():
+                print(f"{path}: {source} does not exist, run benchmarks/{name}.py")
+        if new != old:
+            stale.append(path)
+            if not arguments.check:
+                path.write_text(new)
+        state = "up to date" if new == old else "out of date" if arguments.check else "written"
+        print(f"{path}: {state}")
+    return 1 if arguments.check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

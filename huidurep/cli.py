@@ -1,0 +1,244 @@
+"""The command line: ``huidurep sort | embed | simulate | pretrain | list``.
+
+Everything heavy is imported inside the commands, so that ``huidurep --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import time
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from huidurep.cli_files import attach_probe, check_output, load_array, read_recording
+
+
+class _OneSentenceErrors(TyperGroup):
+    """An exception becomes one sentence on stderr: exit code 2 for what the user can mend, 1 for the rest."""
+
+    def invoke(self, ctx):
+        try:
+            return super().invoke(ctx)
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception as error:
+            is_usage_error = hasattr(error, "exit_code")  # the parser's own: it prints them itself
+            if ctx.params.get("debug") or is_usage_error or getattr(error, "errno", None) == errno.EPIPE:
+                raise
+            is_input = isinstance(error, ValueError | TypeError | OSError)
+            sentence = " ".join(str(error).split()) or type(error).__name__
+            typer.echo(f"huidurep: {sentence if is_input else f'{type(error).__name__}: {sentence}'}", err=True)
+            if not is_input:
+                typer.echo("huidurep: `huidurep --debug ...` shows where this came from.", err=True)
+            raise typer.Exit(2 if is_input else 1) from error
+
+
+app = typer.Typer(
+    name="huidurep",
+    cls=_OneSentenceErrors,
+    help="Spike sorting with pretrained spike representations.",
+    epilog="Each command has its own help: huidurep sort --help",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Output = Annotated[Path, typer.Argument(help="Folder to write; must not exist or be empty.", metavar="OUTPUT")]
+Model = Annotated[str, typer.Option(help="Embedded checkpoint, checkpoint folder or Hub repository.")]
+Seed = Annotated[int, typer.Option(min=0, help="Same seed, same result.")]
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        from huidurep import __version__
+
+        typer.echo(f"huidurep {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _main(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what each stage does.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    # SpikeInterface warns that what is saved does not carry what it was made from: OUTPUT is meant to stand alone.
+    warnings.filterwarnings("ignore", message="The extractor is not serializable")
+    warnings.filterwarnings("ignore", message="The recording registered to this sorting")
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    logging.getLogger("huidurep").setLevel(logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING)
+
+
+@app.command()
+def sort(
+    input_path: Annotated[Path, typer.Argument(metavar="INPUT", help="What spikeinterface.load reads, or raw binary.")],
+    output: Output,
+    model: Annotated[str, typer.Option(help="'auto' (by the probe), embedded name, folder or Hub name.")] = "auto",
+    seed: Seed = 0,
+    num_units: Annotated[int | None, typer.Option(min=1, help="Units a channel group; default: found.")] = None,
+    detect_threshold: Annotated[float | None, typer.Option(help="Smallest trough, in noise levels.")] = None,
+    merge_bias: Annotated[float | None, typer.Option(help="Above 0 merges more, below 0 splits more.")] = None,
+    matching: Annotated[str | None, typer.Option(help="wobble, tdc-peeler, circus-omp or none.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result there.")] = False,
+    n_jobs: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
+    progress: Annotated[bool, typer.Option("--progress/--no-progress", help="Progress bars.")] = True,
+    sampling_frequency: Annotated[float | None, typer.Option(help="Raw binary: Hz.")] = None,
+    num_channels: Annotated[int | None, typer.Option(min=1, help="Raw binary: channels.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="Raw binary: sample type, such as int16.")] = None,
+    gain_to_uv: Annotated[float | None, typer.Option(help="Raw binary: uV of one step.")] = None,
+    offset_to_uv: Annotated[float | None, typer.Option(help="Raw binary: uV of the value 0.")] = None,
+    probe: Annotated[str | None, typer.Option(help="'tetrode' or a probeinterface JSON file.")] = None,
+) -> None:
+    """Sort a recording into a folder of units.
+
+    INPUT is a folder or file that spikeinterface.load reads, or a file of raw samples (time x channel), which needs
+    --sampling-frequency, --num-channels and --dtype. spikeinterface.load opens OUTPUT, wherever it is moved.
+    """
+    raw = dict(sampling_frequency=sampling_frequency, num_channels=num_channels, dtype=dtype)
+    check_output(output, overwrite=overwrite, input_path=input_path)
+    recording = read_recording(input_path, raw, gain_to_uv, offset_to_uv)
+    recording = recording if probe is None else attach_probe(recording, probe)
+    given = dict(num_units=num_units, detect_threshold=detect_threshold, merge_bias=merge_bias, matching=matching)
+    given = {name: value for name, value in given.items() if value is not None} | dict(seed=seed)
+    if matching == "none":
+        given["matching"] = None
+
+    import spikeinterface
+
+    from huidurep import SpikeSortingPipeline
+
+    _hide_loading_bars()
+    spikeinterface.set_global_job_kwargs(n_jobs=n_jobs, progress_bar=progress)
+    started = time.perf_counter()
+    result = SpikeSortingPipeline.from_pretrained(model, **given)(recording)
+    result.save(output, overwrite=overwrite)
+    sorting = result.sorting
+    typer.echo(
+        f"{len(sorting.unit_ids)} units, {len(sorting.to_spike_vector())} spikes from "
+        f"{recording.get_total_duration():.1f} s of {recording.get_num_channels()} channels with model "
+        f"{result.model_name} in {time.perf_counter() - started:.1f} s -> {output}"
+    )
+
+
+@app.command()
+def embed(
+    input_path: Annotated[Path, typer.Argument(metavar="INPUT", help=".npy, or .npz with an array 'waveforms'.")],
+    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="File .npy to write.")],
+    model: Model = "tetrode",
+    sampling_frequency: Annotated[float, typer.Option(help="Hz.")] = 30000.0,
+    peak_index: Annotated[int | None, typer.Option(help="Sample of the peak; default: found.")] = None,
+    channel_positions: Annotated[Path | None, typer.Option(help=".npy (num_channels, 2), um.")] = None,
+    denoise: Annotated[bool, typer.Option("--denoise", help="Clean each snippet with the decoder first.")] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Snippets at a time.")] = 1024,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT.")] = False,
+) -> None:
+    """Embed spike waveforms.
+
+    INPUT holds waveforms (num_spikes, num_samples, num_channels) in uV; OUTPUT gets one float32 row a spike.
+    """
+    if output.suffix != ".npy":
+        raise ValueError(f"expected an OUTPUT ending in .npy, found {output.name!r}: rename it.")
+    if output.exists() and not overwrite:
+        raise FileExistsError(f"expected a new file, found {output}: name another OUTPUT or pass --overwrite.")
+    import numpy as np
+
+    waveforms = load_array(input_path, "waveforms")
+    positions = None if channel_positions is None else load_array(channel_positions, "channel_positions")
+
+    from huidurep import HuiduRep
+
+    _hide_loading_bars()
+    embeddings = HuiduRep.from_pretrained(model).embed(
+        waveforms,
+        sampling_frequency=sampling_frequency,
+        peak_index=peak_index,
+        channel_positions=positions,
+        denoise=denoise or None,
+        batch_size=batch_size,
+    )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    np.save(output, embeddings)
+    typer.echo(f"{embeddings.shape[0]} spikes x {embeddings.shape[1]} numbers -> {output}")
+
+
+@app.command()
+def simulate(
+    output: Output,
+    probe: Annotated[str, typer.Option(help="Probe of the simulator.")] = "tetrode",
+    num_units: Annotated[int, typer.Option(min=0, help="Units.")] = 10,
+    duration_s: Annotated[float, typer.Option(help="Seconds.")] = 60.0,
+    noise_uv: Annotated[float, typer.Option(help="Standard deviation of the noise, uV.")] = 8.0,
+    drift_um: Annotated[float, typer.Option(help="Drift over the recording, um.")] = 0.0,
+    sampling_frequency: Annotated[float, typer.Option(help="Hz.")] = 30000.0,
+    seed: Seed = 0,
+) -> None:
+    """Write a recording whose spikes are known.
+
+    OUTPUT gets the folders recording and sorting, which spikeinterface.load opens, and simulation.json.
+    """
+    check_output(output)
+    settings = dict(probe=probe, num_units=num_units, duration_s=duration_s, noise_uv=noise_uv, drift_um=drift_um)
+    settings |= dict(sampling_frequency=sampling_frequency, seed=seed)
+    import spikeinterface
+
+    from huidurep import __version__, simulate_recording
+
+    recording, sorting = simulate_recording(**settings)
+
+    output.mkdir(parents=True, exist_ok=True)
+    recording.save(folder=output / "recording", progress_bar=False, n_jobs=1)
+    sorting.save(folder=output / "sorting")
+    (output / "simulation.json").write_text(json.dumps(settings | dict(huidurep=__version__), indent=2) + "\n")
+    written = spikeinterface.load(output / "recording")
+    truth = spikeinterface.load(output / "sorting")
+    typer.echo(
+        f"{written.get_total_duration():.1f} s of {written.get_num_channels()} channels with "
+        f"{len(truth.unit_ids)} units -> {output}"
+    )
+
+
+@app.command()
+def pretrain(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="JSON or YAML file of the training's settings.")],
+    output: Output,
+) -> None:
+    """Train a model on simulated units."""
+    check_output(output)
+    if not config.is_file():
+        raise FileNotFoundError(f"expected a JSON or YAML file, found none at {config}: correct the path.")
+    import yaml  # reads JSON too
+
+    try:
+        settings = yaml.safe_load(config.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"expected JSON or YAML in {config}, found {error}: correct the file.") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"expected names and values in {config}, found {type(settings).__name__}: write one a line.")
+    from huidurep.training.pretrain import pretrain as run
+
+    typer.echo(f"checkpoint -> {run(settings, output)}")
+
+
+@app.command(name="list")
+def list_models() -> None:
+    """List the embedded checkpoints."""
+    from huidurep import list_checkpoints
+
+    for name, folder in list_checkpoints().items():
+        typer.echo(f"{name}\t{folder}")
+
+
+def _hide_loading_bars() -> None:
+    """Without transformers' bar for the loading of weights, which takes milliseconds here."""
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()

@@ -1,0 +1,195 @@
+"""The command line: what it writes, and what it says when it cannot."""
+
+import json
+from importlib.metadata import entry_points
+
+import numpy as np
+import probeinterface
+import pytest
+import spikeinterface
+from typer.testing import CliRunner
+
+import huidurep
+from huidurep.cli import app
+
+RAW = ("--sampling-frequency", "30000", "--num-channels", "4", "--dtype", "int16")
+
+
+def run(*words):
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def assert_refused(result, *expected, code=2):
+    """One line on stderr, no traceback, exit code 2."""
+    assert result.exit_code == code, result.output
+    lines = [line for line in result.stderr.splitlines() if line.startswith("huidurep: ")]
+    assert len(lines) == 1 and "Traceback" not in result.output
+    for words in expected:
+        assert words in lines[0]
+
+
+@pytest.fixture
+def raw_file(tmp_path):
+    """One second of int16 noise on four channels."""
+    samples = np.random.default_rng(0).normal(0, 20, (30000, 4)).astype("int16")
+    path = tmp_path / "raw.bin"
+    samples.tofile(path)
+    return path
+
+
+def test_help_names_every_command():
+    result = run("--help")
+    assert result.exit_code == 0
+    for command in ("sort", "embed", "simulate", "pretrain", "list"):
+        assert command in result.output
+
+
+def test_version():
+    assert run("--version").output.strip() == f"huidurep {huidurep.__version__}"
+
+
+def test_list_shows_embedded_checkpoints():
+    result = run("list")
+    assert result.exit_code == 0
+    assert "tetrode" in result.output
+
+
+def test_the_installed_command_is_this_app():
+    (entry,) = entry_points(group="console_scripts", name="huidurep")
+    assert entry.load() is app
+
+
+def test_unknown_option_is_bad_usage(tmp_path):
+    assert run("sort", tmp_path, tmp_path / "out", "--no-such-option").exit_code == 2
+
+
+def test_sort_writes_a_folder_that_can_be_moved(tetrode_folder, tmp_path):
+    result = run("sort", tetrode_folder, tmp_path / "out", "--model", "tetrode", "--seed", 1, "--no-progress")
+    assert result.exit_code == 0, result.output
+    assert "units" in result.stdout
+    (tmp_path / "elsewhere").mkdir()
+    moved = (tmp_path / "out").rename(tmp_path / "elsewhere" / "moved")
+    sorting = spikeinterface.load(moved)
+    assert isinstance(sorting, spikeinterface.BaseSorting)
+    assert len(sorting.unit_ids) > 0
+    assert "main_channel_id" in sorting.get_property_keys()
+    stored = huidurep.SortingResult.load(moved)
+    assert stored.parameters.seed == 1
+    assert stored.embeddings.shape[0] == len(sorting.to_spike_vector()) == len(stored.posteriors)
+
+    assert_refused(run("sort", tetrode_folder, moved, "--no-progress"), str(moved))
+    again = run("sort", tetrode_folder, moved, "--model", "tetrode", "--seed", 1, "--no-progress", "--overwrite")
+    assert again.exit_code == 0, again.output
+    np.testing.assert_array_equal(spikeinterface.load(moved).to_spike_vector(), sorting.to_spike_vector())
+
+
+def test_sort_raw_binary_as_the_same_recording(tetrode_recording, tetrode_folder, tmp_path):
+    recording, _ = tetrode_recording
+    path, gain = tmp_path / "raw.bin", 0.05
+    np.round(recording.get_traces(return_in_uV=True) / gain).astype("int16").tofile(path)
+    words = ("--gain-to-uv", gain, "--probe", "tetrode", "--model", "tetrode", "--no-progress")
+    result = run("sort", path, tmp_path / "raw", *RAW, *words)
+    assert result.exit_code == 0, result.output
+    saved = run("sort", tetrode_folder, tmp_path / "saved", "--model", "tetrode", "--no-progress")
+    assert saved.exit_code == 0, saved.output
+    counts = [len(spikeinterface.load(tmp_path / name).to_spike_vector()) for name in ("raw", "saved")]
+    assert counts[0] == pytest.approx(counts[1], rel=0.1)
+
+
+def test_sort_of_an_empty_file_is_an_empty_result(tmp_path):
+    (tmp_path / "raw.bin").touch()
+    result = run("sort", tmp_path / "raw.bin", tmp_path / "out", *RAW, "--gain-to-uv", 1, "--probe", "tetrode")
+    assert result.exit_code == 0, result.output
+    assert len(spikeinterface.load(tmp_path / "out").unit_ids) == 0
+
+
+def test_sort_refuses_a_folder_that_is_not_empty_before_reading(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    assert_refused(run("sort", tmp_path / "nothing-here", tmp_path / "out"), "empty", str(tmp_path / "out"))
+    assert_refused(run("sort", tmp_path / "nothing-here", tmp_path / "out", "--overwrite"), str(tmp_path / "out"))
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
+
+
+def test_sort_refuses_to_write_over_its_input(tetrode_folder):
+    assert_refused(run("sort", tetrode_folder, tetrode_folder.parent, "--overwrite"), "INPUT", "OUTPUT")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ((), "--sampling-frequency"),
+        (RAW[:2], "--num-channels, --dtype"),
+        ((*RAW[:4], "--dtype", "int15"), "int15"),
+        ((*RAW[:2], "--num-channels", "7", "--dtype", "int16"), "240000"),
+        ((*RAW, "--offset-to-uv", "3"), "--gain-to-uv"),
+        ((*RAW, "--probe", "octrode"), "octrode"),
+        ((*RAW, "--matching", "wobbly"), "wobbly"),
+    ],
+)
+def test_sort_refuses_raw_binary_it_cannot_read(raw_file, tmp_path, words, expected):
+    assert_refused(run("sort", raw_file, tmp_path / "out", *words), expected)
+    assert not (tmp_path / "out").exists()
+
+
+def test_sort_refuses_probes_that_do_not_fit(raw_file, tmp_path):
+    probe = probeinterface.generate_linear_probe(8)
+    probe.set_device_channel_indices(np.arange(8))
+    probeinterface.write_probeinterface(tmp_path / "linear.json", probe)
+    result = run("sort", raw_file, tmp_path / "out", *RAW, "--probe", tmp_path / "linear.json")
+    assert_refused(result, "4 wired contacts", "found 8")
+    (tmp_path / "other.json").write_text("{}")
+    assert_refused(run("sort", raw_file, tmp_path / "out", *RAW, "--probe", tmp_path / "other.json"), "other.json")
+
+
+def test_sort_refuses_what_is_no_recording(tmp_path):
+    assert_refused(run("sort", tmp_path / "nothing", tmp_path / "out"), "nothing")
+    (tmp_path / "folder").mkdir()
+    assert_refused(run("sort", tmp_path / "folder", tmp_path / "out"), "spikeinterface.load")
+
+
+def test_sort_refuses_an_unknown_model(raw_file, tmp_path):
+    words = ("--gain-to-uv", "1", "--probe", "tetrode", "--model", "octrode")
+    assert_refused(run("sort", raw_file, tmp_path / "out", *RAW, *words), "octrode")
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    result = CliRunner().invoke(app, ["--debug", "sort", str(tmp_path / "nothing"), str(tmp_path / "out")])
+    assert isinstance(result.exception, FileNotFoundError)
+
+
+def test_embed_writes_one_row_a_waveform(tmp_path):
+    waveforms = np.random.default_rng(0).normal(0, 30, (6, 90, 4)).astype("float32")
+    np.savez(tmp_path / "in.npz", waveforms=waveforms)
+    result = run("embed", tmp_path / "in.npz", tmp_path / "out.npy", "--peak-index", 30)
+    assert result.exit_code == 0, result.output
+    expected = huidurep.HuiduRep.from_pretrained("tetrode").embed(waveforms, peak_index=30)
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), expected)
+    assert_refused(run("embed", tmp_path / "in.npz", tmp_path / "out.npy"), "out.npy")
+
+
+def test_embed_refuses_foreign_files(tmp_path):
+    assert_refused(run("embed", tmp_path / "none.npy", tmp_path / "out.npy"), "none.npy")
+    (tmp_path / "text.npy").write_text("hello")
+    assert_refused(run("embed", tmp_path / "text.npy", tmp_path / "out.npy"), "text.npy")
+    np.savez(tmp_path / "in.npz", other=np.zeros(3))
+    assert_refused(run("embed", tmp_path / "in.npz", tmp_path / "out.npy"), "waveforms", "other")
+    assert_refused(run("embed", tmp_path / "in.npz", tmp_path / "out.txt"), ".npy")
+
+
+def test_simulate_writes_recording_and_truth(tmp_path):
+    words = ("--num-units", 3, "--duration-s", 2, "--seed", 5)
+    result = run("simulate", tmp_path / "out", *words)
+    assert result.exit_code == 0, result.output
+    recording = spikeinterface.load(tmp_path / "out" / "recording")
+    truth = spikeinterface.load(tmp_path / "out" / "sorting")
+    assert recording.get_total_duration() == pytest.approx(2.0)
+    assert len(truth.unit_ids) == 3
+    assert json.loads((tmp_path / "out" / "simulation.json").read_text())["seed"] == 5
+    assert_refused(run("simulate", tmp_path / "out", *words), "empty")
+
+
+def test_pretrain_refuses_configurations_it_cannot_read(tmp_path):
+    assert_refused(run("pretrain", tmp_path / "none.json", tmp_path / "out"), "none.json")
+    (tmp_path / "list.json").write_text("[1, 2]")
+    assert_refused(run("pretrain", tmp_path / "list.json", tmp_path / "out"), "list.json")

@@ -1,0 +1,32 @@
+"""The examples run on what they make themselves."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def run(name, *words):
+    command = [sys.executable, str(EXAMPLES / name), *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"MPLBACKEND": "Agg"})
+
+
+def test_sort_recording(tmp_path):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("pandas")
+    finished = run("01_sort_recording.py", "--output", tmp_path, "--duration-s", 15, "--num-units", 4)
+    assert finished.returncode == 0, finished.stderr
+    assert "accuracy" in finished.stdout and "sorted_as" in finished.stdout
+    pictures = {path.name: path.stat().st_size for path in tmp_path.glob("*.png")}
+    assert set(pictures) == {"templates.png", "raster.png", "embedding.png"}
+    assert min(pictures.values()) > 5000
+
+
+def test_embed_waveforms():
+    finished = run("02_embed_waveforms.py")
+    assert finished.returncode == 0, finished.stderr
+    assert "adjusted Rand index" in finished.stdout
