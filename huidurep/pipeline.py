@@ -10,7 +10,7 @@ import numpy as np
 from .sorting.detection import detect_spikes
 from .sorting.export import GroupSorting, SortingResult, assemble, describe_group, empty_group
 from .sorting.matching import match_spikes
-from .sorting.merging import find_units
+from .sorting.merging import find_units, settle_units
 from .sorting.parameters import SortingParameters
 from .sorting.preprocessing import ChannelGroup, PreparedGroup, preprocess, split_groups
 from .sorting.run_log import RunLog, peak_memory_mb
@@ -170,9 +170,9 @@ class SpikeSortingPipeline:
         # -> (num_spikes,), (num_spikes,)
         embeddings = self._embed(prepared, spikes, log)
         # -> (num_spikes, embedding_size)
-        posteriors = units.posterior_of(embeddings, labels)
-        # -> (num_spikes,)
-        return describe_group(prepared, spikes, labels, embeddings, posteriors, self.parameters)
+        units = settle_units(units, embeddings, labels, self.parameters, log)
+        # unit and posterior of every spike
+        return describe_group(prepared, spikes, embeddings, units, self.parameters)
 
     def _embed(self, group: PreparedGroup, spikes: np.ndarray, log: RunLog) -> np.ndarray:
         """Embeddings (num_spikes, embedding_size) float32 of spikes, cut and embedded batch by batch."""

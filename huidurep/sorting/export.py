@@ -14,6 +14,7 @@ from spikeinterface.core import BaseSorting, NumpySorting
 from spikeinterface.core.base import minimum_spike_dtype
 from spikeinterface.core.numpyextractors import SpikeVectorSortingSegment
 
+from .merging import GroupUnits
 from .parameters import SortingParameters
 from .preprocessing import PreparedGroup
 from .waveforms import mean_waveforms, to_spike_vector
@@ -189,9 +190,8 @@ def check_output_folder(folder, *, overwrite: bool = False) -> None:
 def describe_group(
     group: PreparedGroup,
     spikes: np.ndarray,
-    labels: np.ndarray,
     embeddings: np.ndarray,
-    posteriors: np.ndarray,
+    units: GroupUnits,
     parameters: SortingParameters,
 ) -> GroupSorting:
     """Number the units of a group and measure their properties.
@@ -202,10 +202,9 @@ def describe_group(
         Filtered recording in uV with its noise levels.
     spikes : ndarray, (num_spikes,)
         Peak dtype, in order of time within segments.
-    labels : ndarray of int, (num_spikes,)
-        Units, any numbers.
     embeddings : ndarray of float32, (num_spikes, embedding_size)
-    posteriors : ndarray of float32, (num_spikes,)
+    units : GroupUnits
+        Label (-1: none) and posterior of these spikes.
     parameters : SortingParameters
         Window and sign.
 
@@ -213,7 +212,11 @@ def describe_group(
     -------
     GroupSorting
     """
-    unit_labels, unit_index = np.unique(labels, return_inverse=True)
+    is_kept = units.labels >= 0
+    if not is_kept.any():
+        return empty_group(embeddings.shape[1])
+    spikes, embeddings, posteriors = spikes[is_kept], embeddings[is_kept], units.posteriors[is_kept]
+    unit_labels, unit_index = np.unique(units.labels[is_kept], return_inverse=True)
     spike_vector = to_spike_vector(spikes, unit_index)
     sampling_frequency = group.recording.get_sampling_frequency()
     templates_uv = mean_waveforms(group.recording, spike_vector, len(unit_labels), parameters)

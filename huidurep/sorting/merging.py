@@ -7,7 +7,7 @@ is put together by the similarity of its templates (SpikeInterface's `merge_peak
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from spikeinterface.sortingcomponents.tools import compute_sparsity_from_peaks_and_label
@@ -23,6 +23,7 @@ MERGE_SIMILARITY = 0.8  # 1 - normalised l1 distance of two templates, at the be
 MERGE_BIAS_STEP = 0.05  # what one unit of merge_bias takes off it
 MERGE_SHIFT_MS = 0.2
 TEMPLATE_RADIUS_UM = 100.0
+SURE_ENOUGH = 0.5  # a unit whose spikes are on average less probable than this is not one
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,61 @@ def find_units(
             "clustering", f"group {group.name}: {parameters.num_units} units asked for, {units.num_units} found"
         )
     return units
+
+
+def settle_units(
+    units: GroupUnits, embeddings: np.ndarray, labels: np.ndarray, parameters: SortingParameters, log: RunLog
+) -> GroupUnits:
+    """Hold the units against the spikes that matching gave them.
+
+    Matching knows nothing of the mixture. A unit whose matched spikes the mixture gives to another unit rather than to
+    itself was a piece of that unit and joins it; one whose spikes the mixture gives to nobody in particular (mean
+    posterior below 0.5) was made of overlaps or leftovers and goes.
+
+    Parameters
+    ----------
+    units : GroupUnits
+    embeddings : ndarray of float32, (num_spikes, embedding_size)
+        Of the matched spikes.
+    labels : ndarray of int64, (num_spikes,)
+        Unit of each.
+    parameters : SortingParameters
+        Nothing is changed where `num_units` was asked for.
+    log : RunLog
+        Told what joined and what went.
+
+    Returns
+    -------
+    GroupUnits
+        With the labels and posteriors of these spikes: -1 and 0 for those of units that went.
+    """
+    components = list(units.components)
+    is_one_mixture = len({id(mixture) for mixture, _ in components}) == 1
+    if parameters.num_units is None and is_one_mixture and len(labels):
+        joined, gone = _judge(components[0][0], embeddings, labels)
+        labels = np.where(np.isin(labels, gone), -1, labels)
+        for unit, into in joined.items():
+            labels[labels == unit] = into
+            components[into] = (components[into][0], np.union1d(components[into][1], components[unit][1]))
+        if joined or gone:
+            log("settling", f"{len(joined)} units joined another, {len(gone)} went")
+    posteriors = np.zeros(len(labels), dtype="float32")
+    kept = labels >= 0
+    units = replace(units, components=components, labels=labels, posteriors=posteriors)
+    posteriors[kept] = units.posterior_of(embeddings[kept], labels[kept])
+    return units
+
+
+def _judge(mixture, embeddings: np.ndarray, labels: np.ndarray) -> tuple[dict, list]:
+    """Which matched units join which other, and which go."""
+    posteriors = mixture.unit_posteriors(embeddings)[:, : mixture.num_units]
+    matched = np.unique(labels)
+    # row: mean posterior of every unit over the spikes that matching gave to one
+    shares = {unit: posteriors[labels == unit].mean(axis=0) for unit in matched}
+    best = {unit: unit if share[unit] >= share.max() else int(share.argmax()) for unit, share in shares.items()}
+    joined = {unit: into for unit, into in best.items() if into != unit and best.get(into) == into}
+    gone = [unit for unit, share in shares.items() if share[unit] < SURE_ENOUGH]
+    return joined, [unit for unit in gone if unit not in joined and unit not in joined.values()]
 
 
 def _cluster(embeddings: np.ndarray, parameters: SortingParameters, num_units: int | None):

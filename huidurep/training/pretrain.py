@@ -44,8 +44,8 @@ def pretrain(settings, output_dir):
         Sections as in ``DEFAULT_SETTINGS``, whose values hold where one is left out: ``model`` (HuiduRepConfig),
         ``templates``, ``views`` (ViewRecipe), ``training`` (transformers.TrainingArguments) and ``seed``.
     output_dir : str or Path
-        Gets the encoder (config.json, model.safetensors, fingerprint), ``pretraining.json`` with the settings and the
-        loss curve, and ``run/`` with template banks and resumable checkpoints.
+        Gets the encoder (config.json, model.safetensors, fingerprint), ``pretraining.json`` with the settings (another
+        run can start from it) and ``run/`` with template banks, resumable checkpoints and the loss curve.
 
     Returns
     -------
@@ -79,8 +79,8 @@ def pretrain(settings, output_dir):
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(run)))
     encoder = trainer.model.huidurep.eval()
     encoder.save_pretrained(output_dir)
-    history = [entry for entry in trainer.state.log_history if "loss" in entry]
-    (output_dir / "pretraining.json").write_text(json.dumps({"settings": settings, "history": history}, indent=1))
+    trainer.save_state()
+    (output_dir / "pretraining.json").write_text(json.dumps(settings, indent=1) + "\n")
     return output_dir
 
 
