@@ -22,7 +22,9 @@ PRINTED = ("huidurep", "spikeinterface", "torch", "numpy", "scikit-learn")
 
 
 def package_version(name):
-    """Installed version of a package, or "not installed"."""
+    """Installed version of a package, or "not installed"; huidurep's is that of this clone, which is what runs."""
+    if name == "huidurep":
+        return re.search(r'^__version__ = "(.+)"$', (ROOT / "huidurep/__init__.py").read_text(), re.MULTILINE).group(1)
     try:
         return version(name)
     except PackageNotFoundError:
