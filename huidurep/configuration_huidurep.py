@@ -43,6 +43,8 @@ class HuiduRepConfig(PreTrainedConfig):
         Pre-norm layers (with a final norm) or post-norm layers.
     conv_kernel_sizes, conv_strides : list of int
         The convolutions that turn samples into tokens; the product of the strides is the patch size in samples.
+    conv_final_activation : bool, default False
+        Whether the last convolution's output, too, goes through the activation, as in the paper's encoder.
     decoder_num_hidden_layers : int, default 1
         Layers of the denoising decoder, which reconstructs the clean snippet from the encoder's tokens.
     feature_decoder_num_hidden_layers : int, default 0
@@ -86,6 +88,7 @@ class HuiduRepConfig(PreTrainedConfig):
         norm_first=True,
         conv_kernel_sizes=(5, 9),
         conv_strides=(1, 6),
+        conv_final_activation=False,
         decoder_num_hidden_layers=1,
         feature_decoder_num_hidden_layers=0,
         hidden_dropout_prob=0.0,
@@ -99,9 +102,7 @@ class HuiduRepConfig(PreTrainedConfig):
         **kwargs,
     ):
         self.sampling_frequency = float(sampling_frequency)
-        self.num_samples = num_samples
-        self.peak_index = peak_index
-        self.num_channels = num_channels
+        self.num_samples, self.peak_index, self.num_channels = num_samples, peak_index, num_channels
         self.channel_order = channel_order
         self.spike_polarity = spike_polarity
         self.scaling = scaling
@@ -115,16 +116,15 @@ class HuiduRepConfig(PreTrainedConfig):
         self.norm_first = norm_first
         self.conv_kernel_sizes = list(conv_kernel_sizes)
         self.conv_strides = list(conv_strides)
+        self.conv_final_activation = conv_final_activation
         self.decoder_num_hidden_layers = decoder_num_hidden_layers
         self.feature_decoder_num_hidden_layers = feature_decoder_num_hidden_layers
         self.hidden_dropout_prob = hidden_dropout_prob
         self.projection_hidden_size = projection_hidden_size
         self.projection_size = projection_size
-        self.contrastive_temperature = contrastive_temperature
-        self.momentum = momentum
+        self.contrastive_temperature, self.momentum = contrastive_temperature, momentum
         self.reconstruction_weight = reconstruction_weight
-        self.initializer_range = initializer_range
-        self.layer_norm_eps = layer_norm_eps
+        self.initializer_range, self.layer_norm_eps = initializer_range, layer_norm_eps
         self._check()
         self._check_unknown(kwargs)
         super().__init__(**kwargs)
@@ -155,6 +155,7 @@ class HuiduRepConfig(PreTrainedConfig):
             norm_first=False,
             conv_kernel_sizes=(5, 3),
             conv_strides=(1, 1),
+            conv_final_activation=True,
             decoder_num_hidden_layers=4,
             hidden_dropout_prob=0.1,
             projection_size=5,
@@ -207,4 +208,6 @@ class HuiduRepConfig(PreTrainedConfig):
         unknown = sorted(k for k in kwargs if k not in known and not k.startswith("_"))
         if unknown:
             ours = ", ".join(sorted(k for k in vars(self) if not k.startswith("_")))
-            raise TypeError(f"unknown settings {unknown}: expected some of {ours}; correct the spelling or remove them.")
+            raise TypeError(
+                f"unknown settings {unknown}: expected some of {ours}; correct the spelling or remove them."
+            )

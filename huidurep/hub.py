@@ -1,6 +1,7 @@
 """Checkpoint names to folders, strict loading, and the fingerprint that proves the weights arrived."""
 
 import logging
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -67,6 +68,20 @@ def resolve_checkpoint(name_or_path, **hub_options):
     return folder
 
 
+@contextmanager
+def no_progress_bars():
+    """Keep transformers' bars off while a small model is read or written; those of a training are not touched."""
+    from transformers.utils import logging as transformers_logging
+
+    were_on = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if were_on:
+            transformers_logging.enable_progress_bar()
+
+
 def load_model(transformers_loader, cls, name_or_path, *args, **kwargs):
     """Load strictly through transformers, then check the fingerprint.
 
@@ -99,9 +114,12 @@ def load_model(transformers_loader, cls, name_or_path, *args, **kwargs):
     if not (folder / "model.safetensors").exists() and not (folder / "model.safetensors.index.json").exists():
         raise OSError(f"expected model.safetensors in {folder}, found none: save the model again or copy the file.")
     try:
-        model, info = transformers_loader(folder, *args, output_loading_info=True, use_safetensors=True, **kwargs)
+        with no_progress_bars():
+            model, info = transformers_loader(folder, *args, output_loading_info=True, use_safetensors=True, **kwargs)
     except (RuntimeError, ValueError) as error:
-        raise ValueError(f"the weights in {folder} do not fit its config.json ({error}): save the model again.") from error
+        raise ValueError(
+            f"the weights in {folder} do not fit its config.json ({error}): save the model again."
+        ) from error
     except Exception as error:  # safetensors raises its own class, not an OSError, for a truncated file
         raise OSError(f"expected a readable model.safetensors in {folder}, found {error}: copy it again.") from error
     _check_loading(info, folder)
@@ -128,7 +146,9 @@ def _read_config(cls, folder):
 
 
 def _check_loading(info, folder):
-    problems = {key: sorted(map(str, info.get(key) or [])) for key in ("missing_keys", "unexpected_keys", "mismatched_keys")}
+    problems = {
+        key: sorted(map(str, info.get(key) or [])) for key in ("missing_keys", "unexpected_keys", "mismatched_keys")
+    }
     problems = {key: names for key, names in problems.items() if names}
     if problems:
         shown = "; ".join(f"{key}: {', '.join(names[:4])} ({len(names)})" for key, names in problems.items())

@@ -80,7 +80,9 @@ def check_waveforms(waveforms, *, sampling_frequency, peak_index=None, channel_p
     waveforms = waveforms.astype(np.float32, copy=False)
     _, num_samples, num_channels = waveforms.shape
     if num_samples < 2 or num_channels < 1:
-        raise ValueError(f"expected at least 2 samples and 1 channel, found shape {waveforms.shape}: pass whole snippets.")
+        raise ValueError(
+            f"expected at least 2 samples and 1 channel, found shape {waveforms.shape}: pass whole snippets."
+        )
     if not np.isfinite(waveforms).all():
         bad = int((~np.isfinite(waveforms)).any((1, 2)).argmax())
         raise ValueError(f"expected finite waveforms, found NaN or infinity first in spike {bad}: remove such spikes.")
@@ -88,8 +90,8 @@ def check_waveforms(waveforms, *, sampling_frequency, peak_index=None, channel_p
         raise ValueError(f"expected sampling_frequency > 0 Hz, found {sampling_frequency}: pass the recording's rate.")
     if num_samples / sampling_frequency * 1e3 < MIN_COVERED_MS:
         raise ValueError(
-            f"expected snippets of at least {MIN_COVERED_MS} ms, found {num_samples} samples at {sampling_frequency} Hz "
-            f"({num_samples / sampling_frequency * 1e3:.2f} ms): cut longer snippets or correct sampling_frequency."
+            f"expected snippets of at least {MIN_COVERED_MS} ms, found {num_samples} samples at {sampling_frequency} "
+            f"Hz ({num_samples / sampling_frequency * 1e3:.2f} ms): cut longer snippets or correct sampling_frequency."
         )
     if peak_index is not None and not 0 <= peak_index < num_samples:
         raise ValueError(
@@ -186,7 +188,11 @@ def select_channels(waveforms, peak_index, config, channel_positions=None):
         into = (config.num_channels - keep) // 2
         channels[:, into : into + keep] = (num_channels - keep) // 2 + np.arange(keep)
         return channels
-    places = np.stack([np.zeros(num_channels), np.arange(num_channels)], 1) if channel_positions is None else channel_positions
+    places = (
+        np.stack([np.zeros(num_channels), np.arange(num_channels)], 1)
+        if channel_positions is None
+        else channel_positions
+    )
     # Rank along the probe: breaks ties of distance the same way whatever order the channels came in.
     rank = np.empty(num_channels, int)
     rank[np.lexsort((places[:, 0], places[:, 1]))] = np.arange(num_channels)
@@ -275,7 +281,11 @@ def map_waveforms(waveforms, config, *, sampling_frequency=30000.0, peak_index=N
     else:
         peaks = np.full(num_spikes, float(peak_index))
     channels = select_channels(waveforms, peaks, config, positions)
-    picked = np.take_along_axis(waveforms, np.maximum(channels, 0)[:, None, :], axis=2) if num_spikes else waveforms[:, :, :0]
+    picked = (
+        np.take_along_axis(waveforms, np.maximum(channels, 0)[:, None, :], axis=2)
+        if num_spikes
+        else waveforms[:, :, :0]
+    )
     shape = (num_spikes, config.num_samples, config.num_channels)
     snippets, sample_mask = np.zeros(shape, np.float32), np.zeros(shape[:2], np.float32)
     for peak in np.unique(peaks):

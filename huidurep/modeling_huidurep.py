@@ -1,18 +1,22 @@
 """HuiduRep: the spike encoder with its denoising decoder."""
 
-import math
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from transformers import PreTrainedModel
-from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput
 
 from .configuration_huidurep import HuiduRepConfig
-
-ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu}
+from .modeling_layers import (
+    HuiduRepEmbeddings,
+    HuiduRepStack,
+    attention_mask,
+    encode,
+    sinusoidal_positions,
+    valid_tokens,
+)
 
 
 @dataclass
@@ -35,87 +39,6 @@ class HuiduRepOutput(ModelOutput):
     last_hidden_state: torch.FloatTensor | None = None
     reconstruction: torch.FloatTensor | None = None
     denoised_tokens: torch.FloatTensor | None = None
-
-
-class HuiduRepEmbeddings(nn.Module):
-    """Convolutions over time: snippets (num_spikes, num_samples, num_channels) to tokens."""
-
-    def __init__(self, config):
-        super().__init__()
-        sizes = [config.num_channels] + [config.hidden_size] * len(config.conv_strides)
-        self.convolutions = nn.ModuleList(
-            nn.Conv1d(a, b, kernel, stride, padding=(kernel - stride + 1) // 2)
-            for a, b, kernel, stride in zip(sizes[:-1], sizes[1:], config.conv_kernel_sizes, config.conv_strides, strict=True)
-        )
-        # What a token is told where a channel is missing; the paper's encoder, which has no masks, starts it at zero.
-        self.missing_channel = nn.Parameter(torch.zeros(config.num_channels, config.hidden_size))
-        self.activation = ACTIVATIONS[config.hidden_act]
-        # The paper's post-norm encoder takes activated tokens; a pre-norm one takes the last convolution as it is.
-        self.activate_last = not config.norm_first
-
-    def forward(self, snippets, channel_mask=None):
-        hidden = snippets.transpose(1, 2)
-        for index, convolution in enumerate(self.convolutions):
-            hidden = convolution(hidden if index == 0 else self.activation(hidden))
-        tokens = (self.activation(hidden) if self.activate_last else hidden).transpose(1, 2)
-        if channel_mask is not None:
-            tokens = tokens + ((1 - channel_mask.to(tokens.dtype)) @ self.missing_channel)[:, None]
-        return tokens
-
-
-class HuiduRepLayer(GradientCheckpointingLayer):
-    """Transformer layer, pre- or post-norm."""
-
-    def __init__(self, config):
-        super().__init__()
-        size = config.hidden_size
-        self.num_heads, self.norm_first = config.num_attention_heads, config.norm_first
-        self.dropout = config.hidden_dropout_prob
-        self.config = config  # asked at each call, so that model.set_attn_implementation() takes effect
-        self.qkv, self.output = nn.Linear(size, 3 * size), nn.Linear(size, size)
-        self.feed_in, self.feed_out = nn.Linear(size, config.intermediate_size), nn.Linear(config.intermediate_size, size)
-        self.attention_norm = nn.LayerNorm(size, eps=config.layer_norm_eps)
-        self.feed_norm = nn.LayerNorm(size, eps=config.layer_norm_eps)
-        self.activation = ACTIVATIONS[config.hidden_act]
-
-    def _drop(self, x):
-        return F.dropout(x, self.dropout, self.training)
-
-    def _attend(self, x, mask):
-        shape = (*x.shape[:2], 3, self.num_heads, x.shape[2] // self.num_heads)
-        query, key, value = self.qkv(x).view(shape).permute(2, 0, 3, 1, 4)
-        dropout = self.dropout if self.training else 0.0
-        if self.config._attn_implementation == "eager":
-            scores = query @ key.transpose(2, 3) / math.sqrt(shape[-1])
-            scores = scores if mask is None else scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-            mixed = F.dropout(scores.softmax(-1), dropout, self.training) @ value
-        else:
-            mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
-        return self.output(mixed.transpose(1, 2).reshape(x.shape))
-
-    def _feed(self, x):
-        return self.feed_out(self._drop(self.activation(self.feed_in(x))))
-
-    def forward(self, x, mask=None):
-        if self.norm_first:
-            x = x + self._drop(self._attend(self.attention_norm(x), mask))
-            return x + self._drop(self._feed(self.feed_norm(x)))
-        x = self.attention_norm(x + self._drop(self._attend(x, mask)))
-        return self.feed_norm(x + self._drop(self._feed(x)))
-
-
-class HuiduRepStack(nn.Module):
-    """Layers of an encoder or decoder; pre-norm stacks end with a norm."""
-
-    def __init__(self, config, num_layers):
-        super().__init__()
-        self.layers = nn.ModuleList(HuiduRepLayer(config) for _ in range(num_layers))
-        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if config.norm_first else nn.Identity()
-
-    def forward(self, x, mask=None):
-        for layer in self.layers:
-            x = layer(x, mask)
-        return self.norm(x)
 
 
 class HuiduRepPreTrainedModel(PreTrainedModel):
@@ -186,7 +109,8 @@ class HuiduRepPreTrainedModel(PreTrainedModel):
 
         # Before the weights: `push_to_hub=True` uploads the folder from inside the call below.
         hub.write_fingerprint(self, save_directory)
-        super().save_pretrained(save_directory, *args, **kwargs)
+        with hub.no_progress_bars():
+            super().save_pretrained(save_directory, *args, **kwargs)
 
 
 class HuiduRep(HuiduRepPreTrainedModel):
@@ -212,12 +136,32 @@ class HuiduRep(HuiduRepPreTrainedModel):
         self.post_init()
 
     def scale(self, waveforms):
-        """Microvolts to the model's units, same shape (``config.scaling``)."""
+        """Bring microvolts to the model's units (``config.scaling``).
+
+        Parameters
+        ----------
+        waveforms : torch.Tensor
+            uV, any shape.
+
+        Returns
+        -------
+        torch.Tensor like `waveforms`
+        """
         scaled = waveforms / self.config.scale_uv
         return scaled.sign() * scaled.abs().log1p() if self.config.scaling == "log" else scaled
 
     def unscale(self, scaled):
-        """The model's units to microvolts, same shape."""
+        """Bring the model's units back to microvolts.
+
+        Parameters
+        ----------
+        scaled : torch.Tensor
+            As :meth:`scale` returns, any shape.
+
+        Returns
+        -------
+        torch.Tensor like `scaled`
+        """
         scaled = scaled.sign() * scaled.abs().expm1() if self.config.scaling == "log" else scaled
         return scaled * self.config.scale_uv
 
@@ -307,7 +251,23 @@ class HuiduRep(HuiduRepPreTrainedModel):
         return samples[:, :num_samples] if missing <= 0 else F.pad(samples, (0, 0, 0, missing))
 
     def denoised_tokens(self, hidden, valid=None):
-        """The research code's feature decoder, kept so that old results can be repeated; same shape as `hidden`."""
+        """Run the research code's feature decoder, kept so that old results can be repeated.
+
+        Parameters
+        ----------
+        hidden : torch.FloatTensor (num_spikes, num_tokens, hidden_size)
+        valid : torch.BoolTensor (num_spikes, num_tokens), optional
+            Tokens that hold samples.
+
+        Returns
+        -------
+        torch.FloatTensor like `hidden`
+
+        Raises
+        ------
+        ValueError
+            If the model has no such decoder.
+        """
         if not self.config.feature_decoder_num_hidden_layers:
             raise ValueError(
                 "expected a converted research checkpoint with a feature decoder, found a model without: use "
@@ -316,13 +276,37 @@ class HuiduRep(HuiduRepPreTrainedModel):
         return self.feature_decoder(hidden + sinusoidal_positions(hidden), attention_mask(valid))
 
     def embed(self, waveforms, **options):
-        """Embed spikes of any window, rate and channel count; see :func:`huidurep.inference.embed`."""
+        """Embed spikes of any window, rate and channel count; see :func:`huidurep.inference.embed`.
+
+        Parameters
+        ----------
+        waveforms : ndarray (num_spikes, num_samples, num_channels)
+            uV.
+        **options
+            As there: rate, peak index, channel positions, device, ...
+
+        Returns
+        -------
+        ndarray (num_spikes, embedding_size) float32
+        """
         from . import inference
 
         return inference.embed(self, waveforms, **options)
 
     def denoise(self, waveforms, **options):
-        """Denoise spikes of any window, rate and channel count; see :func:`huidurep.inference.denoise`."""
+        """Denoise spikes of any window, rate and channel count; see :func:`huidurep.inference.denoise`.
+
+        Parameters
+        ----------
+        waveforms : ndarray (num_spikes, num_samples, num_channels)
+            uV.
+        **options
+            As there: rate, peak index, channel positions, device, ...
+
+        Returns
+        -------
+        ndarray like `waveforms`, float32
+        """
         from . import inference
 
         return inference.denoise(self, waveforms, **options)
@@ -336,43 +320,3 @@ class HuiduRep(HuiduRepPreTrainedModel):
             )
         start = (found - expected) // 2
         return waveforms[:, :, start : start + expected]
-
-
-def encode(encoder, reduction, tokens, valid=None):
-    """Tokens (num_spikes, num_tokens, hidden_size) -> last hidden state, embeddings (num_spikes, embedding_size)."""
-    hidden = encoder(tokens + sinusoidal_positions(tokens), attention_mask(valid))
-    return hidden, reduction(mean_of_valid(hidden, valid))
-
-
-def valid_tokens(sample_mask, num_tokens, patch_size):
-    """Which tokens (num_spikes, num_tokens) hold at least one sample that exists; None where nothing is masked."""
-    if sample_mask is None:
-        return None
-    patches = sample_mask.float()[:, None]
-    patches = F.pad(patches, (0, max(0, num_tokens * patch_size - patches.shape[2])))
-    return F.max_pool1d(patches, patch_size)[:, 0, :num_tokens] > 0
-
-
-def attention_mask(valid):
-    """(num_spikes, num_tokens) -> (num_spikes, 1, 1, num_tokens), or None."""
-    return None if valid is None else valid[:, None, None, :]
-
-
-def mean_of_valid(hidden, valid):
-    """Mean over tokens (num_spikes, num_tokens, hidden_size), leaving out those that are not valid."""
-    if valid is None:
-        return hidden.mean(1)
-    weight = valid.to(hidden.dtype)[:, :, None]
-    return (hidden * weight).sum(1) / weight.sum(1).clamp(min=1)
-
-
-def sinusoidal_positions(tokens):
-    """Position codes (num_tokens, hidden_size) of Vaswani et al. 2017.
-
-    Computed at each call: as a non-persistent buffer transformers 5 can leave them uninitialised (transformers#48892).
-    """
-    length, size = tokens.shape[1:]
-    position = torch.arange(length, device=tokens.device, dtype=torch.float32)[:, None]
-    rate = torch.exp(torch.arange(0, size, 2, device=tokens.device, dtype=torch.float32) * (-math.log(10000.0) / size))
-    angle = position * rate
-    return torch.stack([angle.sin(), angle.cos()], -1).reshape(length, size).to(tokens.dtype)

@@ -9,14 +9,8 @@ from torch import nn
 from transformers.utils import ModelOutput
 
 from .losses import contrastive_loss, reconstruction_loss
-from .modeling_huidurep import (
-    HuiduRep,
-    HuiduRepEmbeddings,
-    HuiduRepPreTrainedModel,
-    HuiduRepStack,
-    encode,
-    valid_tokens,
-)
+from .modeling_huidurep import HuiduRep, HuiduRepPreTrainedModel
+from .modeling_layers import HuiduRepEmbeddings, HuiduRepStack, encode, valid_tokens
 
 
 @dataclass
@@ -89,7 +83,13 @@ class HuiduRepForPreTraining(HuiduRepPreTrainedModel):
         return loaded
 
     def momentum_pairs(self):
-        """Pairs (momentum module, trained module) in a fixed order."""
+        """Pair every module of the momentum branch with the trained one that it follows.
+
+        Returns
+        -------
+        tuple of (nn.Module, nn.Module)
+            (momentum module, trained module), always in the same order.
+        """
         return (
             (self.momentum_embeddings, self.huidurep.embeddings),
             (self.momentum_encoder, self.huidurep.encoder),
@@ -160,7 +160,17 @@ class HuiduRepForPreTraining(HuiduRepPreTrainedModel):
 
 
 def multilayer_perceptron(*sizes):
-    """Linear layers of the given sizes with BatchNorm and ReLU between them."""
+    """Linear layers with BatchNorm and ReLU between them.
+
+    Parameters
+    ----------
+    *sizes : int
+        Of the input and of every layer.
+
+    Returns
+    -------
+    nn.Sequential
+    """
     layers = []
     for a, b in zip(sizes, sizes[1:], strict=False):
         layers += [nn.Linear(a, b), nn.BatchNorm1d(b), nn.ReLU()]

@@ -134,6 +134,17 @@ def test_paper_tokens_are_activated():
     assert tokens.min() == 0 and tokens.max() > 0
 
 
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_last_convolution_is_activated_only_where_the_config_says_so(norm_first):
+    assert HuiduRepConfig.paper().conv_final_activation and not HuiduRepConfig().conv_final_activation
+    plain = shaken(HuiduRep(paper(norm_first=norm_first, conv_final_activation=False)))
+    activated = HuiduRep(paper(norm_first=norm_first, conv_final_activation=True)).eval()
+    activated.load_state_dict(plain.state_dict())
+    tokens = plain.embeddings(snippets(plain.config))
+    assert tokens.min() < 0
+    assert torch.equal(activated.embeddings(snippets(plain.config)), tokens.relu())
+
+
 def test_wrong_shapes_are_refused(config):
     model = HuiduRep(config)
     for bad in (snippets(config)[0], snippets(config)[:, :, :2]):

@@ -1,0 +1,184 @@
+"""Layers of HuiduRep: snippets to tokens, transformer stacks, and what is done with masks and positions."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu}
+
+
+class HuiduRepEmbeddings(nn.Module):
+    """Convolutions over time: snippets (num_spikes, num_samples, num_channels) to tokens."""
+
+    def __init__(self, config):
+        super().__init__()
+        sizes = [config.num_channels] + [config.hidden_size] * len(config.conv_strides)
+        layers = sizes[:-1], sizes[1:], config.conv_kernel_sizes, config.conv_strides
+        self.convolutions = nn.ModuleList(
+            nn.Conv1d(a, b, kernel, stride, padding=(kernel - stride + 1) // 2)
+            for a, b, kernel, stride in zip(*layers, strict=True)
+        )
+        # What a token is told where a channel is missing; the paper's encoder, which has no masks, starts it at zero.
+        self.missing_channel = nn.Parameter(torch.zeros(config.num_channels, config.hidden_size))
+        self.activation = ACTIVATIONS[config.hidden_act]
+        self.activate_last = config.conv_final_activation
+
+    def forward(self, snippets, channel_mask=None):
+        """Snippets in the model's units -> tokens (num_spikes, num_tokens, hidden_size)."""
+        hidden = snippets.transpose(1, 2)
+        for index, convolution in enumerate(self.convolutions):
+            hidden = convolution(hidden if index == 0 else self.activation(hidden))
+        tokens = (self.activation(hidden) if self.activate_last else hidden).transpose(1, 2)
+        if channel_mask is not None:
+            tokens = tokens + ((1 - channel_mask.to(tokens.dtype)) @ self.missing_channel)[:, None]
+        return tokens
+
+
+class HuiduRepLayer(GradientCheckpointingLayer):
+    """Transformer layer, pre- or post-norm."""
+
+    def __init__(self, config):
+        super().__init__()
+        size = config.hidden_size
+        self.num_heads, self.norm_first = config.num_attention_heads, config.norm_first
+        self.dropout = config.hidden_dropout_prob
+        self.config = config  # asked at each call, so that model.set_attn_implementation() takes effect
+        self.qkv, self.output = nn.Linear(size, 3 * size), nn.Linear(size, size)
+        self.feed_in = nn.Linear(size, config.intermediate_size)
+        self.feed_out = nn.Linear(config.intermediate_size, size)
+        self.attention_norm = nn.LayerNorm(size, eps=config.layer_norm_eps)
+        self.feed_norm = nn.LayerNorm(size, eps=config.layer_norm_eps)
+        self.activation = ACTIVATIONS[config.hidden_act]
+
+    def _drop(self, x):
+        return F.dropout(x, self.dropout, self.training)
+
+    def _attend(self, x, mask):
+        shape = (*x.shape[:2], 3, self.num_heads, x.shape[2] // self.num_heads)
+        query, key, value = self.qkv(x).view(shape).permute(2, 0, 3, 1, 4)
+        dropout = self.dropout if self.training else 0.0
+        if self.config._attn_implementation == "eager":
+            scores = query @ key.transpose(2, 3) / math.sqrt(shape[-1])
+            scores = scores if mask is None else scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+            mixed = F.dropout(scores.softmax(-1), dropout, self.training) @ value
+        else:
+            mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+        return self.output(mixed.transpose(1, 2).reshape(x.shape))
+
+    def _feed(self, x):
+        return self.feed_out(self._drop(self.activation(self.feed_in(x))))
+
+    def forward(self, x, mask=None):
+        """Tokens -> tokens; `mask` as :func:`attention_mask` makes it."""
+        if self.norm_first:
+            x = x + self._drop(self._attend(self.attention_norm(x), mask))
+            return x + self._drop(self._feed(self.feed_norm(x)))
+        x = self.attention_norm(x + self._drop(self._attend(x, mask)))
+        return self.feed_norm(x + self._drop(self._feed(x)))
+
+
+class HuiduRepStack(nn.Module):
+    """Layers of an encoder or decoder; pre-norm stacks end with a norm."""
+
+    def __init__(self, config, num_layers):
+        super().__init__()
+        self.layers = nn.ModuleList(HuiduRepLayer(config) for _ in range(num_layers))
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if config.norm_first else nn.Identity()
+
+    def forward(self, x, mask=None):
+        """Tokens -> tokens; `mask` as :func:`attention_mask` makes it."""
+        for layer in self.layers:
+            x = layer(x, mask)
+        return self.norm(x)
+
+
+def encode(encoder, reduction, tokens, valid=None):
+    """Run tokens through an encoder and its reduction.
+
+    Parameters
+    ----------
+    encoder, reduction : nn.Module
+    tokens : torch.FloatTensor (num_spikes, num_tokens, hidden_size)
+    valid : torch.BoolTensor (num_spikes, num_tokens), optional
+
+    Returns
+    -------
+    hidden : torch.FloatTensor (num_spikes, num_tokens, hidden_size)
+    embeddings : torch.FloatTensor (num_spikes, embedding_size)
+    """
+    hidden = encoder(tokens + sinusoidal_positions(tokens), attention_mask(valid))
+    return hidden, reduction(mean_of_valid(hidden, valid))
+
+
+def valid_tokens(sample_mask, num_tokens, patch_size):
+    """Tell which tokens hold at least one sample that exists.
+
+    Parameters
+    ----------
+    sample_mask : torch.Tensor (num_spikes, num_samples) or None
+    num_tokens, patch_size : int
+
+    Returns
+    -------
+    torch.BoolTensor (num_spikes, num_tokens), or None where nothing is masked
+    """
+    if sample_mask is None:
+        return None
+    patches = sample_mask.float()[:, None]
+    patches = F.pad(patches, (0, max(0, num_tokens * patch_size - patches.shape[2])))
+    return F.max_pool1d(patches, patch_size)[:, 0, :num_tokens] > 0
+
+
+def attention_mask(valid):
+    """Shape a mask of tokens for attention.
+
+    Parameters
+    ----------
+    valid : torch.BoolTensor (num_spikes, num_tokens) or None
+
+    Returns
+    -------
+    torch.BoolTensor (num_spikes, 1, 1, num_tokens), or None
+    """
+    return None if valid is None else valid[:, None, None, :]
+
+
+def mean_of_valid(hidden, valid):
+    """Mean over tokens, leaving out those that are not valid.
+
+    Parameters
+    ----------
+    hidden : torch.FloatTensor (num_spikes, num_tokens, hidden_size)
+    valid : torch.BoolTensor (num_spikes, num_tokens) or None
+
+    Returns
+    -------
+    torch.FloatTensor (num_spikes, hidden_size)
+    """
+    if valid is None:
+        return hidden.mean(1)
+    weight = valid.to(hidden.dtype)[:, :, None]
+    return (hidden * weight).sum(1) / weight.sum(1).clamp(min=1)
+
+
+def sinusoidal_positions(tokens):
+    """Position codes of Vaswani et al. 2017.
+
+    Computed at each call: as a non-persistent buffer transformers 5 can leave them uninitialised (transformers#48892).
+
+    Parameters
+    ----------
+    tokens : torch.Tensor (num_spikes, num_tokens, hidden_size)
+
+    Returns
+    -------
+    torch.Tensor (num_tokens, hidden_size)
+    """
+    length, size = tokens.shape[1:]
+    position = torch.arange(length, device=tokens.device, dtype=torch.float32)[:, None]
+    rate = torch.exp(torch.arange(0, size, 2, device=tokens.device, dtype=torch.float32) * (-math.log(10000.0) / size))
+    angle = position * rate
+    return torch.stack([angle.sin(), angle.cos()], -1).reshape(length, size).to(tokens.dtype)
