@@ -53,8 +53,8 @@ def draw_cell(rng, *, sampling_frequency=30000.0, num_shapes=2):
     pyramidal = rng.random() < 0.6
     tree = _Tree(soma_diameter=rng.uniform(12, 24) if pyramidal else rng.uniform(8, 18))
     _grow_dendrites(tree, rng, pyramidal)
-    axon = tree.grow(0, _tilted(rng, -1.0, 0.4), rng.uniform(50, 120), rng.uniform(0.8, 2.0), rng.uniform(0.8, 1.5), rng)
-    tree.axon = set(axon)
+    down, length = _tilted(rng, -1.0, 0.4), rng.uniform(50, 120)
+    tree.axon = set(tree.grow(0, down, length, rng.uniform(0.8, 2.0), rng.uniform(0.8, 1.5), rng))
     time_ms = np.arange(0, DURATION_MS, 1e3 / sampling_frequency) - PEAK_MS
     spike = _draw_spike(rng, pyramidal)
     currents = [_currents(tree, time_ms, spike)]
@@ -70,7 +70,8 @@ class _Tree:
 
     def __init__(self, soma_diameter):
         half = soma_diameter / 2
-        self.starts, self.ends, self.diameters = [np.array([0.0, 0, -half])], [np.array([0.0, 0, half])], [soma_diameter]
+        self.starts, self.ends = [np.array([0.0, 0, -half])], [np.array([0.0, 0, half])]
+        self.diameters = [soma_diameter]
         self.parents, self.distances, self.axon = [-1], [0.0], set()
 
     def grow(self, parent, direction, length, diameter, end_diameter, rng):
@@ -151,9 +152,8 @@ def _currents(tree, time_ms, spike):
     # Some dendrites carry the spike on actively (share 1 - failing), the rest decays with distance.
     decay = spike["failing"] * np.exp(-distance / spike["length"]) + (1 - spike["failing"]) * np.exp(-distance / 600)
     amplitude = spike["amplitude"] * np.where(axon, 1.05, decay)
-    potential = _potential(
-        time_ms[None] - delay, amplitude, spike["rise"] * broader, spike["width"] * broader, spike["undershoot"], spike["recovery"]
-    )
+    rise, width = spike["rise"] * broader, spike["width"] * broader
+    potential = _potential(time_ms[None] - delay, amplitude, rise, width, spike["undershoot"], spike["recovery"])
     length = np.linalg.norm(np.array(tree.ends) - np.array(tree.starts), axis=1) * 1e-6
     area = np.pi * (np.array(tree.diameters) * 1e-6) ** 2 / 4
     half_ohm = AXIAL_RESISTIVITY_OHM_M * length / 2 / area
@@ -170,8 +170,8 @@ def _currents(tree, time_ms, spike):
 def line_source_potential(points, starts, ends, diameters, *, conductivity_s_per_m=0.3):
     """Potential of unit line sources in a homogeneous medium (Holt & Koch 1999).
 
-    With `s` the sum of the distances from a point to both ends of a segment of length `L`, the integral of 1/r along it is
-    ``ln((s + L) / (s - L))``. Points inside a segment are put on its surface.
+    With `s` the sum of the distances from a point to both ends of a segment of length `L`, the integral of 1/r along
+    it is ``ln((s + L) / (s - L))``. Points inside a segment are put on its surface.
 
     Parameters
     ----------

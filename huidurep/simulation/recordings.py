@@ -7,6 +7,9 @@ from .templates import draw_templates
 
 BAND_HZ = (300.0, 6000.0)
 DRIFT_STEP_UM = 1.0
+GAIN_JITTER = 0.05
+REFRACTORY_MS = 3.0
+TETRODE_UM = 12.5 * np.array([(0, 0), (1, 0), (0, 1), (1, 1)])
 
 
 def simulate_recording(
@@ -26,17 +29,14 @@ def simulate_recording(
     ----------
     probe : str or probeinterface.Probe, default "tetrode"
         ``"tetrode"``, ``"linear-N"`` (N contacts, 20 um apart) or a probe.
-    num_units : int, default 10
-    duration_s : float, default 60.0
+    num_units, duration_s : int, default 10, and float, default 60.0
     noise_uv : float, default 8.0
         Standard deviation between 300 and 6000 Hz.
     drift_um : float, default 0.0
         Peak-to-peak movement of the tissue along the probe.
     amplitude_range_uv : tuple of float
         Largest negative peak of a unit before filtering.
-    sampling_frequency : float, default 30000.0
-        Hz.
-    seed : int, default 0
+    sampling_frequency, seed : float, default 30000.0 (Hz), and int, default 0
 
     Returns
     -------
@@ -50,57 +50,72 @@ def simulate_recording(
     ValueError
         If a value is impossible.
     """
-    from spikeinterface.core import generate_sorting
-    from spikeinterface.generation.drift_tools import DriftingTemplates, InjectDriftingTemplatesRecording
-
     if num_units < 1 or duration_s <= 0 or noise_uv < 0 or drift_um < 0:
         raise ValueError(
             "expected num_units >= 1, duration_s > 0, noise_uv >= 0 and drift_um >= 0, found "
             f"{num_units}, {duration_s}, {noise_uv} and {drift_um}: correct them."
         )
     rng, probe = np.random.default_rng(seed), _make_probe(probe)
-    positions, num_samples = probe.contact_positions, int(duration_s * sampling_frequency)
-    along = np.arange(0, drift_um / 2 + DRIFT_STEP_UM / 2, DRIFT_STEP_UM)
-    along = np.concatenate([along, -along[:0:-1]])  # at rest first, as draw_templates wants it
-    moves = np.stack([0 * along, 0 * along, along], 1)
+    along = _drift_steps(drift_um)
     units = draw_templates(
         rng,
-        positions,
+        probe.contact_positions,
         num_units,
-        displacements_um=moves,
+        displacements_um=np.stack([0 * along, 0 * along, along], 1),
         amplitude_range_uv=amplitude_range_uv,
         sampling_frequency=sampling_frequency,
     )
+    sorting = _draw_trains(rng, num_units, duration_s, sampling_frequency)
+    noise = _noise(rng, probe, int(duration_s * sampling_frequency), noise_uv, sampling_frequency)
+    gains = (1 + GAIN_JITTER * rng.standard_normal(sorting.count_total_num_spikes())).astype(np.float32)
+    recording = _inject(sorting, units, along, noise, gains, _drift(duration_s, drift_um))
+    sorting.set_property("peak_uv", -units.waveforms[:, 0].min((1, 2)))
+    return recording, sorting
+
+
+def _drift_steps(drift_um):
+    """Places along the probe (um) at which templates are made; the one at rest first, as draw_templates wants it."""
+    along = np.arange(0, drift_um / 2 + DRIFT_STEP_UM / 2, DRIFT_STEP_UM)
+    return np.concatenate([along, -along[:0:-1]])
+
+
+def _draw_trains(rng, num_units, duration_s, sampling_frequency):
+    """Spike trains of log-normal rates around 6 Hz, with a refractory period."""
+    from spikeinterface.core import generate_sorting
+
     rates = rng.lognormal(np.log(6), 0.5, num_units).clip(1, 30)
-    sorting = generate_sorting(
+    return generate_sorting(
         num_units=num_units,
         sampling_frequency=sampling_frequency,
         durations=[duration_s],
         firing_rates=list(rates),
-        refractory_period_ms=3.0,
+        refractory_period_ms=REFRACTORY_MS,
         seed=int(rng.integers(2**31)),
     )
-    order = along.argsort()
+
+
+def _inject(sorting, units, along, noise, gains, drift):
+    """The noise with every spike in it, as its unit's template at the place where the tissue then was."""
+    from spikeinterface.generation.drift_tools import DriftingTemplates, InjectDriftingTemplatesRecording
+
+    order, probe = along.argsort(), noise.get_probe()
     drifting = DriftingTemplates.from_precomputed_templates(
         units.waveforms[:, order].swapaxes(0, 1),
         np.stack([0 * along, along[order]], 1),
-        sampling_frequency,
+        units.sampling_frequency,
         units.peak_index,
         probe,
     )
-    noise = _in_microvolts(_noise(rng, positions, num_samples, noise_uv, sampling_frequency), sampling_frequency, probe)
     recording = InjectDriftingTemplatesRecording(
         sorting,
         drifting,
-        displacement_vectors=[_drift(duration_s, drift_um)],
+        displacement_vectors=[drift],
         displacement_sampling_frequency=10.0,
-        displacement_unit_factor=np.ones((num_units, 1)),
+        displacement_unit_factor=np.ones((len(units.waveforms), 1)),
         parent_recording=noise,
-        amplitude_factor=(1 + 0.05 * rng.standard_normal(sorting.count_total_num_spikes())).astype(np.float32),
+        amplitude_factor=gains,
     )
-    recording = _in_microvolts(recording.get_traces().astype(np.float32), sampling_frequency, probe)
-    sorting.set_property("peak_uv", -units.waveforms[:, 0].min((1, 2)))
-    return recording, sorting
+    return _in_microvolts(recording.get_traces().astype(np.float32), units.sampling_frequency, probe)
 
 
 def _in_microvolts(traces, sampling_frequency, probe):
@@ -123,11 +138,13 @@ def _make_probe(probe):
     kind, _, count = str(probe).partition("-")
     if kind == "tetrode" and not count:
         made = probeinterface.Probe(ndim=2)
-        made.set_contacts(np.array([(0, 0), (12.5, 0), (0, 12.5), (12.5, 12.5)]), shapes="circle", shape_params={"radius": 6})
+        made.set_contacts(TETRODE_UM, shapes="circle", shape_params={"radius": 6})
     elif kind == "linear" and count.isdigit() and int(count) > 0:
         made = probeinterface.generate_linear_probe(int(count), ypitch=20.0)
     else:
-        raise ValueError(f"expected probe 'tetrode', 'linear-N' or a probeinterface.Probe, found {probe!r}: use one of them.")
+        raise ValueError(
+            f"expected probe 'tetrode', 'linear-N' or a probeinterface.Probe, found {probe!r}: use one of them."
+        )
     made.set_device_channel_indices(np.arange(made.get_contact_count()))
     return made
 
@@ -139,13 +156,15 @@ def _drift(duration_s, drift_um):
     return np.stack([0 * along, along], 1)[:, :, None]
 
 
-def _noise(rng, positions, num_samples, noise_uv, sampling_frequency):
-    """Low-passed, spatially correlated noise plus white noise (num_samples, num_channels)."""
+def _noise(rng, probe, num_samples, noise_uv, sampling_frequency):
+    """Recording of low-passed, spatially correlated noise plus white noise."""
+    positions = probe.contact_positions
     distance = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
     mixing = np.linalg.cholesky(0.6 * np.exp(-distance / 40) + 0.4 * np.eye(len(positions)))
     white = rng.standard_normal((2, num_samples, len(positions)), dtype=np.float32)
     b, a = butter(1, min(1500.0, 0.4 * sampling_frequency), fs=sampling_frequency)
     noise = 1.8 * lfilter(b, a, white[0] @ mixing.T.astype(np.float32), axis=0) + 0.8 * white[1]
-    band = butter(3, [BAND_HZ[0], min(BAND_HZ[1], 0.45 * sampling_frequency)], "bandpass", fs=sampling_frequency, output="sos")
+    edges = BAND_HZ[0], min(BAND_HZ[1], 0.45 * sampling_frequency)
+    band = butter(3, edges, "bandpass", fs=sampling_frequency, output="sos")
     heard = sosfilt(band, noise[: int(5 * sampling_frequency)], axis=0).std()
-    return (noise * (noise_uv / heard)).astype(np.float32)
+    return _in_microvolts((noise * (noise_uv / heard)).astype(np.float32), sampling_frequency, probe)

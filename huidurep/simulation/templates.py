@@ -1,4 +1,4 @@
-"""Unit templates on a probe: several views of each unit's spike, from procedural cells or SpikeInterface's generator."""
+"""Unit templates on a probe: several views of each unit's spike, of procedural cells or SpikeInterface's generator."""
 
 from dataclasses import dataclass
 
@@ -34,7 +34,7 @@ class UnitTemplates:
     sampling_frequency: float
 
 
-def draw_templates(
+def draw_templates(  # noqa: PLR0913 - what a simulation can be told
     rng,
     positions,
     num_units,
@@ -55,8 +55,8 @@ def draw_templates(
         Contacts (across, along the probe) in um.
     num_units : int
     displacements_um : array_like (num_views, 3), optional
-        Displacements (away from, across, along the probe) of the views, the first of them 0. Default: view 0 at rest, the others drawn with
-        standard deviations 2, 2 and `drift_um`, half of them another spike of the cell.
+        Displacements (away from, across, along the probe) of the views, the first of them 0. Default: view 0 at rest,
+        the others drawn with standard deviations 2, 2 and `drift_um`, half of them another spike of the cell.
     num_views : int, default 4
     drift_um : float, default 8.0
     source : {"cells", "spikeinterface"}, default "cells"
@@ -79,23 +79,28 @@ def draw_templates(
     if source not in sources:
         raise ValueError(f"expected source to be one of {sorted(sources)}, found {source!r}: choose one of them.")
     positions = np.asarray(positions, float)
-    waveforms, tries = [], 0
-    while len(waveforms) < num_units:
-        tries += 1
-        if tries > MAX_TRIES_PER_UNIT * num_units:
-            raise ValueError(
-                f"expected {num_units} units with peaks of {amplitude_range_uv} uV, found {len(waveforms)} in {tries} "
-                "tries: widen amplitude_range_uv."
-            )
-        moves = displacements_um
-        if moves is None:
-            moves = rng.normal(size=(num_views, 3)) * (2, 2, drift_um)
-            moves[0] = 0
-        vary = displacements_um is None
-        views, peak = sources[source](rng, positions, np.asarray(moves, float), amplitude_range_uv, sampling_frequency, vary)
+    vary = displacements_um is None
+    waveforms, peak = [], _peak_index(sampling_frequency)
+    for _ in range(MAX_TRIES_PER_UNIT * num_units):
+        if len(waveforms) == num_units:
+            break
+        moves = _draw_moves(rng, num_views, drift_um) if vary else np.asarray(displacements_um, float)
+        views = sources[source](rng, positions, moves, amplitude_range_uv, sampling_frequency, vary)
         if views is not None:
             waveforms.append(_align(views, peak))
-    return UnitTemplates(np.array(waveforms), positions, _peak_index(sampling_frequency), float(sampling_frequency))
+    if len(waveforms) < num_units:
+        raise ValueError(
+            f"expected {num_units} units with peaks of {amplitude_range_uv} uV, found {len(waveforms)} in "
+            f"{MAX_TRIES_PER_UNIT * num_units} tries: widen amplitude_range_uv."
+        )
+    return UnitTemplates(np.array(waveforms), positions, peak, float(sampling_frequency))
+
+
+def _draw_moves(rng, num_views, drift_um):
+    """Displacements (num_views, 3) in um, the first 0."""
+    moves = rng.normal(size=(num_views, 3)) * (2, 2, drift_um)
+    moves[0] = 0
+    return moves
 
 
 def _peak_index(sampling_frequency):
@@ -124,7 +129,7 @@ def _cell_views(rng, positions, moves, amplitude_range_uv, sampling_frequency, v
     # Most drawn places are too far away: the nearest contact to a soma decides before any cell is grown.
     nearest = np.sqrt(place[0] ** 2 + ((positions - place[1:]) ** 2).sum(1).min())
     if nearest > 90:
-        return None, None
+        return None
     cell = draw_cell(rng, sampling_frequency=sampling_frequency)
     rotation = _draw_rotation(rng)
     starts, ends = cell.starts @ rotation.T, cell.ends @ rotation.T
@@ -133,15 +138,16 @@ def _cell_views(rng, positions, moves, amplitude_range_uv, sampling_frequency, v
 
     def view(move, shape):
         at = (points - (place + move)).reshape(-1, 3)
-        transfer = line_source_potential(at, starts, ends, cell.diameters).reshape(len(positions), -1, len(starts)).mean(1)
+        transfer = line_source_potential(at, starts, ends, cell.diameters)
+        transfer = transfer.reshape(len(positions), -1, len(starts)).mean(1)
         return SHANK_FACTOR * (transfer @ cell.currents[shape]).T
 
     first = view(moves[0], 0)
     if not _accepted(first, amplitude_range_uv):
-        return None, None
+        return None
     shapes = rng.integers(len(cell.currents), size=len(moves)) if vary else np.zeros(len(moves), int)
     views = [first] + [view(move, shape) for move, shape in zip(moves[1:], shapes[1:], strict=True)]
-    return np.array(views), _peak_index(sampling_frequency)
+    return np.array(views)
 
 
 def _contact_points(contacts):
@@ -171,7 +177,7 @@ def _spikeinterface_views(rng, positions, moves, amplitude_range_uv, sampling_fr
     places[:, 2] = np.maximum(places[:, 2], 2.0)
     alpha = rng.lognormal(np.log(500), 0.7)
     if not amplitude_range_uv[0] < alpha < 20 * amplitude_range_uv[1]:
-        return None, None
+        return None
     one = dict(
         alpha=alpha,
         depolarization_ms=rng.uniform(0.06, 0.15),
@@ -198,4 +204,4 @@ def _spikeinterface_views(rng, positions, moves, amplitude_range_uv, sampling_fr
         mode="ellipsoid",
     )
     waves = waves[:, : int(round(DURATION_MS * 1e-3 * sampling_frequency))]
-    return (waves, _peak_index(sampling_frequency)) if _accepted(waves[0], amplitude_range_uv) else (None, None)
+    return waves if _accepted(waves[0], amplitude_range_uv) else None

@@ -6,12 +6,35 @@ import torch
 
 
 def uniform(low, high, size, generator):
-    """Uniform draws in [low, high), shape `size`."""
+    """Uniform draws in [low, high).
+
+    Parameters
+    ----------
+    low, high : float
+    size : tuple of int
+    generator : torch.Generator
+
+    Returns
+    -------
+    torch.Tensor of shape `size`
+    """
     return low + (high - low) * torch.rand(size, generator=generator)
 
 
 def log_uniform(low, high, size, generator):
-    """Draws whose logarithm is uniform, shape `size`."""
+    """Draws between `low` and `high` whose logarithm is uniform.
+
+    Parameters
+    ----------
+    low, high : float
+        Both positive.
+    size : tuple of int
+    generator : torch.Generator
+
+    Returns
+    -------
+    torch.Tensor of shape `size`
+    """
     return uniform(math.log(low), math.log(high), size, generator).exp()
 
 
@@ -42,7 +65,8 @@ def _butterworth(s, order):
     """Response of the normalised low-pass prototype at complex frequency `s`."""
     response = torch.ones_like(s)
     for k in range(order):
-        pole = complex(math.cos(math.pi * (2 * k + order + 1) / (2 * order)), math.sin(math.pi * (2 * k + order + 1) / (2 * order)))
+        angle = math.pi * (2 * k + order + 1) / (2 * order)
+        pole = complex(math.cos(angle), math.sin(angle))
         response = response / (s - pole)
     return response
 
@@ -67,6 +91,17 @@ def shift(spectra, samples):
 
 def noise_color(num_samples, sampling_frequency, *, corner_hz, exponent, floor):
     """Amplitude spectrum of brain-like noise: flat to `corner_hz`, falling with `exponent`, with a white floor.
+
+    Parameters
+    ----------
+    num_samples : int
+        Length of the signals.
+    sampling_frequency, corner_hz : float
+        Hz.
+    exponent : float
+        Of the fall of the amplitude.
+    floor : float
+        Amplitude of the white part; that of the other is 1 at 0 Hz.
 
     Returns
     -------

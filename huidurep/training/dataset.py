@@ -8,6 +8,8 @@ from torch.utils.data import IterableDataset
 
 NEIGHBOURS = 48
 FEATURES = 24
+# torch's generator takes 32 bits of a seed: the batches of different seeds lie far apart among them.
+SEED_STRIDE = 2654435761
 
 
 class TemplateBank:
@@ -37,8 +39,10 @@ class TemplateBank:
         resting = self.waveforms[:, 0]
         resting = resting - resting.mean(1, keepdim=True)
         flat = (resting.sign() * (resting.abs() / 20).log1p()).flatten(1)
-        _, _, axes = torch.pca_lowrank(flat, q=min(FEATURES, *flat.shape), niter=3)
-        features = (flat - flat.mean(0)) @ axes
+        flat = flat - flat.mean(0)
+        # Not torch.pca_lowrank, which draws from the global generator.
+        _, _, axes = torch.linalg.svd(flat, full_matrices=False)
+        features = flat @ axes[:FEATURES].T
         return torch.cdist(features, features).argsort(1)[:, :NEIGHBOURS]
 
     def draw_neighbours(self, count, group_size, generator):
@@ -60,8 +64,8 @@ class TemplateBank:
         """
         if count > len(self.waveforms):
             raise ValueError(
-                f"expected a template bank of at least {count} units, found {len(self.waveforms)}: simulate more units a "
-                "bank, or lower the batch size."
+                f"expected a template bank of at least {count} units, found {len(self.waveforms)}: simulate more units "
+                "a bank, or lower the batch size."
             )
         free, chosen = torch.ones(len(self.waveforms), dtype=torch.bool), []
         while len(chosen) < count:
@@ -136,6 +140,6 @@ class PairDataset(IterableDataset):
         index = self.first_batch + number
         while True:
             # A generator a batch: batch `index` is the same in every run, with any number of workers.
-            generator = torch.Generator().manual_seed((self.seed << 32) + index)
+            generator = torch.Generator().manual_seed((self.seed * SEED_STRIDE + index) % 2**32)
             yield self.maker.draw(self.batch_size, generator)
             index += stride

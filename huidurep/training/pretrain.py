@@ -68,10 +68,8 @@ def pretrain(settings, output_dir):
     settings, output_dir = _complete(settings), Path(output_dir)
     run = output_dir / "run"
     config, recipe = HuiduRepConfig(**settings["model"]), ViewRecipe(**settings["views"])
-    arguments = TrainingArguments(
-        output_dir=str(run), seed=settings["seed"], save_total_limit=2, report_to=[], use_cpu=not torch.cuda.is_available(),
-        **settings["training"],
-    )  # fmt: skip
+    fixed = dict(save_total_limit=2, report_to=[], use_cpu=not torch.cuda.is_available())
+    arguments = TrainingArguments(output_dir=str(run), seed=settings["seed"], **fixed, **settings["training"])
     _claim(run, settings)
     maker = ViewMaker(_banks(run, settings), config, recipe)
     set_seed(settings["seed"])
@@ -89,10 +87,14 @@ def _complete(settings):
     unknown = sorted(set(settings) - set(DEFAULT_SETTINGS))
     unknown += sorted(set(settings.get("templates", {})) - set(DEFAULT_SETTINGS["templates"]))
     if unknown:
-        raise ValueError(f"expected the sections {sorted(DEFAULT_SETTINGS)}, found {unknown}: correct the settings file.")
+        raise ValueError(
+            f"expected the sections {sorted(DEFAULT_SETTINGS)}, found {unknown}: correct the settings file."
+        )
     complete = {}
     for name, default in DEFAULT_SETTINGS.items():
-        complete[name] = {**default, **settings.get(name, {})} if isinstance(default, dict) else settings.get(name, default)
+        complete[name] = (
+            {**default, **settings.get(name, {})} if isinstance(default, dict) else settings.get(name, default)
+        )
     return complete
 
 
@@ -129,11 +131,23 @@ def _banks(run, settings):
         )
         banks.append(TemplateBank(units.waveforms, units.positions, units.peak_index, units.sampling_frequency))
     save_banks(banks, path)
-    return banks
+    return load_banks(path)  # as a resumed run reads them: the file is rounded to 16 bits
 
 
 def draw_tetrode(rng, spacing_um):
-    """Contacts (4, 2) in um: mostly a square turned by some angle, at times a row, with the given range of spacings."""
+    """Draw the contacts of a tetrode: mostly a square turned by some angle, at times a row.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    spacing_um : tuple of float
+        Smallest and largest distance of neighbours.
+
+    Returns
+    -------
+    ndarray (4, 2)
+        um, each contact about 1 um off its place.
+    """
     spacing = rng.uniform(*spacing_um)
     if rng.random() < 0.25:
         positions = spacing * np.array([(0, 0), (0, 1), (0, 2), (0, 3)], float)

@@ -97,8 +97,18 @@ class ViewMaker:
         dict of torch.Tensor
             ``view_1``, ``view_2``, ``clean`` (num_pairs, num_samples, num_channels) in uV, ``channel_mask``,
             ``sample_mask``, ``labels`` (num_pairs,).
+
+        Raises
+        ------
+        ValueError
+            If the pairs cannot be shared out evenly among the imagined recordings.
         """
-        count = num_pairs // self.recipe.num_recordings
+        count, rest = divmod(num_pairs, self.recipe.num_recordings)
+        if rest or not count:
+            raise ValueError(
+                f"expected num_pairs to be a multiple of num_recordings={self.recipe.num_recordings}, found "
+                f"{num_pairs}: change one of them."
+            )
         parts = [self._recording(count, generator) for _ in range(self.recipe.num_recordings)]
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
@@ -109,10 +119,11 @@ class ViewMaker:
         setting = self._setting(bank, generator)
         first, second = self._choose_views(bank, units, generator)
         bursting = torch.rand(count, generator=generator) < self.recipe.bursting_probability
-        view_1, clean = self._spikes(bank, units, first, bursting, setting, generator)
-        if self.recipe.same_spike:
-            setting = dict(setting, fixed_gain=True)
-        view_2, _ = self._spikes(bank, units, second, bursting, setting, generator)
+        gain = self._gains(bursting, setting, generator)
+        view_1, clean = self._spikes(bank, units, first, gain, setting, generator)
+        if not self.recipe.same_spike:
+            gain = self._gains(bursting, setting, generator)
+        view_2, _ = self._spikes(bank, units, second, gain, setting, generator)
         batch = {"view_1": view_1, "view_2": view_2, "clean": clean}
         batch = {name: self._mask(value, setting) for name, value in batch.items()}
         batch["channel_mask"] = setting["channel_mask"].expand(count, -1).clone()
@@ -129,8 +140,11 @@ class ViewMaker:
 
     def _setting(self, bank, generator):
         """What is common to all spikes of one imagined recording."""
-        recipe, config = self.recipe, self.config
-        one = {name: float(aug.uniform(*getattr(recipe, name), (1,), generator)) for name in ("high_pass_hz", "low_pass_hz")}
+        recipe = self.recipe
+        one = {
+            name: float(aug.uniform(*getattr(recipe, name), (1,), generator))
+            for name in ("high_pass_hz", "low_pass_hz")
+        }
         chance = torch.rand(3, generator=generator)
         response = aug.filter_response(
             bank.waveforms.shape[2],
@@ -147,7 +161,9 @@ class ViewMaker:
             exponent=0.5 + 1.5 * float(draws[1]),
             floor=0.5 * float(draws[2]),
         )
-        mixing = aug.spatial_mixing(bank.positions, shared=0.1 + 0.8 * float(draws[3]), length_um=20 + 100 * float(draws[4]))
+        mixing = aug.spatial_mixing(
+            bank.positions, shared=0.1 + 0.8 * float(draws[3]), length_um=20 + 100 * float(draws[4])
+        )
         spread = 1 + 0.15 * torch.randn(len(bank.positions), generator=generator)
         noise_uv = float(aug.log_uniform(*recipe.noise_uv, (1,), generator))
         channels, channel_mask = self._channels(bank, bool(chance[1] < recipe.missing_probability), generator)
@@ -186,18 +202,27 @@ class ViewMaker:
         end = float(aug.uniform(*recipe.truncation_end_ms, (1,), generator))
         return ((time_ms >= start) & (time_ms <= end)).float()
 
-    def _spikes(self, bank, units, views, bursting, setting, generator):
+    def _gains(self, bursting, setting, generator):
+        """Amplitude of each spike against its template (count,)."""
+        recipe, count = self.recipe, len(bursting)
+        jitter = 1 + recipe.gain_jitter * torch.randn(count, generator=generator)
+        shrink = aug.uniform(*recipe.bursting_gain, (count,), generator)
+        return setting["gain"] * torch.where(bursting, jitter * shrink, jitter)
+
+    def _spikes(self, bank, units, views, gain, setting, generator):
         """Noisy spikes and their clean versions (count, num_samples, bank channels), in uV."""
         recipe, config, count = self.recipe, self.config, len(units)
         total = bank.waveforms.shape[2]
-        jitter = 1 + recipe.gain_jitter * torch.randn(count, generator=generator)
-        shrink = aug.uniform(*recipe.bursting_gain, (count,), generator)
-        gain = setting["gain"] * torch.where(bursting, jitter * shrink, jitter)
         clean = bank.waveforms[units, views] * gain[:, None, None]
         others = bank.waveforms[torch.randint(len(bank.waveforms), (count,), generator=generator), 0] * setting["gain"]
         lags = tuple(int(ms * 1e-3 * bank.sampling_frequency) for ms in recipe.collision_lag_ms)
         dirty = aug.add_collisions(
-            clean, others, probability=recipe.collision_probability, lag_range=lags, gain_range=(0.3, 1.0), generator=generator
+            clean,
+            others,
+            probability=recipe.collision_probability,
+            lag_range=lags,
+            gain_range=(0.3, 1.0),
+            generator=generator,
         )
         delay = aug.uniform(-0.5, 0.5, (count,), generator)
         spectra = aug.shift(torch.fft.rfft(torch.cat([clean, dirty]), dim=1), delay.repeat(2))
