@@ -212,7 +212,8 @@ def pretrain(
     output: Output,
 ) -> None:
     """Train a model on simulated units."""
-    check_output(output)
+    if not (output / "run" / "settings.json").is_file():  # a run that stopped goes on
+        check_output(output)
     if not config.is_file():
         raise FileNotFoundError(f"expected a JSON or YAML file, found none at {config}: correct the path.")
     import yaml  # reads JSON too

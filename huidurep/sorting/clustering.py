@@ -2,11 +2,13 @@
 
 The rule. A full-covariance Gaussian mixture with more components than units is fitted to the leading principal
 components of the embeddings. Then the two least separated groups of components are merged, again and again: both groups
-are projected on their linear discriminant (Fisher 1936), two Gaussians are fitted to the projection of all their spikes,
-and Ashman's D = |m1 - m2| / sqrt((s1^2 + s2^2) / 2) (Ashman, Bird & Zepf 1994) says how far apart they are. Two halves of
-one cluster come out near 0 however the mixture cut them, and the measure does not depend on how many spikes each group
-has, which unimodality tests do. Merging stops at D = 2.6, shifted by `merge_bias`. A unit is then a mixture of its
-components (Baudry et al. 2010), so that stretched and bent clusters stay whole.
+are projected on their linear discriminant (Fisher 1936), two Gaussians are fitted to the projection of all their
+spikes, and Ashman's D = |m1 - m2| / sqrt((s1^2 + s2^2) / 2) (Ashman, Bird & Zepf 1994) says how far apart they are. The
+measure does not depend on how many spikes each group has, as unimodality tests do. The axis was chosen to separate the
+groups, so D counts only where two Gaussians explain the projection better than one by 3 log(n) nats, about twice what
+BIC asks: pieces of one Gaussian come out at 0. Merging stops at D = 2.6, shifted by `merge_bias`. A unit is then a
+mixture of its components (Baudry et al. 2010), which follows clusters that are not Gaussian; a long one of even density
+may stay cut.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 
 SEPARATION = 2.6
+EVIDENCE = 3.0  # nats per log(number of spikes) that two Gaussians must explain better than one: twice what BIC asks
 MAX_DIMENSIONS = 20
 MAX_COMPONENTS = 25
 SPIKES_PER_COMPONENT = 90
@@ -158,7 +161,7 @@ def cluster_embeddings(
     if num_spikes < (min_unit_spikes if num_units is None else 1):
         return _nothing(embeddings)
     rng = np.random.default_rng(seed)
-    rows = np.sort(rng.permutation(num_spikes)[:max_fit_spikes])
+    rows = np.sort(rng.permutation(num_spikes)[: max(max_fit_spikes, num_units or 1)])
     smallest = 1 if num_units is not None else max(2, int(min_unit_spikes * len(rows) / num_spikes))
     mean, axes = _principal_axes(embeddings[rows])
     points = (embeddings[rows] - mean) @ axes
@@ -277,7 +280,7 @@ def _ashman_d(a, b, num_iterations=60):
     variance = np.array([a.var(), b.var()]) + floor
     share = np.array([len(a), len(b)]) / len(x)
     for _ in range(num_iterations):
-        logs = np.log(share) - 0.5 * np.log(variance) - 0.5 * (x[:, None] - mean) ** 2 / variance
+        logs = _log_shares(x, share, mean, variance)
         part = np.exp(logs - logs.max(1, keepdims=True))
         part /= part.sum(1, keepdims=True)
         size = part.sum(0) + 1e-9
@@ -286,7 +289,17 @@ def _ashman_d(a, b, num_iterations=60):
         share = size / size.sum()
     if share.min() * len(x) < 2:
         return 0.0  # one Gaussian took everything: nothing separates the groups
+    gain = logsumexp(_log_shares(x, share, mean, variance), axis=1).sum() + 0.5 * len(x) * (
+        np.log(x.var() + 1e-300) + 1
+    )
+    if gain < EVIDENCE * np.log(len(x)):
+        return 0.0  # one Gaussian explains both: the axis was chosen to separate them, and cut off its tail
     return float(abs(mean[0] - mean[1]) / np.sqrt(variance.mean()))
+
+
+def _log_shares(x, share, mean, variance):
+    """Log of share times density, up to a constant, of each point under each Gaussian (num_points, 2)."""
+    return np.log(share) - 0.5 * np.log(variance) - 0.5 * (x[:, None] - mean) ** 2 / variance
 
 
 def _compact(labels):

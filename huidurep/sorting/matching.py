@@ -23,6 +23,7 @@ DUPLICATE_MS = 0.3  # no neuron fires twice so soon
 WHITENING_RADIUS_UM = 100.0
 DENSE_CHANNELS = 16  # larger groups give each template only the channels on which it stands out
 SPARSE_PEAK_TO_PEAK = 2.0  # noise levels
+BORROWED_SPIKES = 15.0
 
 
 def match_spikes(
@@ -74,24 +75,61 @@ def match_spikes(
 def _match(
     group: PreparedGroup, peaks: np.ndarray, units: GroupUnits, parameters: SortingParameters
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Spikes and units that SpikeInterface's matching finds, in order of time within segments."""
+    """Spikes and units that SpikeInterface's matching finds, in order of time within segments.
+
+    Tissue moves: each stretch of `template_interval_s` is matched with templates of its own time.
+    """
     recording = _whiten(group, parameters)
-    templates = _confident_templates(recording, group, peaks, units, parameters)
+    intervals = _intervals(recording, parameters.template_interval_s)
+    unit_ids, templates = _interval_templates(recording, intervals, peaks, units, parameters)
+    found = [
+        _match_interval(
+            recording, interval, _make_templates(recording, group, unit_ids, waveforms, parameters), parameters
+        )
+        for interval, waveforms in zip(intervals, templates, strict=True)
+    ]
+    found = np.concatenate(found)
+    found = found[np.lexsort((found["cluster_index"], found["sample_index"], found["segment_index"]))]
+    spikes = np.zeros(len(found), dtype=base_peak_dtype)
+    for name in ("sample_index", "segment_index", "amplitude"):
+        spikes[name] = found[name]
+    return spikes, unit_ids[found["cluster_index"]].astype("int64")
+
+
+def _intervals(recording, interval_s: float | None) -> list[tuple[int, int, int]]:
+    """(segment, first sample, end) of stretches of about `interval_s`; whole segments where it is None."""
+    intervals = []
+    for segment_index in range(recording.get_num_segments()):
+        num_samples = recording.get_num_samples(segment_index)
+        wanted = num_samples if interval_s is None else interval_s * recording.get_sampling_frequency()
+        edges = np.linspace(0, num_samples, max(1, round(num_samples / wanted)) + 1).astype(int)
+        intervals += [(segment_index, first, end) for first, end in zip(edges[:-1], edges[1:], strict=True)]
+    return intervals
+
+
+def _match_interval(recording, interval: tuple[int, int, int], templates: Templates, parameters: SortingParameters):
+    """What matching finds in one stretch, in samples of its segment."""
+    segment_index, first, end = interval
+    num_samples = recording.get_num_samples(segment_index)
+    margin = 2 * parameters.num_samples(recording.get_sampling_frequency())
+    start, stop = max(0, first - margin), min(num_samples, end + margin)
+    stretch = recording.select_segments([segment_index])
+    if (start, stop) != (0, num_samples):
+        stretch = stretch.frame_slice(start, stop)
     method_kwargs = {}
     if matching_methods[parameters.matching].need_noise_levels:
         method_kwargs["noise_levels"] = np.ones(recording.get_num_channels(), dtype="float32")
     found = find_spikes_from_templates(
-        recording,
+        stretch,
         templates,
         method=parameters.matching,
         method_kwargs=method_kwargs,
         job_kwargs=get_job_kwargs(),
     )
-    found = found[np.lexsort((found["cluster_index"], found["sample_index"], found["segment_index"]))]
-    spikes = np.zeros(len(found), dtype=base_peak_dtype)
-    for name in ("sample_index", "segment_index", "amplitude"):
-        spikes[name] = found[name]
-    return spikes, templates.unit_ids[found["cluster_index"]].astype("int64")
+    found["sample_index"] += start
+    found["segment_index"] = segment_index
+    # spikes in the margins are the neighbouring stretch's
+    return found[(found["sample_index"] >= first) & (found["sample_index"] < end)]
 
 
 def _whiten(group: PreparedGroup, parameters: SortingParameters):
@@ -110,24 +148,54 @@ def _whiten(group: PreparedGroup, parameters: SortingParameters):
     )
 
 
-def _confident_templates(
-    recording, group: PreparedGroup, peaks: np.ndarray, units: GroupUnits, parameters: SortingParameters
-) -> Templates:
-    """Mean waveforms, whitened, of the spikes that are surely of their unit; unit ids count as `units` does."""
+def _interval_templates(
+    recording, intervals: list, peaks: np.ndarray, units: GroupUnits, parameters: SortingParameters
+) -> tuple[np.ndarray, np.ndarray]:
+    """Units, and their mean waveforms (num_intervals, num_units, num_samples, num_channels), from confident spikes.
+
+    A stretch borrows half from both its neighbours and, as `BORROWED_SPIKES` more spikes, the mean of the whole
+    recording, so that a unit with few spikes there keeps a usable template.
+    """
     is_labelled = units.labels >= 0
     is_used = is_labelled & (units.posteriors > CONFIDENT_POSTERIOR)
     counts = np.bincount(units.labels[is_used], minlength=units.num_units)
     is_used |= is_labelled & (counts < MIN_CONFIDENT_SPIKES)[units.labels]
     unit_ids, unit_index = np.unique(units.labels[is_used], return_inverse=True)
-    spike_vector = to_spike_vector(peaks[is_used], unit_index)
-    templates = mean_waveforms(recording, spike_vector, len(unit_ids), parameters)
-    mask = np.ones((len(unit_ids), templates.shape[2]), dtype=bool)
-    if templates.shape[2] > DENSE_CHANNELS:
-        peak_to_peak = np.ptp(templates, axis=1)
+    used = peaks[is_used]
+    interval_index = np.zeros(len(used), dtype="int64")
+    for number, (segment_index, first, end) in enumerate(intervals):
+        sample_index = used["sample_index"]
+        is_here = (used["segment_index"] == segment_index) & (sample_index >= first) & (sample_index < end)
+        interval_index[is_here] = number
+    cells = interval_index * len(unit_ids) + unit_index
+    num_cells = len(intervals) * len(unit_ids)
+    means = mean_waveforms(recording, to_spike_vector(used, cells), num_cells, parameters)
+    sizes = np.bincount(cells, minlength=num_cells).reshape(len(intervals), len(unit_ids), 1, 1)
+    sums = means.reshape(len(intervals), len(unit_ids), *means.shape[1:]) * sizes
+    overall = sums.sum(0) / sizes.sum(0)
+    near = np.array([[_nearness(a, b) for b in range(len(intervals))] for a in range(len(intervals))])
+    borrowed = BORROWED_SPIKES if len(intervals) > 1 else 0
+    local_sums, local_sizes = np.tensordot(near, sums, 1), np.tensordot(near, sizes, 1)
+    templates = (local_sums + borrowed * overall) / (local_sizes + borrowed)
+    return unit_ids, templates.astype("float32")
+
+
+def _nearness(first: int, second: int) -> float:
+    """Weight of one stretch in the templates of another."""
+    return {0: 1.0, 1: 0.5}.get(abs(first - second), 0.0)
+
+
+def _make_templates(
+    recording, group: PreparedGroup, unit_ids: np.ndarray, waveforms: np.ndarray, parameters: SortingParameters
+) -> Templates:
+    """Whitened means (num_units, num_samples, num_channels) as SpikeInterface's templates, sparse on large groups."""
+    mask = np.ones((len(unit_ids), waveforms.shape[2]), dtype=bool)
+    if waveforms.shape[2] > DENSE_CHANNELS:
+        peak_to_peak = np.ptp(waveforms, axis=1)
         mask = peak_to_peak >= np.minimum(SPARSE_PEAK_TO_PEAK, peak_to_peak.max(axis=1, keepdims=True))
     sampling_frequency = recording.get_sampling_frequency()
     dense = Templates(
-        templates_array=templates,
+        templates_array=waveforms,
         sampling_frequency=sampling_frequency,
         nbefore=parameters.num_samples_before(sampling_frequency),
         channel_ids=recording.channel_ids,

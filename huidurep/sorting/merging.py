@@ -165,7 +165,7 @@ def settle_units(
     components = list(units.components)
     is_one_mixture = len({id(mixture) for mixture, _ in components}) == 1
     if parameters.num_units is None and is_one_mixture and len(labels):
-        joined, gone = _judge(components[0][0], embeddings, labels)
+        joined, gone = _judge(components, embeddings, labels)
         labels = np.where(np.isin(labels, gone), -1, labels)
         for unit, into in joined.items():
             labels[labels == unit] = into
@@ -179,9 +179,10 @@ def settle_units(
     return units
 
 
-def _judge(mixture, embeddings: np.ndarray, labels: np.ndarray) -> tuple[dict, list]:
-    """Which matched units join which other, and which go."""
-    posteriors = mixture.unit_posteriors(embeddings)[:, : mixture.num_units]
+def _judge(components: list[tuple], embeddings: np.ndarray, labels: np.ndarray) -> tuple[dict, list]:
+    """Which matched units join which other, and which go; all are components of one mixture."""
+    of_components = components[0][0].unit_posteriors(embeddings)
+    posteriors = np.stack([of_components[:, members].sum(axis=1) for _, members in components], axis=1)
     matched = np.unique(labels)
     # row: mean posterior of every unit over the spikes that matching gave to one
     shares = {unit: posteriors[labels == unit].mean(axis=0) for unit in matched}

@@ -45,6 +45,8 @@ class SortingParameters:
         Embed the snippet after the model's decoder has cleaned it.
     matching : {"wobble", "tdc-peeler", "circus-omp"} | None
         Template matching that finds overlapping and small spikes again. None keeps the clusters as they are.
+    template_interval_s : float | None
+        Stretch of time over which templates are taken not to move. None: the whole recording.
     seed : int
         Same seed, same result.
     bad_channel_ids : sequence
@@ -73,6 +75,7 @@ class SortingParameters:
     max_fit_spikes: int = 20000
     denoise: bool = False
     matching: str | None = "wobble"
+    template_interval_s: float | None = 60.0
     seed: int = 0
     bad_channel_ids: tuple = ()
 
@@ -270,6 +273,7 @@ _VALID = {
     "merge_bias": (_is_number, "a finite number"),
     "peak_sign": (lambda value: value in ("neg", "pos", "both"), '"neg", "pos" or "both"'),
     "matching": (lambda value: value is None or value in MATCHING_METHODS, f"None or one of {MATCHING_METHODS}"),
+    "template_interval_s": (lambda value: value is None or _is_positive(value), "None or a number above 0"),
     "num_units": (lambda value: value is None or _is_count(value), "None or a whole number from 1 on"),
     "common_reference": (lambda value: value is None or isinstance(value, bool), "None, True or False"),
     "denoise": (lambda value: isinstance(value, bool), "True or False"),
