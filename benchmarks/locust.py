@@ -35,7 +35,9 @@ def main():
             "spikes": len(result.posteriors),
             "snr": [round(float(v), 1) for v in sorting.get_property("snr")],
             "num_spikes": [int(v) for v in sorting.get_property("num_spikes")],
-            "refractory_violations_percent": [round(100 * float(v), 2) for v in sorting.get_property("refractory_violations")],
+            "refractory_violations_percent": [
+                round(100 * float(v), 2) for v in sorting.get_property("refractory_violations")
+            ],
             "seconds": round(sum(entry["seconds"] for entry in result.log), 1),
         }
         rows.append(row)
