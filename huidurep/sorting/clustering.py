@@ -6,7 +6,7 @@ are projected on their linear discriminant (Fisher 1936), two Gaussians are fitt
 spikes, and Ashman's D = |m1 - m2| / sqrt((s1^2 + s2^2) / 2) (Ashman, Bird & Zepf 1994) says how far apart they are. The
 measure does not depend on how many spikes each group has, as unimodality tests do. The axis was chosen to separate the
 groups, so D counts only where two Gaussians explain the projection better than one by 3 log(n) nats, about twice what
-BIC asks: pieces of one Gaussian come out at 0. Merging stops at D = 2.6, shifted by `merge_bias`. A unit is then a
+BIC asks: pieces of one Gaussian come out at 0. Merging stops at D = 3, shifted by `merge_bias`. A unit is then a
 mixture of its components (Baudry et al. 2010), which follows clusters that are not Gaussian; a long one of even density
 may stay cut.
 """
@@ -22,7 +22,7 @@ from sklearn.cluster import KMeans
 from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 
-SEPARATION = 2.6
+SEPARATION = 3.0
 EVIDENCE = 3.0  # nats per log(number of spikes) that two Gaussians must explain better than one: twice what BIC asks
 MAX_DIMENSIONS = 20
 MAX_COMPONENTS = 25
@@ -134,7 +134,7 @@ def cluster_embeddings(
     num_units : int, optional
         Exactly so many units.
     merge_bias : float, default 0.0
-        Above 0 merges more, below 0 splits more; in units of Ashman's D, around the limit of 2.6.
+        Above 0 merges more, below 0 splits more; in units of Ashman's D, around the limit of 3.
     min_unit_spikes : int, default 30
         Smaller groups are no unit (label -1), unless `num_units` is given.
     max_fit_spikes : int, default 20000

@@ -58,7 +58,6 @@ def test_planted_clusters_are_not_mixed(sizes):
     assert agreement(truth, found.labels) > 0.8
 
 
-@pytest.mark.xfail(strict=True, reason="slices of a long, even cluster look separate")
 def test_a_stretched_and_bent_cluster_stays_one():
     rng = np.random.default_rng(0)
     along = rng.uniform(-3, 3, 1500)
