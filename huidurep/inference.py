@@ -28,7 +28,7 @@ def embed(
     sampling_frequency : float, default 30000.0
         Hz.
     peak_index : int, optional
-        Sample of the trough, the same for all spikes; by default each spike's largest deflection.
+        Sample of the trough, the same for all spikes; by default each spike's own.
     channel_positions : array_like (num_channels, 2), optional
         um. Channels nearest the peak channel are kept, those missing are masked, none is repeated.
     denoise : bool, optional

@@ -241,6 +241,12 @@ def resampling_matrix(num_samples, peak_index, sampling_frequency, config):
     return matrix.astype(np.float32), exists.astype(np.float32)
 
 
+def _is_research_snippet(waveforms, config, sampling_frequency):
+    """Whether snippets are what the research code feeds its encoder, which never aligns them: its window and rate."""
+    is_research = config.channel_order == "center"
+    return is_research and waveforms.shape[1] == config.num_samples and sampling_frequency == config.sampling_frequency
+
+
 def map_waveforms(waveforms, config, *, sampling_frequency=30000.0, peak_index=None, channel_positions=None):
     """Align, resample, window and map channels.
 
@@ -253,7 +259,8 @@ def map_waveforms(waveforms, config, *, sampling_frequency=30000.0, peak_index=N
     sampling_frequency : float, default 30000.0
         Hz.
     peak_index : int, optional
-        Sample of the trough, the same for all; by default each spike's own.
+        Sample of the trough, the same for all; by default each spike's own. Snippets of exactly the window and rate of
+        a converted research checkpoint are taken as they are, as its own code took them.
     channel_positions : array_like (num_channels, 2), optional
         um.
 
@@ -276,6 +283,8 @@ def map_waveforms(waveforms, config, *, sampling_frequency=30000.0, peak_index=N
         waveforms = -waveforms
     if num_spikes == 0:
         peaks = np.zeros(0)
+    elif peak_index is None and _is_research_snippet(waveforms, config, sampling_frequency):
+        peaks = np.full(num_spikes, float(config.peak_index))
     elif peak_index is None:
         peaks = find_peak_index(waveforms, sampling_frequency).astype(float)
     else:

@@ -227,3 +227,12 @@ def test_denoise_of_the_contract_is_the_decoder(model):
         expected = model(torch.from_numpy(waveforms), output_reconstruction=True).reconstruction
     assert np.abs(model.denoise(waveforms, peak_index=30) - expected.numpy()).max() < 1e-4
     assert model.denoise(waveforms[:0]).shape == (0, 90, 4)
+
+
+def test_snippets_of_the_research_window_are_taken_as_they_are():
+    config = HuiduRepConfig.paper()
+    snippets = np.random.default_rng(0).normal(0, 30, (4, 121, 11)).astype(np.float32)
+    np.testing.assert_array_equal(map_waveforms(snippets, config).snippets, snippets)
+    # any other window is aligned as ever
+    longer = map_waveforms(np.pad(waves(num_channels=11), ((0, 0), (40, 40), (0, 0))), config)
+    assert len(np.unique(longer.peak_index)) > 1
