@@ -116,6 +116,8 @@ def load_model(transformers_loader, cls, name_or_path, *args, **kwargs):
     try:
         with no_progress_bars():
             model, info = transformers_loader(folder, *args, output_loading_info=True, use_safetensors=True, **kwargs)
+    except TypeError:
+        raise  # a keyword that neither transformers nor the model knows
     except (RuntimeError, ValueError) as error:
         raise ValueError(
             f"the weights in {folder} do not fit its config.json ({error}): save the model again."

@@ -6,7 +6,7 @@ import torch
 from .input_contract import map_waveforms, unmap_waveforms
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def embed(
     model,
     waveforms,
@@ -55,7 +55,7 @@ def embed(
     return np.concatenate(rows)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def denoise(
     model,
     waveforms,
@@ -98,17 +98,19 @@ def _batches(model, waveforms, batch_size, device, options):
     """Yield (slice, MappedWaveforms, model inputs); the model is in evaluation mode meanwhile."""
     if not isinstance(batch_size, int) or batch_size < 1:
         raise ValueError(f"expected batch_size >= 1, found {batch_size!r}: give a positive whole number.")
-    device = torch.device(device) if device is not None else model.device
-    model.to(device)
+    home = model.device
+    device = torch.device(device) if device is not None else home
+    if device.type == "meta":
+        raise ValueError("expected a device that computes, found 'meta': name a cpu or an accelerator.")
     mapped = map_waveforms(waveforms, model.config, **options)
     training = model.training
-    model.eval()
+    model.eval().to(device)
     try:
         for start in range(0, len(mapped.snippets), batch_size):
             rows = slice(start, start + batch_size)
             yield rows, _rows_of(mapped, rows), _inputs(mapped, rows, device, model.dtype)
     finally:
-        model.train(training)
+        model.train(training).to(home)
 
 
 def _rows_of(mapped, rows):

@@ -69,6 +69,11 @@ class SpikeSortingPipeline:
     def __init__(self, model=None, parameters=None, model_name=None, model_revision=None):
         if isinstance(parameters, dict):
             parameters = SortingParameters(**parameters)
+        if model is not None and not callable(getattr(model, "embed", None)):
+            raise TypeError(
+                f"expected a HuiduRep, the name or folder of a checkpoint, or 'auto', found {model!r}; load one with "
+                "HuiduRep.from_pretrained"
+            )
         self.model = model
         self.parameters = parameters or SortingParameters()
         self.model_name = model_name or getattr(getattr(model, "config", None), "_name_or_path", None) or None

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from stand_in import RATE_HZ, TETRODE_UM, PcaModel, as_recording, planted
 
+import huidurep
 from huidurep.pipeline import SortingParameters, SpikeSortingPipeline
 
 
@@ -116,3 +117,17 @@ def test_rate_too_low(rate_hz):
 def test_not_a_recording():
     with pytest.raises(TypeError, match="expected a SpikeInterface recording, found ndarray"):
         run(noise())
+
+
+@pytest.mark.parametrize("gain", [0.0, np.nan])
+def test_gains_that_are_none_are_refused(gain):
+    recording, _ = huidurep.simulate_recording(num_units=2, duration_s=2, seed=0)
+    recording.set_channel_gains(gain)
+    with pytest.raises(ValueError, match="gains"):
+        huidurep.sort(recording, model=PcaModel())
+
+
+def test_a_model_that_is_none_is_refused_before_any_work():
+    recording, _ = huidurep.simulate_recording(num_units=2, duration_s=2, seed=0)
+    with pytest.raises(TypeError, match="HuiduRep"):
+        huidurep.sort(recording, model=3)

@@ -358,3 +358,13 @@ def test_gradient_checkpointing_gives_the_same_gradients(config):
         gradients.append(model.encoder.layers[0].qkv.weight.grad.clone())
         model.gradient_checkpointing_enable()
     assert torch.allclose(*gradients, atol=1e-6)
+
+
+def test_embedding_leaves_the_model_trainable_and_where_it_was():
+    model = HuiduRep(HuiduRepConfig())
+    waveforms = -np.abs(np.random.default_rng(0).normal(0, 30, (3, 90, 4)))
+    with pytest.raises(ValueError, match="meta"):
+        model.embed(waveforms, device="meta")
+    model.embed(waveforms, device="cpu")
+    model(torch.ones(2, 90, 4)).embeddings.sum().backward()
+    assert model.reduction.weight.grad is not None and model.training

@@ -27,6 +27,8 @@ EVIDENCE = 3.0  # nats per log(number of spikes) that two Gaussians must explain
 MAX_DIMENSIONS = 20
 MAX_COMPONENTS = 25
 SPIKES_PER_COMPONENT = 90
+# Short recordings: up to so many components as long as each has so many spikes.
+FEW_COMPONENTS, FEWEST_SPIKES = 10, 25
 PAIRS_PER_GROUP = 8
 MAX_PROJECTED = 2000
 REGULARISATION = 1e-3
@@ -199,7 +201,8 @@ def _principal_axes(embeddings):
 
 def _over_split(points, num_units, rng):
     """Component of each point under a mixture with more components than units."""
-    wanted = min(MAX_COMPONENTS, max(1, len(points) // SPIKES_PER_COMPONENT))
+    few = min(FEW_COMPONENTS, len(points) // FEWEST_SPIKES)
+    wanted = min(MAX_COMPONENTS, max(1, few, len(points) // SPIKES_PER_COMPONENT))
     wanted = min(len(points), max(wanted, 1 if num_units is None else num_units))
     seed = int(rng.integers(2**31))
     mixture = GaussianMixture(wanted, reg_covar=REGULARISATION, max_iter=50, tol=1e-3, random_state=seed)

@@ -241,8 +241,8 @@ def _check_finite(recording, channel_ids: list) -> None:
             sample, channel = found[0]
             raise ValueError(
                 f"expected finite samples, found {traces[sample, channel]} in segment {segment_index} at sample "
-                f"{start + sample} of channel {_plain(channel_ids[channel])!r}; cut it out, replace it by zeros "
-                "(spikeinterface.preprocessing.silence_periods) or name the channel in bad_channel_ids"
+                f"{start + sample} of channel {_plain(channel_ids[channel])!r}; cut it out, replace it by noise "
+                "(silence_periods of spikeinterface.preprocessing, mode='noise') or name the channel in bad_channel_ids"
             )
 
 

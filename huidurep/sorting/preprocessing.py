@@ -133,11 +133,21 @@ def preprocess(group: ChannelGroup, parameters: SortingParameters, log: RunLog) 
     -------
     PreparedGroup | None
         None where every channel is flat: there is nothing to sort.
+
+    Raises
+    ------
+    ValueError
+        Gains that are 0 or not finite.
     """
     recording = group.recording
     statistics = statistics_kwargs(recording, parameters.seed)
     raw = get_random_data_chunks(recording, **statistics)
     gains = recording.get_channel_gains() if recording.has_scaleable_traces() else np.ones(recording.get_num_channels())
+    if not np.all(np.isfinite(gains) & (gains != 0)):
+        raise ValueError(
+            f"expected finite gains to uV other than 0, found {gains.tolist()}; "
+            "set them with recording.set_channel_gains"
+        )
     # the offset is measured, not read: it goes together with the electrode's own, before the filter can ring on it
     scaled = spre.scale(recording, gain=gains, offset=-gains * np.median(raw, axis=0), dtype="float32")
     highest_hz = HIGHEST_FREQUENCY * recording.get_sampling_frequency() / 2

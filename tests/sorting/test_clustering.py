@@ -172,3 +172,11 @@ def test_scale_does_not_matter():
     points, _ = planted_clusters((300, 300, 300))
     first, scaled = cluster_embeddings(points), cluster_embeddings(points * 1e-3)
     assert np.array_equal(first.labels, scaled.labels)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_short_recording_is_split_too(seed):
+    points, truth = planted_clusters((60, 70, 60, 65), seed=seed)
+    found = cluster_embeddings(points)
+    assert found.num_units == 4
+    assert agreement(truth, found.labels) > 0.9
