@@ -142,12 +142,7 @@ def preprocess(group: ChannelGroup, parameters: SortingParameters, log: RunLog) 
     recording = group.recording
     statistics = statistics_kwargs(recording, parameters.seed)
     raw = get_random_data_chunks(recording, **statistics)
-    gains = recording.get_channel_gains() if recording.has_scaleable_traces() else np.ones(recording.get_num_channels())
-    if not np.all(np.isfinite(gains) & (gains != 0)):
-        raise ValueError(
-            f"expected finite gains to uV other than 0, found {gains.tolist()}; "
-            "set them with recording.set_channel_gains"
-        )
+    gains = _read_gains(recording)
     # the offset is measured, not read: it goes together with the electrode's own, before the filter can ring on it
     scaled = spre.scale(recording, gain=gains, offset=-gains * np.median(raw, axis=0), dtype="float32")
     highest_hz = HIGHEST_FREQUENCY * recording.get_sampling_frequency() / 2
@@ -179,6 +174,19 @@ def preprocess(group: ChannelGroup, parameters: SortingParameters, log: RunLog) 
         f"{min(parameters.freq_max_hz, highest_hz):g} Hz, noise {np.median(noise_levels_uv):.1f} uV",
     )
     return PreparedGroup(group.name, cached, group.segment_indices, noise_levels_uv)
+
+
+def _read_gains(recording) -> np.ndarray:
+    """Gains to uV (num_channels,); ones where the recording has none."""
+    if not recording.has_scaleable_traces():
+        return np.ones(recording.get_num_channels())
+    gains = recording.get_channel_gains()
+    if not np.all(np.isfinite(gains) & (gains != 0)):
+        raise ValueError(
+            f"expected finite gains to uV other than 0, found {gains.tolist()}; "
+            "set them with recording.set_channel_gains"
+        )
+    return gains
 
 
 def get_job_kwargs() -> dict:
