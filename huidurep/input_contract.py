@@ -231,14 +231,19 @@ def resampling_matrix(num_samples, peak_index, sampling_frequency, config):
     ratio = sampling_frequency / config.sampling_frequency
     wanted = (np.arange(config.num_samples) - config.peak_index) * ratio + peak_index
     exists = (wanted >= -0.5) & (wanted <= num_samples - 0.5)
-    cutoff = min(1.0, 1 / ratio)
-    x = (wanted[:, None] - np.arange(num_samples)[None]) * cutoff
-    matrix = np.sinc(x) * np.sinc(x / LANCZOS_LOBES) * (np.abs(x) < LANCZOS_LOBES)
-    # sin(pi n) is not quite 0 in floating point; without this a shift by whole samples would not copy exactly.
-    matrix[np.abs(matrix) < 1e-12] = 0.0
+    matrix = _lanczos_weights(wanted, num_samples, ratio)
     total = matrix.sum(1, keepdims=True)
     matrix = np.where(exists[:, None] & (np.abs(total) > 1e-6), matrix / np.where(np.abs(total) > 1e-6, total, 1), 0)
     return matrix.astype(np.float32), exists.astype(np.float32)
+
+
+def _lanczos_weights(wanted, num_samples, ratio):
+    """Weights (num_wanted, num_samples) of samples at `wanted` places; `ratio` is the old rate over the new one."""
+    x = (wanted[:, None] - np.arange(num_samples)[None]) * min(1.0, 1 / ratio)
+    weights = np.sinc(x) * np.sinc(x / LANCZOS_LOBES) * (np.abs(x) < LANCZOS_LOBES)
+    # sin(pi n) is not quite 0 in floating point; without this a shift by whole samples would not copy exactly.
+    weights[np.abs(weights) < 1e-12] = 0.0
+    return weights
 
 
 def _is_research_snippet(waveforms, config, sampling_frequency):
@@ -330,8 +335,7 @@ def unmap_waveforms(snippets, mapped, waveforms, config, *, sampling_frequency):
         rows = np.flatnonzero(mapped.peak_index == peak)
         at = (np.arange(result.shape[1]) - peak) * ratio + config.peak_index
         covered = np.flatnonzero((at >= -1e-9) & (at <= config.num_samples - 1 + 1e-9))
-        x = (at[covered, None] - np.arange(config.num_samples)[None]) * min(1.0, 1 / ratio)
-        matrix = np.sinc(x) * np.sinc(x / LANCZOS_LOBES) * (np.abs(x) < LANCZOS_LOBES)
+        matrix = _lanczos_weights(at[covered], config.num_samples, ratio)
         back = np.matmul((matrix / matrix.sum(1, keepdims=True)).astype(np.float32), snippets[rows])
         back = back * mapped.polarity[rows, None, None]
         for column in range(config.num_channels):
