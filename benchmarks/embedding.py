@@ -1,210 +1,161 @@
-"""Adjusted Rand index of HuiduRep embeddings against principal components, with the number of units known.
+"""Adjusted Rand index of HuiduRep embeddings against principal components, for every type of probe.
 
-    python benchmarks/embedding.py [--model tetrode] [--draws 20] [--seed 0] [--output FILE]
+    python benchmarks/embedding.py [--probes tetrode ...] [--sources cells ...] [--extra NAME=FOLDER ...] [--jobs 1]
 
-The same spikes are described by `model.embed` and by principal components of the same windows, flattened over channels;
-each description goes through the same full-covariance Gaussian mixture. Sources of spikes:
-  cells    detailed neuron models on a tetrode (make_templates.py of --tools with --cells): ten units a draw that no
-           training has seen, 100 spikes each, coloured noise correlated over the contacts, collisions p 0.15; "drift"
-           draws each spike from one of eight views of its unit (moved a few um, most along the probe)
-  package  the same with templates of huidurep.simulation (its procedural cells; SpikeInterface's generator), under a
-           seed of their own
+The same spikes are described by each column (`model.embed`; principal components of the windows, flattened over
+channels) and each description goes through the same full-covariance Gaussian mixture with the number of units known,
+and through the package's own `cluster_embeddings`, which finds the number. Sources of spikes:
+  cells    detailed neuron models: ten units a draw that no training has seen, 100 spikes each, coloured noise
+           correlated over the contacts, collisions p 0.15; "drift" draws each spike from one of eight views of its
+           unit (moved a few um, most along the probe)
+  package cells, package spikeinterface    the same with templates of huidurep.simulation, under a seed of their own
   axona    hand-cut spikes of real tetrodes: one person's labels, so agreement with a person and no truth
+  opto     mean waveforms of real opto-tagged units of held-out sessions, gains jittered, in measured noise
+Columns: `huidurep` (the checkpoint of that probe type), `huidurep_pca12` (cut to 12 components), `base`, `pca12`,
+`pca24`, every `--extra`, and `oracle`: who knows each template, the noise and each spike's gain, but of no collisions.
+
+The file is merged: a row measured again on the same spikes keeps the columns that were not measured this time.
+  header, runs   of the latest run; of every run that a row names, by its start: seed, settings, versions, commit,
+                 machine, seconds
+  methods, method_labels, skipped    columns in order, their names, what was not measured and why
+  targets        one entry a simulated source and probe: pca (the better), target pca + (1 - pca) / 2, and by column
+                 `mean`, `gap_closed` and `reached`
+  real           one entry a real source and column: mean and smallest of (column - the better PCA) over the files,
+                 `reached`: mean 0.05 or more and on no file below 0
+  rows           source, probe, name, num_units, num_spikes, num_draws; mean, standard_error, draws by column with the
+                 number of units known; automatic: the same when it is found, and num_units by column; commit, seed,
+                 seconds of the latest run; runs and models (checkpoint, weights) by column; spikes: a digest a draw
 """
 
 import argparse
-import subprocess
+import json
 import sys
 import tempfile
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from tables import ROOT, run_header, write_results
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from embedding_real import axona_conditions, opto_conditions
+from embedding_scores import mean_and_error, score_condition, weights_digest
+from embedding_sources import PACKAGE_PROBES, WINDOWS, simulated_conditions
+from tables import ROOT, SIMULATED, gap_targets, real_margins, run_header, write_results
 
 SHARED = ROOT.parent / "shared"
-SAMPLING_HZ = 30000.0
-BEFORE, AFTER = 30, 60  # samples of a window: 1 ms before the trough, 2 ms after it
-NUM_UNITS, SPIKES_PER_UNIT, NUM_VIEWS = 10, 100, 9
-POOL_UNITS = 200
-UNSEEN_SEED = 910_000  # seeds from here on are the benchmark's: training must stay below
-ALIGN = 10  # samples to either side in which a view may have its trough
-COLLISION_PROBABILITY = 0.15
-CONDITIONS = tuple((noise_uv, drift) for noise_uv in (10.0, 20.0) for drift in (False, True))
 METHODS = {
     "huidurep": "HuiduRep",
     "huidurep_pca12": "HuiduRep, 12 components",
+    "base": "HuiduRep base",
     "pca12": "PCA, 12 components",
     "pca24": "PCA, 24 components",
 }
-TETRODE_UM = np.array([(0, 0), (12.5, 0), (0, 12.5), (12.5, 12.5)])
-AXONA_SAMPLING_HZ = 48000.0
-AXONA_MIN_SPIKES = 50
+ORACLE = {"oracle": "oracle"}
+SOURCES = (*SIMULATED, "axona", "opto")
 
 
-def cells_views(tools, cells, *, seed):
-    """Views (units, NUM_VIEWS, samples, channels) of detailed cells in uV at 30 kHz, trough at 30, and contacts in um.
-
-    Runs make_templates.py itself, so that templates are the ones training would get, under another seed.
-    """
-    sys.path.insert(0, str(tools))
-    from eap import probe_positions
-
-    with tempfile.TemporaryDirectory(prefix="benchmark_views_") as folder:
-        out = Path(folder) / "views.npz"
-        command = [sys.executable, str(tools / "make_templates.py"), "--cells", str(cells), "--probe", "tetrode"]
-        command += ["--units", str(POOL_UNITS), "--views", str(NUM_VIEWS), "--channels", "4"]
-        subprocess.run([*command, "--seed", str(UNSEEN_SEED + seed), "--out", str(out)], check=True)
-        with np.load(out) as made:
-            views, channels = made["views"].astype("f4"), made["channels"]
-    # back from "nearest the peak first" to the order of the contacts: a recording knows no other
-    order = np.argsort(channels, axis=1)[:, None, :, None]
-    return np.take_along_axis(views, order, axis=2).swapaxes(2, 3), probe_positions("tetrode")[:, 1:]
-
-
-def package_views(kind, *, seed):
-    """The same from huidurep.simulation ("cells" or "spikeinterface"), or None where it offers no templates.
-
-    Every view is set on its own trough, where a detector would set it.
-    """
-    sys.path.insert(0, str(ROOT))
-    try:
-        from huidurep.simulation.templates import draw_templates
-    except ImportError:
-        return None
-    rng = np.random.default_rng(UNSEEN_SEED + seed)
-    made = draw_templates(rng, TETRODE_UM, POOL_UNITS, num_views=NUM_VIEWS, source=kind)
-    lowest = made.waveforms.min(axis=3)
-    near = slice(made.peak_index - ALIGN, made.peak_index + ALIGN + 1)
-    start = made.peak_index - ALIGN + lowest[:, :, near].argmin(axis=2) - BEFORE
-    index = (start[:, :, None] + np.arange(BEFORE + AFTER))[..., None]
-    return np.take_along_axis(made.waveforms, index, axis=2).astype("f4"), TETRODE_UM
+def collect_conditions(arguments):
+    """Conditions of the wanted sources and probes, and what is not measured with the reason."""
+    found, skipped = [], {}
+    draws, seed = arguments.draws, arguments.seed
+    data = dict(cache=arguments.cache, tools=arguments.tools, cells=arguments.cells, num_draws=draws, seed=seed)
+    for source in [name for name in SIMULATED if name in arguments.sources]:
+        for probe in [name for name in WINDOWS if name in arguments.probes]:
+            if source != "cells" and probe not in PACKAGE_PROBES:
+                continue
+            conditions, reason = simulated_conditions(source, probe, **data)
+            found += conditions
+            skipped |= {f"{source}, {probe}": reason} if reason else {}
+    if "axona" in arguments.sources:
+        conditions, left_out = axona_conditions(arguments.axona, step_uv=arguments.axona_step_uv)
+        found, skipped = found + conditions, skipped | left_out
+    if "opto" in arguments.sources:
+        conditions, left_out = opto_conditions(arguments.opto, arguments.noise, num_draws=draws, seed=seed)
+        found, skipped = found + conditions, skipped | left_out
+    return [condition for condition in found if condition.probe in arguments.probes], skipped
 
 
-def draw_noise(rng, num_spikes, num_samples, positions_um, noise_uv):
-    """Noise (num_spikes, num_samples, num_channels) of one standard deviation, coloured as in make_recording.py."""
-    from scipy.signal import butter, lfilter
-
-    distance = np.linalg.norm(positions_um[:, None] - positions_um[None], axis=-1)
-    mix = np.linalg.cholesky(0.6 * np.exp(-distance / 40) + 0.4 * np.eye(len(positions_um)))
-    settle = 50
-    shared = rng.standard_normal((num_spikes, num_samples + settle, len(mix)), "f4") @ mix.T.astype("f4")
-    shared = lfilter(*butter(1, 1500, fs=SAMPLING_HZ), shared, axis=1)[:, settle:]
-    noise = 1.8 * shared + 0.8 * rng.standard_normal((num_spikes, num_samples, len(mix)), "f4")
-    return (noise_uv / noise.std() * noise).astype("f4")
+def checkpoint_of(name, folder):
+    """Folder of an embedded checkpoint, or None where there is none."""
+    place = Path(folder) / name
+    return str(place) if (place / "model.safetensors").exists() else None
 
 
-def draw_spikes(rng, views, positions_um, *, noise_uv, drift):
-    """Waveforms (NUM_UNITS * SPIKES_PER_UNIT, 90, channels) in uV and labels of ten units drawn from the views.
-
-    A collision adds another of the ten, x0.2-1.0 and shifted by 5-59 samples to either side (the paper's distortion).
-    """
-    chosen = rng.choice(len(views), NUM_UNITS, replace=False)
-    labels = np.repeat(np.arange(NUM_UNITS), SPIKES_PER_UNIT)
-    view = rng.integers(1, views.shape[1], len(labels)) if drift else np.zeros(len(labels), int)
-    waveforms = views[chosen[labels], view, : BEFORE + AFTER].copy()
-    for index in np.flatnonzero(rng.random(len(labels)) < COLLISION_PROBABILITY):
-        other = (labels[index] + rng.integers(1, NUM_UNITS)) % NUM_UNITS
-        shift = int(rng.integers(5, 60)) * rng.choice([-1, 1])
-        padded = np.pad(views[chosen[other], view[index]], ((60, 60), (0, 0)))
-        waveforms[index] += rng.uniform(0.2, 1.0) * padded[60 - shift : 60 - shift + BEFORE + AFTER]
-    return waveforms + draw_noise(rng, *waveforms.shape[:2], positions_um, noise_uv), labels
+def models_for(probe, arguments):
+    """Column -> checkpoint folder for spikes of one type of probe; missing ones are left out."""
+    places = dict(huidurep=checkpoint_of(probe, arguments.checkpoints))
+    places["base"] = checkpoint_of("base", arguments.checkpoints)
+    return {name: place for name, place in places.items() if place} | arguments.extra
 
 
-def read_axona(path, step_uv):
-    """Waveforms (num_spikes, 50, 4) in uV, labels and peak sample of one file, or the reason why it is not scored.
-
-    int8 steps are turned to uV with one nominal step (the files store no gain) and turned over, for Axona stores
-    depolarisation upwards. Spikes without label and units below 50 spikes are left out.
-    """
-    with np.load(path) as data:
-        waveforms, labels = data["waveforms"].astype("f4"), data["label"]
-        if float(data["fs"]) != AXONA_SAMPLING_HZ:
-            raise ValueError(f"{path}: expected {AXONA_SAMPLING_HZ} Hz, found {float(data['fs'])} Hz; check the file")
-    units, counts = np.unique(labels[labels > 0], return_counts=True)
-    keep = np.isin(labels, units[counts >= AXONA_MIN_SPIKES])
-    waveforms, labels = -step_uv * waveforms[keep], labels[keep]
-    if len(np.unique(labels)) < 2:
-        return None, f"{len(np.unique(labels))} unit of {AXONA_MIN_SPIKES} spikes or more: nothing to tell apart"
-    # the trigger stands at 0.2 ms (sample 10) and the trough just after it
-    return (waveforms, labels, int(np.median(waveforms.min(2).argmin(1)))), ""
-
-
-def describe_spikes(waveforms, model, *, peak_index, sampling_frequency, channel_positions):
-    """Features of each method: name -> (num_spikes, num_features)."""
-    from sklearn.decomposition import PCA
-
-    flat = waveforms.reshape(len(waveforms), -1)
-    features = {f"pca{n}": PCA(n, svd_solver="full").fit_transform(flat) for n in (12, 24)}
-    if model is not None:
-        where = dict(peak_index=peak_index, sampling_frequency=sampling_frequency, channel_positions=channel_positions)
-        features["huidurep"] = model.embed(waveforms, **where)
-        features["huidurep_pca12"] = PCA(12, svd_solver="full").fit_transform(features["huidurep"])
-    return features
+def measure(condition, models, columns, arguments, run):
+    """One row of the results."""
+    started = time.perf_counter()
+    options = dict(seed=arguments.seed, num_jobs=arguments.jobs, device=arguments.device)
+    options["automatic_draws"] = arguments.automatic_draws
+    scores = score_condition(condition, models, columns, **options)
+    row = dict(source=condition.source, probe=condition.probe, name=condition.name)
+    row |= dict(num_units=scores[0]["num_units"], num_spikes=scores[0]["num_spikes"], num_draws=len(scores))
+    row |= mean_and_error([score["known"] for score in scores])
+    row["automatic"] = mean_and_error([score["automatic"] for score in scores])
+    row["automatic"]["num_units"] = mean_and_error([score["found"] for score in scores])["mean"]
+    row |= dict(commit=run["commit"], seed=arguments.seed, seconds=round(time.perf_counter() - started, 1))
+    row["runs"] = {name: run["started"] for name in row["mean"]}
+    used = {name: place for name, place in models.items() if name in row["mean"]}
+    row["models"] = {n: dict(checkpoint=relative(place), weights=weights_digest(place)) for n, place in used.items()}
+    row["spikes"] = [score["spikes"] for score in scores]
+    return row
 
 
-def rand_index(features, labels, *, seed):
-    """Adjusted Rand index of a full-covariance mixture with the true number of units.
-
-    One scale for all features (the root of their mean variance): regularisation means the same for every method and the
-    relative sizes of components, which carry information, stay.
-    """
-    from sklearn.metrics import adjusted_rand_score
-    from sklearn.mixture import GaussianMixture
-
-    centred = np.asarray(features, float) - np.mean(features, axis=0)
-    scaled = centred / np.sqrt(centred.var(axis=0).mean())
-    mixture = GaussianMixture(len(np.unique(labels)), n_init=3, reg_covar=1e-3, random_state=seed, max_iter=200)
-    return float(adjusted_rand_score(labels, mixture.fit_predict(scaled)))
+def relative(place):
+    """Path of a checkpoint without the machine's own folders."""
+    place = Path(place).resolve()
+    return str(place.relative_to(ROOT)) if place.is_relative_to(ROOT) else place.name
 
 
-def summarise(source, name, scores, *, num_units, num_spikes):
-    """One row of the results: mean and standard error over draws (none for a single file)."""
-    methods = list(scores[0])
-    values = {method: [round(score[method], 4) for score in scores] for method in methods}
-    row = dict(source=source, name=name, num_units=num_units, num_spikes=num_spikes, num_draws=len(scores))
-    row["mean"] = {method: round(float(np.mean(values[method])), 4) for method in methods}
-    row["standard_error"] = {method: None for method in methods}
-    if len(scores) > 1:
-        error = {method: np.std(values[method], ddof=1) / len(scores) ** 0.5 for method in methods}
-        row["standard_error"] = {method: round(float(value), 4) for method, value in error.items()}
-    return row | dict(draws=values)
+def merged_row(old, new):
+    """The new row, with the columns that only the old one has where both had the same spikes."""
+    same = ("spikes", "num_spikes", "num_units", "seed")
+    if old is None or any(old.get(name) != new[name] for name in same):
+        return new
+    merged = dict(new)
+    for name in ("mean", "standard_error", "draws", "runs", "models"):
+        merged[name] = old[name] | new[name]
+    merged["automatic"] = {part: old["automatic"][part] | values for part, values in new["automatic"].items()}
+    return merged
 
 
-def score_simulator(source, views, positions_um, model, *, num_draws, seed):
-    """Rows of one simulator: every condition, every draw; the same ten units in each condition of a draw."""
-    rows = []
-    for noise_uv, drift in CONDITIONS:
-        scores = []
-        for draw in range(num_draws):
-            rng = np.random.default_rng((seed, draw))
-            waveforms, labels = draw_spikes(rng, views, positions_um, noise_uv=noise_uv, drift=drift)
-            where = dict(peak_index=BEFORE, sampling_frequency=SAMPLING_HZ, channel_positions=positions_um)
-            features = describe_spikes(waveforms, model, **where)
-            scores.append({name: rand_index(feature, labels, seed=draw) for name, feature in features.items()})
-        name = f"{noise_uv:.0f} uV noise" + ", drift" * drift
-        rows.append(summarise(source, name, scores, num_units=NUM_UNITS, num_spikes=len(labels)))
-        print_row(rows[-1])
-    return rows
+def read_results(path):
+    """What the file holds; nothing where there is none, or one of the format that had no runs and one type of probe."""
+    results = json.loads(path.read_text()) if path.exists() else {}
+    return results if "runs" in results else {}
 
 
-def score_axona(folder, model, *, step_uv, seed):
-    """Rows of the real files, and the files left out with the reason."""
-    rows, left_out = [], {}
-    for path in sorted(folder.glob("*.npz")):
-        found, reason = read_axona(path, step_uv)
-        if found is None:
-            left_out[path.stem] = reason
-            print(f"axona: {path.stem} left out, {reason}")
-            continue
-        waveforms, labels, peak_index = found
-        where = dict(peak_index=peak_index, sampling_frequency=AXONA_SAMPLING_HZ, channel_positions=TETRODE_UM)
-        features = describe_spikes(waveforms, model, **where)
-        scores = [{name: rand_index(feature, labels, seed=seed) for name, feature in features.items()}]
-        rows.append(summarise("axona", path.stem, scores, num_units=len(np.unique(labels)), num_spikes=len(labels)))
-        print_row(rows[-1])
-    return rows, left_out
+def merge(results, rows, run, skipped, labels):
+    """Results with these rows in the place of those of the same source, probe and name, in the order of the sources."""
+
+    def key(row):
+        return row["source"], row["probe"], row["name"]
+
+    stored = {key(row): row for row in results.get("rows", [])}
+    fresh = {key(row): merged_row(stored.get(key(row)), row) for row in rows}
+    probes, order = list(WINDOWS), list(stored | fresh)
+    rows = list((stored | fresh).values())
+    rows.sort(key=lambda row: (SOURCES.index(row["source"]), probes.index(row["probe"]), order.index(key(row))))
+    runs = results.get("runs", {}) | {run["started"]: run}
+    named = {run["started"]} | {start for row in rows for start in row["runs"].values()}
+    labels = METHODS | results.get("method_labels", {}) | labels
+    # the oracle stands last, whatever columns come
+    methods = [name for name in [*(n for n in labels if n not in ORACLE), *ORACLE] if in_any(name, rows)]
+    # which checkpoints there are is known anew every time
+    kept = {name: reason for name, reason in results.get("skipped", {}).items() if not name.startswith("checkpoint ")}
+    merged = dict(header=run, methods=methods, method_labels={name: (labels | ORACLE)[name] for name in methods})
+    merged |= dict(skipped=kept | skipped, runs={start: value for start, value in runs.items() if start in named})
+    return merged | dict(targets=gap_targets(rows), real=real_margins(rows), rows=rows)
+
+
+def in_any(name, rows):
+    return any(name in row["mean"] for row in rows)
 
 
 def print_row(row):
@@ -212,65 +163,96 @@ def print_row(row):
         error = row["standard_error"][name]
         return f"{name} {row['mean'][name]:.3f}" + (f" +-{error:.3f}" if error is not None else "")
 
-    scores = ", ".join(text(name) for name in METHODS if name in row["mean"])
-    print(f"{row['source']}: {row['name']}: {scores}", flush=True)
+    scores = ", ".join(map(text, row["mean"]))
+    found = ", ".join(f"{name} {value:.3f}" for name, value in row["automatic"]["mean"].items())
+    print(
+        f"{row['source']}, {row['probe']}: {row['name']}: {scores}; automatic: {found}; {row['seconds']} s", flush=True
+    )
 
 
-def print_means(rows):
-    for source in dict.fromkeys(row["source"] for row in rows):
-        group = [row for row in rows if row["source"] == source]
-        names = [name for name in METHODS if name in group[0]["mean"]]
-        means = [f"{name} {np.mean([row['mean'][name] for row in group]):.3f}" for name in names]
-        print(f"{source}, mean of {len(group)}: {', '.join(means)}")
+def print_targets(targets):
+    """Target, share of the gap closed, and hit or miss, for each simulated source and probe."""
+    for entry in targets:
+        print(f"{entry['source']}, {entry['probe']}: PCA {entry['pca']:.3f}, target {entry['target']:.3f}")
+        for name, mean in entry["mean"].items():
+            verdict = "hit" if entry["reached"][name] else "miss"
+            print(f"    {name} {mean:.3f}: {100 * entry['gap_closed'][name]:.0f}% of the gap closed, {verdict}")
 
 
-def parse():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="tetrode", help='name, folder or repository; "none" for PCA alone')
+def print_margins(entries):
+    """How far above PCA on real spikes, on average and at worst."""
+    for entry in entries:
+        verdict = "hit" if entry["reached"] else "miss"
+        worst = f"smallest {entry['smallest']:+.3f} ({entry['file']})"
+        print(f"{entry['source']}: {entry['method']} less PCA: {entry['mean']:+.3f} on average, {worst}, {verdict}")
+
+
+def named_folders(texts):
+    """NAME=FOLDER texts as a dict."""
+    pairs = dict(text.partition("=")[::2] for text in texts)
+    for name, folder in pairs.items():
+        if name in METHODS | ORACLE or not (Path(folder) / "model.safetensors").exists():
+            raise SystemExit(f"expected NAME=FOLDER of a checkpoint under a free name, found {name}={folder}")
+    return pairs
+
+
+def add_data_options(parser):
+    """What says where the spikes come from; benchmarks/ablation.py takes the same."""
     parser.add_argument("--cells", type=Path, default=SHARED / "data/cells")
     parser.add_argument("--axona", type=Path, default=SHARED / "data/real/axona_tetrodes")
+    parser.add_argument("--opto", type=Path, default=SHARED / "data/real/opto_tagged_units.npz")
+    parser.add_argument("--noise", type=Path, default=SHARED / "data/noise", help="spatial_cov.npy, temporal_cov.npy")
     parser.add_argument("--tools", type=Path, default=SHARED / "tools", help="folder of eap.py and make_templates.py")
+    parser.add_argument("--cache", type=Path, help="keeps simulated templates (default: a temporary folder)")
     parser.add_argument("--axona-step-uv", type=float, default=1.17, help="uV of an int8 step: 1.5 V / 128 / 10000")
     parser.add_argument("--draws", type=int, default=20)
+    parser.add_argument("--automatic-draws", type=int, help="draws whose number of units is also found (default: all)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1, help="draws at a time")
+    parser.add_argument("--device", help='where models embed, e.g. "cuda" (default: the CPU)')
+
+
+def parse(words=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_data_options(parser)
+    parser.add_argument("--probes", nargs="+", choices=WINDOWS, default=list(WINDOWS))
+    parser.add_argument("--sources", nargs="+", choices=SOURCES, default=list(SOURCES))
+    parser.add_argument("--checkpoints", type=Path, default=ROOT / "huidurep/checkpoints", help="folder of folders")
+    parser.add_argument("--extra", nargs="+", action="extend", default=[], metavar="NAME=FOLDER", help="more columns")
+    parser.add_argument("--columns", nargs="+", help="measure these columns only")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/embedding.json")
-    return parser.parse_args()
+    arguments = parser.parse_args(words)
+    arguments.extra = named_folders(arguments.extra)
+    return arguments
 
 
 def main():
     arguments = parse()
-    model = None
-    if arguments.model != "none":
-        sys.path.insert(0, str(ROOT))
-        from huidurep import HuiduRep
-
-        model = HuiduRep.from_pretrained(arguments.model)
-    sources, skipped, rows = {}, {}, []
-    if arguments.cells.is_dir() and (arguments.tools / "eap.py").exists():
-        sources["cells"] = cells_views(arguments.tools, arguments.cells, seed=arguments.seed)
-    else:
-        skipped["cells"] = f"no cells in {arguments.cells} or no eap.py in {arguments.tools}"
-    for kind in ("cells", "spikeinterface"):
-        views = package_views(kind, seed=arguments.seed)
-        if views is None:
-            skipped[f"package {kind}"] = "huidurep.simulation.templates.draw_templates is missing"
-        else:
-            sources[f"package {kind}"] = views
-    for source, (views, positions_um) in sources.items():
-        rows += score_simulator(source, views, positions_um, model, num_draws=arguments.draws, seed=arguments.seed)
-    if arguments.axona.is_dir():
-        real, left_out = score_axona(arguments.axona, model, step_uv=arguments.axona_step_uv, seed=arguments.seed)
-        rows, skipped = rows + real, skipped | left_out
-    else:
-        skipped["axona"] = f"no folder {arguments.axona}"
+    with tempfile.TemporaryDirectory(prefix="benchmark_cache_") as folder:
+        arguments.cache = arguments.cache or Path(folder)
+        conditions, skipped = collect_conditions(arguments)
+    labels = METHODS | {name: name for name in arguments.extra}
+    columns = arguments.columns or [*labels, *ORACLE]
+    settings = {
+        name: getattr(arguments, name) for name in ("draws", "automatic_draws", "probes", "sources", "axona_step_uv")
+    }
+    run = run_header(seed=arguments.seed, columns=columns, jobs=arguments.jobs, device=arguments.device, **settings)
+    run["started"], started = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
+    for name in ["base", *dict.fromkeys(condition.probe for condition in conditions)]:
+        if checkpoint_of(name, arguments.checkpoints) is None:
+            skipped[f"checkpoint {name}"] = "not there"
     for name, reason in skipped.items():
         print(f"not measured: {name}: {reason}")
-    print_means(rows)
-    settings = {name: getattr(arguments, name) for name in ("model", "draws", "axona_step_uv")}
-    header = run_header(seed=arguments.seed, **settings)
-    methods = [name for name in METHODS if any(name in row["mean"] for row in rows)]
-    results = dict(header=header, methods=methods, method_labels=METHODS, skipped=skipped, rows=rows)
-    write_results(arguments.output, results)
+    rows, results = [], read_results(arguments.output)
+    for condition in conditions:
+        rows.append(measure(condition, models_for(condition.probe, arguments), columns, arguments, run))
+        print_row(rows[-1])
+        run["seconds"] = round(time.perf_counter() - started, 1)
+        # after every row: what a run that is broken off has measured is kept
+        write_results(arguments.output, merge(results, rows, run, skipped, labels))
+    if rows:
+        print_targets(gap_targets(rows))
+        print_margins(real_margins(rows))
 
 
 if __name__ == "__main__":

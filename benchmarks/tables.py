@@ -18,6 +18,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("huidurep", "spikeinterface", "kilosort", "mountainsort5", "torch", "numpy", "scipy", "scikit-learn")
+SIMULATED = ("cells", "package cells", "package spikeinterface")
+PCA = ("pca12", "pca24")
+REAL_MARGIN = 0.05  # wanted above PCA on real spikes, on average; and not below it on any file
 PRINTED = ("huidurep", "spikeinterface", "torch", "numpy", "scikit-learn")
 
 
@@ -148,25 +151,161 @@ def sorting_block(results):
     return f"{accuracy_table(matrix_rows, recordings)}\n\n{note}\n\n{details}"
 
 
+def mean_of(values):
+    """Mean of numbers, None where one is missing."""
+    values = list(values)
+    return None if not values or None in values else sum(values) / len(values)
+
+
+def grouped(rows):
+    """Rows of an embedding results file by source and probe."""
+    groups = {}
+    for row in rows:
+        groups.setdefault((row["source"], row.get("probe", "tetrode")), []).append(row)
+    return groups
+
+
+def group_means(rows, methods):
+    """Mean over rows by method, of those that every row has."""
+    means = {name: mean_of(row["mean"].get(name) for row in rows) for name in methods}
+    return {name: value for name, value in means.items() if value is not None}
+
+
+def gap_targets(rows):
+    """How much of what PCA leaves is closed, for every simulated source and probe: the target is half of it."""
+    targets = []
+    for (source, probe), group in grouped(rows).items():
+        means = group_means(group, dict.fromkeys(name for row in group for name in row["mean"]))
+        pca = max((means[name] for name in PCA if name in means), default=None)
+        if source not in SIMULATED or pca is None:
+            continue
+        target = pca + (1 - pca) / 2
+        own = {name: value for name, value in means.items() if name not in PCA}
+        entry = dict(source=source, probe=probe, num_rows=len(group), pca=round(pca, 4), target=round(target, 4))
+        entry["mean"] = {name: round(value, 4) for name, value in own.items()}
+        entry["gap_closed"] = {name: round((value - pca) / (1 - pca), 4) for name, value in own.items()}
+        entry["reached"] = {name: value >= target for name, value in own.items()}
+        targets.append(entry)
+    return targets
+
+
+def real_margins(rows):
+    """Column less the better PCA column of the same file, for every real source: mean, smallest, and on which file."""
+    margins = {}
+    for row in rows:
+        pca = max((row["mean"][name] for name in PCA if name in row["mean"]), default=None)
+        if row["source"] in SIMULATED or pca is None:
+            continue
+        file = f"{row.get('probe', 'tetrode')}: {row['name']}"
+        for name, value in row["mean"].items():
+            if name not in PCA:
+                margins.setdefault((row["source"], name), []).append((round(value - pca, 4), file))
+    entries = []
+    for (source, name), found in margins.items():
+        smallest, file = min(found)
+        mean = sum(value for value, _ in found) / len(found)
+        entry = dict(source=source, method=name, num_rows=len(found), mean=round(mean, 4), smallest=smallest, file=file)
+        entries.append(entry | dict(reached=mean >= REAL_MARGIN and smallest >= 0))
+    return entries
+
+
+def target_text(entry):
+    """Target, and whether the shipped checkpoint reaches it, as the last two cells of a line."""
+    if entry is None or "huidurep" not in entry["mean"]:
+        return [f"{entry['target']:.2f}" if entry else "", "-" if entry else ""]
+    closed = f"{100 * entry['gap_closed']['huidurep']:.0f}%"
+    return [f"{entry['target']:.2f}", f"{closed}, reached" if entry["reached"]["huidurep"] else f"{closed}, missed"]
+
+
+def values_with_oracle(means, methods):
+    """Numbers as text, the best in bold; the oracle is no competitor."""
+    others = [name for name in methods if name != "oracle"]
+    text = dict(zip(others, bold_best([means.get(name) for name in others]), strict=True))
+    return [text.get(name) or bold_best([None, means.get(name)])[1].strip("*") for name in methods]
+
+
+def summary_table(results, labels, methods):
+    """One line a source and probe: means with K known, the target, and the share of the gap that is closed."""
+    targets = {(entry["source"], entry["probe"]): entry for entry in gap_targets(results["rows"])}
+    lines = []
+    for (source, probe), group in grouped(results["rows"]).items():
+        cells = values_with_oracle(group_means(group, methods), methods)
+        lines.append([f"{source}, {probe}", *cells, *target_text(targets.get((source, probe)))])
+    return markdown(["spikes (mean)", *labels, "target", "gap closed by HuiduRep"], lines)
+
+
+def automatic_table(results, methods):
+    """The same with the number of units found, and that number over the true one."""
+    methods = [name for name in methods if name != "oracle"]
+    lines = []
+    for (source, probe), group in grouped(results["rows"]).items():
+        if not all("automatic" in row for row in group):
+            continue
+        found = [row["automatic"] for row in group]
+        cells = bold_best([mean_of(part["mean"].get(name) for part in found) for name in methods])
+        true = mean_of(row["num_units"] for row in group)
+        units = [mean_of(part["num_units"].get(name) for part in found) for name in methods]
+        text = [f"{c} ({u:.1f})" if u is not None else c for c, u in zip(cells, units, strict=True)]
+        lines.append([f"{source}, {probe}", f"{true:.1f}", *text])
+    labels = [results["method_labels"][name] for name in methods]
+    return markdown(["number of units found: spikes (mean)", "true units", *labels], lines) if lines else ""
+
+
+def detail_rows(results, labels, methods):
+    """One line a condition or file, K known."""
+    lines = []
+    for row in results["rows"]:
+        count = f"{row['num_draws']} draws" if row["num_draws"] > 1 else f"{row['num_units']} units"
+        name = f"{row['source']}, {row.get('probe', 'tetrode')}: {row['name']}"
+        lines.append([name, count, *values_with_oracle(row["mean"], methods)])
+    return markdown(["spikes", "over", *labels], lines)
+
+
 def embedding_block(results):
-    """Markdown of an embedding results file: adjusted Rand index, one line a condition or file, then the means."""
+    """Markdown of an embedding results file: adjusted Rand index, one line a probe; every condition folded away."""
     header, methods = results["header"], results["methods"]
     labels = [results["method_labels"][name] for name in methods]
-    lines, groups = [], {}
-    for row in results["rows"]:
-        values = [row["mean"].get(name) for name in methods]
-        groups.setdefault(row["source"], []).append(values)
-        count = f"{row['num_draws']} draws" if row["num_draws"] > 1 else f"{row['num_units']} units"
-        lines.append([f"{row['source']}: {row['name']}", count, *bold_best(values)])
-    for source, group in groups.items():
-        means = [None if None in column else sum(column) / len(column) for column in zip(*group, strict=True)]
-        lines.append([f"**{source}, mean**", "", *bold_best(means)])
-    note = f"{header_note(header)} Adjusted Rand index, full-covariance Gaussian mixture, K known, the same settings"
-    note += f" for every column. Model: {header['settings']['model']}."
-    return f"{markdown(['spikes', 'over', *labels], lines)}\n\n{note}"
+    commits = sorted({row.get("commit", header["commit"]) for row in results["rows"]})
+    note = header_note(header) + f" Rows measured at commit {', '.join(commits)}." * (commits != [header["commit"]])
+    note += (
+        " Adjusted Rand index, full-covariance Gaussian mixture, the same settings for every column. Target: half of"
+    )
+    note += " what the better PCA column leaves. The oracle knows every template and the noise, but of no collisions."
+    found = automatic_table(results, methods)
+    note += " In brackets: units found by `cluster_embeddings`, the same rule for every column." * bool(found)
+    details = (
+        f"<details><summary>Every condition and file, K known</summary>\n\n{detail_rows(results, labels, methods)}"
+    )
+    parts = [summary_table(results, labels, methods), found, note, f"{details}\n\n</details>"]
+    return "\n\n".join(part for part in parts if part)
 
 
-BLOCKS = dict(sorting=sorting_block, embedding=embedding_block)
+def setting_text(difference):
+    """Settings of a run that differ from the first one's, as text."""
+    texts = [f"{name} {value[1]} (was {value[0]})" for name, value in difference.items()]
+    return "; ".join(texts).replace("|", "/") or "-"
+
+
+def ablation_block(results):
+    """Markdown of an ablation results file: one line a run, one column a condition."""
+    conditions, rows = results["conditions"], results["rows"]
+    names = [row["label"] for row in rows]
+    columns = [values_with_oracle({row["label"]: row["mean"].get(c) for row in rows}, names) for c in conditions]
+    lines = []
+    for i, row in enumerate(rows):
+        hours = f"{row['training_seconds'] / 3600:.1f}" if row.get("training_seconds") else "-"
+        lines.append(
+            [row["label"], *(column[i] for column in columns), hours, setting_text(row["settings_difference"])]
+        )
+    commits = ", ".join(sorted({row["commit"] for row in rows}))
+    note = (
+        f"Rows measured at commit {commits}, seed {results['header']['seed']}. Adjusted Rand index, K known, mean over"
+    )
+    note += f" the conditions of each column; settings against those of `{results['default']}`."
+    return f"{markdown(['run', *conditions, 'training hours', 'settings'], lines)}\n\n{note}"
+
+
+BLOCKS = dict(sorting=sorting_block, embedding=embedding_block, ablation=ablation_block)
 
 
 def fill(text, name, block):

@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from huidurep.cli_files import attach_probe, check_output, load_array, read_recording
+from huidurep.cli_simulate import simulate_app
 
 
 class _OneSentenceErrors(TyperGroup):
@@ -170,72 +171,68 @@ def embed(
     typer.echo(f"{embeddings.shape[0]} spikes x {embeddings.shape[1]} numbers -> {output}")
 
 
-@app.command()
-def simulate(
-    output: Output,
-    probe: Annotated[str, typer.Option(help="Probe of the simulator.")] = "tetrode",
-    num_units: Annotated[int, typer.Option(min=0, help="Units.")] = 10,
-    duration_s: Annotated[float, typer.Option(help="Seconds.")] = 60.0,
-    noise_uv: Annotated[float, typer.Option(help="Standard deviation of the noise, uV.")] = 8.0,
-    drift_um: Annotated[float, typer.Option(help="Drift over the recording, um.")] = 0.0,
-    sampling_frequency: Annotated[float, typer.Option(help="Hz.")] = 30000.0,
-    seed: Seed = 0,
-) -> None:
-    """Write a recording whose spikes are known.
-
-    OUTPUT gets the folders recording and sorting, which spikeinterface.load opens, and simulation.json.
-    """
-    check_output(output)
-    settings = dict(probe=probe, num_units=num_units, duration_s=duration_s, noise_uv=noise_uv, drift_um=drift_um)
-    settings |= dict(sampling_frequency=sampling_frequency, seed=seed)
-    import spikeinterface
-
-    from huidurep import __version__, simulate_recording
-
-    recording, sorting = simulate_recording(**settings)
-
-    output.mkdir(parents=True, exist_ok=True)
-    recording.save(folder=output / "recording", progress_bar=False, n_jobs=1)
-    sorting.save(folder=output / "sorting")
-    (output / "simulation.json").write_text(json.dumps(settings | dict(huidurep=__version__), indent=2) + "\n")
-    written = spikeinterface.load(output / "recording")
-    truth = spikeinterface.load(output / "sorting")
-    typer.echo(
-        f"{written.get_total_duration():.1f} s of {written.get_num_channels()} channels with "
-        f"{len(truth.unit_ids)} units -> {output}"
-    )
+app.add_typer(simulate_app, name="simulate")
 
 
 @app.command()
 def pretrain(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="JSON or YAML file of the training's settings.")],
-    output: Output,
+    config: Annotated[Path, typer.Option(metavar="FILE", help="JSON or YAML file of the training's settings.")],
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write; a run that stopped there goes on.")],
 ) -> None:
-    """Train a model on simulated units."""
+    """Train a model on simulated units.
+
+    FILE has the sections model, templates, views, training, ...; what it leaves out has a default. `accelerate launch
+    -m huidurep pretrain ...` trains on several GPUs.
+    """
     if not (output / "run" / "settings.json").is_file():  # a run that stopped goes on
         check_output(output)
-    if not config.is_file():
-        raise FileNotFoundError(f"expected a JSON or YAML file, found none at {config}: correct the path.")
+    settings = _load_settings(config)
+    from huidurep.training.pretrain import pretrain as run
+
+    typer.echo(f"checkpoint -> {run(settings, output)}{_describe_training(output)}")
+
+
+def _load_settings(path: Path) -> dict:
+    """Names and values from a JSON or YAML file."""
+    if not path.is_file():
+        raise FileNotFoundError(f"expected a JSON or YAML file, found none at {path}: correct the path.")
     import yaml  # reads JSON too
 
     try:
-        settings = yaml.safe_load(config.read_text())
+        settings = yaml.safe_load(path.read_text(encoding="utf8"))
     except yaml.YAMLError as error:
-        raise ValueError(f"expected JSON or YAML in {config}, found {error}: correct the file.") from error
+        raise ValueError(f"expected JSON or YAML in {path}, found {error}: correct the file.") from error
     if not isinstance(settings, dict):
-        raise ValueError(f"expected names and values in {config}, found {type(settings).__name__}: write one a line.")
-    from huidurep.training.pretrain import pretrain as run
+        raise ValueError(f"expected names and values in {path}, found {type(settings).__name__}: write one a line.")
+    return settings
 
-    typer.echo(f"checkpoint -> {run(settings, output)}")
+
+def _describe_training(output: Path) -> str:
+    """How long it was, from the last entry of its log; nothing where this process had nothing left to do."""
+    state = output / "run" / "trainer_state.json"
+    history = json.loads(state.read_text())["log_history"] if state.is_file() else []
+    if not history or "data_wait_share" not in history[-1]:
+        return ""
+    last = history[-1]
+    waited = f"{100 * last['data_wait_share']:.0f} % of it waiting for data"
+    return f" (step {last['step']}, {last['train_runtime']:.0f} s, {waited})"
 
 
 @app.command(name="list")
-def list_models() -> None:
+def list_models(as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False) -> None:
     """List the embedded checkpoints."""
-    from huidurep import list_checkpoints
+    from huidurep.hub import describe_checkpoints
 
-    for name, folder in list_checkpoints().items():
-        typer.echo(f"{name}\t{folder}")
+    found = describe_checkpoints()
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    line = "{:16} {:60} {:>8} {:>9} {:>11} {:>9}".format
+    typer.echo(line("NAME", "PROBE", "CHANNELS", "RATE (HZ)", "WINDOW (MS)", "SIZE (MB)"))
+    for each in found:
+        size = "-" if each["size_mb"] is None else f"{each['size_mb']:.1f}"
+        rate, window = f"{each['sampling_frequency']:g}", f"{each['window_ms']:g}"
+        typer.echo(line(each["name"], each["probe_type"], each["num_channels"], rate, window, size))
 
 
 def _hide_loading_bars() -> None:

@@ -5,6 +5,7 @@ from transformers import PreTrainedConfig
 CHANNEL_ORDERS = ("position", "nearest_first", "center")
 SPIKE_POLARITIES = ("negative", "any")
 SCALINGS = ("log", "linear")
+CHANNEL_MIXINGS = ("index", "position")
 # Settings that transformers itself writes into configurations (its Trainer sets use_cache, for one).
 TRANSFORMERS_SETTINGS = {"torch_dtype", "auto_map", "use_cache", "gradient_checkpointing"}
 
@@ -12,7 +13,7 @@ TRANSFORMERS_SETTINGS = {"torch_dtype", "auto_map", "use_cache", "gradient_check
 class HuiduRepConfig(PreTrainedConfig):
     r"""Architecture and input contract of a HuiduRep encoder (arXiv 2507.17224).
 
-    The defaults are the fast patch-token encoder for tetrodes; :meth:`paper` gives the published architecture.
+    The defaults are the fast patch-token encoder, for tetrodes; :meth:`paper` gives the published architecture.
 
     Parameters
     ----------
@@ -23,7 +24,13 @@ class HuiduRepConfig(PreTrainedConfig):
     peak_index : int, default 30
         Sample at which the trough of the spike stands.
     num_channels : int, default 4
-        Channels in a snippet.
+        Channels in a snippet; with ``channel_mixing="position"`` the most that `embed` hands over, for the weights take
+        any number.
+    channel_mixing : {"index", "position"}, default "position"
+        What tells channels apart: their index, by weights of their own as in the paper, or their place on the probe, by
+        weights generated from it, so that one encoder serves every probe.
+    spatial_size : int, default 32
+        Virtual channels onto which channels are mixed by position.
     channel_order : {"position", "nearest_first", "center"}, default "position"
         How the channels kept are ordered: by place on the probe (y, then x; by index where no places are known), by
         distance from the spike's peak channel, or, as in the research code, in the given order around the middle one.
@@ -33,7 +40,7 @@ class HuiduRepConfig(PreTrainedConfig):
         ``sign(x) log(1 + |x| / scale_uv)`` or ``x / scale_uv``, applied to microvolts inside the model.
     scale_uv : float, default 20.0
         Unit of the scaling (uV).
-    embedding_size : int, default 32
+    embedding_size : int, default 16
         Size of the representation.
     hidden_size, num_hidden_layers, num_attention_heads, intermediate_size : int
         Transformer encoder.
@@ -52,7 +59,8 @@ class HuiduRepConfig(PreTrainedConfig):
     hidden_dropout_prob : float, default 0.0
         Dropout of the transformer layers while training.
     projection_hidden_size, projection_size : int
-        Projection and prediction heads of the contrastive loss (pretraining only).
+        Projection and prediction heads of the contrastive loss (pretraining only); a hidden size of 0 leaves them out,
+        so that the representation itself is contrasted.
     contrastive_temperature, momentum, reconstruction_weight : float
         InfoNCE temperature, weight of the old momentum copy at each update, weight of the reconstruction loss.
     initializer_range, layer_norm_eps : float
@@ -75,19 +83,21 @@ class HuiduRepConfig(PreTrainedConfig):
         num_samples=90,
         peak_index=30,
         num_channels=4,
+        channel_mixing="position",
+        spatial_size=32,
         channel_order="position",
         spike_polarity="negative",
         scaling="log",
         scale_uv=20.0,
-        embedding_size=32,
+        embedding_size=16,
         hidden_size=64,
         num_hidden_layers=4,
-        num_attention_heads=4,
+        num_attention_heads=2,
         intermediate_size=128,
         hidden_act="gelu",
         norm_first=True,
-        conv_kernel_sizes=(5, 9),
-        conv_strides=(1, 6),
+        conv_kernel_sizes=(7, 5),
+        conv_strides=(3, 3),
         conv_final_activation=False,
         decoder_num_hidden_layers=1,
         feature_decoder_num_hidden_layers=0,
@@ -103,10 +113,9 @@ class HuiduRepConfig(PreTrainedConfig):
     ):
         self.sampling_frequency = float(sampling_frequency)
         self.num_samples, self.peak_index, self.num_channels = num_samples, peak_index, num_channels
-        self.channel_order = channel_order
-        self.spike_polarity = spike_polarity
-        self.scaling = scaling
-        self.scale_uv = float(scale_uv)
+        self.channel_mixing, self.spatial_size = channel_mixing, spatial_size
+        self.channel_order, self.spike_polarity = channel_order, spike_polarity
+        self.scaling, self.scale_uv = scaling, float(scale_uv)
         self.embedding_size = embedding_size
         self.hidden_size = hidden_size
         self.num_hidden_layers = num_hidden_layers
@@ -114,8 +123,7 @@ class HuiduRepConfig(PreTrainedConfig):
         self.intermediate_size = intermediate_size
         self.hidden_act = hidden_act
         self.norm_first = norm_first
-        self.conv_kernel_sizes = list(conv_kernel_sizes)
-        self.conv_strides = list(conv_strides)
+        self.conv_kernel_sizes, self.conv_strides = list(conv_kernel_sizes), list(conv_strides)
         self.conv_final_activation = conv_final_activation
         self.decoder_num_hidden_layers = decoder_num_hidden_layers
         self.feature_decoder_num_hidden_layers = feature_decoder_num_hidden_layers
@@ -146,11 +154,14 @@ class HuiduRepConfig(PreTrainedConfig):
             num_samples=121,
             peak_index=42,
             num_channels=11,
+            channel_mixing="index",
             channel_order="center",
             spike_polarity="any",
             scaling="linear",
             scale_uv=1.0,
+            embedding_size=32,
             num_hidden_layers=16,
+            num_attention_heads=4,
             hidden_act="relu",
             norm_first=False,
             conv_kernel_sizes=(5, 3),
@@ -172,7 +183,14 @@ class HuiduRepConfig(PreTrainedConfig):
         return size
 
     def _check(self):
-        for name in ("num_samples", "num_channels", "embedding_size", "hidden_size", "num_attention_heads"):
+        for name in (
+            "num_samples",
+            "num_channels",
+            "embedding_size",
+            "hidden_size",
+            "num_attention_heads",
+            "spatial_size",
+        ):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be a positive integer, found {value!r}: set it to at least 1.")
@@ -182,7 +200,11 @@ class HuiduRepConfig(PreTrainedConfig):
                 "count it from the snippet's first sample."
             )
         choices = dict(
-            channel_order=CHANNEL_ORDERS, spike_polarity=SPIKE_POLARITIES, scaling=SCALINGS, hidden_act=("gelu", "relu")
+            channel_order=CHANNEL_ORDERS,
+            channel_mixing=CHANNEL_MIXINGS,
+            spike_polarity=SPIKE_POLARITIES,
+            scaling=SCALINGS,
+            hidden_act=("gelu", "relu"),
         )
         for name, valid in choices.items():
             if getattr(self, name) not in valid:

@@ -1,11 +1,15 @@
 """Checkpoint names to folders, strict loading, and the fingerprint that proves the weights arrived."""
 
+import json
 import logging
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+
+from .probe_types import PROBE_TYPES
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +31,43 @@ def list_checkpoints():
     return {folder.name: folder for folder in sorted(EMBEDDED.iterdir()) if (folder / "config.json").exists()}
 
 
+def describe_checkpoints():
+    """Say what each embedded checkpoint is for and what it takes, as its configuration and card have it.
+
+    Returns
+    -------
+    list of dict
+        ``name``, ``probe_type`` in words, ``num_channels``, ``sampling_frequency`` (Hz), ``window_ms``, ``size_mb`` of
+        the weights, ``license`` and ``folder``; the licence None where there is no card.
+    """
+    described = []
+    for name, folder in list_checkpoints().items():
+        config = json.loads((folder / "config.json").read_text(encoding="utf8"))
+        weights = folder / "model.safetensors"
+        described.append(
+            {
+                "name": name,
+                "probe_type": PROBE_TYPES.get(name, name),
+                "num_channels": config["num_channels"],
+                "sampling_frequency": config["sampling_frequency"],
+                "window_ms": round(1e3 * config["num_samples"] / config["sampling_frequency"], 3),
+                "size_mb": round(weights.stat().st_size / 1e6, 2) if weights.exists() else None,
+                "license": _read_card(folder).get("license"),
+                "folder": str(folder),
+            }
+        )
+    return described
+
+
+def _read_card(folder):
+    """Metadata of a checkpoint's card, none where there is no card."""
+    if not (folder / "README.md").exists():
+        return {}
+    from huggingface_hub import ModelCard
+
+    return ModelCard.load(folder / "README.md", ignore_metadata_errors=True).data.to_dict()
+
+
 def resolve_checkpoint(name_or_path, **hub_options):
     """Find the folder of a checkpoint: local folder, then embedded name, then Hub repository (cache first).
 
@@ -46,6 +87,8 @@ def resolve_checkpoint(name_or_path, **hub_options):
         If there is no such checkpoint, or the Hub cannot be reached.
     """
     folder, name = Path(name_or_path).expanduser(), str(name_or_path)
+    if not name.strip():
+        raise OSError("expected the name or the folder of a checkpoint, found nothing: name one, such as 'tetrode'.")
     if folder.is_dir():
         logger.info("checkpoint %s: local folder", name)
         return folder
@@ -161,7 +204,7 @@ def _check_loading(info, folder):
 
 
 def fingerprint(model):
-    """What encoder and decoder make of a fixed, formula-made input: the identity of a model's weights.
+    """What a model makes of fixed, formula-made inputs: the identity of its weights and of its input contract.
 
     Parameters
     ----------
@@ -170,22 +213,41 @@ def fingerprint(model):
     Returns
     -------
     dict of str to torch.FloatTensor
-        ``embeddings`` (4, embedding_size) and ``reconstruction`` (4, num_samples, num_channels) in the model's units.
+        ``embeddings`` (4, embedding_size) and ``reconstruction`` (4, num_samples, num_channels) in the model's units,
+        of snippets as the contract asks; ``mapped_embeddings`` (4, embedding_size) of a window of another rate.
     """
+    from .inference import embed
+
     encoder = getattr(model, "huidurep", model)
     config, count = encoder.config, 4
-    index = torch.arange(count * config.num_samples * config.num_channels, dtype=torch.float64)
-    waves = (60 * torch.sin(0.37 * index) * torch.cos(0.011 * index)).float()
-    waves = waves.reshape(count, config.num_samples, config.num_channels)
+    waves = torch.from_numpy(_waves((count, config.num_samples, config.num_channels)))
     training = encoder.training
     encoder.eval()
     parameter = next(encoder.parameters())
     with torch.no_grad():
-        output = encoder(waves.to(parameter.device, parameter.dtype))
-        reconstruction = encoder.decode(output.last_hidden_state, config.num_samples)
+        waves = waves.to(parameter.device, parameter.dtype)
+        output = encoder(waves)
+        features = encoder.describe_positions(waves)
+        reconstruction = encoder.decode(output.last_hidden_state, config.num_samples, features=features)
+    mapped = embed(encoder, _window(config, 2.2), sampling_frequency=0.8 * config.sampling_frequency)
     encoder.train(training)
     tensors = {"embeddings": output.embeddings, "reconstruction": reconstruction}
+    tensors["mapped_embeddings"] = torch.from_numpy(mapped)
     return {name: tensor.float().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _waves(shape):
+    """Numbers (uV) that a formula makes, the same everywhere."""
+    index = np.arange(np.prod(shape), dtype=np.float64)
+    return (60 * np.sin(0.37 * index) * np.cos(0.011 * index)).astype(np.float32).reshape(shape)
+
+
+def _window(config, longer):
+    """Spikes (4, num_samples, num_channels + 1) of a window that reaches beyond the contract's, with a plain trough."""
+    num_samples = int(longer * config.num_samples)
+    time = np.arange(num_samples) - num_samples // 2
+    trough = -200 * np.exp(-0.5 * (time / 4) ** 2)
+    return (0.2 * _waves((4, num_samples, config.num_channels + 1)) + trough[None, :, None]).astype(np.float32)
 
 
 def write_fingerprint(model, folder):
@@ -224,6 +286,6 @@ def _check_fingerprint(model, folder):
     if changed or not stored:
         raise ValueError(
             f"expected the {' and '.join(changed) or 'embeddings'} stored in {path} for a fixed input, found others: "
-            "the weights were not loaded as they were saved. "
+            "the weights were not loaded as they were saved, or config.json was edited. "
             "Download the checkpoint again, or update transformers."
         )

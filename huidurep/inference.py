@@ -114,7 +114,7 @@ def _batches(model, waveforms, batch_size, device, options):
 
 
 def _rows_of(mapped, rows):
-    return type(mapped)(**{name: value[rows] for name, value in vars(mapped).items()})
+    return type(mapped)(**{name: None if value is None else value[rows] for name, value in vars(mapped).items()})
 
 
 def _inputs(mapped, rows, device, dtype):
@@ -124,4 +124,6 @@ def _inputs(mapped, rows, device, dtype):
         mask = getattr(mapped, name)[rows]
         if not mask.all():
             batch[name] = torch.from_numpy(mask).to(device, dtype)
+    if mapped.positions_um is not None:
+        batch["channel_positions"] = torch.from_numpy(mapped.positions_um[rows]).to(device)
     return batch

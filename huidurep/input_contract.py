@@ -14,6 +14,8 @@ SEARCH_MS = 0.5
 UPWARD_SHARE = 0.75
 # Contacts in one plane are described by two of their three coordinates.
 FLAT_UM = 1e-3
+NOMINAL_TETRODE_UM = ((0.0, 0.0), (12.5, 0.0), (0.0, 12.5), (12.5, 12.5))
+NOMINAL_PITCH_UM = 25.0
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class MappedWaveforms:
         Sample of the input window that was put at the contract's peak index.
     polarity : ndarray (num_spikes,) float32
         -1 where the spikes pointed up and were turned over (Axona's convention, for one), else 1.
+    positions_um : ndarray (num_spikes, num_channels, 2) float32 or None
+        Contacts of the channels, from the first of them; None if the contract tells channels apart by index.
     """
 
     snippets: np.ndarray
@@ -42,6 +46,7 @@ class MappedWaveforms:
     channels: np.ndarray
     peak_index: np.ndarray
     polarity: np.ndarray
+    positions_um: np.ndarray | None = None
 
 
 def check_waveforms(waveforms, *, sampling_frequency, peak_index=None, channel_positions=None):
@@ -122,6 +127,23 @@ def _check_positions(positions, num_channels):
     return positions
 
 
+def nominal_positions(num_channels):
+    """Contacts to assume where nobody knows them: a tetrode's square, or a column.
+
+    Parameters
+    ----------
+    num_channels : int
+
+    Returns
+    -------
+    list of (float, float)
+        um.
+    """
+    if num_channels <= len(NOMINAL_TETRODE_UM):
+        return list(NOMINAL_TETRODE_UM[:num_channels])
+    return [(0.0, NOMINAL_PITCH_UM * index) for index in range(num_channels)]
+
+
 def find_polarity(waveforms, peak_index=None):
     """Which way the spikes of an array point: -1 if most of them point up, else 1.
 
@@ -173,26 +195,23 @@ def select_channels(waveforms, peak_index, config, channel_positions=None):
     peak_index : ndarray (num_spikes,)
     config : HuiduRepConfig
     channel_positions : ndarray (num_channels, 2), optional
-        um. Without it channels are taken to stand in a row.
+        um. Without it up to four channels are taken for a tetrode, more for a column.
 
     Returns
     -------
     ndarray (num_spikes, config.num_channels) int64
-        -1 where there is no channel.
+        -1 where there is no channel; fewer columns where the contract takes any number of channels.
     """
     num_spikes, _, num_channels = waveforms.shape
     keep = min(num_channels, config.num_channels)
-    channels = np.full((num_spikes, config.num_channels), -1)
+    by_position = config.channel_mixing == "position"
+    channels = np.full((num_spikes, keep if by_position else config.num_channels), -1)
     if channel_positions is None and config.channel_order == "center":
         # Fewer channels than the contract's stand in its middle, so that the peak channel of a snippet stays there.
-        into = (config.num_channels - keep) // 2
+        into = (channels.shape[1] - keep) // 2
         channels[:, into : into + keep] = (num_channels - keep) // 2 + np.arange(keep)
         return channels
-    places = (
-        np.stack([np.zeros(num_channels), np.arange(num_channels)], 1)
-        if channel_positions is None
-        else channel_positions
-    )
+    places = np.array(nominal_positions(num_channels)) if channel_positions is None else channel_positions
     # Rank along the probe: breaks ties of distance the same way whatever order the channels came in.
     rank = np.empty(num_channels, int)
     rank[np.lexsort((places[:, 0], places[:, 1]))] = np.arange(num_channels)
@@ -252,6 +271,17 @@ def _is_research_snippet(waveforms, config, sampling_frequency):
     return is_research and waveforms.shape[1] == config.num_samples and sampling_frequency == config.sampling_frequency
 
 
+def _peaks_of(waveforms, config, sampling_frequency, peak_index):
+    """Sample (num_spikes,) float64 of each spike's trough: the one given, the research code's, or the one found."""
+    if not len(waveforms):
+        return np.zeros(0)
+    if peak_index is None and _is_research_snippet(waveforms, config, sampling_frequency):
+        peak_index = config.peak_index
+    if peak_index is None:
+        return find_peak_index(waveforms, sampling_frequency).astype(float)
+    return np.full(len(waveforms), float(peak_index))
+
+
 def map_waveforms(waveforms, config, *, sampling_frequency=30000.0, peak_index=None, channel_positions=None):
     """Align, resample, window and map channels.
 
@@ -281,26 +311,19 @@ def map_waveforms(waveforms, config, *, sampling_frequency=30000.0, peak_index=N
     waveforms, positions = check_waveforms(
         waveforms, sampling_frequency=sampling_frequency, peak_index=peak_index, channel_positions=channel_positions
     )
-    num_spikes, num_samples, _ = waveforms.shape
+    num_spikes, num_samples, num_channels = waveforms.shape
     polarity = find_polarity(waveforms, peak_index) if config.spike_polarity == "negative" else 1.0
     if polarity < 0:
         logger.info("the spikes point up: they were turned over, for the encoder knows troughs")
         waveforms = -waveforms
-    if num_spikes == 0:
-        peaks = np.zeros(0)
-    elif peak_index is None and _is_research_snippet(waveforms, config, sampling_frequency):
-        peaks = np.full(num_spikes, float(config.peak_index))
-    elif peak_index is None:
-        peaks = find_peak_index(waveforms, sampling_frequency).astype(float)
-    else:
-        peaks = np.full(num_spikes, float(peak_index))
+    peaks = _peaks_of(waveforms, config, sampling_frequency, peak_index)
     channels = select_channels(waveforms, peaks, config, positions)
     picked = (
         np.take_along_axis(waveforms, np.maximum(channels, 0)[:, None, :], axis=2)
         if num_spikes
         else waveforms[:, :, :0]
     )
-    shape = (num_spikes, config.num_samples, config.num_channels)
+    shape = (num_spikes, config.num_samples, channels.shape[1])
     snippets, sample_mask = np.zeros(shape, np.float32), np.zeros(shape[:2], np.float32)
     for peak in np.unique(peaks):
         rows = peaks == peak
@@ -309,7 +332,13 @@ def map_waveforms(waveforms, config, *, sampling_frequency=30000.0, peak_index=N
         sample_mask[rows] = exists
     channel_mask = (channels >= 0).astype(np.float32)
     polarities = np.full(num_spikes, polarity, np.float32)
-    return MappedWaveforms(snippets * channel_mask[:, None, :], channel_mask, sample_mask, channels, peaks, polarities)
+    places = None
+    if config.channel_mixing == "position":
+        known = np.array(nominal_positions(num_channels)) if positions is None else positions
+        # from one of them, for whole millimetres along a shank would cost float32 its micrometres
+        places = (known - known[:1])[channels].astype(np.float32)
+    snippets = snippets * channel_mask[:, None, :]
+    return MappedWaveforms(snippets, channel_mask, sample_mask, channels, peaks, polarities, places)
 
 
 def unmap_waveforms(snippets, mapped, waveforms, config, *, sampling_frequency):
@@ -338,7 +367,7 @@ def unmap_waveforms(snippets, mapped, waveforms, config, *, sampling_frequency):
         matrix = _lanczos_weights(at[covered], config.num_samples, ratio)
         back = np.matmul((matrix / matrix.sum(1, keepdims=True)).astype(np.float32), snippets[rows])
         back = back * mapped.polarity[rows, None, None]
-        for column in range(config.num_channels):
+        for column in range(mapped.channels.shape[1]):
             into = mapped.channels[rows, column]
             exists = into >= 0
             result[rows[exists, None], covered[None], into[exists, None]] = back[exists, :, column]

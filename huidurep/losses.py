@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 
-def contrastive_loss(query, key, *, temperature, labels=None):
+def contrastive_loss(query, key, *, temperature, labels=None, recordings=None):
     """InfoNCE with in-batch negatives, scaled by ``2 * temperature`` (MoCo v3, Chen et al. 2021, arXiv 2104.02057).
 
     Parameters
@@ -14,16 +14,24 @@ def contrastive_loss(query, key, *, temperature, labels=None):
     temperature : float
     labels : torch.Tensor (num_pairs,), optional
         Unit of each pair. Other pairs of the same unit are left out of the negatives.
+    recordings : torch.Tensor (num_pairs,), optional
+        Recording of each pair. Pairs of other recordings, which noise and filters alone tell apart, are left out too.
 
     Returns
     -------
     torch.Tensor, scalar
     """
-    logits = query @ key.T / temperature
+    # Similarities of half precision would round away what tells neighbours apart.
+    wide = torch.promote_types(query.dtype, torch.float32)
+    with torch.autocast(query.device.type, enabled=False):
+        logits = query.to(wide) @ key.to(wide).T / temperature
+    left_out = torch.zeros_like(logits, dtype=torch.bool)
     if labels is not None:
-        same = labels[:, None] == labels[None, :]
-        same.fill_diagonal_(False)
-        logits = logits.masked_fill(same, float("-inf"))
+        left_out |= labels[:, None] == labels[None, :]
+    if recordings is not None:
+        left_out |= recordings[:, None] != recordings[None, :]
+    left_out.fill_diagonal_(False)
+    logits = logits.masked_fill(left_out, float("-inf"))
     target = torch.arange(len(query), device=query.device)
     return 2 * temperature * F.cross_entropy(logits, target)
 

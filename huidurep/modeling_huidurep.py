@@ -9,6 +9,8 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from .configuration_huidurep import HuiduRepConfig
+from .input_contract import nominal_positions
+from .modeling_geometry import ChannelReadout, position_features
 from .modeling_layers import (
     HuiduRepEmbeddings,
     HuiduRepStack,
@@ -67,7 +69,7 @@ class HuiduRepPreTrainedModel(PreTrainedModel):
                 init.zeros_(module.running_mean)
                 init.ones_(module.running_var)
                 init.zeros_(module.num_batches_tracked)
-        elif isinstance(module, HuiduRepEmbeddings):
+        elif isinstance(module, HuiduRepEmbeddings) and hasattr(module, "missing_channel"):
             init.zeros_(module.missing_channel)
 
     @classmethod
@@ -130,7 +132,11 @@ class HuiduRep(HuiduRepPreTrainedModel):
         self.encoder = HuiduRepStack(config, config.num_hidden_layers)
         self.reduction = nn.Linear(config.hidden_size, config.embedding_size)
         self.decoder = HuiduRepStack(config, config.decoder_num_hidden_layers)
-        self.decoder_projection = nn.Linear(config.hidden_size, config.patch_size * config.num_channels)
+        self.by_position = config.channel_mixing == "position"
+        self.patch_channels = config.spatial_size if self.by_position else config.num_channels
+        self.decoder_projection = nn.Linear(config.hidden_size, config.patch_size * self.patch_channels)
+        if self.by_position:
+            self.readout = ChannelReadout(config)
         if config.feature_decoder_num_hidden_layers:
             self.feature_decoder = HuiduRepStack(config, config.feature_decoder_num_hidden_layers)
         self.post_init()
@@ -166,7 +172,9 @@ class HuiduRep(HuiduRepPreTrainedModel):
         return scaled * self.config.scale_uv
 
     def prepare(self, waveforms, channel_mask=None, sample_mask=None):
-        """Middle channels of snippets in the model's units, 0 where the masks say that nothing exists.
+        """Channels of snippets in the model's units, 0 where the masks say that nothing exists.
+
+        Where channels are told apart by index and there are more than the config's, the middle ones.
 
         Parameters
         ----------
@@ -177,7 +185,7 @@ class HuiduRep(HuiduRepPreTrainedModel):
 
         Returns
         -------
-        torch.FloatTensor (num_spikes, num_samples, config.num_channels)
+        torch.FloatTensor (num_spikes, num_samples, num_channels)
         """
         snippets = self.scale(self._center_channels(waveforms).to(self.reduction.weight.dtype))
         if channel_mask is not None:
@@ -192,14 +200,15 @@ class HuiduRep(HuiduRepPreTrainedModel):
         output_reconstruction=False,
         output_denoised_tokens=False,
         return_dict=True,
+        channel_positions=None,
     ):
         """Embed snippets that meet the input contract.
 
         Parameters
         ----------
         waveforms : torch.FloatTensor (num_spikes, num_samples, num_channels)
-            Snippets in uV as the config asks. More channels than the config's are cut to the middle ones. Any number
-            of samples is accepted (positions are sinusoidal).
+            Snippets in uV as the config asks; any number of samples. Channels told apart by their position may be any
+            number, those told apart by index are cut to the middle ones.
         channel_mask : torch.Tensor (num_spikes, num_channels), optional
             1 where a channel exists, 0 where it is missing.
         sample_mask : torch.Tensor (num_spikes, num_samples), optional
@@ -211,13 +220,16 @@ class HuiduRep(HuiduRepPreTrainedModel):
             results only).
         return_dict : bool, default True
             Return a :class:`HuiduRepOutput` rather than a tuple.
+        channel_positions : torch.FloatTensor (num_spikes or 1, num_channels, 2), optional
+            um; by default nominal ones. Only where channels are told apart by position.
 
         Returns
         -------
         HuiduRepOutput
         """
         snippets = self.prepare(waveforms, channel_mask, sample_mask)
-        tokens = self.embeddings(snippets, channel_mask)
+        features = self.describe_positions(snippets, channel_positions, channel_mask)
+        tokens = self.embeddings(snippets, channel_mask, features)
         valid = valid_tokens(sample_mask, tokens.shape[1], self.config.patch_size)
         hidden, embeddings = encode(self.encoder, self.reduction, tokens, valid)
         denoised = reconstruction = None
@@ -226,11 +238,32 @@ class HuiduRep(HuiduRepPreTrainedModel):
             twice = None if valid is None else torch.cat([valid, valid], 1)
             _, embeddings = encode(self.encoder, self.reduction, torch.cat([tokens, denoised], 1), twice)
         if output_reconstruction:
-            reconstruction = self.unscale(self.decode(hidden, snippets.shape[1], valid))
+            reconstruction = self.unscale(self.decode(hidden, snippets.shape[1], valid, features))
         output = HuiduRepOutput(embeddings, hidden, reconstruction, denoised)
         return output if return_dict else output.to_tuple()
 
-    def decode(self, hidden, num_samples, valid=None):
+    def describe_positions(self, snippets, channel_positions=None, channel_mask=None):
+        """Features of the contacts, from which the weights of their channels come.
+
+        Parameters
+        ----------
+        snippets : torch.Tensor (num_spikes, num_samples, num_channels)
+        channel_positions, channel_mask : torch.Tensor, optional
+            As in :meth:`forward`.
+
+        Returns
+        -------
+        torch.FloatTensor (num_spikes or 1, num_channels, num_features), or None if channels are told apart by index
+        """
+        if not self.by_position:
+            return None
+        if channel_positions is None:
+            channel_positions = torch.tensor(nominal_positions(snippets.shape[2]))[None]
+        # Distances in um lose too much in half precision.
+        features = position_features(channel_positions.to(snippets.device, torch.float32), channel_mask)
+        return features.to(snippets.dtype)
+
+    def decode(self, hidden, num_samples, valid=None, features=None):
         """Reconstruct snippets in the model's units from encoder tokens.
 
         Parameters
@@ -240,13 +273,17 @@ class HuiduRep(HuiduRepPreTrainedModel):
             Samples wanted.
         valid : torch.BoolTensor (num_spikes, num_tokens), optional
             Tokens that hold samples.
+        features : torch.FloatTensor, optional
+            From :meth:`describe_positions`.
 
         Returns
         -------
         torch.FloatTensor (num_spikes, num_samples, num_channels)
         """
         patches = self.decoder_projection(self.decoder(hidden, attention_mask(valid)))
-        samples = patches.reshape(len(hidden), hidden.shape[1] * self.config.patch_size, self.config.num_channels)
+        samples = patches.reshape(len(hidden), hidden.shape[1] * self.config.patch_size, self.patch_channels)
+        if features is not None:
+            samples = self.readout(samples, features)
         missing = num_samples - samples.shape[1]
         return samples[:, :num_samples] if missing <= 0 else F.pad(samples, (0, 0, 0, missing))
 
@@ -313,6 +350,8 @@ class HuiduRep(HuiduRepPreTrainedModel):
 
     def _center_channels(self, waveforms):
         expected, found = self.config.num_channels, waveforms.shape[-1] if waveforms.ndim == 3 else None
+        if found and self.by_position:
+            return waveforms
         if found is None or found < expected:
             raise ValueError(
                 f"expected waveforms (num_spikes, num_samples, {expected}), found shape {tuple(waveforms.shape)}: "

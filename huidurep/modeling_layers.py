@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from .modeling_geometry import ChannelMixer
+
 ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu}
 
 
@@ -15,23 +17,33 @@ class HuiduRepEmbeddings(nn.Module):
 
     def __init__(self, config):
         super().__init__()
-        sizes = [config.num_channels] + [config.hidden_size] * len(config.conv_strides)
+        by_position = config.channel_mixing == "position"
+        first = config.spatial_size if by_position else config.num_channels
+        sizes = [first] + [config.hidden_size] * len(config.conv_strides)
         layers = sizes[:-1], sizes[1:], config.conv_kernel_sizes, config.conv_strides
         self.convolutions = nn.ModuleList(
             nn.Conv1d(a, b, kernel, stride, padding=(kernel - stride + 1) // 2)
             for a, b, kernel, stride in zip(*layers, strict=True)
         )
-        # What a token is told where a channel is missing; the paper's encoder, which has no masks, starts it at zero.
-        self.missing_channel = nn.Parameter(torch.zeros(config.num_channels, config.hidden_size))
+        if by_position:
+            self.mixer = ChannelMixer(config)
+        else:
+            # What a token is told where a channel is missing; the paper's encoder has no masks: it starts at zero.
+            self.missing_channel = nn.Parameter(torch.zeros(config.num_channels, config.hidden_size))
         self.activation = ACTIVATIONS[config.hidden_act]
         self.activate_last = config.conv_final_activation
 
-    def forward(self, snippets, channel_mask=None):
-        """Snippets in the model's units -> tokens (num_spikes, num_tokens, hidden_size)."""
+    def forward(self, snippets, channel_mask=None, features=None):
+        """Snippets in the model's units and features of their contacts -> tokens (num_spikes, num_tokens, hidden)."""
+        window = None
+        if features is not None:
+            snippets, window = self.mixer(snippets, features, channel_mask)
         hidden = snippets.transpose(1, 2)
         for index, convolution in enumerate(self.convolutions):
             hidden = convolution(hidden if index == 0 else self.activation(hidden))
         tokens = (self.activation(hidden) if self.activate_last else hidden).transpose(1, 2)
+        if window is not None:
+            return tokens + window
         if channel_mask is not None:
             tokens = tokens + ((1 - channel_mask.to(tokens.dtype)) @ self.missing_channel)[:, None]
         return tokens

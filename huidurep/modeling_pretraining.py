@@ -52,8 +52,9 @@ class HuiduRepForPreTraining(HuiduRepPreTrainedModel):
         super().__init__(config)
         self.huidurep = HuiduRep(config)
         wide, size = config.projection_hidden_size, config.projection_size
-        self.projection = multilayer_perceptron(config.embedding_size, wide, wide, size)
-        self.predictor = multilayer_perceptron(size, wide, size)
+        # Without heads the representation itself is contrasted.
+        self.projection = multilayer_perceptron(config.embedding_size, wide, wide, size) if wide else nn.Identity()
+        self.predictor = multilayer_perceptron(size, wide, size) if wide else nn.Identity()
         self.momentum_embeddings = HuiduRepEmbeddings(config)
         self.momentum_encoder = HuiduRepStack(config, config.num_hidden_layers)
         self.momentum_reduction = nn.Linear(config.hidden_size, config.embedding_size)
@@ -112,7 +113,17 @@ class HuiduRepForPreTraining(HuiduRepPreTrainedModel):
                 p_old.requires_grad_(False)
                 p_old.lerp_(p_new.to(p_old.dtype), 1 - momentum)
 
-    def forward(self, view_1, view_2, clean=None, channel_mask=None, sample_mask=None, labels=None):
+    def forward(  # noqa: PLR0913 - a batch has that many parts
+        self,
+        view_1,
+        view_2,
+        clean=None,
+        channel_mask=None,
+        sample_mask=None,
+        labels=None,
+        channel_positions=None,
+        recordings=None,
+    ):
         """Both losses of a batch of positive pairs.
 
         Parameters
@@ -124,39 +135,57 @@ class HuiduRepForPreTraining(HuiduRepPreTrainedModel):
         channel_mask, sample_mask : torch.Tensor (num_pairs, num_channels), (num_pairs, num_samples), optional
         labels : torch.Tensor (num_pairs,), optional
             Unit of each pair: pairs of one unit are not each other's negatives.
+        channel_positions : torch.Tensor (num_pairs, num_channels, 2), optional
+            um.
+        recordings : torch.Tensor (num_pairs,), optional
+            Recording of each pair: only pairs of one recording are each other's negatives.
 
         Returns
         -------
         HuiduRepForPreTrainingOutput
         """
-        model, masks = self.huidurep, (channel_mask, sample_mask)
-        first, query_1 = self._query(view_1, *masks)
-        _, query_2 = self._query(view_2, *masks)
+        model, where = self.huidurep, (channel_mask, sample_mask, channel_positions)
+        first, query_1 = self._query(view_1, *where)
+        _, query_2 = self._query(view_2, *where)
         with torch.no_grad():
-            key_1, key_2 = self._key(view_1, *masks), self._key(view_2, *masks)
-        options = dict(temperature=self.config.contrastive_temperature, labels=labels)
+            key_1, key_2 = self._key(view_1, *where), self._key(view_2, *where)
+        options = dict(temperature=self.config.contrastive_temperature, labels=labels, recordings=recordings)
         contrast = contrastive_loss(query_1, key_2, **options) + contrastive_loss(query_2, key_1, **options)
         hidden = first.last_hidden_state
         valid = valid_tokens(sample_mask, hidden.shape[1], self.config.patch_size)
-        scaled = model.decode(hidden, view_1.shape[1], valid)
+        features = model.describe_positions(view_1, channel_positions, channel_mask)
+        scaled = model.decode(hidden, view_1.shape[1], valid, features)
         error = torch.zeros_like(contrast)
         if clean is not None:
-            exists = None if sample_mask is None else sample_mask[:, :, None].to(scaled.dtype)
-            error = reconstruction_loss(scaled, model.prepare(clean, None, sample_mask), mask=exists)
+            channels = channel_mask if model.by_position else None
+            target = model.prepare(clean, channels, sample_mask)
+            error = reconstruction_loss(scaled, target, mask=_both(sample_mask, channels))
         loss = contrast + self.config.reconstruction_weight * error
         return HuiduRepForPreTrainingOutput(
             loss, contrast, error, query_1, query_2, key_1, key_2, model.unscale(scaled), first.embeddings
         )
 
-    def _query(self, view, channel_mask, sample_mask):
-        output = self.huidurep(view, channel_mask, sample_mask)
+    def _query(self, view, channel_mask, sample_mask, channel_positions):
+        output = self.huidurep(view, channel_mask, sample_mask, channel_positions=channel_positions)
         return output, F.normalize(self.predictor(self.projection(output.embeddings)), dim=-1)
 
-    def _key(self, view, channel_mask, sample_mask):
-        tokens = self.momentum_embeddings(self.huidurep.prepare(view, channel_mask, sample_mask), channel_mask)
+    def _key(self, view, channel_mask, sample_mask, channel_positions):
+        snippets = self.huidurep.prepare(view, channel_mask, sample_mask)
+        features = self.huidurep.describe_positions(snippets, channel_positions, channel_mask)
+        tokens = self.momentum_embeddings(snippets, channel_mask, features)
         valid = valid_tokens(sample_mask, tokens.shape[1], self.config.patch_size)
         _, embeddings = encode(self.momentum_encoder, self.momentum_reduction, tokens, valid)
         return F.normalize(self.momentum_projection(embeddings), dim=-1)
+
+
+def _both(sample_mask, channel_mask):
+    """One mask (num_pairs, num_samples or 1, num_channels or 1) of values that exist, or None where all do."""
+    parts = [
+        mask[:, :, None] if axis else mask[:, None]
+        for axis, mask in enumerate((channel_mask, sample_mask))
+        if mask is not None
+    ]
+    return None if not parts else parts[0] if len(parts) == 1 else parts[0] * parts[1]
 
 
 def multilayer_perceptron(*sizes):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .probe_types import PROBE_TYPES, recognise_probe
 from .sorting.detection import detect_spikes
 from .sorting.export import GroupSorting, SortingResult, assemble, describe_group, empty_group
 from .sorting.matching import match_spikes
@@ -19,7 +20,7 @@ from .sorting.waveforms import iterate_waveforms
 __all__ = ["SortingParameters", "SortingResult", "SpikeSortingPipeline", "choose_checkpoint", "sort"]
 
 PARAMETERS_FILE = "sorting_parameters.json"
-TETRODE_CHANNELS = 4
+BASE_CHECKPOINT = "base"
 
 
 def sort(recording, model="auto", **parameters):
@@ -196,20 +197,25 @@ class SpikeSortingPipeline:
 
     def _pick(self, groups: list[ChannelGroup], log: RunLog) -> SpikeSortingPipeline:
         """The pipeline that "auto" stands for: a checkpoint for the channels of these groups."""
-        num_channels = max((group.recording.get_num_channels() for group in groups), default=TETRODE_CHANNELS)
-        name, reason = choose_checkpoint(num_channels)
+        # what several groups have in common is decided by the largest
+        largest = max((group.recording for group in groups), key=lambda each: each.get_num_channels(), default=None)
+        name, reason = choose_checkpoint(None if largest is None else largest.get_channel_locations())
         pipeline = type(self).from_pretrained(name, **self._given_parameters)
         log("model", f"auto: checkpoint {name!r}, {reason}")
         return pipeline
 
 
-def choose_checkpoint(num_channels: int) -> tuple[str, str]:
-    """The embedded checkpoint for groups of so many channels.
+def choose_checkpoint(positions_um: np.ndarray | None) -> tuple[str, str]:
+    """The embedded checkpoint for a channel group, by where its contacts lie.
+
+    The type of probe is that of `recognise_probe`: a tetrode, one column, the columns and rows of Neuropixels 1.0 or
+    2.0, a dense array, or none of them. Its checkpoint is taken; where it is not installed, "base", which serves every
+    probe; else the one that sees the most channels that the group can fill, or the fewest.
 
     Parameters
     ----------
-    num_channels : int
-        Channels of the largest group.
+    positions_um : ndarray (num_channels, 2) | None
+        Contacts of the largest group, um. None: unknown.
 
     Returns
     -------
@@ -221,6 +227,8 @@ def choose_checkpoint(num_channels: int) -> tuple[str, str]:
     ------
     OSError
         No checkpoint is installed.
+    ValueError
+        Other than contacts in a plane.
     """
     from .hub import list_checkpoints
 
@@ -229,12 +237,17 @@ def choose_checkpoint(num_channels: int) -> tuple[str, str]:
         sizes[name] = json.loads((folder / "config.json").read_text(encoding="utf8"))["num_channels"]
     if not sizes:
         raise OSError("expected an embedded checkpoint, found none; install huidurep again or give model=FOLDER")
-    if num_channels <= TETRODE_CHANNELS and "tetrode" in sizes:
-        return "tetrode", f"made for groups of up to {TETRODE_CHANNELS} channels like these ({num_channels})"
-    # the most channels that the group can fill, else the fewest
+    known = positions_um is not None
+    wanted, seen = recognise_probe(positions_um) if known else (BASE_CHECKPOINT, "no contacts known")
+    if wanted in sizes:
+        return wanted, f"for {PROBE_TYPES[wanted]}: {seen}"
+    missing = f"{seen}, for which {wanted!r} is not installed"
+    if BASE_CHECKPOINT in sizes:
+        return BASE_CHECKPOINT, f"for {PROBE_TYPES[BASE_CHECKPOINT]}: {missing}"
+    num_channels = len(positions_um) if known else 0
     fitting = [name for name in sizes if sizes[name] <= num_channels]
     name = max(fitting, key=sizes.get) if fitting else min(sizes, key=sizes.get)
-    return name, f"which takes {sizes[name]} channels, the nearest to groups of {num_channels}"
+    return name, f"which takes {sizes[name]} channels, the nearest there is: {missing}"
 
 
 def _describe(recording) -> str:

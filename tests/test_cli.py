@@ -2,6 +2,7 @@
 
 import json
 from importlib.metadata import entry_points
+from unittest.mock import Mock
 
 import numpy as np
 import probeinterface
@@ -48,10 +49,23 @@ def test_version():
     assert run("--version").output.strip() == f"huidurep {huidurep.__version__}"
 
 
-def test_list_shows_embedded_checkpoints():
+def test_list_is_a_table_with_a_line_a_checkpoint():
     result = run("list")
     assert result.exit_code == 0
-    assert "tetrode" in result.output
+    header, *lines = result.output.splitlines()
+    assert header.split()[:3] == ["NAME", "PROBE", "CHANNELS"] and len(lines) == len(huidurep.list_checkpoints())
+    (line,) = [line for line in lines if line.startswith("tetrode ")]
+    assert line.split()[-4:-1] == ["4", "30000", "3"] and "bundles of up to 4 contacts" in line
+    assert {len(line) for line in (header, *lines)} == {len(header)}
+
+
+def test_list_as_json():
+    found = {each["name"]: each for each in json.loads(run("list", "--json").output)}
+    assert found.keys() == huidurep.list_checkpoints().keys()
+    tetrode = found["tetrode"]
+    assert (tetrode["num_channels"], tetrode["sampling_frequency"], tetrode["window_ms"]) == (4, 30000.0, 3.0)
+    assert tetrode["license"] == "apache-2.0" and 0 < tetrode["size_mb"] < 4
+    assert tetrode["folder"] == str(huidurep.list_checkpoints()["tetrode"])
 
 
 def test_the_installed_command_is_this_app():
@@ -177,19 +191,88 @@ def test_embed_refuses_foreign_files(tmp_path):
     assert_refused(run("embed", tmp_path / "in.npz", tmp_path / "out.txt"), ".npy")
 
 
-def test_simulate_writes_recording_and_truth(tmp_path):
+def test_simulate_recording_writes_recording_and_truth(tmp_path):
     words = ("--num-units", 3, "--duration-s", 2, "--seed", 5)
-    result = run("simulate", tmp_path / "out", *words)
+    result = run("simulate", "recording", tmp_path / "out", *words)
     assert result.exit_code == 0, result.output
     recording = spikeinterface.load(tmp_path / "out" / "recording")
     truth = spikeinterface.load(tmp_path / "out" / "sorting")
     assert recording.get_total_duration() == pytest.approx(2.0)
     assert len(truth.unit_ids) == 3
     assert json.loads((tmp_path / "out" / "simulation.json").read_text())["seed"] == 5
-    assert_refused(run("simulate", tmp_path / "out", *words), "empty")
+    assert_refused(run("simulate", "recording", tmp_path / "out", *words), "empty")
+
+
+def test_simulate_recording_refuses_before_it_works(tmp_path, monkeypatch):
+    def work(**settings):
+        raise AssertionError("the simulation began")
+
+    monkeypatch.setattr(huidurep, "simulate_recording", work)
+    result = run("simulate", "recording", tmp_path / "out", "--num-units", 0)
+    assert result.exit_code == 2 and "--num-units" in result.stderr
+    (tmp_path / "file").touch()
+    assert_refused(run("simulate", "recording", tmp_path / "file" / "out"), "folder", str(tmp_path / "file"))
+    monkeypatch.setattr("tempfile.mkdtemp", Mock(side_effect=PermissionError(13, "Permission denied")))
+    assert_refused(run("simulate", "recording", tmp_path / "new" / "out"), str(tmp_path), "Permission denied")
+    assert not (tmp_path / "new").exists()
+
+
+def test_simulate_without_its_command_says_which_there_are(tmp_path):
+    result = run("simulate", tmp_path / "out")
+    assert result.exit_code == 2
+    assert f"simulate recording {tmp_path / 'out'}" in result.stderr and "recording, cells" in result.stderr
+
+
+def test_simulate_cells_refuses_what_it_cannot_use(tmp_path):
+    assert_refused(run("simulate", "cells", tmp_path / "out", "--python", tmp_path / "none"), "Python", "none")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").touch()
+    assert_refused(run("simulate", "cells", tmp_path / "out"), "thesis.tex")
+
+
+def test_simulate_cells_writes_a_bank_and_names_its_licence(tmp_path, monkeypatch):
+    def rebuild(folder, *, python):
+        names = [f"L5_{kind}PC_made_1" for kind in "AB"]
+        for name in names:
+            folder.mkdir(exist_ok=True)
+            segments = np.cumsum(np.ones((2, 2, 3), "f4"), 0)
+            currents = np.array([[np.hanning(20), -np.hanning(20)]], "f4")
+            np.savez(folder / f"{name}.npz", seg=segments, diam=np.ones(2, "f4"), imem=currents)
+        return [folder / f"{name}.npz" for name in names]
+
+    monkeypatch.setattr("huidurep.simulation.rebuild_cells.rebuild_cell_bank", rebuild)
+    result = run("simulate", "cells", tmp_path / "bank")
+    assert result.exit_code == 0, result.output
+    assert "2 of 2 cells, CC BY-NC-SA 4.0" in result.stdout
+    assert "creativecommons.org/licenses/by-nc-sa" in result.stderr
 
 
 def test_pretrain_refuses_configurations_it_cannot_read(tmp_path):
-    assert_refused(run("pretrain", tmp_path / "none.json", tmp_path / "out"), "none.json")
+    def pretrain(config):
+        return run("pretrain", "--config", tmp_path / config, "--output", tmp_path / "out")
+
+    assert_refused(pretrain("none.json"), "none.json")
     (tmp_path / "list.json").write_text("[1, 2]")
-    assert_refused(run("pretrain", tmp_path / "list.json", tmp_path / "out"), "list.json")
+    assert_refused(pretrain("list.json"), "list.json", "found list")
+    (tmp_path / "broken.yaml").write_text("seed: [")
+    assert_refused(pretrain("broken.yaml"), "broken.yaml")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").touch()
+    assert_refused(pretrain("broken.yaml"), "empty")
+
+
+def test_pretrain_reads_yaml_and_says_how_long_was_waited(tmp_path, monkeypatch):
+    def train(settings, output):
+        (output / "run").mkdir(parents=True)
+        history = [{"loss": 1.0, "step": 7}, {"train_runtime": 12.3, "data_wait_share": 0.25, "step": 8}]
+        (output / "run" / "trainer_state.json").write_text(json.dumps({"log_history": history}))
+        (output / "seen.json").write_text(json.dumps(settings))
+        return output
+
+    pytest.importorskip("torch")
+    monkeypatch.setattr("huidurep.training.pretrain.pretrain", train)
+    (tmp_path / "settings.yaml").write_text("seed: 3\ntraining:\n  max_steps: 8\n")
+    result = run("pretrain", "--config", tmp_path / "settings.yaml", "--output", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "out" / "seen.json").read_text()) == {"seed": 3, "training": {"max_steps": 8}}
+    assert "(step 8, 12 s, 25 % of it waiting for data)" in result.stdout

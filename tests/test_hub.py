@@ -42,6 +42,10 @@ def change_weights(folder, change):
         "reduction.weight",
         "decoder.layers.0.output.weight",
         "decoder_projection.weight",
+        "embeddings.mixer.weights.hidden.weight",
+        "embeddings.mixer.weights.output.bias",
+        "readout.weights.hidden.bias",
+        "readout.weights.output.weight",
     ],
 )
 def test_one_changed_tensor_breaks_the_fingerprint(folder, name):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from huidurep import HuiduRep, HuiduRepConfig
-from huidurep.input_contract import find_peak_index, map_waveforms, unmap_waveforms
+from huidurep.input_contract import find_peak_index, map_waveforms, nominal_positions, unmap_waveforms
 
 CONFIG = HuiduRepConfig(num_samples=90, peak_index=30, num_channels=4)
 SQUARE_UM = np.array([[0.0, 0.0], [20.0, 0.0], [0.0, 20.0], [20.0, 20.0]])
@@ -104,13 +104,44 @@ def test_square_probe_has_ties_and_still_does_not_depend_on_order():
 @pytest.mark.parametrize("order", ["position", "nearest_first", "center"])
 @pytest.mark.parametrize("positions", [True, False])
 def test_missing_channels_are_masked_and_never_repeated(order, positions):
-    config = HuiduRepConfig(num_channels=7, channel_order=order)
+    config = HuiduRepConfig(num_channels=7, channel_order=order, channel_mixing="index")
     places = SQUARE_UM[:3] if positions else None
     mapped = map_waveforms(waves(num_channels=3), config, peak_index=30, channel_positions=places)
     for row, mask, snippet in zip(mapped.channels, mapped.channel_mask, mapped.snippets, strict=True):
         assert sorted(row[row >= 0]) == [0, 1, 2] and (row < 0).sum() == 4
         assert np.array_equal(mask, row >= 0)
         assert not snippet[:, row < 0].any()
+
+
+@pytest.mark.parametrize("order", ["position", "nearest_first", "center"])
+@pytest.mark.parametrize("positions", [True, False])
+def test_no_channel_is_added_where_any_number_will_do(order, positions):
+    config = HuiduRepConfig(num_channels=16, channel_order=order)
+    places = SQUARE_UM if positions else None
+    mapped = map_waveforms(waves(), config, peak_index=30, channel_positions=places)
+    assert mapped.snippets.shape == (3, 90, 4) and mapped.channels.shape == (3, 4) and mapped.channel_mask.all()
+    assert all(sorted(row) == [0, 1, 2, 3] for row in mapped.channels)
+    known = np.array(nominal_positions(4)) if places is None else places
+    assert np.allclose(mapped.positions_um, known[mapped.channels] - known[0])
+
+
+def test_places_go_with_the_channels_of_each_spike():
+    waveforms, places = 0.1 * waves(num_channels=9), np.stack([np.zeros(9), 25.0 * np.arange(9)], 1) + 4e6
+    for row, channel in enumerate((0, 4, 8)):
+        waveforms[row, 30, channel] = -300.0
+    mapped = map_waveforms(waveforms, CONFIG, peak_index=30, channel_positions=places)
+    assert mapped.channels.tolist() == [[0, 1, 2, 3], [2, 3, 4, 5], [5, 6, 7, 8]]
+    # to the micrometre, four metres along the shank
+    assert np.array_equal(mapped.positions_um[:, :, 1], 25.0 * mapped.channels)
+    assert not mapped.positions_um[:, :, 0].any() and mapped.positions_um.dtype == np.float32
+    by_index = HuiduRepConfig(num_channels=4, channel_mixing="index")
+    assert map_waveforms(waveforms, by_index, peak_index=30, channel_positions=places).positions_um is None
+
+
+def test_nominal_positions():
+    assert nominal_positions(1) == [(0.0, 0.0)]
+    assert nominal_positions(4) == [(0.0, 0.0), (12.5, 0.0), (0.0, 12.5), (12.5, 12.5)]
+    assert nominal_positions(6) == [(0.0, 25.0 * index) for index in range(6)]
 
 
 @pytest.mark.parametrize("peak_channel", [0, 3, 9])

@@ -7,6 +7,9 @@ import spikeinterface
 from stand_in import TETRODE_UM, PcaModel, as_recording, planted, share_found
 
 from huidurep.pipeline import SortingParameters, SortingResult, SpikeSortingPipeline, choose_checkpoint, sort
+from huidurep.simulation.probes import contact_layout
+from huidurep.sorting.preprocessing import ChannelGroup, split_groups
+from huidurep.sorting.run_log import RunLog
 
 
 @pytest.fixture(scope="module")
@@ -142,21 +145,57 @@ def checkpoints(tmp_path, monkeypatch, **num_channels):
     monkeypatch.setattr("huidurep.hub.list_checkpoints", lambda: folders)
 
 
-def test_auto_picks_by_channels(tmp_path, monkeypatch):
-    checkpoints(tmp_path, monkeypatch, tetrode=4, neuropixels=11)
-    assert choose_checkpoint(4)[0] == choose_checkpoint(2)[0] == "tetrode"
-    assert choose_checkpoint(7)[0] == "tetrode"
-    assert choose_checkpoint(384)[0] == "neuropixels"
+ALL = {"tetrode": 4, "linear": 8, "neuropixels-1.0": 12, "neuropixels-2.0": 12, "hd-mea": 16, "base": 16}
+
+
+@pytest.mark.parametrize("kind", ["tetrode", "linear", "neuropixels-1.0", "neuropixels-2.0", "hd-mea"])
+def test_auto_picks_by_the_places_of_the_contacts(tmp_path, monkeypatch, kind):
+    checkpoints(tmp_path, monkeypatch, **ALL)
+    name, reason = choose_checkpoint(contact_layout(kind, ALL[kind]))
+    assert name == kind and "contacts" in reason
+
+
+def test_auto_takes_the_base_for_contacts_it_does_not_know(tmp_path, monkeypatch):
+    checkpoints(tmp_path, monkeypatch, **ALL)
+    assert choose_checkpoint(None) == ("base", "for any probe: no contacts known")
+    scattered = np.random.default_rng(0).uniform(0, 500, (20, 2))
+    assert choose_checkpoint(scattered)[0] == "base"
 
 
 def test_auto_takes_what_there_is_and_says_so(tmp_path, monkeypatch):
-    checkpoints(tmp_path, monkeypatch, tetrode=4)
-    name, reason = choose_checkpoint(64)
-    assert name == "tetrode"
-    assert "nearest" in reason
+    shank = contact_layout("linear", 10)
+    checkpoints(tmp_path, monkeypatch, tetrode=4, base=16)
+    name, reason = choose_checkpoint(shank)
+    assert name == "base" and "10 contacts in 1 column, rows 20 um apart, for which 'linear' is not" in reason
+    for number, (installed, expected) in enumerate(
+        [({"tetrode": 4, "hd-mea": 16}, "tetrode"), ({"tetrode": 4, "other": 9}, "other"), ({"hd-mea": 16}, "hd-mea")]
+    ):
+        (tmp_path / str(number)).mkdir()
+        checkpoints(tmp_path / str(number), monkeypatch, **installed)
+        name, reason = choose_checkpoint(shank)
+        assert name == expected and "the nearest there is" in reason
     checkpoints(tmp_path / "none", monkeypatch)
     with pytest.raises(OSError, match="expected an embedded checkpoint, found none"):
-        choose_checkpoint(4)
+        choose_checkpoint(shank)
+
+
+def test_auto_asks_the_largest_group(tmp_path, monkeypatch, tetrode):
+    checkpoints(tmp_path, monkeypatch, **ALL)
+    picked = []
+    monkeypatch.setattr(SpikeSortingPipeline, "from_pretrained", lambda name, **given: picked.append(name))
+    pipeline, log = SpikeSortingPipeline(), RunLog()
+    large = as_recording(np.zeros((100, 32), "float32"), positions_um=contact_layout("linear", 32))
+    groups = [ChannelGroup(0, recording, np.zeros(1, int)) for recording in (tetrode[0], large)]
+    for chosen in (groups, groups[:1], []):
+        pipeline._pick(chosen, log)
+    assert picked == ["linear", "tetrode", "base"]
+
+
+def test_channels_without_a_probe_are_sorted_as_a_tetrode(tmp_path, monkeypatch):
+    checkpoints(tmp_path, monkeypatch, **ALL)
+    recording = spikeinterface.NumpyRecording([np.zeros((3000, 4), "float32")], 30000.0)
+    (group,) = split_groups(recording, SortingParameters(), RunLog())
+    assert choose_checkpoint(group.recording.get_channel_locations())[0] == "tetrode"
 
 
 def test_auto_loads_the_parameters_beside_the_weights(tmp_path, monkeypatch, tetrode, caplog):

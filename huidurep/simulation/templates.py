@@ -1,15 +1,20 @@
-"""Unit templates on a probe: several views of each unit's spike, of procedural cells or SpikeInterface's generator."""
+"""Unit templates on a probe: several views of each unit's spike, of procedural, SpikeInterface's or a bank's cells."""
 
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 
+from .cell_bank import draw_time_warp, load_cell_bank, resampling_operator, spike_potentials
 from .cells import DURATION_MS, PEAK_MS, draw_cell, line_source_potential
 
 # A probe on an insulating shank sees twice the potential of free space (method of images).
 SHANK_FACTOR = 2.0
 CONTACT_RADIUS_UM = 6.0
 MAX_TRIES_PER_UNIT = 400
+MAX_TILT_DEGREES = 15.0
+EXCITATORY_SHARE = 0.6
 
 
 @dataclass(frozen=True)
@@ -59,8 +64,9 @@ def draw_templates(  # noqa: PLR0913 - what a simulation can be told
         the others drawn with standard deviations 2, 2 and `drift_um`, half of them another spike of the cell.
     num_views : int, default 4
     drift_um : float, default 8.0
-    source : {"cells", "spikeinterface"}, default "cells"
-        Procedural neurons, or ``spikeinterface.core.generate_templates``.
+    source : {"cells", "spikeinterface"}, path or list of BankCell, default "cells"
+        Procedural neurons, ``spikeinterface.core.generate_templates``, or the detailed cells of a bank: its folder, or
+        what `load_cell_bank` gave, which spares reading it in each call.
     amplitude_range_uv : tuple of float
         Largest negative peak of view 0.
     sampling_frequency : float, default 30000.0
@@ -75,9 +81,7 @@ def draw_templates(  # noqa: PLR0913 - what a simulation can be told
     ValueError
         If the source is unknown, or too few units fall into the amplitude range.
     """
-    sources = {"cells": _cell_views, "spikeinterface": _spikeinterface_views}
-    if source not in sources:
-        raise ValueError(f"expected source to be one of {sorted(sources)}, found {source!r}: choose one of them.")
+    draw_views = _source(source)
     positions = np.asarray(positions, float)
     vary = displacements_um is None
     waveforms, peak = [], _peak_index(sampling_frequency)
@@ -85,7 +89,7 @@ def draw_templates(  # noqa: PLR0913 - what a simulation can be told
         if len(waveforms) == num_units:
             break
         moves = _draw_moves(rng, num_views, drift_um) if vary else np.asarray(displacements_um, float)
-        views = sources[source](rng, positions, moves, amplitude_range_uv, sampling_frequency, vary)
+        views = draw_views(rng, positions, moves, amplitude_range_uv, sampling_frequency, vary)
         if views is not None:
             waveforms.append(_align(views, peak))
     if len(waveforms) < num_units:
@@ -94,6 +98,20 @@ def draw_templates(  # noqa: PLR0913 - what a simulation can be told
             f"{MAX_TRIES_PER_UNIT * num_units} tries: widen amplitude_range_uv."
         )
     return UnitTemplates(np.array(waveforms), positions, peak, float(sampling_frequency))
+
+
+def _source(source):
+    """The function that draws the views of one unit."""
+    sources = {"cells": _cell_views, "spikeinterface": _spikeinterface_views}
+    if isinstance(source, str) and source in sources:
+        return sources[source]
+    cells = load_cell_bank(source) if isinstance(source, str | Path) and Path(source).is_dir() else source
+    if isinstance(cells, str | Path) or not cells:
+        raise ValueError(
+            f"expected source to be one of {sorted(sources)}, a folder of cells or a list of some, found {source!r}: "
+            "choose one of them."
+        )
+    return partial(_bank_views, cells)
 
 
 def _draw_moves(rng, num_views, drift_um):
@@ -122,19 +140,24 @@ def _accepted(first, amplitude_range_uv):
     return low < -first.min() < high and first.max() < -first.min()
 
 
-def _cell_views(rng, positions, moves, amplitude_range_uv, sampling_frequency, vary):
+def _draw_place(rng, positions):
+    """Soma (away from, across, along the probe) in um, or None."""
     low, high = positions.min(0) - 25, positions.max(0) + 25
     across, along = rng.uniform(low, high)
     place = np.array([rng.uniform(8, 80), across, along])
     # Most drawn places are too far away: the nearest contact to a soma decides before any cell is grown.
     nearest = np.sqrt(place[0] ** 2 + ((positions - place[1:]) ** 2).sum(1).min())
-    if nearest > 90:
+    return None if nearest > 90 else place
+
+
+def _cell_views(rng, positions, moves, amplitude_range_uv, sampling_frequency, vary):
+    place = _draw_place(rng, positions)
+    if place is None:
         return None
     cell = draw_cell(rng, sampling_frequency=sampling_frequency)
     rotation = _draw_rotation(rng)
     starts, ends = cell.starts @ rotation.T, cell.ends @ rotation.T
-    contacts = np.concatenate([np.zeros((len(positions), 1)), positions], 1)
-    points = _contact_points(contacts)
+    points = _contact_points(positions)
 
     def view(move, shape):
         at = (points - (place + move)).reshape(-1, 3)
@@ -150,8 +173,31 @@ def _cell_views(rng, positions, moves, amplitude_range_uv, sampling_frequency, v
     return np.array(views)
 
 
-def _contact_points(contacts):
+def _bank_views(cells, rng, positions, moves, amplitude_range_uv, sampling_frequency, vary):
+    place = _draw_place(rng, positions)
+    if place is None:
+        return None
+    # as in cortex, more of the units are excitatory than of the bank's cells
+    groups = [[cell for cell in cells if cell.is_excitatory is wanted] for wanted in (True, False)]
+    group = groups[int(rng.random() > EXCITATORY_SHARE)] or groups[0] or groups[1]
+    cell = group[rng.integers(len(group))]
+    rotation = _draw_bank_rotation(rng, cell.is_upright)
+    spikes = rng.integers(len(cell.currents), size=len(moves) if vary else 1)
+    spikes = np.broadcast_to(spikes, len(moves))
+    points = _contact_points(positions)
+    see = partial(spike_potentials, cell, rotation, points=points)
+    first = SHANK_FACTOR * see(place[None], spikes[:1])
+    if not _accepted(first, amplitude_range_uv):
+        return None
+    waves = np.concatenate([first, SHANK_FACTOR * see(place + moves[1:], spikes[1:])])
+    trough = int(first[0].min(0).argmin())
+    warp = draw_time_warp(rng, cell.is_excitatory)
+    return (waves @ resampling_operator(waves.shape[-1], trough, sampling_frequency, warp)).swapaxes(1, 2)
+
+
+def _contact_points(positions):
     """Points (num_contacts, 4, 3) over which a round contact averages the potential (sunflower spiral)."""
+    contacts = np.concatenate([np.zeros((len(positions), 1)), positions], 1)
     k = np.arange(4)
     radius, angle = CONTACT_RADIUS_UM * np.sqrt((k + 0.5) / 4), k * np.pi * (3 - np.sqrt(5))
     offsets = np.stack([0 * radius, radius * np.cos(angle), radius * np.sin(angle)], 1)
@@ -160,7 +206,20 @@ def _contact_points(contacts):
 
 def _draw_rotation(rng):
     """Two thirds of the cells stand upright within some degrees, the rest lie anywhere."""
-    z = np.array([0, 0, 1.0]) + rng.normal(size=3) * (0.15 if rng.random() < 0.67 else 3.0)
+    return _frame(rng, np.array([0, 0, 1.0]) + rng.normal(size=3) * (0.15 if rng.random() < 0.67 else 3.0))
+
+
+def _draw_bank_rotation(rng, is_upright):
+    """Upright cells within 15 degrees, uniform over that cap; the others anywhere."""
+    if not is_upright:
+        return _frame(rng, rng.normal(size=3))
+    cosine, azimuth = rng.uniform(np.cos(np.deg2rad(MAX_TILT_DEGREES)), 1.0), rng.uniform(0, 2 * np.pi)
+    sine = np.sqrt(1 - cosine**2)
+    return _frame(rng, np.array([sine * np.cos(azimuth), sine * np.sin(azimuth), cosine]))
+
+
+def _frame(rng, z):
+    """Rotation that brings +z to `z`, turned about it at random."""
     z = z / np.linalg.norm(z)
     x = np.cross(z, rng.normal(size=3))
     x = x / np.linalg.norm(x)

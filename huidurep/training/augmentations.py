@@ -131,16 +131,14 @@ def spatial_mixing(positions, *, shared, length_um):
     return torch.linalg.cholesky(shared * torch.exp(-distance / length_um) + (1 - shared + 1e-5) * eye)
 
 
-def add_collisions(waveforms, others, *, probability, lag_range, gain_range, generator):
-    """Add another unit's spike, at a random lag, to some of the waveforms (CEED, Vishnubhotla et al. 2023).
+def add_at_lags(waveforms, others, *, lag_range, generator):
+    """Add other spikes to waveforms, each at a lag of its own: collisions (CEED, Vishnubhotla et al. 2023).
 
     Parameters
     ----------
     waveforms, others : torch.Tensor (num_spikes, num_samples, num_channels)
-    probability : float
     lag_range : tuple of int
         Smallest and largest lag in samples, either sign.
-    gain_range : tuple of float
     generator : torch.Generator
 
     Returns
@@ -148,14 +146,12 @@ def add_collisions(waveforms, others, *, probability, lag_range, gain_range, gen
     torch.Tensor like `waveforms`
     """
     num_spikes, num_samples, _ = waveforms.shape
-    hit = torch.rand(num_spikes, generator=generator) < probability
     lag = torch.randint(lag_range[0], lag_range[1] + 1, (num_spikes,), generator=generator)
     lag = lag * (2 * torch.randint(0, 2, (num_spikes,), generator=generator) - 1)
-    gain = uniform(*gain_range, (num_spikes,), generator) * hit
     index = torch.arange(num_samples)[None] - lag[:, None]
     inside = (index >= 0) & (index < num_samples)
     moved = torch.gather(others, 1, index.clamp(0, num_samples - 1)[:, :, None].expand_as(others))
-    return waveforms + gain[:, None, None] * moved * inside[:, :, None]
+    return waveforms + moved * inside[:, :, None]
 
 
 def crop_at_trough(waveforms, *, around, reach, before, num_samples):

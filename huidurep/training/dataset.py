@@ -24,10 +24,14 @@ class TemplateBank:
     peak_index : int
     sampling_frequency : float
         Hz.
+    kind : str, default ""
+        Type of the probe.
     """
 
-    def __init__(self, waveforms, positions, peak_index, sampling_frequency):
-        self.waveforms = torch.as_tensor(np.asarray(waveforms), dtype=torch.float32)
+    def __init__(self, waveforms, positions, peak_index, sampling_frequency, kind=""):
+        self.kind = kind
+        # Half precision: many banks are held at once, and its rounding is far below any noise.
+        self.waveforms = torch.as_tensor(np.asarray(waveforms, np.float16))
         self.positions = torch.as_tensor(np.asarray(positions), dtype=torch.float32)
         self.peak_index, self.sampling_frequency = int(peak_index), float(sampling_frequency)
         if not torch.isfinite(self.waveforms).all():
@@ -36,7 +40,7 @@ class TemplateBank:
 
     def _find_neighbours(self):
         """Units ordered by likeness of shape and size: those the encoder must learn to tell apart."""
-        resting = self.waveforms[:, 0]
+        resting = self.waveforms[:, 0].float()
         resting = resting - resting.mean(1, keepdim=True)
         flat = (resting.sign() * (resting.abs() / 20).log1p()).flatten(1)
         flat = flat - flat.mean(0)
@@ -88,8 +92,9 @@ def save_banks(banks, path):
     """
     arrays = {}
     for number, bank in enumerate(banks):
-        arrays[f"waveforms_{number}"] = bank.waveforms.numpy().astype(np.float16)
+        arrays[f"waveforms_{number}"] = bank.waveforms.numpy()
         arrays[f"positions_{number}"] = bank.positions.numpy()
+        arrays[f"kind_{number}"] = np.array(bank.kind)
         arrays[f"contract_{number}"] = np.array([bank.peak_index, bank.sampling_frequency])
     partial = Path(path).with_suffix(".partial.npz")
     np.savez(partial, **arrays)
@@ -111,7 +116,7 @@ def load_banks(path):
         count = sum(name.startswith("waveforms_") for name in arrays)
         return [
             TemplateBank(
-                arrays[f"waveforms_{i}"].astype(np.float32), arrays[f"positions_{i}"], *arrays[f"contract_{i}"]
+                arrays[f"waveforms_{i}"], arrays[f"positions_{i}"], *arrays[f"contract_{i}"], str(arrays[f"kind_{i}"])
             )
             for i in range(count)
         ]

@@ -4,7 +4,6 @@ import json
 import logging
 from pathlib import Path
 
-import numpy as np
 import torch
 
 logger = logging.getLogger(__name__)
@@ -12,14 +11,21 @@ logger = logging.getLogger(__name__)
 DEFAULT_SETTINGS = {
     "seed": 0,
     "model": {},
+    "init_from": None,
+    "cache_chunk_size": None,
     "templates": {
-        "num_banks": 16,
+        "banks": {"tetrode": 14, "linear": 6, "neuropixels-1.0": 7, "neuropixels-2.0": 6, "hd-mea": 7},
         "units_per_bank": 400,
         "num_views": 4,
-        "spikeinterface_share": 0.4,
         "drift_um": 8.0,
-        "spacing_um": [10.0, 30.0],
+        "spikeinterface_share": 0.35,
+        "real": None,
+        "real_share": 0.2,
+        "cells": None,
+        "cells_share": 0.4,
+        "reuse": None,
     },
+    "noise": {"covariances": None},
     "views": {},
     "training": {
         "max_steps": 3000,
@@ -31,6 +37,8 @@ DEFAULT_SETTINGS = {
         "save_steps": 100,
         "logging_steps": 20,
         "max_grad_norm": 1.0,
+        "save_total_limit": 2,
+        "report_to": [],
     },
 }
 
@@ -42,10 +50,14 @@ def pretrain(settings, output_dir):
     ----------
     settings : dict
         Sections as in ``DEFAULT_SETTINGS``, whose values hold where one is left out: ``model`` (HuiduRepConfig),
-        ``templates``, ``views`` (ViewRecipe), ``training`` (transformers.TrainingArguments) and ``seed``.
+        ``init_from`` (folder of a HuiduRepForPreTraining to start from, as ``OUTPUT/pretraining`` of another run),
+        ``cache_chunk_size`` (see :class:`huidurep.training.trainer.HuiduRepTrainer`),
+        ``templates`` (see :func:`huidurep.training.banks.make_banks`), ``noise`` (``covariances``: folder for
+        MeasuredNoise), ``views`` (ViewRecipe), ``training`` (transformers.TrainingArguments) and ``seed``.
     output_dir : str or Path
-        Gets the encoder (config.json, model.safetensors, fingerprint), ``pretraining.json`` with the settings (another
-        run can start from it) and ``run/`` with template banks, resumable checkpoints and the loss curve.
+        Gets the encoder (config.json, model.safetensors, fingerprint), ``pretraining.json`` with the settings,
+        ``pretraining/`` with momentum branch and heads, from which another run can start, and ``run/`` with template
+        banks, resumable checkpoints and the loss curve.
 
     Returns
     -------
@@ -61,31 +73,58 @@ def pretrain(settings, output_dir):
     from transformers.trainer_utils import get_last_checkpoint
 
     from ..configuration_huidurep import HuiduRepConfig
-    from ..modeling_pretraining import HuiduRepForPreTraining
+    from .banks import make_banks
+    from .noise import MeasuredNoise
     from .trainer import HuiduRepTrainer
     from .views import ViewMaker, ViewRecipe
 
     settings, output_dir = _complete(settings), Path(output_dir)
     run = output_dir / "run"
     config, recipe = HuiduRepConfig(**settings["model"]), ViewRecipe(**settings["views"])
-    fixed = dict(save_total_limit=2, report_to=[], use_cpu=not torch.cuda.is_available())
-    arguments = TrainingArguments(output_dir=str(run), seed=settings["seed"], **fixed, **settings["training"])
-    _claim(run, settings)
-    maker = ViewMaker(_banks(run, settings), config, recipe)
+    fixed = dict(seed=settings["seed"], use_cpu=not torch.cuda.is_available())
+    arguments = TrainingArguments(output_dir=str(run), **{**settings["training"], **fixed})
+    with arguments.main_process_first(local=False):
+        _claim(run, settings)
+        banks = make_banks(run / "templates.npz", settings["templates"], settings["seed"])
+    covariances = settings["noise"]["covariances"]
+    maker = ViewMaker(banks, config, recipe, None if covariances is None else MeasuredNoise(covariances))
     set_seed(settings["seed"])
-    trainer = HuiduRepTrainer(HuiduRepForPreTraining(config), arguments, maker=maker)
+    options = dict(maker=maker, cache_chunk_size=settings["cache_chunk_size"])
+    trainer = HuiduRepTrainer(_initial_model(config, settings["init_from"]), arguments, **options)
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(run)))
-    encoder = trainer.model.huidurep.eval()
-    encoder.save_pretrained(output_dir)
     trainer.save_state()
-    (output_dir / "pretraining.json").write_text(json.dumps(settings, indent=1) + "\n")
+    if trainer.is_world_process_zero():
+        trained = trainer.model.eval()
+        trained.huidurep.save_pretrained(output_dir)
+        trained.save_pretrained(output_dir / "pretraining")
+        (output_dir / "pretraining.json").write_text(json.dumps(settings, indent=1) + "\n")
     return output_dir
+
+
+def _initial_model(config, init_from):
+    """A fresh model, with the weights of another run if one is named: its settings may differ, its sizes not."""
+    from ..modeling_pretraining import HuiduRepForPreTraining
+
+    model = HuiduRepForPreTraining(config)
+    if init_from is None:
+        return model
+    # Loaded with the configuration it was saved with: the fingerprint holds for that one only.
+    weights = HuiduRepForPreTraining.from_pretrained(init_from).state_dict()
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(
+            f"expected weights in init_from={init_from} of the architecture that `model` describes, found others "
+            f"({error}): give `model` the settings of that run's config.json."
+        ) from error
+    return model
 
 
 def _complete(settings):
     """Defaults with the given settings over them; unknown sections and template settings raise."""
     unknown = sorted(set(settings) - set(DEFAULT_SETTINGS))
-    unknown += sorted(set(settings.get("templates", {})) - set(DEFAULT_SETTINGS["templates"]))
+    for section in ("templates", "noise"):
+        unknown += sorted(set(settings.get(section, {})) - set(DEFAULT_SETTINGS[section]))
     if unknown:
         raise ValueError(
             f"expected the sections {sorted(DEFAULT_SETTINGS)}, found {unknown}: correct the settings file."
@@ -105,54 +144,3 @@ def _claim(run, settings):
         raise ValueError(f"expected the settings stored in {stored}, found others: use another output folder.")
     run.mkdir(parents=True, exist_ok=True)
     stored.write_text(json.dumps(settings, indent=1))
-
-
-def _banks(run, settings):
-    """Template banks, made once and kept in the run folder."""
-    from ..simulation.templates import draw_templates
-    from .dataset import TemplateBank, load_banks, save_banks
-
-    path = run / "templates.npz"
-    if path.exists():
-        return load_banks(path)
-    wanted, banks = settings["templates"], []
-    rng = np.random.default_rng(settings["seed"])
-    for number in range(wanted["num_banks"]):
-        source = "spikeinterface" if number < wanted["spikeinterface_share"] * wanted["num_banks"] else "cells"
-        positions = draw_tetrode(rng, wanted["spacing_um"])
-        logger.info("template bank %d of %d: %s", number + 1, wanted["num_banks"], source)
-        units = draw_templates(
-            rng,
-            positions,
-            wanted["units_per_bank"],
-            num_views=wanted["num_views"],
-            drift_um=wanted["drift_um"],
-            source=source,
-        )
-        banks.append(TemplateBank(units.waveforms, units.positions, units.peak_index, units.sampling_frequency))
-    save_banks(banks, path)
-    return load_banks(path)  # as a resumed run reads them: the file is rounded to 16 bits
-
-
-def draw_tetrode(rng, spacing_um):
-    """Draw the contacts of a tetrode: mostly a square turned by some angle, at times a row.
-
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-    spacing_um : tuple of float
-        Smallest and largest distance of neighbours.
-
-    Returns
-    -------
-    ndarray (4, 2)
-        um, each contact about 1 um off its place.
-    """
-    spacing = rng.uniform(*spacing_um)
-    if rng.random() < 0.25:
-        positions = spacing * np.array([(0, 0), (0, 1), (0, 2), (0, 3)], float)
-    else:
-        positions = spacing * np.array([(0, 0), (1, 0), (0, 1), (1, 1)], float)
-        angle = rng.uniform(0, np.pi / 2)
-        positions = positions @ np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    return positions + rng.normal(size=positions.shape)

@@ -1,13 +1,19 @@
-"""HuiduRepTrainer: transformers' Trainer with a momentum branch and data made on the fly."""
+"""HuiduRepTrainer: transformers' Trainer with a momentum branch, data made on the fly and a gradient cache."""
 
+import functools
 import logging
+import time
 
+import torch
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback
 
 from .dataset import PairDataset
+from .gradient_cache import backward_in_chunks
 
 logger = logging.getLogger(__name__)
+
+PARTS = ("contrastive_loss", "reconstruction_loss")
 
 
 class MomentumCallback(TrainerCallback):
@@ -19,18 +25,54 @@ class MomentumCallback(TrainerCallback):
 
 
 class ResumeCallback(TrainerCallback):
-    """Tells the data from which batch to go on: Trainer asks for them before it reads where an earlier run stopped."""
+    """Makes a resumed run repeat what the uninterrupted one would have done and logged."""
 
     def __init__(self):
         self.dataset = None
 
     def on_train_begin(self, args, state, control, **kwargs):
-        """Set the first batch of the training data."""
+        """Set the first batch of the data: Trainer asks for them before it reads where an earlier run stopped."""
         self.dataset.first_batch = state.global_step * args.gradient_accumulation_steps
+
+    def on_step_end(self, args, state, control, **kwargs):
+        """Log whenever a checkpoint is saved: what the log has summed up is not in it."""
+        state.epoch = state.global_step / state.max_steps  # Trainer counts from where this process began
+        control.should_log = control.should_log or control.should_save
+
+
+class WaitClock:
+    """How much of the time goes by waiting for data: since the last reading, and in all."""
+
+    def __init__(self):
+        self.began = self.read_at = time.perf_counter()
+        self.waited = self.waited_before = 0.0
+
+    def __enter__(self):
+        self._entered = time.perf_counter()
+
+    def __exit__(self, *error):
+        self.waited += time.perf_counter() - self._entered
+
+    def read(self):
+        """Share (0 to 1) of the time since the last reading."""
+        now, waited = time.perf_counter(), self.waited
+        share = (waited - self.waited_before) / max(now - self.read_at, 1e-9)
+        self.read_at, self.waited_before = now, waited
+        return share
+
+    @property
+    def total(self):
+        """Share (0 to 1) of the time since the clock was made."""
+        return self.waited / max(time.perf_counter() - self.began, 1e-9)
 
 
 class HuiduRepTrainer(Trainer):
     """Trains :class:`huidurep.HuiduRepForPreTraining` on batches drawn by a ViewMaker.
+
+    Runs wherever transformers' Trainer does: CPU, one GPU, or several under ``accelerate launch``, where
+    every process draws batches of its own and takes its negatives from them. A run that is resumed goes on to the same
+    losses as one that was not interrupted. The log says in ``data_wait_share`` which part of the time since the last
+    one was spent waiting for data; more ``dataloader_num_workers`` make it less.
 
     Parameters
     ----------
@@ -39,48 +81,97 @@ class HuiduRepTrainer(Trainer):
         ``per_device_train_batch_size`` is the number of pairs in a batch; ``max_steps`` must be given, for the data
         never end.
     maker : ViewMaker
+    cache_chunk_size : int, optional
+        Pairs that go through the network at a time, so that batches may be larger than memory allows; see
+        :func:`huidurep.training.gradient_cache.backward_in_chunks`. By default the whole batch does.
     **kwargs
         As in ``transformers.Trainer``.
 
     Raises
     ------
     ValueError
-        If ``max_steps`` is not positive.
+        If ``max_steps`` is not positive or `cache_chunk_size` is smaller than 2.
     """
 
-    def __init__(self, model, args, *, maker, **kwargs):
+    def __init__(self, model, args, *, maker, cache_chunk_size=None, **kwargs):
         if args.max_steps < 1:
             raise ValueError(
                 f"expected max_steps >= 1, found {args.max_steps}: say when to stop, for the data never end."
             )
+        if cache_chunk_size is not None and cache_chunk_size < 2:
+            raise ValueError(f"expected a cache_chunk_size of at least 2 pairs, found {cache_chunk_size}: give more.")
         args.remove_unused_columns = False
         # Batches are numbered: a resumed run starts at its number instead of drawing and dropping what came before.
         args.ignore_data_skip = True
         super().__init__(model, args, train_dataset=PairDataset(maker, batch_size=1, seed=args.seed), **kwargs)
-        self.maker = maker
+        self.model_accepts_loss_kwargs = False  # the loss is a mean over the batch
+        self.maker, self.cache_chunk_size = maker, cache_chunk_size
         self._resume = ResumeCallback()
         self.add_callback(self._resume)
         self.add_callback(MomentumCallback())
-        self._parts = {}
+        self._parts, self._clock = [], WaitClock()
 
     def get_train_dataloader(self):
         """Batches, from the one at which training stands when it begins; every process draws its own."""
-        rank, world = self.args.process_index, self.args.world_size
-        self._resume.dataset = PairDataset(
-            self.maker, batch_size=self.args.per_device_train_batch_size, seed=self.args.seed * world + rank
+        args = self.args
+        seed = args.seed * args.world_size + args.process_index
+        self._resume.dataset = PairDataset(self.maker, batch_size=args.train_batch_size, seed=seed)
+        self._parts, self._clock = [], WaitClock()
+        return DataLoader(
+            self._resume.dataset,
+            batch_size=None,
+            num_workers=args.dataloader_num_workers,
+            prefetch_factor=args.dataloader_prefetch_factor,
+            pin_memory=args.dataloader_pin_memory and args.device.type == "cuda",
+            # Else the loader takes a number from the global generator, and dropout differs after a resumption.
+            generator=torch.Generator().manual_seed(seed),
         )
-        return DataLoader(self._resume.dataset, batch_size=None, num_workers=self.args.dataloader_num_workers)
+
+    def get_batch_samples(self, *args, **kwargs):
+        """As Trainer's; the time it takes is time spent waiting for data."""
+        with self._clock:
+            return super().get_batch_samples(*args, **kwargs)
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        """As Trainer's, or chunk by chunk with the gradient cache."""
+        if self.cache_chunk_size is None:
+            return super().training_step(model, inputs, num_items_in_batch)
+        model.train()
+        num_batches = self.current_gradient_accumulation_steps
+        losses = backward_in_chunks(
+            model,
+            self._prepare_inputs(inputs),
+            chunk_size=self.cache_chunk_size,
+            backward=lambda loss: self.accelerator.backward(loss / num_batches),
+            no_sync=functools.partial(self.accelerator.no_sync, model),
+        )
+        self._note(losses)
+        return losses["loss"] / num_batches
 
     def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
         """Loss of a batch; its two parts go to the log."""
         output = model(**inputs)
-        for name in ("contrastive_loss", "reconstruction_loss"):
-            self._parts[name] = self._parts.get(name, []) + [float(output[name].detach())]
-        return (output.loss, output) if return_outputs else output.loss
+        self._note(output)
+        return (output["loss"], output) if return_outputs else output["loss"]
 
     def log(self, logs, *args, **kwargs):
-        """Add the mean of both losses since the last log."""
-        if "loss" in logs:
-            logs = {**logs, **{name: round(sum(v) / len(v), 4) for name, v in self._parts.items() if v}}
-            self._parts = {}
+        """Add the means of both losses and of the time spent waiting for data, over all processes."""
+        if "loss" in logs and self._parts:
+            values = [*torch.stack(self._parts).mean(0).tolist(), self._clock.read()]
+            logs = {**logs, **dict(zip((*PARTS, "data_wait_share"), self._mean(values), strict=True))}
+            self._parts = []
+        elif "train_runtime" in logs:
+            (share,) = self._mean([self._clock.total])
+            logs = {**logs, "data_wait_share": share}
+            if self.is_world_process_zero():
+                logger.info("training: %.0f s, %.1f %% of it waiting for data", logs["train_runtime"], 100 * share)
         super().log(logs, *args, **kwargs)
+
+    def _note(self, losses):
+        """Keep the parts of the loss, still on the device: reading them would make it wait."""
+        self._parts.append(torch.stack([losses[name].detach().float().mean() for name in PARTS]))
+
+    def _mean(self, values):
+        """Mean of numbers over all processes, rounded."""
+        reduced = self.accelerator.reduce(torch.tensor(values, device=self.args.device), reduction="mean")
+        return [round(value, 4) for value in reduced.tolist()]

@@ -3,8 +3,15 @@
 from dataclasses import dataclass, fields
 
 import torch
+import torch.nn.functional as F
 
 from . import augmentations as aug
+from .noise import cut_pieces, draw_reel
+from .settings import draw_setting
+
+# Samples beside the window in which a trough may stand, and how far beside it a spike may be cut.
+REACH, MISALIGNED = 8, 2
+NEGATIVES = ("recording", "batch")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +43,18 @@ class ViewRecipe:
         Share of recordings with a short window, and where it starts and ends from the trough.
     missing_probability : float
         Share of recordings without some of the channels.
+    nominal_probability : float
+        Share of tetrodes whose wires stand elsewhere than the model is told.
+    low_rate_probability : float
+        Share of recordings sampled at 10 kHz or more, but below the contract's rate.
+    quantised_probability, step_uv : float, tuple of float
+        Share of recordings with a coarse converter, and its step in uV.
+    measured_noise_probability : float
+        Share of recordings with measured noise, where there is any.
     misalignment_probability : float
         Share of spikes cut one sample early or late.
+    negatives : {"recording", "batch"}
+        Whether a pair's negatives are the others of its recording only, or of the whole batch.
     same_spike : bool
         Two distortions of one spike (the paper's pairs) instead of two spikes of one unit.
     """
@@ -51,14 +68,20 @@ class ViewRecipe:
     collision_probability: float = 0.2
     collision_lag_ms: tuple = (0.15, 2.0)
     gain_jitter: float = 0.05
-    bursting_probability: float = 0.3
-    bursting_gain: tuple = (0.5, 1.0)
+    bursting_probability: float = 0.15
+    bursting_gain: tuple = (0.6, 1.0)
     recording_gain: tuple = (0.6, 1.6)
     truncation_probability: float = 0.5
     truncation_start_ms: tuple = (-1.0, -0.2)
     truncation_end_ms: tuple = (0.6, 2.0)
     missing_probability: float = 0.1
+    nominal_probability: float = 0.5
+    low_rate_probability: float = 0.25
+    quantised_probability: float = 0.3
+    step_uv: tuple = (0.1, 3.0)
+    measured_noise_probability: float = 0.4
     misalignment_probability: float = 0.2
+    negatives: str = "recording"
     same_spike: bool = False
 
     def __post_init__(self):
@@ -66,8 +89,12 @@ class ViewRecipe:
             value = getattr(self, field.name)
             if isinstance(value, list):
                 object.__setattr__(self, field.name, tuple(value))
+            if field.name == "negatives" and value not in NEGATIVES:
+                raise ValueError(f"expected negatives among {NEGATIVES}, found {value!r}: choose one of them.")
             if field.name.endswith("probability") and not 0 <= value <= 1:
                 raise ValueError(f"expected {field.name} between 0 and 1, found {value}: give a probability.")
+        if self.negatives not in ("recording", "batch"):
+            raise ValueError(f"expected negatives 'recording' or 'batch', found {self.negatives!r}: choose one.")
 
 
 class ViewMaker:
@@ -79,10 +106,15 @@ class ViewMaker:
         Units seen by one probe each.
     config : HuiduRepConfig
     recipe : ViewRecipe
+    measured_noise : MeasuredNoise, optional
+        Noise of some of the recordings.
+    noise_reels : list of torch.Tensor (num_samples, num_channels), optional
+        Noise cut from recordings between spikes (uV, filtered), for banks of as many channels.
     """
 
-    def __init__(self, banks, config, recipe):
+    def __init__(self, banks, config, recipe, measured_noise=None, noise_reels=()):
         self.banks, self.config, self.recipe = banks, config, recipe
+        self.measured_noise, self.noise_reels = measured_noise, tuple(noise_reels)
 
     def draw(self, num_pairs, generator):
         """Draw a batch.
@@ -96,7 +128,8 @@ class ViewMaker:
         -------
         dict of torch.Tensor
             ``view_1``, ``view_2``, ``clean`` (num_pairs, num_samples, num_channels) in uV, ``channel_mask``,
-            ``sample_mask``, ``labels`` (num_pairs,).
+            ``sample_mask``, ``labels`` (num_pairs,), where negatives are of the recording ``recordings`` (num_pairs,)
+            and, where the model asks for them, ``channel_positions`` (num_pairs, num_channels, 2) in um.
 
         Raises
         ------
@@ -110,138 +143,96 @@ class ViewMaker:
                 f"{num_pairs}: change one of them."
             )
         parts = [self._recording(count, generator) for _ in range(self.recipe.num_recordings)]
+        widest = max(part["channel_mask"].shape[1] for part in parts)
+        for number, part in enumerate(parts):
+            if self.recipe.negatives == "recording":
+                part["recordings"] = torch.full((count,), number)
+            missing = widest - part["channel_mask"].shape[1]
+            for name in ("view_1", "view_2", "clean", "channel_mask"):
+                part[name] = F.pad(part[name], (0, missing))
+            if "channel_positions" in part:
+                part["channel_positions"] = F.pad(part["channel_positions"], (0, 0, 0, missing))
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def _recording(self, count, generator):
+        recipe = self.recipe
         number = int(torch.randint(len(self.banks), (1,), generator=generator))
         bank = self.banks[number]
-        units = bank.draw_neighbours(count, self.recipe.group_size, generator)
-        setting = self._setting(bank, generator)
-        first, second = self._choose_views(bank, units, generator)
-        bursting = torch.rand(count, generator=generator) < self.recipe.bursting_probability
+        units = bank.draw_neighbours(count, recipe.group_size, generator)
+        setting = draw_setting(bank, self.config, recipe, generator)
+        reel = self._reel(bank, setting, generator)
+        num_views = bank.waveforms.shape[1]
+        first = torch.randint(num_views, (count,), generator=generator)
+        second = first if recipe.same_spike else torch.randint(num_views, (count,), generator=generator)
+        bursting = torch.rand(count, generator=generator) < recipe.bursting_probability
         gain = self._gains(bursting, setting, generator)
-        view_1, clean = self._spikes(bank, units, first, gain, setting, generator)
-        if not self.recipe.same_spike:
-            gain = self._gains(bursting, setting, generator)
-        view_2, _ = self._spikes(bank, units, second, gain, setting, generator)
-        batch = {"view_1": view_1, "view_2": view_2, "clean": clean}
-        batch = {name: self._mask(value, setting) for name, value in batch.items()}
-        batch["channel_mask"] = setting["channel_mask"].expand(count, -1).clone()
-        batch["sample_mask"] = setting["sample_mask"].expand(count, -1).clone()
+        other_gain = gain if recipe.same_spike else self._gains(bursting, setting, generator)
+        units_2, views_2, gain_2 = units.repeat(2), torch.cat([first, second]), torch.cat([gain, other_gain])
+        dirty, clean = self._spikes(bank, units_2, views_2, gain_2, setting, reel, generator)
+        batch = dict(view_1=dirty[:count], view_2=dirty[count:], clean=clean[:count])
+        exists = setting.channel_mask[None, None] * setting.sample_mask[None, :, None]
+        batch = {name: value[:, :, setting.channels.clamp(min=0)] * exists for name, value in batch.items()}
+        batch["channel_mask"] = setting.channel_mask.expand(count, -1).clone()
+        batch["sample_mask"] = setting.sample_mask.expand(count, -1).clone()
         batch["labels"] = units + 1_000_000 * number
+        if self.config.channel_mixing == "position":
+            batch["channel_positions"] = setting.positions.expand(count, -1, -1).clone()
         return batch
 
-    def _choose_views(self, bank, units, generator):
-        num_views = bank.waveforms.shape[1]
-        first = torch.randint(num_views, (len(units),), generator=generator)
-        if self.recipe.same_spike:
-            return first, first
-        return first, torch.randint(num_views, (len(units),), generator=generator)
-
-    def _setting(self, bank, generator):
-        """What is common to all spikes of one imagined recording."""
-        recipe = self.recipe
-        one = {
-            name: float(aug.uniform(*getattr(recipe, name), (1,), generator))
-            for name in ("high_pass_hz", "low_pass_hz")
-        }
-        chance = torch.rand(3, generator=generator)
-        response = aug.filter_response(
-            bank.waveforms.shape[2],
-            bank.sampling_frequency,
-            **one,
-            order=int(torch.randint(1, 4, (1,), generator=generator)),
-            causal=bool(chance[0] < recipe.causal_probability),
-        )
-        draws = torch.rand(5, generator=generator)
-        color = aug.noise_color(
-            bank.waveforms.shape[2],
-            bank.sampling_frequency,
-            corner_hz=300 + 2500 * float(draws[0]),
-            exponent=0.5 + 1.5 * float(draws[1]),
-            floor=0.5 * float(draws[2]),
-        )
-        mixing = aug.spatial_mixing(
-            bank.positions, shared=0.1 + 0.8 * float(draws[3]), length_um=20 + 100 * float(draws[4])
-        )
-        spread = 1 + 0.15 * torch.randn(len(bank.positions), generator=generator)
-        noise_uv = float(aug.log_uniform(*recipe.noise_uv, (1,), generator))
-        channels, channel_mask = self._channels(bank, bool(chance[1] < recipe.missing_probability), generator)
-        sample_mask = self._window(bool(chance[2] < recipe.truncation_probability), generator)
-        return dict(
-            response=response,
-            noise_spectrum=response * color,
-            mixing=mixing * spread.clamp(0.6, 1.5)[:, None],
-            noise_uv=noise_uv,
-            gain=float(aug.log_uniform(*recipe.recording_gain, (1,), generator)),
-            channels=channels,
-            channel_mask=channel_mask,
-            sample_mask=sample_mask,
-        )
-
-    def _channels(self, bank, missing, generator):
-        """Which contacts, in any order (the wiring of a tetrode is arbitrary); -1 where one is missing."""
-        config = self.config
-        if config.channel_order == "position":
-            order = torch.randperm(len(bank.positions), generator=generator)
-        else:
-            order = torch.cdist(bank.positions[:1], bank.positions)[0].argsort()
-        keep = min(len(order), config.num_channels)
-        if missing and keep > 1:
-            keep = int(torch.randint(max(1, keep // 2), keep, (1,), generator=generator))
-        channels = torch.full((config.num_channels,), -1)
-        channels[:keep] = order[:keep]
-        return channels, (channels >= 0).float()
-
-    def _window(self, truncated, generator):
-        config, recipe = self.config, self.recipe
-        time_ms = (torch.arange(config.num_samples) - config.peak_index) / config.sampling_frequency * 1e3
-        if not truncated:
-            return torch.ones(config.num_samples)
-        start = float(aug.uniform(*recipe.truncation_start_ms, (1,), generator))
-        end = float(aug.uniform(*recipe.truncation_end_ms, (1,), generator))
-        return ((time_ms >= start) & (time_ms <= end)).float()
+    def _reel(self, bank, setting, generator):
+        """Noise of one imagined recording, in uV."""
+        chance, choice = torch.rand(2, generator=generator).tolist()
+        if chance < self.recipe.measured_noise_probability:
+            fitting = [reel for reel in self.noise_reels if reel.shape[1] == len(bank.positions)]
+            if fitting and choice < 0.5:
+                return fitting[int(2 * choice * len(fitting))] * setting.noise_gain
+        measured = self.measured_noise if chance < self.recipe.measured_noise_probability else None
+        reel = draw_reel(bank.positions, setting.response, bank.sampling_frequency, generator, measured=measured)
+        return reel * setting.noise_uv
 
     def _gains(self, bursting, setting, generator):
         """Amplitude of each spike against its template (count,)."""
         recipe, count = self.recipe, len(bursting)
         jitter = 1 + recipe.gain_jitter * torch.randn(count, generator=generator)
         shrink = aug.uniform(*recipe.bursting_gain, (count,), generator)
-        return setting["gain"] * torch.where(bursting, jitter * shrink, jitter)
+        return setting.gain * torch.where(bursting, jitter * shrink, jitter)
 
-    def _spikes(self, bank, units, views, gain, setting, generator):
+    def _spikes(self, bank, units, views, gain, setting, reel, generator):
         """Noisy spikes and their clean versions (count, num_samples, bank channels), in uV."""
         recipe, config, count = self.recipe, self.config, len(units)
-        total = bank.waveforms.shape[2]
-        clean = bank.waveforms[units, views] * gain[:, None, None]
-        others = bank.waveforms[torch.randint(len(bank.waveforms), (count,), generator=generator), 0] * setting["gain"]
-        lags = tuple(int(ms * 1e-3 * bank.sampling_frequency) for ms in recipe.collision_lag_ms)
-        dirty = aug.add_collisions(
-            clean,
-            others,
-            probability=recipe.collision_probability,
-            lag_range=lags,
-            gain_range=(0.3, 1.0),
-            generator=generator,
-        )
-        delay = aug.uniform(-0.5, 0.5, (count,), generator)
-        spectra = aug.shift(torch.fft.rfft(torch.cat([clean, dirty]), dim=1), delay.repeat(2))
-        clean, dirty = torch.fft.irfft(spectra * setting["response"][None, :, None], n=total, dim=1).chunk(2)
-        dirty = dirty + self._noise(count, total, setting, generator)
+        clean = self._filtered(bank, units, views, gain, setting, generator)
+        dirty = clean.clone()
+        hit = (torch.rand(count, generator=generator) < recipe.collision_probability).nonzero()[:, 0]
+        if len(hit):
+            others = torch.randint(len(bank.waveforms), (len(hit),), generator=generator)
+            sizes = setting.gain * aug.uniform(0.3, 1.0, (len(hit),), generator)
+            colliding = self._filtered(bank, others, 0 * others, sizes, setting, generator)
+            lags = tuple(int(ms * 1e-3 * bank.sampling_frequency) for ms in recipe.collision_lag_ms)
+            dirty[hit] = aug.add_at_lags(dirty[hit], colliding, lag_range=lags, generator=generator)
+        start = bank.peak_index - config.peak_index - REACH
+        length = config.num_samples + 2 * REACH
+        dirty, clean = dirty[:, start : start + length], clean[:, start : start + length]
+        dirty = dirty + cut_pieces(reel, count, length, generator)
+        if setting.step_uv > 0:
+            dirty = torch.round(dirty / setting.step_uv) * setting.step_uv
+        around = config.peak_index + REACH
         rows = aug.crop_at_trough(
-            dirty, around=bank.peak_index, reach=8, before=config.peak_index, num_samples=config.num_samples
+            dirty, around=around, reach=REACH - MISALIGNED, before=config.peak_index, num_samples=config.num_samples
         )
-        off = torch.rand(count, generator=generator) < recipe.misalignment_probability
-        rows = rows + (off * (2 * torch.randint(0, 2, (count,), generator=generator) - 1))[:, None]
+        rows = (rows + self._misalignment(count, setting, generator)[:, None]).clamp(0, length - 1)
         rows = rows[:, :, None].expand(-1, -1, clean.shape[2])
         return torch.gather(dirty, 1, rows), torch.gather(clean, 1, rows)
 
-    def _noise(self, count, total, setting, generator):
-        white = torch.randn(count, total, len(setting["mixing"]), generator=generator)
-        spectrum = setting["noise_spectrum"][None, :, None]
-        noise = torch.fft.irfft(torch.fft.rfft(white, dim=1) * spectrum, n=total, dim=1)
-        return (noise / noise.std() * setting["noise_uv"]) @ setting["mixing"].T
+    def _filtered(self, bank, units, views, gain, setting, generator):
+        """Templates (count, bank samples, channels) as the recording's filters and sampling show them."""
+        waves = bank.waveforms[units, views].float() * gain[:, None, None]
+        delay = aug.uniform(-0.5, 0.5, (len(units),), generator)
+        spectra = torch.fft.rfft(waves, dim=1) * setting.response(waves.shape[1])[None, :, None]
+        return torch.fft.irfft(aug.shift(spectra, delay), n=waves.shape[1], dim=1)
 
-    def _mask(self, waveforms, setting):
-        picked = waveforms[:, :, setting["channels"].clamp(min=0)]
-        return picked * setting["channel_mask"][None, None, :] * setting["sample_mask"][None, :, None]
+    def _misalignment(self, count, setting, generator):
+        """Samples by which each spike is cut early or late: one at times, more where the recording's rate is low."""
+        off = torch.rand(count, generator=generator) < self.recipe.misalignment_probability
+        one = off * (2 * torch.randint(0, 2, (count,), generator=generator) - 1)
+        coarse = aug.uniform(-0.5, 0.5, (count,), generator) * (setting.coarseness - 1)
+        return (one + coarse.round().long()).clamp(-MISALIGNED, MISALIGNED)

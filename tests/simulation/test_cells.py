@@ -17,6 +17,16 @@ def test_line_source_by_hand():
     assert found[0, 0] == pytest.approx(1e3 * 2 * np.arcsinh(1) / (4 * np.pi * 0.5 * 2))
 
 
+def test_line_source_by_hand_on_its_axis_and_far_away():
+    # the same line, seen from 3 um above its middle, along it: the integral of 1/r from 2 to 4 is ln 2
+    starts, ends, diameters = np.array([[0.0, 0, -1]]), np.array([[0.0, 0, 1]]), np.array([0.1])
+    on_axis = line_source_potential(np.array([[0.0, 0, 3]]), starts, ends, diameters)[0, 0]
+    assert on_axis == pytest.approx(1e3 * np.log(2) / (4 * np.pi * 0.3 * 2))
+    # from far away it is a point: 1 / (4 pi sigma r), from whatever side
+    far = 500.0 * np.array([[1.0, 0, 0], [0, 0, 1], [0.6, 0, 0.8]])
+    assert line_source_potential(far, starts, ends, diameters) == pytest.approx(1e3 / (4 * np.pi * 0.3 * 500), rel=1e-5)
+
+
 def test_line_source_against_numerical_integration():
     rng = np.random.default_rng(1)
     starts, ends = rng.normal(0, 20, (5, 3)), rng.normal(0, 20, (5, 3))

@@ -1,4 +1,4 @@
-"""A bank of made-up units that can be told apart: each has its own footprint on the four channels."""
+"""A bank of made-up units that can be told apart: each has its own footprint on the channels."""
 
 import numpy as np
 
@@ -6,15 +6,16 @@ from huidurep.training.dataset import TemplateBank
 
 PEAK = 90
 TETRODE_UM = 12.5 * np.array([(0, 0), (1, 0), (0, 1), (1, 1)])
+COLUMN_UM = np.stack([np.zeros(8), 20.0 * np.arange(8)], 1)
 
 
-def make_bank(num_units=12, num_views=2, scale_uv=200.0, seed=0):
+def make_bank(num_units=12, num_views=2, scale_uv=200.0, seed=0, positions=TETRODE_UM, kind="tetrode"):
     rng = np.random.default_rng(seed)
     time = np.arange(256) - PEAK
-    footprints = rng.dirichlet(np.full(4, 0.5), num_units) * scale_uv
+    footprints = rng.dirichlet(np.full(len(positions), 0.5), num_units) * scale_uv
     widths = rng.uniform(4, 9, num_units)
     shapes = -np.exp(-((time / widths[:, None]) ** 2)) + 0.3 * np.exp(-(((time - 25) / 15) ** 2))
     views = rng.uniform(0.9, 1.1, (num_units, num_views))
     views[:, 0] = 1
     waveforms = views[:, :, None, None] * shapes[:, None, :, None] * footprints[:, None, None, :]
-    return TemplateBank(waveforms, TETRODE_UM, PEAK, 30000.0)
+    return TemplateBank(waveforms, positions, PEAK, 30000.0, kind=kind)

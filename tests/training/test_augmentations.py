@@ -79,41 +79,34 @@ def test_spatial_mixing_gives_the_correlation():
     assert float(found[0, 2]) == pytest.approx(0.6 * math.exp(-1.5), abs=1e-5)
 
 
-def collide(probability, count=400):
+def collide(lag_range, count=400):
     waveforms, others = torch.ones(count, 40, 2), torch.zeros(count, 40, 2)
     others[:, 20] = torch.tensor([10.0, 4.0])
-    return waveforms, aug.add_collisions(
-        waveforms, others, probability=probability, lag_range=(3, 5), gain_range=(0.5, 1.0), generator=generator()
-    )
+    return waveforms, aug.add_at_lags(waveforms, others, lag_range=lag_range, generator=generator())
 
 
-def test_no_collisions_change_nothing():
-    waveforms, found = collide(0.0)
-    assert torch.equal(waveforms, found)
-
-
-def test_collisions_add_a_shifted_smaller_spike():
-    waveforms, found = collide(1.0)
+def test_other_spikes_are_added_at_lags_of_either_sign():
+    waveforms, found = collide((3, 5))
+    assert torch.equal(waveforms, torch.ones(400, 40, 2))  # the input is left as it was
     added = found - waveforms
     place = added[:, :, 0].argmax(1)
     assert set(place.tolist()) == {15, 16, 17, 23, 24, 25}
-    gain = added[:, :, 0].amax(1) / 10
-    assert gain.min() >= 0.499 and gain.max() <= 1.001
-    assert torch.allclose(added[:, :, 1], 0.4 * added[:, :, 0], atol=1e-5)
+    assert 0.4 < float((place > 20).float().mean()) < 0.6
+    assert torch.equal(added.sum(1), torch.tensor([10.0, 4.0]).expand(400, 2))
 
 
-def test_share_of_collisions():
-    waveforms, found = collide(0.25, count=4000)
-    assert float(((found - waveforms).abs().amax((1, 2)) > 0).float().mean()) == pytest.approx(0.25, abs=0.03)
+def test_at_lag_zero_spikes_are_added_where_they_are():
+    waveforms, found = collide((0, 0), count=5)
+    assert torch.equal((found - waveforms)[:, 20], torch.tensor([10.0, 4.0]).expand(5, 2))
 
 
-def test_a_collision_shifted_out_of_the_window_does_not_wrap():
+def test_a_spike_moved_out_of_the_window_does_not_wrap():
     others = torch.zeros(50, 20, 1)
     others[:, 18] = 1.0
-    found = aug.add_collisions(
-        torch.zeros(50, 20, 1), others, probability=1.0, lag_range=(5, 5), gain_range=(1, 1), generator=generator()
-    )
-    assert set(found[:, :, 0].argmax(1)[found.amax((1, 2)) > 0].tolist()) == {13}
+    found = aug.add_at_lags(torch.zeros(50, 20, 1), others, lag_range=(5, 5), generator=generator())
+    inside = found.amax((1, 2)) > 0
+    assert set(found[:, :, 0].argmax(1)[inside].tolist()) == {13} and 0 < inside.sum() < 50
+    assert not found[~inside].any()
 
 
 def test_crop_puts_the_trough_where_it_belongs():

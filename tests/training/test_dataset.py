@@ -3,7 +3,7 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
-from banks import make_bank
+from banks import COLUMN_UM, make_bank
 from torch.utils.data import DataLoader
 
 from huidurep import HuiduRepConfig
@@ -74,12 +74,12 @@ def test_templates_must_be_finite():
 
 
 def test_banks_are_kept_in_a_file(tmp_path):
-    banks = [make_bank(), make_bank(num_units=5, seed=3)]
+    banks = [make_bank(), make_bank(num_units=5, seed=3, positions=COLUMN_UM, kind="linear")]
     save_banks(banks, tmp_path / "templates.npz")
     assert [path.name for path in tmp_path.iterdir()] == ["templates.npz"]
     loaded = load_banks(tmp_path / "templates.npz")
     assert len(loaded) == 2
     for before, after in zip(banks, loaded, strict=True):
-        assert (after.peak_index, after.sampling_frequency) == (90, 30000.0)
+        assert (after.peak_index, after.sampling_frequency, after.kind) == (90, 30000.0, before.kind)
         assert torch.allclose(before.waveforms, after.waveforms, rtol=2e-3, atol=0.05)
         assert torch.equal(before.positions, after.positions)

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from huidurep import HuiduRep
-from huidurep.training.pretrain import draw_tetrode, pretrain
+from huidurep.training.pretrain import pretrain
 
 SETTINGS = {
     "seed": 5,
@@ -21,7 +21,7 @@ SETTINGS = {
         projection_hidden_size=16,
         projection_size=8,
     ),
-    "templates": dict(num_banks=2, units_per_bank=10, num_views=2, spikeinterface_share=0.5),
+    "templates": dict(banks={"tetrode": 1, "linear": 1}, units_per_bank=8, num_views=2, spikeinterface_share=1.0),
     "views": dict(num_recordings=2, group_size=4),
     "training": dict(
         max_steps=4, per_device_train_batch_size=8, save_steps=2, logging_steps=1, warmup_steps=1, disable_tqdm=True
@@ -38,15 +38,16 @@ def finished(tmp_path_factory):
 
 def test_result_opens_as_an_encoder(finished):
     model = HuiduRep.from_pretrained(finished)
-    assert model.config.embedding_size == 8
-    waveforms = np.random.default_rng(0).normal(0, 50, (3, 90, 4)).astype("float32")
-    assert model.embed(waveforms, peak_index=30).shape == (3, 8)
+    assert model.config.embedding_size == 8 and model.config.channel_mixing == "position"
+    for num_channels in (4, 12):
+        waveforms = np.random.default_rng(0).normal(0, 50, (3, 90, num_channels)).astype("float32")
+        assert model.embed(waveforms, peak_index=30).shape == (3, 8)
     assert (finished / "fingerprint.safetensors").is_file()
 
 
 def test_settings_are_kept_whole_and_can_be_used_again(finished, tmp_path):
     stored = json.loads((finished / "pretraining.json").read_text())
-    assert stored["templates"]["num_banks"] == 2 and stored["training"]["weight_decay"] == 1e-4
+    assert stored["templates"]["banks"] == {"tetrode": 1, "linear": 1} and stored["training"]["weight_decay"] == 1e-4
     # the same weights from the stored settings, in a fresh folder
     again = pretrain(stored, tmp_path / "again")
     assert_same_weights(finished, again)
@@ -91,23 +92,78 @@ def test_other_settings_need_another_folder(finished):
         pretrain({**SETTINGS, "seed": 6}, finished)
 
 
-@pytest.mark.parametrize("settings", [{"modle": {}}, {"templates": {"num_bank": 3}}])
+@pytest.mark.parametrize(
+    "settings",
+    [{"modle": {}}, {"templates": {"num_banks": 3}}, {"noise": {"covariance": "folder"}}, {"init": "folder"}],
+)
 def test_unknown_settings_raise(settings, tmp_path):
-    with pytest.raises(ValueError, match="expected the sections .*found"):
+    name = [*settings.values()][0] if isinstance([*settings.values()][0], dict) else {}
+    wrong = next(iter(name), next(iter(settings)))
+    with pytest.raises(ValueError, match=f"expected the sections .*found .*{wrong}"):
         pretrain(settings, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_unknown_model_setting_raises_before_anything_is_written(tmp_path):
-    with pytest.raises(TypeError, match="unknown settings"):
-        pretrain({"model": {"hiden_size": 16}}, tmp_path)
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"model": {"hiden_size": 16}}, "unknown settings"),
+        ({"views": {"noise_level": 3}}, "noise_level"),
+        ({"training": {"max_step": 3}}, "max_step"),
+    ],
+)
+def test_unknown_settings_of_a_section_raise_before_anything_is_written(settings, match, tmp_path):
+    with pytest.raises(TypeError, match=match):
+        pretrain(settings, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_tetrodes_are_drawn_in_the_range_asked():
-    rng = np.random.default_rng(0)
-    for _ in range(20):
-        positions = draw_tetrode(rng, (10.0, 30.0))
-        distance = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
-        assert positions.shape == (4, 2)
-        assert 4 < distance[distance > 0].min() < 36
+def test_unknown_type_of_probe_raises(tmp_path):
+    with pytest.raises(ValueError, match="expected types of probe among"):
+        pretrain(SETTINGS | {"templates": {"banks": {"octrode": 1}}}, tmp_path)
+
+
+def test_a_run_may_start_from_another_one(finished, tmp_path):
+    """As the checkpoint of one type of probe does from the base, with as many channels as such a probe has."""
+    settings = SETTINGS | {
+        "model": SETTINGS["model"] | {"num_channels": 8, "contrastive_temperature": 0.2},
+        "init_from": str(finished / "pretraining"),
+        "templates": SETTINGS["templates"] | {"banks": {"linear": 1}, "reuse": str(finished / "run/templates.npz")},
+        "training": SETTINGS["training"] | {"max_steps": 2, "learning_rate": 1e-6, "save_steps": 2},
+    }
+    settings["model"]["momentum"] = 0.5
+    started = pretrain(settings, tmp_path / "started")
+    first, second = (load_file(folder / "pretraining" / "model.safetensors") for folder in (finished, started))
+    assert first.keys() == second.keys()
+    trained = [name for name in first if name.startswith("huidurep.")]
+    assert max((first[name] - second[name]).abs().max() for name in trained) < 1e-4
+    assert not torch.equal(first["huidurep.reduction.weight"], second["huidurep.reduction.weight"])
+    config = HuiduRep.from_pretrained(started).config
+    assert config.num_channels == 8 and config.contrastive_temperature == 0.2 and config.momentum == 0.5
+
+
+def test_weights_of_another_architecture_are_no_start(finished, tmp_path):
+    model = SETTINGS["model"] | {"embedding_size": 6}
+    settings = SETTINGS | {"model": model, "init_from": str(finished / "pretraining")}
+    settings["templates"] = SETTINGS["templates"] | {"reuse": str(finished / "run/templates.npz")}
+    with pytest.raises(ValueError, match="init_from"):
+        pretrain(settings, tmp_path / "other")
+
+
+def test_noise_that_was_measured_can_be_used(finished, tmp_path):
+    folder = tmp_path / "noise"
+    folder.mkdir()
+    np.save(folder / "spatial_cov.npy", np.eye(24) + 0.2)
+    np.save(folder / "temporal_cov.npy", np.eye(21))
+    settings = SETTINGS | {
+        "templates": SETTINGS["templates"] | {"reuse": str(finished / "run/templates.npz")},
+        "noise": {"covariances": str(folder)},
+        "views": SETTINGS["views"] | {"measured_noise_probability": 1.0},
+        "training": SETTINGS["training"] | {"max_steps": 2, "save_steps": 2},
+    }
+    with_noise = pretrain(settings, tmp_path / "with")
+    without = pretrain(settings | {"noise": {}}, tmp_path / "without")
+    weights = [load_file(each / "model.safetensors")["reduction.weight"] for each in (with_noise, without)]
+    assert not torch.equal(*weights)
+    with pytest.raises(FileNotFoundError, match="correct `noise.covariances`"):
+        pretrain(settings | {"noise": {"covariances": str(tmp_path)}}, tmp_path / "none")

@@ -1,9 +1,10 @@
 import pytest
 import torch
-from banks import make_bank
+from banks import COLUMN_UM, make_bank
 
-from huidurep import HuiduRepConfig
-from huidurep.training.views import ViewMaker, ViewRecipe
+from huidurep import HuiduRepConfig, HuiduRepForPreTraining
+from huidurep.training.noise import REEL_SAMPLES
+from huidurep.training.views import MISALIGNED, ViewMaker, ViewRecipe
 
 SILENT = dict(
     num_recordings=1,
@@ -13,17 +14,25 @@ SILENT = dict(
     truncation_probability=0.0,
     missing_probability=0.0,
     misalignment_probability=0.0,
+    low_rate_probability=0.0,
+    quantised_probability=0.0,
+    measured_noise_probability=0.0,
+    nominal_probability=0.0,
 )
+KEYS = {"view_1", "view_2", "clean", "channel_mask", "sample_mask", "labels", "recordings"}
 FIXED_FILTER = dict(high_pass_hz=(200.0, 200.0), low_pass_hz=(8000.0, 8000.0), causal_probability=0.0)
 
 
-def draw(num_pairs=8, seed=0, config=None, **recipe):
-    maker = ViewMaker([make_bank(), make_bank(seed=1)], config or HuiduRepConfig(), ViewRecipe(**recipe))
+def draw(num_pairs=8, seed=0, config=None, banks=None, noise_reels=(), **recipe):
+    banks = banks or [make_bank(), make_bank(seed=1)]
+    maker = ViewMaker(banks, config or HuiduRepConfig(), ViewRecipe(**recipe), noise_reels=noise_reels)
     return maker.draw(num_pairs, torch.Generator().manual_seed(seed))
 
 
 def test_shapes():
     batch = draw(num_recordings=4, group_size=2, num_pairs=16)
+    assert batch.keys() == KEYS | {"channel_positions"}
+    assert batch["channel_positions"].shape == (16, 4, 2) and batch["channel_positions"].dtype == torch.float32
     for name in ("view_1", "view_2", "clean"):
         assert batch[name].shape == (16, 90, 4) and batch[name].dtype == torch.float32
         assert batch[name].isfinite().all()
@@ -36,10 +45,24 @@ def test_pairs_of_one_recording_are_different_units():
     assert len(labels.unique()) == 12
 
 
+def test_negatives_are_of_the_recording_or_of_the_batch():
+    numbers = draw(num_recordings=4, group_size=2, num_pairs=16)["recordings"]
+    assert numbers.tolist() == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 4
+    assert "recordings" not in draw(num_recordings=4, group_size=2, num_pairs=16, negatives="batch")
+    with pytest.raises(ValueError, match="expected negatives among .*found 'recordings'"):
+        ViewRecipe(negatives="recordings")
+
+
 def test_what_is_masked_is_zero():
     batches = [
         draw(
-            num_recordings=4, group_size=4, num_pairs=16, seed=seed, truncation_probability=1.0, missing_probability=1.0
+            num_recordings=4,
+            group_size=4,
+            num_pairs=16,
+            seed=seed,
+            truncation_probability=1.0,
+            missing_probability=1.0,
+            quantised_probability=0.0,
         )
         for seed in range(4)
     ]
@@ -114,11 +137,14 @@ def test_same_seed_same_batch_and_global_state_untouched():
 
 
 def test_nearest_channels_come_first_where_the_config_says_so():
-    batch = draw(config=HuiduRepConfig(num_channels=2, channel_order="nearest_first"), **SILENT)
+    by_index = dict(channel_mixing="index", channel_order="nearest_first")
+    batch = draw(config=HuiduRepConfig(num_channels=2, **by_index), **SILENT)
+    assert batch.keys() == KEYS
     assert batch["view_1"].shape == (8, 90, 2) and batch["channel_mask"].min() == 1
     # more channels than the probe has: the rest is missing
-    batch = draw(config=HuiduRepConfig(num_channels=6, channel_order="nearest_first"), **SILENT)
+    batch = draw(config=HuiduRepConfig(num_channels=6, **by_index), **SILENT)
     assert batch["channel_mask"].tolist() == [[1, 1, 1, 1, 0, 0]] * 8
+    assert not batch["view_1"][:, :, 4:].any()
 
 
 def test_recipe_checks_its_values():
@@ -132,3 +158,96 @@ def test_recipe_checks_its_values():
 def test_uneven_batch_raises():
     with pytest.raises(ValueError, match="multiple of num_recordings=4, found 10"):
         draw(num_pairs=10, num_recordings=4)
+
+
+def mixed(**recipe):
+    """A batch of sixteen recordings, some of a tetrode and some of a column of eight."""
+    banks = [make_bank(), make_bank(positions=COLUMN_UM, kind="linear", seed=1)]
+    return draw(64, banks=banks, **(SILENT | dict(num_recordings=16, group_size=4) | recipe))
+
+
+def test_narrow_probes_are_padded_to_the_widest():
+    batch = mixed()
+    assert batch["view_1"].shape == (64, 90, 8) and batch["channel_positions"].shape == (64, 8, 2)
+    tetrodes = batch["labels"] < 1_000_000
+    assert 0 < tetrodes.sum() < 64 and (batch["channel_mask"].sum(1) == torch.where(tetrodes, 4, 8)).all()
+    for name in ("view_1", "view_2", "clean"):
+        assert not batch[name][tetrodes][:, :, 4:].any()
+        assert batch[name].abs().amax(1)[batch["channel_mask"] > 0].min() > 0
+    assert not batch["channel_mask"][tetrodes][:, 4:].any()
+
+
+def test_places_are_those_of_the_channels():
+    batch = mixed()
+    for row, positions in enumerate(batch["channel_positions"]):
+        exists = batch["channel_mask"][row] > 0
+        known = make_bank().positions if exists.sum() == 4 else torch.tensor(COLUMN_UM).float()
+        order = torch.cdist(positions[exists], known).argmin(1)
+        assert torch.equal(known[order], positions[exists]) and len(order.unique()) == len(known)
+    # all spikes of one recording are seen by one probe
+    assert (batch["channel_positions"].reshape(16, 4, 8, 2).diff(dim=1) == 0).all()
+
+
+def test_a_batch_is_what_the_model_takes():
+    sizes = dict(hidden_size=16, num_hidden_layers=1, intermediate_size=16, embedding_size=8, projection_size=8)
+    model = HuiduRepForPreTraining(HuiduRepConfig(**sizes))
+    batch = mixed(missing_probability=0.5, truncation_probability=0.5)
+    output = model(**batch)
+    output.loss.backward()
+    assert output.loss.isfinite() and output.reconstruction.shape == (64, 90, 8)
+    # padding takes no part
+    padded = {name: value.clone() for name, value in batch.items()}
+    for name in ("view_1", "view_2", "clean"):
+        padded[name] += 50 * (1 - batch["channel_mask"])[:, None]
+    padded["channel_positions"] += 70 * (1 - batch["channel_mask"])[:, :, None]
+    model.eval()
+    with torch.no_grad():
+        assert torch.equal(model(**batch).loss, model(**padded).loss)
+
+
+def test_spikes_are_cut_at_most_two_samples_early_or_late():
+    away = []
+    for seed in range(6):
+        batch = draw(12, seed=seed, **(SILENT | FIXED_FILTER | dict(misalignment_probability=1.0)))
+        away += (batch["clean"].amin(2).argmin(1) - 30).tolist()
+    # one sample early or late, and the trough of the filtered spike is only found to within one
+    assert min(away) >= -MISALIGNED and max(away) <= MISALIGNED
+    assert 0.3 < sum(each > 0 for each in away) / len(away) < 0.7 and away.count(0) < 0.4 * len(away)
+
+
+def test_spikes_of_low_rates_are_cut_less_exactly():
+    away = []
+    for seed in range(6):
+        recipe = SILENT | dict(low_rate_probability=1.0, high_pass_hz=(150.0, 200.0), causal_probability=0.0)
+        away.append((draw(12, seed=seed, **recipe)["clean"].amin(2).argmin(1) - 30).abs().max())
+    assert 1 <= max(away) <= MISALIGNED + 1
+
+
+def test_coarse_converters_give_whole_steps():
+    batch = draw(12, **(SILENT | dict(noise_uv=(5.0, 5.0), quantised_probability=1.0, step_uv=(2.0, 2.0))))
+    steps = batch["view_1"] / 2
+    assert (steps - steps.round()).abs().max() < 1e-4 and len(steps.unique()) > 10
+    clean = batch["clean"] / 2
+    assert (clean - clean.round()).abs().max() > 0.1
+
+
+def test_recorded_noise_is_used_for_banks_of_as_many_channels():
+    reel = torch.zeros(REEL_SAMPLES, 4)
+    reel[:, 2] = 1000.0
+    recipe = SILENT | dict(measured_noise_probability=1.0)
+    found = {
+        float((batch["view_1"] - batch["clean"]).amax())
+        for batch in (draw(seed=seed, noise_reels=[reel], **recipe) for seed in range(12))
+    }
+    large = [value for value in found if value > 100]
+    assert 0 < len(large) < 12 and min(large) >= 699 and max(large) <= 1401  # half of them, each with its own gain
+    other = draw(noise_reels=[torch.full((REEL_SAMPLES, 5), 1000.0)], **recipe)
+    assert (other["view_1"] - other["clean"]).abs().max() < 1
+
+
+def test_bursting_units_shrink():
+    options = SILENT | FIXED_FILTER | dict(gain_jitter=0.0, recording_gain=(1.0, 1.0))
+    plain = draw(12, **options, bursting_probability=0.0)
+    burst = draw(12, **options, bursting_probability=1.0, bursting_gain=(0.5, 0.5))
+    ratio = burst["clean"].flatten(1).norm(dim=1) / plain["clean"].flatten(1).norm(dim=1)
+    assert ratio.tolist() == pytest.approx([0.5] * 12, rel=0.02)

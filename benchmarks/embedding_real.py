@@ -1,0 +1,210 @@
+"""Real spikes for benchmarks/embedding.py: hand-cut tetrodes, and mean waveforms of opto-tagged units in real noise.
+
+`opto` takes units of held-out sessions only. Units of one kind of probe are put on one window of contacts, that around
+the peak channel of the first unit. Another unit is turned left-right or up-down, and its peak put on one of the
+window's contacts, so that its own contacts fit the window (columns are staggered, and some units sit at the tip); the
+contact in the middle is taken where it fits.
+
+The contact positions stored with the Neuropixels units are not in the order of their channels: each channel's waveform
+interpolated from its neighbours' leaves 0.69 of its power unexplained with them, 0.20 with the probe's own order (by
+rows, staggered columns; better for 21 of 22 units). The probe's own order is used.
+"""
+
+import json
+import logging
+from functools import partial
+from itertools import product
+
+import numpy as np
+from embedding_sources import NOISE_UV, NUM_UNITS, SPIKES_PER_UNIT, Condition, Spikes, collide, oracle_labels
+
+logger = logging.getLogger(__name__)
+
+TETRODE_UM = np.array([(0, 0), (12.5, 0), (0, 12.5), (12.5, 12.5)])
+AXONA_SAMPLING_HZ = 48000.0
+AXONA_MIN_SPIKES = 50
+NEUROPIXELS_CHANNELS = 384
+NEUROPIXELS_COLUMNS_UM = (43.0, 11.0, 59.0, 27.0)  # two contacts a row, rows 20 um apart
+NOISE_SAMPLING_HZ = 30000.0
+WINDOW_CONTACTS = {"neuropixels-1.0": 12, "linear": 8}
+FEWEST_UNITS = 4
+GAIN_SPREAD = 0.1  # standard deviation of the logarithm of a spike's gain
+HELD_OUT_EVERY = 3
+
+
+def read_axona(path, step_uv):
+    """Spikes of one file, or None and the reason why it is not scored.
+
+    int8 steps are turned to uV with one nominal step (the files store no gain) and turned over, for Axona stores
+    depolarisation upwards. Spikes without label and units below 50 spikes are left out.
+    """
+    with np.load(path) as data:
+        waveforms, labels = data["waveforms"].astype("f4"), data["label"]
+        if float(data["fs"]) != AXONA_SAMPLING_HZ:
+            raise ValueError(f"{path}: expected {AXONA_SAMPLING_HZ} Hz, found {float(data['fs'])} Hz; check the file")
+    units, counts = np.unique(labels[labels > 0], return_counts=True)
+    keep = np.isin(labels, units[counts >= AXONA_MIN_SPIKES])
+    waveforms, labels = -step_uv * waveforms[keep], labels[keep]
+    if len(np.unique(labels)) < 2:
+        return None, f"{len(np.unique(labels))} unit of {AXONA_MIN_SPIKES} spikes or more: nothing to tell apart"
+    # the trigger stands at 0.2 ms (sample 10) and the trough just after it
+    peak_index = int(np.median(waveforms.min(2).argmin(1)))
+    return Spikes(waveforms, labels, peak_index, AXONA_SAMPLING_HZ, TETRODE_UM), ""
+
+
+def axona_conditions(folder, *, step_uv):
+    """One condition a file, and the files left out with the reason."""
+    if not folder.is_dir():
+        return [], {"axona": f"no folder {folder}"}
+    found, left_out = [], {}
+    for path in sorted(folder.glob("*.npz")):
+        spikes, reason = read_axona(path, step_uv)
+        if spikes is None:
+            left_out[path.stem] = reason
+        else:
+            found.append(Condition("axona", "tetrode", path.stem, 1, partial(_same, spikes)))
+    return found, left_out
+
+
+def _same(spikes, draw):
+    return spikes
+
+
+def held_out_sessions(sessions):
+    """Sessions that no training saw: what the package says, else every third of the sorted names."""
+    try:
+        from huidurep.training.real_templates import HELD_OUT_SESSIONS
+    except ImportError:
+        return set(sorted(set(sessions))[::HELD_OUT_EVERY])
+    return set(HELD_OUT_SESSIONS)
+
+
+def read_opto(path):
+    """Held-out units by kind of probe: list of (waveform (channels, samples) uV, contacts (channels, 2) um, times ms).
+
+    Kinds: Neuropixels 1.0, whose staggering is the same all along the shank, and every other layout for itself.
+    """
+    facts = json.loads(path.with_suffix(".json").read_text())
+    held = held_out_sessions([fact["session"] for fact in facts])
+    kinds = {}
+    with np.load(path) as data:
+        for fact in facts:
+            if fact["session"] not in held:
+                continue
+            number = fact["unit"]
+            places, times = data[f"position_um_{number}"].astype(float), data[f"time_ms_{number}"]
+            layout = tuple(map(tuple, np.unique(np.round(places - places.min(0)), axis=0)))
+            neuropixels = len(places) == NEUROPIXELS_CHANNELS
+            if neuropixels:
+                places = neuropixels_places(NEUROPIXELS_CHANNELS)
+            kind = ("neuropixels-1.0" if neuropixels else "linear", len(times), () if neuropixels else layout)
+            kinds.setdefault(kind, []).append((data[f"waveform_uv_{number}"].astype("f4"), places, times))
+    return kinds
+
+
+def neuropixels_places(num_channels):
+    """Contacts (num_channels, 2) of a Neuropixels 1.0 probe in the order of its channels, um."""
+    number = np.arange(num_channels)
+    return np.stack([np.array(NEUROPIXELS_COLUMNS_UM)[number % 4], 20.0 * (number // 2)], 1)
+
+
+def match_places(wanted, places):
+    """Row of `places` for each of `wanted`, each used once, and the sum of their distances."""
+    from scipy.optimize import linear_sum_assignment
+
+    distance = np.linalg.norm(wanted[:, None] - places[None], axis=-1)
+    rows, columns = linear_sum_assignment(distance)
+    return columns, distance[rows, columns].sum()
+
+
+def fit_window(window, around):
+    """Channels of a unit for a window, and how far off the worst is (um); `around` are its contacts from its peak's."""
+    best = None
+    for flip in product((1, -1), repeat=2):
+        for anchor in window:
+            channels, misfit = match_places(window - anchor, around * flip)
+            # a place off the middle is worse than the middle, better than contacts that do not fit
+            cost = misfit + np.linalg.norm(anchor)
+            if best is None or cost < best[0] - 1e-6:
+                off = np.linalg.norm(window - anchor - (around * flip)[channels], axis=1).max()
+                best = cost, channels, off
+    return best[1:]
+
+
+def common_window(units, num_contacts):
+    """Templates (units, 1, samples, contacts) on one window, its contacts (contacts, 2) um and the trough's sample."""
+    window, templates, worst = None, [], 0.0
+    peak_index = int(np.median([np.abs(times).argmin() for _, _, times in units]))
+    for waveform, places, _ in units:
+        peak = waveform.min(1).argmin()
+        around = places - places[peak]
+        if window is None:
+            near = np.argsort(np.round(np.linalg.norm(around, axis=1), 3), kind="stable")[:num_contacts]
+            window = around[near[np.lexsort((around[near, 0], around[near, 1]))]]
+        channels, misfit = fit_window(window, around)
+        worst = max(worst, misfit)
+        # the trough where a detector would set it
+        shift = int(waveform[peak].argmin()) - peak_index
+        padded = np.pad(waveform[channels], ((0, 0), (abs(shift), abs(shift))), mode="edge")
+        templates.append(padded[:, abs(shift) + shift :][:, : waveform.shape[1]].T)
+    logger.info("%d units on a window of %d contacts: at worst %.1f um off", len(units), len(window), worst)
+    return np.array(templates)[:, None], window, peak_index
+
+
+def measured_noise(folder, positions_um, num_samples, sampling_frequency):
+    """Spatial (C, C) and temporal (T, T) covariance of measured noise on such a window, both of mean variance 1.
+
+    The stored matrices are roots: white noise was multiplied by them. Contacts are matched with those of the probe on
+    which the noise was measured, at the place along it where they fit best.
+    """
+    spatial, temporal = (np.load(folder / f"{name}_cov.npy") for name in ("spatial", "temporal"))
+    places = neuropixels_places(len(spatial))
+    middle = len(places) // 2
+    matches = [match_places(positions_um, places - places[anchor]) for anchor in range(middle, middle + 4)]
+    channels = min(matches, key=lambda match: match[1])[0]
+    times = np.arange(num_samples) * NOISE_SAMPLING_HZ / sampling_frequency
+    if times[-1] > len(temporal) - 1:
+        raise ValueError(f"expected windows of at most {len(temporal)} samples at 30 kHz, found {times[-1] + 1:.0f}")
+    resample = np.stack([np.interp(times, np.arange(len(temporal)), row) for row in np.eye(len(temporal))], 1)
+    root = resample @ temporal
+    covariances = spatial[channels] @ spatial[channels].T, root @ root.T
+    return tuple(matrix / np.diag(matrix).mean() for matrix in covariances)
+
+
+def draw_opto(draw, *, templates, positions_um, peak_index, sampling_frequency, noise, noise_uv, seed):
+    """Spikes of ten held-out units (all where there are fewer): gains jittered, collisions, measured noise."""
+    rng = np.random.default_rng((seed, draw))
+    chosen = rng.permutation(len(templates))[:NUM_UNITS]
+    labels = np.repeat(np.arange(len(chosen)), SPIKES_PER_UNIT)
+    gains = rng.lognormal(0, GAIN_SPREAD, len(labels)).astype("f4")
+    waveforms = gains[:, None, None] * templates[chosen[labels], 0]
+    collide(rng, waveforms, labels, lambda spike, unit: gains[spike] * templates[chosen[unit], 0])
+    spatial, temporal = noise[0], noise_uv**2 * noise[1]
+    roots = [np.linalg.cholesky(matrix + 1e-9 * np.eye(len(matrix))).astype("f4") for matrix in (spatial, temporal)]
+    waveforms = waveforms + roots[1] @ rng.standard_normal(waveforms.shape, "f4") @ roots[0].T
+    white = 1e-6 * noise_uv**2  # a ridge, so that no direction counts as free of noise
+    oracle = oracle_labels(waveforms, templates[chosen], (spatial, temporal, white), gains)
+    return Spikes(waveforms, labels, peak_index, sampling_frequency, positions_um, oracle)
+
+
+def opto_conditions(path, noise_folder, *, num_draws, seed):
+    """Two conditions a kind of probe with enough held-out units; the kinds left out with the reason."""
+    missing = [str(place) for place in (path, noise_folder) if not place.exists()]
+    if missing:
+        return [], {"opto": f"{', '.join(missing)} is missing"}
+    found, left_out = [], {}
+    for (probe, num_samples, layout), units in read_opto(path).items():
+        num_contacts = WINDOW_CONTACTS[probe]
+        size = f"{len(layout) or NEUROPIXELS_CHANNELS} contacts, {num_samples} samples"
+        if len(units) < FEWEST_UNITS:
+            name = f"opto: {size}, #{len(left_out)}"
+            left_out[name] = f"{len(units)} held-out units: {FEWEST_UNITS} are wanted"
+            continue
+        templates, positions_um, peak_index = common_window(units, num_contacts)
+        rate = float(np.round(1e3 / np.diff(units[0][2]).mean()))
+        noise = measured_noise(noise_folder, positions_um, num_samples, rate)
+        settings = dict(templates=templates, positions_um=positions_um, peak_index=peak_index, noise=noise, seed=seed)
+        for noise_uv in NOISE_UV:
+            draw = partial(draw_opto, sampling_frequency=rate, noise_uv=noise_uv, **settings)
+            found.append(Condition("opto", probe, f"{size}, {noise_uv:.0f} uV noise", num_draws, draw))
+    return found, left_out

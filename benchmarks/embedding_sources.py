@@ -1,0 +1,220 @@
+"""Simulated spikes for benchmarks/embedding.py: templates of unseen units on five types of probe, noise, collisions.
+
+`cells` are the detailed neuron models, turned into templates by make_templates.py of --tools under a seed of its own;
+`package cells` and `package spikeinterface` are templates of huidurep.simulation on the nominal window of the probe.
+"""
+
+import hashlib
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+SAMPLING_HZ = 30000.0
+BEFORE, AFTER = 30, 60  # samples of a window: 1 ms before the trough, 2 ms after it
+NUM_UNITS, SPIKES_PER_UNIT, NUM_VIEWS = 10, 100, 9
+POOL_UNITS = 200
+UNSEEN_SEED = 910_000  # seeds from here on are the benchmark's: training must stay below
+ALIGN = 10  # samples to either side in which a view may have its trough
+COLLISION_PROBABILITY = 0.15
+NOISE_UV = (10.0, 20.0)
+CONDITIONS = tuple((noise_uv, drift) for noise_uv in NOISE_UV for drift in (False, True))
+SETTLE = 50  # samples for the noise filter to forget its start
+FILTER_HZ = 1500.0
+SHARED_SCALE, OWN_SCALE = 1.8, 0.8  # coloured, correlated noise and each channel's own white noise
+# probe type -> name of its window in the tools, number of contacts
+WINDOWS = {
+    "tetrode": ("tetrode", 4),
+    "linear": ("linear-8", 8),
+    "neuropixels-1.0": ("np1-12", 12),
+    "neuropixels-2.0": ("np2-12", 12),
+    "hd-mea": ("hdmea-16", 16),
+}
+PACKAGE_PROBES = ("tetrode", "neuropixels-1.0")
+
+
+@dataclass(frozen=True)
+class Spikes:
+    """Spikes to be told apart: uV, what `model.embed` is told of them, and the labels of the oracle where there is one.
+
+    `waveforms` (num_spikes, num_samples, num_channels), `labels` (num_spikes,), `positions_um` (num_channels, 2).
+    """
+
+    waveforms: np.ndarray
+    labels: np.ndarray
+    peak_index: int
+    sampling_frequency: float
+    positions_um: np.ndarray
+    oracle: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One row of the results: `make(draw)` gives the Spikes of a draw."""
+
+    source: str
+    probe: str
+    name: str
+    num_draws: int
+    make: object
+
+
+def kept(cache, name, code, make):
+    """Arrays of `make()`, kept in `cache` under a name that changes with the code files that make them."""
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(code))).hexdigest()[:12]
+    path = Path(cache) / f"{name.replace(' ', '_')}-{digest}.npz"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        views, positions = make()
+        part = path.with_suffix(".part.npz")
+        np.savez(part, views=views, positions=positions)
+        part.replace(path)
+    with np.load(path) as stored:
+        return stored["views"], stored["positions"]
+
+
+def cells_views(tools, cells, probe, *, seed):
+    """Views (units, NUM_VIEWS, samples, channels) of detailed cells in uV at 30 kHz, trough at 30, and contacts in um.
+
+    Runs make_templates.py itself, so that templates are the ones training would get, under another seed.
+    """
+    sys.path.insert(0, str(tools))
+    from eap import probe_positions
+
+    window, num_channels = WINDOWS[probe]
+    with tempfile.TemporaryDirectory(prefix="benchmark_views_") as folder:
+        out = Path(folder) / "views.npz"
+        command = [sys.executable, str(tools / "make_templates.py"), "--cells", str(cells), "--probe", window]
+        command += ["--units", str(POOL_UNITS), "--views", str(NUM_VIEWS), "--channels", str(num_channels)]
+        subprocess.run([*command, "--seed", str(UNSEEN_SEED + seed), "--out", str(out)], check=True)
+        with np.load(out) as made:
+            views, channels = made["views"].astype("f4"), made["channels"]
+    # back from "nearest the peak first" to the order of the contacts: a recording knows no other
+    order = np.argsort(channels, axis=1)[:, None, :, None]
+    return np.take_along_axis(views, order, axis=2).swapaxes(2, 3), probe_positions(window)[:, 1:]
+
+
+def package_views(kind, probe, *, seed):
+    """The same from huidurep.simulation ("cells" or "spikeinterface").
+
+    Every view is set on its own trough, where a detector would set it.
+    """
+    from huidurep.simulation.probes import contact_layout
+    from huidurep.simulation.templates import draw_templates
+
+    positions_um = contact_layout(probe, WINDOWS[probe][1])
+    rng = np.random.default_rng(UNSEEN_SEED + seed)
+    made = draw_templates(rng, positions_um, POOL_UNITS, num_views=NUM_VIEWS, source=kind)
+    lowest = made.waveforms.min(axis=3)
+    near = slice(made.peak_index - ALIGN, made.peak_index + ALIGN + 1)
+    start = made.peak_index - ALIGN + lowest[:, :, near].argmin(axis=2) - BEFORE
+    index = (start[:, :, None] + np.arange(BEFORE + AFTER))[..., None]
+    return np.take_along_axis(made.waveforms, index, axis=2).astype("f4"), positions_um
+
+
+def noise_mixing(positions_um):
+    """Root (channels, channels) of the covariance of the noise that contacts share, as in make_recording.py."""
+    distance = np.linalg.norm(positions_um[:, None] - positions_um[None], axis=-1)
+    return np.linalg.cholesky(0.6 * np.exp(-distance / 40) + 0.4 * np.eye(len(positions_um)))
+
+
+def draw_noise(rng, num_spikes, num_samples, positions_um, noise_uv):
+    """Noise (num_spikes, num_samples, num_channels) of one standard deviation, coloured as in make_recording.py."""
+    from scipy.signal import butter, lfilter
+
+    mix = noise_mixing(positions_um)
+    shared = rng.standard_normal((num_spikes, num_samples + SETTLE, len(mix)), "f4") @ mix.T.astype("f4")
+    shared = lfilter(*butter(1, FILTER_HZ, fs=SAMPLING_HZ), shared, axis=1)[:, SETTLE:]
+    noise = SHARED_SCALE * shared + OWN_SCALE * rng.standard_normal((num_spikes, num_samples, len(mix)), "f4")
+    return (noise_uv / noise.std() * noise).astype("f4")
+
+
+def noise_covariances(num_samples, positions_um, noise_uv):
+    """The exact covariance of `draw_noise`: spatial (C, C), temporal (T, T), white part; spatial x temporal + white."""
+    from scipy.linalg import toeplitz
+    from scipy.signal import butter, lfilter
+
+    impulse = lfilter(*butter(1, FILTER_HZ, fs=SAMPLING_HZ), np.eye(1, num_samples + SETTLE)[0])
+    response = toeplitz(impulse, np.zeros_like(impulse))[SETTLE:]
+    mix = noise_mixing(positions_um)
+    spatial, temporal = mix @ mix.T, SHARED_SCALE**2 * response @ response.T
+    scale = noise_uv**2 / (np.diag(spatial).mean() * np.diag(temporal).mean() + OWN_SCALE**2)
+    return spatial, scale * temporal, scale * OWN_SCALE**2
+
+
+def oracle_labels(waveforms, templates, covariances, gains=None):
+    """Most probable unit of each spike for who knows every template, the noise and each spike's gain.
+
+    `templates` (units, views, samples, channels), all views of a unit equally likely; `covariances` spatial, temporal
+    and white variance of the noise, in whose common eigenbasis it is white. Collisions are not known to it.
+    """
+    from scipy.special import logsumexp
+
+    spatial, temporal, white = covariances
+    (across, along_space), (along, in_time) = np.linalg.eigh(spatial), np.linalg.eigh(temporal)
+    deviation = np.sqrt(along[:, None] * across[None] + white)
+
+    def whiten(values):
+        return (in_time.T @ values @ along_space / deviation).reshape(-1, deviation.size)
+
+    known = whiten(templates.reshape(-1, *templates.shape[2:]))
+    gains = np.ones(len(waveforms)) if gains is None else gains
+    gains = gains[:, None]
+    logs = gains * (whiten(waveforms) @ known.T) - 0.5 * gains**2 * (known**2).sum(1)
+    return logsumexp(logs.reshape(len(waveforms), *templates.shape[:2]), axis=2).argmax(1)
+
+
+def collide(rng, waveforms, labels, source_of):
+    """Add to some spikes another unit's, x0.2-1.0 and shifted by 5-59 samples to either side (the paper's distortion).
+
+    `source_of(spike, unit)` is the waveform (num_samples or more, num_channels) of that unit for that spike.
+    """
+    num_units, num_samples = labels.max() + 1, waveforms.shape[1]
+    for index in np.flatnonzero(rng.random(len(labels)) < COLLISION_PROBABILITY):
+        other = (labels[index] + rng.integers(1, num_units)) % num_units
+        shift = int(rng.integers(5, 60)) * rng.choice([-1, 1])
+        padded = np.pad(source_of(index, other), ((60, 60), (0, 0)))
+        waveforms[index] += rng.uniform(0.2, 1.0) * padded[60 - shift : 60 - shift + num_samples]
+
+
+def draw_simulated(draw, *, views, positions_um, noise_uv, drift, seed):
+    """Spikes of ten units drawn from the views; the same ten in every condition of a draw.
+
+    "drift" draws each spike from one of eight views of its unit (moved a few um, most along the probe).
+    """
+    rng = np.random.default_rng((seed, draw))
+    chosen = rng.choice(len(views), NUM_UNITS, replace=False)
+    labels = np.repeat(np.arange(NUM_UNITS), SPIKES_PER_UNIT)
+    view = rng.integers(1, views.shape[1], len(labels)) if drift else np.zeros(len(labels), int)
+    waveforms = views[chosen[labels], view, : BEFORE + AFTER].copy()
+    collide(rng, waveforms, labels, lambda spike, unit: views[chosen[unit], view[spike]])
+    waveforms = waveforms + draw_noise(rng, *waveforms.shape[:2], positions_um, noise_uv)
+    templates = views[chosen, 1 if drift else 0 :][:, : views.shape[1] - 1 if drift else 1, : BEFORE + AFTER]
+    covariances = noise_covariances(waveforms.shape[1], positions_um, noise_uv)
+    oracle = oracle_labels(waveforms, templates, covariances)
+    return Spikes(waveforms, labels, BEFORE, SAMPLING_HZ, positions_um, oracle)
+
+
+def simulated_conditions(source, probe, *, cache, tools, cells, num_draws, seed):
+    """The four conditions of one simulator on one type of probe, or the reason why there are none."""
+    if source == "cells":
+        code = [tools / "make_templates.py", tools / "eap.py"]
+        missing = [str(path) for path in [*code, cells] if not path.exists()]
+        if missing:
+            return [], f"{', '.join(missing)} is missing"
+        make = partial(cells_views, tools, cells, probe, seed=seed)
+    else:
+        code = list((ROOT / "huidurep/simulation").glob("*.py"))
+        make = partial(package_views, source.split()[1], probe, seed=seed)
+    views, positions_um = kept(cache, f"{source}-{probe}-{seed}", code, make)
+    settings = dict(views=views, positions_um=positions_um, seed=seed)
+    found = []
+    for noise_uv, drift in CONDITIONS:
+        draw = partial(draw_simulated, noise_uv=noise_uv, drift=drift, **settings)
+        found.append(Condition(source, probe, f"{noise_uv:.0f} uV noise" + ", drift" * drift, num_draws, draw))
+    return found, ""

@@ -1,0 +1,92 @@
+"""Types of probe, told apart by where their contacts lie."""
+
+from __future__ import annotations
+
+import numpy as np
+
+# Embedded checkpoints are named after them.
+PROBE_TYPES = {
+    "tetrode": "tetrodes and other bundles of up to 4 contacts",
+    "linear": "silicon shanks with one column of contacts",
+    "neuropixels-1.0": "Neuropixels 1.0 (four staggered columns, rows 20 um apart)",
+    "neuropixels-2.0": "Neuropixels 2.0 (two columns, rows 15 um apart)",
+    "hd-mea": "dense planar arrays",
+    "base": "any probe",
+}
+TETRODE_CHANNELS = 4
+TETRODE_SPAN_UM = 60.0
+STAGGER_UM = 25.0  # two edges of one shank, as the checkpoint for shanks has seen them
+SAME_PLACE_UM = 2.0  # coordinates that are no further apart are of one row or column
+NEUROPIXELS_ROW_UM = {"neuropixels-1.0": 20.0, "neuropixels-2.0": 15.0}
+ROW_TOLERANCE_UM = 1.0
+LATTICE_TOLERANCE = 0.15  # of the pitch
+
+
+def recognise_probe(positions_um: np.ndarray) -> tuple[str, str]:
+    """Tell the type of probe from the places of its contacts.
+
+    Columns are distinct places across the probe and rows distinct places along it, where along is the direction of its
+    larger extent and places up to 2 um apart are one. The first rule that holds decides:
+
+    1. tetrode: at most 4 contacts, no two more than 60 um apart;
+    2. linear: one column, or two at most 25 um apart with one contact a row (a staggered shank);
+    3. neuropixels-2.0, neuropixels-1.0: two or four columns, rows 15 or 20 um apart (the median, within 1 um);
+    4. hd-mea: four columns or more and two rows or more, both on a lattice, of which a selection may be recorded;
+    5. base: anything else.
+
+    Parameters
+    ----------
+    positions_um : ndarray (num_channels, 2)
+        Contacts in a plane, um.
+
+    Returns
+    -------
+    probe_type : str
+        A key of ``PROBE_TYPES``.
+    reason : str
+        What was seen, for a log.
+
+    Raises
+    ------
+    ValueError
+        Other than contacts in a plane.
+    """
+    positions_um = np.asarray(positions_um, dtype="float64")
+    if positions_um.ndim != 2 or positions_um.shape[1] != 2 or not len(positions_um):
+        raise ValueError(f"expected positions (num_channels, 2) in um, found shape {positions_um.shape}; correct them")
+    num_contacts = len(positions_um)
+    extent = np.ptp(positions_um, axis=0)
+    across, along = positions_um.T if extent[1] >= extent[0] else positions_um.T[::-1]
+    columns, rows = _distinct(across), _distinct(along)
+    pitch_um = float(np.median(np.diff(rows))) if len(rows) > 1 else 0.0
+    seen = f"{num_contacts} contacts in {len(columns)} column{'s' if len(columns) > 1 else ''}"
+    seen += f", rows {pitch_um:.3g} um apart" if len(rows) > 1 else ""
+    if num_contacts <= TETRODE_CHANNELS and _largest_distance(positions_um) <= TETRODE_SPAN_UM:
+        return "tetrode", f"{num_contacts} contacts within {TETRODE_SPAN_UM:g} um"
+    is_staggered = len(columns) == 2 and np.ptp(columns) <= STAGGER_UM and len(rows) == num_contacts
+    if len(columns) == 1 or is_staggered:
+        return "linear", seen
+    for name, expected_um in NEUROPIXELS_ROW_UM.items():
+        if len(columns) in (2, 4) and abs(pitch_um - expected_um) <= ROW_TOLERANCE_UM:
+            return name, seen
+    if len(columns) >= 4 and len(rows) >= 2 and _is_lattice(columns) and _is_lattice(rows):
+        return "hd-mea", seen
+    return "base", f"{seen}, none of the types known"
+
+
+def _distinct(places):
+    """Middles of the groups of places (num_places,) that lie within `SAME_PLACE_UM` of the next."""
+    places = np.sort(places)
+    groups = np.split(places, np.flatnonzero(np.diff(places) > SAME_PLACE_UM) + 1)
+    return np.array([group.mean() for group in groups])
+
+
+def _largest_distance(positions_um):
+    return float(np.linalg.norm(positions_um[:, None] - positions_um[None], axis=2).max())
+
+
+def _is_lattice(places):
+    """Whether the gaps between sorted places are whole multiples of the smallest ones."""
+    gaps = np.diff(places)
+    pitch = np.median(gaps[gaps < 1.5 * gaps.min()])
+    return bool(np.all(np.abs(gaps / pitch - np.round(gaps / pitch)) <= LATTICE_TOLERANCE))
