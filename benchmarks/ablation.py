@@ -19,8 +19,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from embedding import ROOT, add_data_options, collect_conditions, named_folders, relative
-from embedding_scores import mean_and_error, score_condition, weights_digest
-from tables import run_header, write_results
+from embedding_scores import mean_and_error, score_condition
+from results_files import run_header, weights_digest, write_results
 
 # name -> sources and probes whose rows are averaged
 CONDITIONS = {

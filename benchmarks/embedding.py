@@ -38,9 +38,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from embedding_real import axona_conditions, opto_conditions
-from embedding_scores import mean_and_error, score_condition, weights_digest
+from embedding_scores import mean_and_error, score_condition
 from embedding_sources import PACKAGE_PROBES, WINDOWS, simulated_conditions
-from tables import ROOT, SIMULATED, gap_targets, real_margins, run_header, write_results
+from results_files import ROOT, run_header, weights_digest, write_results
+from tables import SIMULATED, gap_targets, real_margins
 
 SHARED = ROOT.parent / "shared"
 METHODS = {
@@ -126,9 +127,8 @@ def merged_row(old, new):
 
 
 def read_results(path):
-    """What the file holds; nothing where there is none, or one of the format that had no runs and one type of probe."""
-    results = json.loads(path.read_text()) if path.exists() else {}
-    return results if "runs" in results else {}
+    """What the file holds; nothing where there is none."""
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def merge(results, rows, run, skipped, labels):

@@ -1,6 +1,5 @@
 """Descriptions of spikes for benchmarks/embedding.py, and how well mixtures of Gaussians find the units in them."""
 
-import hashlib
 import sys
 import warnings
 from functools import lru_cache
@@ -21,14 +20,6 @@ def load_model(place, device=None):
 
     model = HuiduRep.from_pretrained(place).eval()
     return model if device is None else model.to(device)
-
-
-def weights_digest(place):
-    """First digits of the SHA-256 of a checkpoint's weights, to tell one training from another."""
-    found = Path(place) / "model.safetensors"
-    if not found.exists():
-        return None
-    return hashlib.sha256(found.read_bytes()).hexdigest()[:12]
 
 
 def principal_components(features, count):

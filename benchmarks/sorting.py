@@ -22,7 +22,8 @@ import zlib
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from tables import ROOT, current_commit, package_version, run_header, sorter_label, write_results
+from results_files import ROOT, current_commit, package_version, run_header, weights_digest, write_results
+from tables import sorter_label
 
 SORTERS = ("huidurep", "kilosort4", "mountainsort5", "spykingcircus2", "tridesclous2", "lupin")
 PACKAGE_OF = {"huidurep": "huidurep", "kilosort4": "kilosort", "mountainsort5": "mountainsort5"}
@@ -62,18 +63,22 @@ def load_truth(folder):
 
 
 def run_one(sorter, recording, *, drifting, model, seed, threads, folder, retry):
-    """Sort with one sorter; the child process calls this."""
+    """Sort with one sorter; the child process calls this. Returns the sorting and what the row says of the model."""
     if sorter == "huidurep":
         import huidurep
+        from huidurep.hub import resolve_checkpoint
 
-        return huidurep.sort(recording, model=model, seed=seed)
+        result = huidurep.SpikeSortingPipeline.from_pretrained(model, seed=seed)(recording)
+        folder = resolve_checkpoint(result.model_name)  # what "auto" has picked
+        return result.sorting, dict(checkpoint=folder.name, weights=weights_digest(folder))
     import spikeinterface.sorters as ss
 
     options = peer_options(sorter, num_channels=recording.get_num_channels(), drifting=drifting, seed=seed)
     if "n_jobs" in ss.get_default_sorter_params(sorter):
         options["n_jobs"] = threads
     options |= RETRY_OPTIONS[sorter] if retry else {}
-    return ss.run_sorter(sorter, recording, folder=folder, remove_existing_folder=True, verbose=False, **options)
+    sorting = ss.run_sorter(sorter, recording, folder=folder, remove_existing_folder=True, verbose=False, **options)
+    return sorting, {}
 
 
 def score(truth, sorting):
@@ -138,8 +143,8 @@ def child(request):
             keys = ("model", "seed", "threads")
             settings = {key: request[key] for key in keys}
             settings |= dict(drifting=drifting, folder=Path(folder) / "out", retry=request.get("retry", False))
-            sorting = run_one(request["sorter"], recording, **settings)
-            row |= dict(seconds=round(time.perf_counter() - began, 2), peak_memory_mb=round(peak_memory_mb(), 1))
+            sorting, used = run_one(request["sorter"], recording, **settings)
+            row |= used | dict(seconds=round(time.perf_counter() - began, 2), peak_memory_mb=round(peak_memory_mb(), 1))
             row |= score(truth, sorting)
         except Exception as error:
             row |= dict(seconds=round(time.perf_counter() - began, 2), peak_memory_mb=round(peak_memory_mb(), 1))

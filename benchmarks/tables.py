@@ -1,77 +1,26 @@
-"""Results files, and the Markdown tables made from them.
+"""The Markdown tables that are made from results files, and the targets they are held against.
 
     python benchmarks/tables.py [FILE ...] [--check] [--results benchmarks/results]
 
 Writes the tables between `<!-- benchmark:NAME -->` and `<!-- /benchmark:NAME -->` in every FILE (README.md when none is
-named). `--check` writes nothing and exits 1 when a table is out of date. Needs the standard library only.
+named). `--check` writes nothing and exits 1 when a table is out of date. Needs numpy only.
 """
 
 import argparse
 import json
-import os
-import platform
 import re
-import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("huidurep", "spikeinterface", "kilosort", "mountainsort5", "torch", "numpy", "scipy", "scikit-learn")
+# appended, for its own name is that of a package
+sys.path.append(str(Path(__file__).resolve().parent))
+from results_files import ROOT, weights_digest
+
+CHECKPOINTS = ROOT / "huidurep" / "checkpoints"
 SIMULATED = ("cells", "package cells", "package spikeinterface")
 PCA = ("pca12", "pca24")
 REAL_MARGIN = 0.05  # wanted above PCA on real spikes, on average; and not below it on any file
 PRINTED = ("huidurep", "spikeinterface", "torch", "numpy", "scikit-learn")
-
-
-def package_version(name):
-    """Installed version of a package, or "not installed"; huidurep's is that of this clone, which is what runs."""
-    if name == "huidurep":
-        return re.search(r'^__version__ = "(.+)"$', (ROOT / "huidurep/__init__.py").read_text(), re.MULTILINE).group(1)
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
-
-
-def current_commit():
-    """Commit of the repository, with "+changes" when files in huidurep/ or benchmarks/ differ from it."""
-
-    def git(*words):
-        return subprocess.run(("git", "-C", str(ROOT), *words), capture_output=True, text=True)
-
-    found = git("rev-parse", "--short=12", "--verify", "HEAD")
-    if found.returncode:
-        return "no commit"
-    changed = git("status", "--porcelain", "--", "huidurep", "benchmarks/*.py").stdout.strip()
-    return found.stdout.strip() + ("+changes" if changed else "")
-
-
-def processor_name():
-    """Model name of the processor, as Linux tells it."""
-    info = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else None
-    return found.group(1).strip() if found else platform.processor() or platform.machine()
-
-
-def run_header(*, seed, **settings):
-    """What a reader needs to repeat a run: seed, settings, versions, commit, machine."""
-    return dict(
-        seed=seed,
-        settings=settings,
-        versions={name: package_version(name) for name in PACKAGES} | dict(python=platform.python_version()),
-        commit=current_commit(),
-        machine=dict(processor=processor_name(), cores=os.cpu_count(), system=platform.platform()),
-    )
-
-
-def write_results(path, results):
-    """Write a results file in one step, so that a broken-off run leaves the last whole one."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(results, indent=1) + "\n")
-    part.replace(path)
 
 
 def markdown(head, rows):
@@ -161,7 +110,7 @@ def grouped(rows):
     """Rows of an embedding results file by source and probe."""
     groups = {}
     for row in rows:
-        groups.setdefault((row["source"], row.get("probe", "tetrode")), []).append(row)
+        groups.setdefault((row["source"], row["probe"]), []).append(row)
     return groups
 
 
@@ -239,7 +188,7 @@ def automatic_table(results, methods):
     methods = [name for name in methods if name != "oracle"]
     lines = []
     for (source, probe), group in grouped(results["rows"]).items():
-        if not all("automatic" in row for row in group):
+        if not all(row["automatic"]["mean"] for row in group):
             continue
         found = [row["automatic"] for row in group]
         cells = bold_best([mean_of(part["mean"].get(name) for part in found) for name in methods])
@@ -265,7 +214,7 @@ def embedding_block(results):
     """Markdown of an embedding results file: adjusted Rand index, one line a probe; every condition folded away."""
     header, methods = results["header"], results["methods"]
     labels = [results["method_labels"][name] for name in methods]
-    commits = sorted({row.get("commit", header["commit"]) for row in results["rows"]})
+    commits = sorted({row["commit"] for row in results["rows"]})
     note = header_note(header) + f" Rows measured at commit {', '.join(commits)}." * (commits != [header["commit"]])
     note += (
         " Adjusted Rand index, full-covariance Gaussian mixture, the same settings for every column. Target: half of"
@@ -293,19 +242,66 @@ def ablation_block(results):
     columns = [values_with_oracle({row["label"]: row["mean"].get(c) for row in rows}, names) for c in conditions]
     lines = []
     for i, row in enumerate(rows):
-        hours = f"{row['training_seconds'] / 3600:.1f}" if row.get("training_seconds") else "-"
+        minutes = f"{row['training_seconds'] / 60:.0f}" if row.get("training_seconds") else "-"
         lines.append(
-            [row["label"], *(column[i] for column in columns), hours, setting_text(row["settings_difference"])]
+            [row["label"], *(column[i] for column in columns), minutes, setting_text(row["settings_difference"])]
         )
     commits = ", ".join(sorted({row["commit"] for row in rows}))
     note = (
         f"Rows measured at commit {commits}, seed {results['header']['seed']}. Adjusted Rand index, K known, mean over"
     )
     note += f" the conditions of each column; settings against those of `{results['default']}`."
-    return f"{markdown(['run', *conditions, 'training hours', 'settings'], lines)}\n\n{note}"
+    return f"{markdown(['run', *conditions, 'training minutes', 'settings'], lines)}\n\n{note}"
 
 
-BLOCKS = dict(sorting=sorting_block, embedding=embedding_block, ablation=ablation_block)
+def own_column(name):
+    """The column of an embedding results file that holds a checkpoint: the probe type's own one, or the base."""
+    return "base" if name == "base" else "huidurep"
+
+
+def own_rows(rows, name, folder):
+    """Rows of an embedding results file that a checkpoint was measured on with the weights it has now."""
+    column, digest = own_column(name), weights_digest(folder)
+    found = [row for row in rows if column in row["mean"] and name in ("base", row["probe"])]
+    return [row for row in found if row["models"].get(column, {}).get("weights") == digest]
+
+
+def cells_cells(targets, column):
+    """HuiduRep, PCA and target on the detailed cells, mean over probes; dashes where they were not measured."""
+    found = [entry for entry in targets if entry["source"] == "cells"]
+    if not found:
+        return ["-"] * 3
+    values = (
+        [entry["mean"][column] for entry in found],
+        *([entry[name] for entry in found] for name in ("pca", "target")),
+    )
+    return [f"{sum(each) / len(each):.2f}" for each in values]
+
+
+def checkpoints_block(results, folder=CHECKPOINTS):
+    """Markdown of the embedded checkpoints, in the order of the types of probe."""
+    sys.path.append(str(ROOT))
+    from huidurep.probe_types import PROBE_TYPES
+
+    lines = []
+    order = list(PROBE_TYPES)
+    folders = [path.parent for path in folder.glob("*/config.json")]
+    for place in sorted(folders, key=lambda path: order.index(path.name) if path.name in order else len(order)):
+        config = json.loads((place / "config.json").read_text(encoding="utf8"))
+        rows = own_rows(results["rows"], place.name, place)
+        size = f"{(place / 'model.safetensors').stat().st_size / 1e6:.2f}"
+        link = f"[`{place.name}`](huidurep/checkpoints/{place.name}/README.md)"
+        scores = cells_cells(gap_targets(rows), own_column(place.name))
+        lines.append([link, PROBE_TYPES.get(place.name, "-"), config["num_channels"], size, *scores])
+    head = ["checkpoint", "for", "channels", "MB", "HuiduRep", "PCA", "target"]
+    note = "The last three: adjusted Rand index on spikes of the detailed cells on that probe, with the number of units"
+    note += " known (`base`: mean over the types of probe), from the table further down. -: not measured"
+    note += " with these weights."
+    return f"{markdown(head, lines)}\n\n{note}"
+
+
+BLOCKS = dict(sorting=sorting_block, embedding=embedding_block, checkpoints=checkpoints_block, ablation=ablation_block)
+SOURCES = dict(checkpoints="embedding")  # results of another name than the block's
 
 
 def fill(text, name, block):
@@ -324,13 +320,13 @@ def main():
     for path in arguments.files:
         old = new = path.read_text()
         for name, make in BLOCKS.items():
-            source = arguments.results / f"{name}.json"
+            source = arguments.results / f"{SOURCES.get(name, name)}.json"
             if source.exists():
                 new = fill(new, name, make(json.loads(source.read_text())))
             if f"<!-- benchmark:{name} -->" not in old:
                 print(f"{path}: no <!-- benchmark:{name} --> marker")
             elif not source.exists():
-                print(f"{path}: {source} does not exist, run benchmarks/{name}.py")
+                print(f"{path}: {source} does not exist, run benchmarks/{source.stem}.py")
         if new != old:
             stale.append(path)
             if not arguments.check:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import re
 import time
 import warnings
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from huidurep.cli_files import attach_probe, check_output, load_array, read_recording
+from huidurep.cli_files import attach_probe, check_output, check_writable, load_array, read_recording
 from huidurep.cli_simulate import simulate_app
 
 
@@ -106,6 +107,7 @@ def sort(
     """
     raw = dict(sampling_frequency=sampling_frequency, num_channels=num_channels, dtype=dtype)
     check_output(output, overwrite=overwrite, input_path=input_path)
+    check_writable(output.absolute().parent)  # an earlier result is replaced, not written into
     recording = read_recording(input_path, raw, gain_to_uv, offset_to_uv)
     recording = recording if probe is None else attach_probe(recording, probe)
     given = dict(num_units=num_units, detect_threshold=detect_threshold, merge_bias=merge_bias, matching=matching)
@@ -150,6 +152,7 @@ def embed(
         raise ValueError(f"expected an OUTPUT ending in .npy, found {output.name!r}: rename it.")
     if output.exists() and not overwrite:
         raise FileExistsError(f"expected a new file, found {output}: name another OUTPUT or pass --overwrite.")
+    check_writable(output.absolute().parent)
     import numpy as np
 
     waveforms = load_array(input_path, "waveforms")
@@ -186,6 +189,7 @@ def pretrain(
     """
     if not (output / "run" / "settings.json").is_file():  # a run that stopped goes on
         check_output(output)
+        check_writable(output)
     settings = _load_settings(config)
     from huidurep.training.pretrain import pretrain as run
 
@@ -196,15 +200,31 @@ def _load_settings(path: Path) -> dict:
     """Names and values from a JSON or YAML file."""
     if not path.is_file():
         raise FileNotFoundError(f"expected a JSON or YAML file, found none at {path}: correct the path.")
-    import yaml  # reads JSON too
+    import yaml
 
+    text = path.read_text(encoding="utf8")
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf8"))
+        try:
+            settings = json.loads(text)  # not left to yaml, for which 1e-05 is no number
+        except ValueError:
+            settings = yaml.load(text, _yaml_loader())
     except yaml.YAMLError as error:
         raise ValueError(f"expected JSON or YAML in {path}, found {error}: correct the file.") from error
     if not isinstance(settings, dict):
         raise ValueError(f"expected names and values in {path}, found {type(settings).__name__}: write one a line.")
     return settings
+
+
+def _yaml_loader():
+    """PyYAML's safe loader, with numbers such as 1e-3, which YAML 1.1 takes for words."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    number = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+0123456789"))
+    return Loader
 
 
 def _describe_training(output: Path) -> str:

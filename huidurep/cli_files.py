@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 SI_SUFFIXES = (".json", ".pkl", ".pickle", ".zarr")
@@ -32,6 +33,32 @@ def check_output(output: Path, *, overwrite: bool = False, input_path: Path | No
     if input_path is not None and input_path.resolve().is_relative_to(output.resolve()):
         raise ValueError(f"expected OUTPUT apart from INPUT, found {input_path} inside {output}: name another OUTPUT.")
     check_output_folder(output, overwrite=overwrite)
+
+
+def check_writable(folder: Path) -> None:
+    """Find out, before any work, whether a folder can be written or made: only writing tells.
+
+    Parameters
+    ----------
+    folder : Path
+        It, or else the nearest one above it that exists, is tried.
+
+    Raises
+    ------
+    NotADirectoryError
+        A file is in the way.
+    PermissionError
+        Nothing can be written there.
+    """
+    nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        raise NotADirectoryError(f"expected a folder at {nearest}, found a file: name another OUTPUT.")
+    try:
+        tempfile.TemporaryDirectory(dir=nearest).cleanup()
+    except OSError as error:
+        raise PermissionError(
+            f"expected to be allowed to write in {nearest}, found: {error.strerror}; name another OUTPUT."
+        ) from error
 
 
 def read_recording(path: Path, raw: dict, gain_to_uv: float | None, offset_to_uv: float | None):

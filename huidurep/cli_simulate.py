@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from typer.core import TyperGroup
 
-from huidurep.cli_files import check_output
+from huidurep.cli_files import check_output, check_writable
 
 
 class _SimulateGroup(TyperGroup):
@@ -51,7 +50,7 @@ def _recording(  # noqa: PLR0913 - every command-line option is an argument
     OUTPUT gets the folders recording and sorting, which spikeinterface.load opens, and simulation.json.
     """
     check_output(output)
-    _check_writable(output)
+    check_writable(output)
     settings = dict(probe=probe, num_units=num_units, duration_s=duration_s, noise_uv=noise_uv, drift_um=drift_um)
     settings |= dict(sampling_frequency=sampling_frequency, seed=seed)
     import spikeinterface
@@ -85,7 +84,7 @@ def _cells(
     come with huidurep. They and what is made of them are CC BY-NC-SA 4.0. A run that stopped goes on.
     """
     _check_bank_folder(output)
-    _check_writable(output)
+    check_writable(output)
     from huidurep.simulation.cell_bank import load_cell_bank
     from huidurep.simulation.rebuild_cells import LICENCE, rebuild_cell_bank
 
@@ -104,16 +103,3 @@ def _check_bank_folder(output: Path) -> None:
             raise FileExistsError(
                 f"expected a new folder or one of cells, found {foreign[0]!r} in {output}: name another OUTPUT."
             )
-
-
-def _check_writable(output: Path) -> None:
-    """Find out, before any work, whether OUTPUT can be made: only writing tells."""
-    nearest = next(path for path in (output.absolute(), *output.absolute().parents) if path.exists())
-    if not nearest.is_dir():
-        raise NotADirectoryError(f"expected a folder at {nearest}, found a file: name another OUTPUT.")
-    try:
-        tempfile.TemporaryDirectory(dir=nearest).cleanup()
-    except OSError as error:
-        raise PermissionError(
-            f"expected to be allowed to write in {nearest}, found: {error.strerror}; name another OUTPUT."
-        ) from error

@@ -72,9 +72,12 @@ def check_waveforms(waveforms, *, sampling_frequency, peak_index=None, channel_p
     ValueError
         With expected, found and remedy.
     TypeError
-        If the waveforms are not numbers.
+        If waveforms, rate, peak index or positions are not numbers.
     """
-    waveforms = np.asarray(waveforms)
+    _check_number("sampling_frequency", sampling_frequency, "pass the recording's rate in Hz")
+    if peak_index is not None:
+        _check_number("peak_index", peak_index, "count it from the snippet's first sample, or leave it out")
+    waveforms = _as_array(waveforms)
     if waveforms.dtype.kind not in "iufb":
         raise TypeError(f"expected waveforms of real numbers in uV, found dtype {waveforms.dtype}: convert them.")
     if waveforms.ndim != 3:
@@ -106,10 +109,32 @@ def check_waveforms(waveforms, *, sampling_frequency, peak_index=None, channel_p
     return waveforms, _check_positions(channel_positions, num_channels)
 
 
+def _as_array(waveforms):
+    try:
+        return np.asarray(waveforms)
+    except ValueError as error:
+        raise ValueError("expected one array of waveforms, found snippets of other sizes: cut them alike.") from error
+
+
+def _check_number(name, value, remedy):
+    """Refuse, with the name of the argument, what numpy would refuse later in its own words."""
+    try:
+        number = np.asarray(value)
+    except ValueError:  # rows of different lengths
+        number = np.zeros((), dtype=object)
+    if number.ndim or number.dtype.kind not in "iuf":
+        raise TypeError(f"expected {name} as one number, found {value!r}: {remedy}.")
+
+
 def _check_positions(positions, num_channels):
     if positions is None:
         return None
-    positions = np.asarray(positions, dtype=float)
+    try:
+        positions = np.asarray(positions, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"expected channel_positions ({num_channels}, 2) of numbers in um, found others ({error}): convert them."
+        ) from error
     if positions.ndim != 2 or positions.shape[0] != num_channels or positions.shape[1] not in (2, 3):
         raise ValueError(
             f"expected channel_positions ({num_channels}, 2) in um, one row a channel, found shape {positions.shape}: "

@@ -20,6 +20,7 @@ SAME_PLACE_UM = 2.0  # coordinates that are no further apart are of one row or c
 NEUROPIXELS_ROW_UM = {"neuropixels-1.0": 20.0, "neuropixels-2.0": 15.0}
 ROW_TOLERANCE_UM = 1.0
 LATTICE_TOLERANCE = 0.15  # of the pitch
+SQUARE_TOLERANCE = 0.05  # of the pitch: every other row of a Neuropixels 2.0 (32 x 30 um) is no square lattice
 
 
 def recognise_probe(positions_um: np.ndarray) -> tuple[str, str]:
@@ -29,10 +30,12 @@ def recognise_probe(positions_um: np.ndarray) -> tuple[str, str]:
     larger extent and places up to 2 um apart are one. The first rule that holds decides:
 
     1. tetrode: at most 4 contacts, no two more than 60 um apart;
-    2. linear: one column, or two at most 25 um apart with one contact a row (a staggered shank);
-    3. neuropixels-2.0, neuropixels-1.0: two or four columns, rows 15 or 20 um apart (the median, within 1 um);
-    4. hd-mea: four columns or more and two rows or more, both on a lattice, of which a selection may be recorded;
-    5. base: anything else.
+    2. linear: one column, or several at most 25 um apart with one contact a row (a staggered shank);
+    3. hd-mea: a square lattice of two columns and two rows or more, whatever part of it is recorded;
+    4. neuropixels-1.0, neuropixels-2.0: two columns, or four that every other row shares, rows 20 or 15 um apart (the
+       median, within 1 um);
+    5. hd-mea: four columns or more and two rows or more on any other lattice;
+    6. base: anything else.
 
     Parameters
     ----------
@@ -63,13 +66,18 @@ def recognise_probe(positions_um: np.ndarray) -> tuple[str, str]:
     seen += f", rows {pitch_um:.3g} um apart" if len(rows) > 1 else ""
     if num_contacts <= TETRODE_CHANNELS and _largest_distance(positions_um) <= TETRODE_SPAN_UM:
         return "tetrode", f"{num_contacts} contacts within {TETRODE_SPAN_UM:g} um"
-    is_staggered = len(columns) == 2 and np.ptp(columns) <= STAGGER_UM and len(rows) == num_contacts
+    is_staggered = np.ptp(columns) <= STAGGER_UM and len(rows) == num_contacts
     if len(columns) == 1 or is_staggered:
         return "linear", seen
+    is_lattice = len(rows) > 1 and _is_lattice(columns) and _is_lattice(rows)
+    is_checkered = len(rows) > 1 and _is_checkered(across, along, columns, rows)
+    if is_lattice and not is_checkered and abs(_pitch(columns) / _pitch(rows) - 1) <= SQUARE_TOLERANCE:
+        return "hd-mea", seen
     for name, expected_um in NEUROPIXELS_ROW_UM.items():
-        if len(columns) in (2, 4) and abs(pitch_um - expected_um) <= ROW_TOLERANCE_UM:
+        is_theirs = len(columns) == 2 or (len(columns) == 4 and is_checkered)
+        if is_theirs and abs(pitch_um - expected_um) <= ROW_TOLERANCE_UM:
             return name, seen
-    if len(columns) >= 4 and len(rows) >= 2 and _is_lattice(columns) and _is_lattice(rows):
+    if len(columns) >= 4 and is_lattice:
         return "hd-mea", seen
     return "base", f"{seen}, none of the types known"
 
@@ -85,8 +93,20 @@ def _largest_distance(positions_um):
     return float(np.linalg.norm(positions_um[:, None] - positions_um[None], axis=2).max())
 
 
+def _pitch(places):
+    """Smallest gap between sorted places, the median of those that are nearly as small."""
+    gaps = np.diff(places)
+    return float(np.median(gaps[gaps < 1.5 * gaps.min()]))
+
+
 def _is_lattice(places):
     """Whether the gaps between sorted places are whole multiples of the smallest ones."""
-    gaps = np.diff(places)
-    pitch = np.median(gaps[gaps < 1.5 * gaps.min()])
-    return bool(np.all(np.abs(gaps / pitch - np.round(gaps / pitch)) <= LATTICE_TOLERANCE))
+    steps = np.diff(places) / _pitch(places)
+    return bool(np.all(np.abs(steps - np.round(steps)) <= LATTICE_TOLERANCE))
+
+
+def _is_checkered(across, along, columns, rows):
+    """Whether every column is of every other row only, by turns, as those of staggered probes are."""
+    column = np.abs(across[:, None] - columns).argmin(1)
+    row = np.round((along - rows[0]) / _pitch(rows)).astype(int)
+    return len(np.unique((column + row) % 2)) == 1

@@ -125,6 +125,25 @@ def test_sort_refuses_a_folder_that_is_not_empty_before_reading(tmp_path):
     assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
 
 
+def test_an_output_that_cannot_be_written_is_found_before_any_work(tmp_path, monkeypatch):
+    """INPUT and FILE do not exist: they were not looked at yet."""
+    (tmp_path / "file").touch()
+    commands = {
+        "sort": ("nothing-here", "{}"),
+        "embed": ("nothing-here.npy", "{}.npy"),
+        "pretrain": ("--config", "none.json", "--output", "{}"),
+        "simulate": ("recording", "{}"),
+    }
+    for name, words in commands.items():
+        refused = run(name, *[word.format(tmp_path / "file" / "out") for word in words])
+        assert_refused(refused, "expected a folder at", str(tmp_path / "file"), "name another OUTPUT")
+    monkeypatch.setattr("tempfile.TemporaryDirectory", Mock(side_effect=OSError(30, "Read-only file system")))
+    for name, words in commands.items():
+        refused = run(name, *[word.format(tmp_path / "new" / "out") for word in words])
+        assert_refused(refused, f"allowed to write in {tmp_path}", "Read-only file system")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_sort_refuses_to_write_over_its_input(tetrode_folder):
     assert_refused(run("sort", tetrode_folder, tetrode_folder.parent, "--overwrite"), "INPUT", "OUTPUT")
 
@@ -271,8 +290,9 @@ def test_pretrain_reads_yaml_and_says_how_long_was_waited(tmp_path, monkeypatch)
 
     pytest.importorskip("torch")
     monkeypatch.setattr("huidurep.training.pretrain.pretrain", train)
-    (tmp_path / "settings.yaml").write_text("seed: 3\ntraining:\n  max_steps: 8\n")
+    (tmp_path / "settings.yaml").write_text("seed: 3\ntraining:\n  max_steps: 8\n  learning_rate: 1e-3\n")
     result = run("pretrain", "--config", tmp_path / "settings.yaml", "--output", tmp_path / "out")
     assert result.exit_code == 0, result.output
-    assert json.loads((tmp_path / "out" / "seen.json").read_text()) == {"seed": 3, "training": {"max_steps": 8}}
+    seen = json.loads((tmp_path / "out" / "seen.json").read_text())
+    assert seen == {"seed": 3, "training": {"max_steps": 8, "learning_rate": 0.001}}
     assert "(step 8, 12 s, 25 % of it waiting for data)" in result.stdout

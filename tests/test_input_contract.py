@@ -72,6 +72,18 @@ def test_spikes_that_point_up_are_turned_over(peak_index):
     assert np.array_equal(map_waveforms(-waveforms, either, peak_index=30).snippets, -waveforms)
 
 
+def test_the_vote_on_polarity_is_one_for_the_whole_array(model):
+    """Not one a batch: a batch of collisions that point up does not turn over."""
+    down = np.repeat(sampled(30000.0, 90, 30), 8, axis=0)
+    waveforms = np.concatenate([down, -down[:2], down])  # with 2 a batch, the fifth points up
+    single, batched = (model.embed(waveforms, peak_index=30, batch_size=size) for size in (len(waveforms), 2))
+    np.testing.assert_allclose(batched, single, atol=1e-4)
+    alone = model.embed(waveforms[8:10], peak_index=30)
+    assert np.abs(alone - batched[8:10]).max() > 0.01
+    single, batched = (model.denoise(waveforms, peak_index=30, batch_size=size) for size in (len(waveforms), 2))
+    np.testing.assert_allclose(batched, single, atol=1e-2)
+
+
 def test_peak_is_found_for_each_spike():
     rng = np.random.default_rng(1)
     peaks = rng.integers(26, 35, 20)
@@ -206,6 +218,28 @@ def test_what_is_no_number_is_refused():
         map_waveforms(waves().astype(complex), CONFIG)
     with pytest.raises(TypeError, match="real numbers in uV"):
         map_waveforms(np.full((2, 90, 4), "a"), CONFIG)
+
+
+@pytest.mark.parametrize("value", ["30000", None, [30000.0], [[1], [1, 2]], 3e4 + 1j, True, object()])
+@pytest.mark.parametrize("name", ["sampling_frequency", "peak_index"])
+def test_numbers_that_are_none_are_refused_by_name(name, value):
+    if name == "peak_index" and value is None:
+        return  # to be found
+    with pytest.raises(TypeError, match=f"^expected {name} as one number, found .*: (pass|count)"):
+        map_waveforms(waves(), HuiduRepConfig(), **{name: value})
+
+
+@pytest.mark.parametrize("value", [np.float32(30000), np.array(30000), np.int64(30000), 30000])
+def test_numbers_of_numpy_are_numbers(value):
+    mapped = map_waveforms(waves(), HuiduRepConfig(), sampling_frequency=value, peak_index=np.int64(30))
+    assert mapped.snippets.shape == (3, 90, 4)
+
+
+def test_other_words_of_numpy_are_not_passed_on():
+    with pytest.raises(TypeError, match=r"^expected channel_positions \(4, 2\) of numbers in um"):
+        map_waveforms(waves(), HuiduRepConfig(), channel_positions=[["a", "b"]] * 4)
+    with pytest.raises(ValueError, match="^expected one array of waveforms, found snippets of other sizes"):
+        map_waveforms([waves()[0], waves()[1][:50]], HuiduRepConfig())
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.float64, np.float16])

@@ -43,6 +43,29 @@ def test_labels_take_other_pairs_of_the_unit_out_of_the_negatives():
     assert alone.item() == pytest.approx(0.0, abs=1e-7)
 
 
+def test_recordings_take_pairs_of_other_recordings_out_of_the_negatives():
+    # Rows 0 and 1 are of one recording: two similarities of 1 and 0 each. Row 2 is alone in its own: nothing to tell.
+    expected = 2 * math.log(1 + math.exp(-2)) / 3
+    loss = contrastive_loss(QUERY, QUERY, temperature=0.5, recordings=torch.tensor([3, 3, 8]))
+    assert loss.item() == pytest.approx(expected, abs=1e-6)
+    # Rows 0 and 2, opposite to each other: similarities of 1 and -1.
+    loss = contrastive_loss(QUERY, QUERY, temperature=0.5, recordings=torch.tensor([3, 8, 3]))
+    assert loss.item() == pytest.approx(2 * math.log(1 + math.exp(-4)) / 3, abs=1e-6)
+    together = contrastive_loss(QUERY, QUERY, temperature=0.5, recordings=torch.tensor([5, 5, 5]))
+    assert torch.equal(together, contrastive_loss(QUERY, QUERY, temperature=0.5))
+
+
+def test_negatives_are_other_units_of_the_same_recording():
+    # Row 0: row 1 is of its recording, row 2 of its unit, row 3 of neither: one negative.
+    query = torch.cat([QUERY, torch.tensor([[0.0, -1.0]])]).requires_grad_()
+    recordings, labels = torch.tensor([0, 0, 0, 1]), torch.tensor([4, 7, 4, 9])
+    loss = contrastive_loss(query, query.detach(), temperature=0.5, labels=labels, recordings=recordings)
+    rows = [math.log(1 + math.exp(-2)), math.log(1 + 2 * math.exp(-2)), math.log(1 + math.exp(-2)), 0.0]
+    assert loss.item() == pytest.approx(sum(rows) / 4, abs=1e-6)
+    loss.backward()
+    assert torch.isfinite(query.grad).all() and not query.grad[3].any()
+
+
 def test_labels_give_finite_gradients():
     query = QUERY.clone().requires_grad_()
     contrastive_loss(query, QUERY, temperature=0.5, labels=torch.tensor([4, 7, 4])).backward()

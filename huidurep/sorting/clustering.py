@@ -32,6 +32,7 @@ FEW_COMPONENTS, FEWEST_SPIKES = 10, 25
 PAIRS_PER_GROUP = 8
 MAX_PROJECTED = 2000
 REGULARISATION = 1e-3
+EMPTY = 1e-9  # spikes at 0 that every Gaussian has, for one without any has no mean
 
 
 @dataclass(frozen=True)
@@ -278,26 +279,36 @@ def _covariance(points):
 def _ashman_d(a, b, num_iterations=60):
     """Fit two Gaussians to the union of two samples by EM, started from them; their Ashman's D."""
     x = np.concatenate([a, b])
-    mean = np.array([a.mean(), b.mean()])
-    floor = 1e-3 * x.var() + 1e-12
-    variance = np.array([a.var(), b.var()]) + floor
-    share = np.array([len(a), len(b)]) / len(x)
+    # Centred and scaled, sums of squares lose no digits, and one exponential an iteration is enough.
+    centre, scale = x.mean(), x.std() + 1e-150
+    x = (x - centre) / scale
+    powers = np.stack([np.ones_like(x), x, x * x])
+    whole, total = powers.sum(1), len(x)
+    floor = 1e-3 + 1e-12 / scale**2
+    mean = (np.array([a.mean(), b.mean()]) - centre) / scale
+    variance = np.array([a.var(), b.var()]) / scale**2 + floor
+    share = np.array([len(a), len(b)]) / total
     for _ in range(num_iterations):
-        logs = _log_shares(x, share, mean, variance)
-        part = np.exp(logs - logs.max(1, keepdims=True))
-        part /= part.sum(1, keepdims=True)
-        size = part.sum(0) + 1e-9
-        mean = part.T @ x / size
-        variance = (part * (x[:, None] - mean) ** 2).sum(0) / size + floor
+        part = powers @ _share_of_second(powers, share, mean, variance)
+        count, sums, squares = np.stack([whole - part, part], 1)
+        size = count + EMPTY
+        mean = (sums - EMPTY * centre / scale) / size
+        variance = (squares - mean * (2 * sums - mean * count)) / size
+        variance = np.maximum(variance, 0) + floor
         share = size / size.sum()
-    if share.min() * len(x) < 2:
+    if share.min() * total < 2:
         return 0.0  # one Gaussian took everything: nothing separates the groups
-    gain = logsumexp(_log_shares(x, share, mean, variance), axis=1).sum() + 0.5 * len(x) * (
-        np.log(x.var() + 1e-300) + 1
-    )
-    if gain < EVIDENCE * np.log(len(x)):
+    gain = logsumexp(_log_shares(x, share, mean, variance), axis=1).sum() + 0.5 * total * (np.log(x.var() + 1e-300) + 1)
+    if gain < EVIDENCE * np.log(total):
         return 0.0  # one Gaussian explains both: the axis was chosen to separate them, and cut off its tail
     return float(abs(mean[0] - mean[1]) / np.sqrt(variance.mean()))
+
+
+def _share_of_second(powers, share, mean, variance):
+    """Probability (num_points,) of the second of two Gaussians, whose log odds are a parabola in x."""
+    logs = [np.log(share) - 0.5 * np.log(variance) - 0.5 * mean**2 / variance, mean / variance, -0.5 / variance]
+    odds = np.diff(logs)[:, 0] @ powers
+    return 1 / (1 + np.exp(-np.clip(odds, -700, 700, out=odds)))
 
 
 def _log_shares(x, share, mean, variance):

@@ -104,18 +104,16 @@ def find_units(
     Returns
     -------
     GroupUnits
-        Without units where there are fewer spikes than the smallest unit may have.
+        Without units where there are fewer spikes than the smallest unit may have, or, in one of several groups,
+        fewer than `num_units`.
 
     Raises
     ------
     ValueError
-        Fewer spikes than `num_units`.
+        Fewer spikes than `num_units` in the only group.
     """
     if parameters.num_units is not None and len(peaks) < parameters.num_units:
-        raise ValueError(
-            f"expected at least as many spikes as num_units={parameters.num_units}, found {len(peaks)} in group "
-            f"{group.name}; lower num_units, or detect_threshold ({parameters.detect_threshold:g})"
-        )
+        return _fewer_spikes_than_units(len(peaks), group, parameters, log)
     if parameters.num_units is None and len(peaks) < parameters.min_unit_spikes:
         log("clustering", f"group {group.name}: {len(peaks)} spikes are fewer than min_unit_spikes, no unit")
         return _no_units(len(peaks))
@@ -134,6 +132,18 @@ def find_units(
             "clustering", f"group {group.name}: {parameters.num_units} units asked for, {units.num_units} found"
         )
     return units
+
+
+def _fewer_spikes_than_units(num_peaks: int, group: PreparedGroup, parameters: SortingParameters, log: RunLog):
+    """No units for one group of several, for the others' work must not be lost; an error for the only one."""
+    sentence = (
+        f"expected at least as many spikes as num_units={parameters.num_units}, found {num_peaks} in group "
+        f"{group.name}; lower num_units, or detect_threshold ({parameters.detect_threshold:g})"
+    )
+    if group.num_groups == 1:
+        raise ValueError(sentence)
+    log.warning("clustering", f"{sentence}. No unit in this group")
+    return _no_units(num_peaks)
 
 
 def settle_units(

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import spikeinterface.preprocessing as spre
-from spikeinterface.core import get_global_job_kwargs, get_noise_levels, get_random_data_chunks
+from spikeinterface.core import get_global_job_kwargs
 from spikeinterface.core.globals import is_set_global_job_kwargs_set
 from spikeinterface.sortingcomponents.tools import cache_preprocessing
 
 from .parameters import SortingParameters
 from .run_log import RunLog
+from .sampling import CHUNK_S, NUM_CHUNKS, draw_chunks, find_active, noise_levels, read_chunks
 
 NOMINAL_NOISE_UV = 10.0  # a file that does not say what its numbers mean is scaled so that its noise is this
 PLAUSIBLE_NOISE_UV = (0.2, 500.0)  # outside, the gains are not gains to uV (volts, raw steps) and are not used
@@ -25,8 +26,6 @@ COMMON_REFERENCE_CHANNELS = 32
 HIGHEST_FREQUENCY = 0.9  # of the Nyquist frequency
 TETRODE_SPACING_UM = 12.5
 LINEAR_SPACING_UM = 20.0
-STATISTICS_CHUNKS = 20
-STATISTICS_CHUNK_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -41,11 +40,14 @@ class ChannelGroup:
         These channels of the recording as stored, with contacts in a plane; segments shorter than a snippet left out.
     segment_indices : ndarray of int, (num_segments,)
         Segment of the original recording of each segment of `recording`.
+    num_groups : int
+        Groups of the whole recording.
     """
 
     name: object
     recording: object
     segment_indices: np.ndarray
+    num_groups: int = 1
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class PreparedGroup:
 
     Attributes
     ----------
-    name, segment_indices
+    name, segment_indices, num_groups
         As in `ChannelGroup`.
     recording : BaseRecording
         float32, uV, filtered, without dead and duplicated channels.
@@ -66,6 +68,7 @@ class PreparedGroup:
     recording: object
     segment_indices: np.ndarray
     noise_levels_uv: np.ndarray
+    num_groups: int = 1
 
 
 def split_groups(recording, parameters: SortingParameters, log: RunLog) -> list[ChannelGroup]:
@@ -105,7 +108,7 @@ def split_groups(recording, parameters: SortingParameters, log: RunLog) -> list[
     positions_um = _planar_positions(recording, log)
     names = _group_of_channels(recording)
     is_kept = ~np.isin(recording.channel_ids, list(parameters.bad_channel_ids))
-    groups = []
+    groups, num_groups = [], len(np.unique(names[is_kept]))
     for name in np.unique(names):
         indices = np.flatnonzero((names == name) & is_kept)
         if len(indices) == 0:
@@ -113,7 +116,7 @@ def split_groups(recording, parameters: SortingParameters, log: RunLog) -> list[
             continue
         view = recording.select_channels(recording.channel_ids[indices])  # a view: the user's recording stays as it is
         view.set_dummy_probe_from_locations(_positions_or_dummy(positions_um, indices, name, log))
-        groups.append(ChannelGroup(name.item(), view, segment_indices))
+        groups.append(ChannelGroup(name.item(), view, segment_indices, num_groups))
     return groups
 
 
@@ -140,11 +143,11 @@ def preprocess(group: ChannelGroup, parameters: SortingParameters, log: RunLog) 
         Gains that are 0 or not finite.
     """
     recording = group.recording
-    statistics = statistics_kwargs(recording, parameters.seed)
-    raw = get_random_data_chunks(recording, **statistics)
+    chunks = draw_chunks(recording, parameters.seed)
+    offsets, active = _measure_offsets(group, chunks, log)
     gains = _read_gains(recording)
     # the offset is measured, not read: it goes together with the electrode's own, before the filter can ring on it
-    scaled = spre.scale(recording, gain=gains, offset=-gains * np.median(raw, axis=0), dtype="float32")
+    scaled = spre.scale(recording, gain=gains, offset=-gains * offsets, dtype="float32")
     highest_hz = HIGHEST_FREQUENCY * recording.get_sampling_frequency() / 2
     filtered = spre.bandpass_filter(
         scaled,
@@ -154,7 +157,7 @@ def preprocess(group: ChannelGroup, parameters: SortingParameters, log: RunLog) 
         filter_order=2,
         dtype="float32",
     )
-    traces = get_random_data_chunks(filtered, **statistics)
+    traces = np.concatenate(read_chunks(filtered, chunks))[np.concatenate(active)]
     kept = _useful_channels(traces, group, log)
     if len(kept) == 0:
         return None
@@ -167,13 +170,24 @@ def preprocess(group: ChannelGroup, parameters: SortingParameters, log: RunLog) 
     if reference or (reference is None and len(kept) >= COMMON_REFERENCE_CHANNELS):
         filtered = spre.common_reference(filtered, reference="global", operator="median", dtype="float32")
     cached, _ = cache_preprocessing(filtered, mode="auto", job_kwargs=get_job_kwargs())
-    noise_levels_uv = _noise_levels(cached, statistics)
+    noise_levels_uv = noise_levels(read_chunks(cached, chunks), active)
     log(
         "preprocessing",
         f"group {group.name}: {len(kept)} channels, {parameters.freq_min_hz:g}-"
         f"{min(parameters.freq_max_hz, highest_hz):g} Hz, noise {np.median(noise_levels_uv):.1f} uV",
     )
-    return PreparedGroup(group.name, cached, group.segment_indices, noise_levels_uv)
+    return PreparedGroup(group.name, cached, group.segment_indices, noise_levels_uv, group.num_groups)
+
+
+def _measure_offsets(group: ChannelGroup, chunks: list, log: RunLog) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Offsets (num_channels,) as stored, and the samples of each chunk that were not blanked."""
+    raw = read_chunks(group.recording, chunks)
+    active = find_active(raw, group.recording.get_sampling_frequency())
+    is_active = np.concatenate(active)
+    if not is_active.all():
+        share = f"{100 * (1 - is_active.mean()):.1f} % of the samples"
+        log("preprocessing", f"group {group.name}: blanked stretches, {share}, tell nothing of the noise")
+    return np.median(np.concatenate(raw)[is_active], axis=0), active
 
 
 def _read_gains(recording) -> np.ndarray:
@@ -203,7 +217,7 @@ def get_job_kwargs() -> dict:
 
 
 def statistics_kwargs(recording, seed: int) -> dict:
-    """Seeded chunks for medians and noise levels: about ten seconds over all segments, never longer than a segment.
+    """Seeded chunks for whitening: about ten seconds over all segments, never longer than a segment.
 
     Parameters
     ----------
@@ -219,8 +233,8 @@ def statistics_kwargs(recording, seed: int) -> dict:
     """
     num_segments = recording.get_num_segments()
     shortest = min(recording.get_num_samples(index) for index in range(num_segments))
-    chunk_size = min(int(STATISTICS_CHUNK_S * recording.get_sampling_frequency()), shortest)
-    num_chunks = max(1, STATISTICS_CHUNKS // num_segments)
+    chunk_size = min(int(CHUNK_S * recording.get_sampling_frequency()), shortest)
+    num_chunks = max(1, NUM_CHUNKS // num_segments)
     return {"chunk_duration": None, "chunk_size": chunk_size, "num_chunks_per_segment": num_chunks, "seed": seed}
 
 
@@ -322,12 +336,3 @@ def _factor_to_uv(traces: np.ndarray, recording, name, log: RunLog) -> float:
         "Set them with recording.set_channel_gains and set_channel_offsets",
     )
     return NOMINAL_NOISE_UV / noise
-
-
-def _noise_levels(recording, statistics: dict) -> np.ndarray:
-    """Noise (num_channels,) uV of the channels of a filtered recording, never 0."""
-    arguments = {"return_in_uV": False, "random_slices_kwargs": statistics, "force_recompute": True}
-    deviation = get_noise_levels(recording, method="std", **arguments, **get_job_kwargs())
-    noise = get_noise_levels(recording, method="mad", **arguments, **get_job_kwargs())
-    # a simulation without noise has a MAD of 0, and every sample would be a spike
-    return np.where(noise > 0.01 * deviation, noise, deviation).astype("float64")

@@ -1,6 +1,7 @@
 """Template banks of a pretraining run: which probes, which sources of units, made once and kept."""
 
 import logging
+from pathlib import Path
 
 import numpy as np
 
@@ -25,7 +26,8 @@ def make_banks(path, wanted, seed):
         ``templates`` of the settings: ``banks`` (number of banks for each type of probe), ``units_per_bank``,
         ``num_views``, ``drift_um``, ``spikeinterface_share`` (of the banks; the others hold procedural neurons),
         ``real`` (file of real units, or None), ``real_share`` (of the banks), ``cells`` (folder of detailed cells, or
-        None), ``cells_share``, ``reuse`` (a bank file of another run, or None).
+        None), ``cells_share``, ``reuse`` (a bank file of another run, of which all banks for the types of probe in
+        ``banks`` are copied and nothing is simulated; or None).
     seed : int
 
     Returns
@@ -35,7 +37,7 @@ def make_banks(path, wanted, seed):
     Raises
     ------
     ValueError
-        If a type of probe is unknown.
+        If a type of probe is unknown, or the file to reuse has no bank for one.
     FileNotFoundError
         If a file named in the settings is missing.
     """
@@ -44,9 +46,29 @@ def make_banks(path, wanted, seed):
         raise ValueError(f"expected types of probe among {list(PROBE_TYPES)}, found {unknown}: correct `banks`.")
     if path.exists():
         return load_banks(path)
-    if wanted["reuse"] is not None:
-        banks = load_banks(wanted["reuse"])
-        return [bank for bank in banks if bank.kind in wanted["banks"]]
+    banks = _simulate_banks(wanted, seed) if wanted["reuse"] is None else _reuse_banks(wanted)
+    save_banks(banks, path)
+    return load_banks(path)  # as a resumed run reads them
+
+
+def _reuse_banks(wanted):
+    """Banks of another run for the types of probe that are wanted."""
+    source = Path(wanted["reuse"])
+    if not source.is_file():
+        raise FileNotFoundError(f"expected template banks in {source}, found none: correct `templates.reuse`.")
+    banks = load_banks(source)
+    found = sorted({bank.kind for bank in banks})
+    missing = sorted(kind for kind, count in wanted["banks"].items() if count and kind not in found)
+    if missing:
+        raise ValueError(
+            f"expected banks for {missing} in {source}, found those for {found}: take these types out of `banks`, or "
+            "leave out `reuse`."
+        )
+    return [bank for bank in banks if wanted["banks"].get(bank.kind)]
+
+
+def _simulate_banks(wanted, seed):
+    """Banks that are drawn for this run."""
     real = None if wanted["real"] is None else read_real_units(wanted["real"])
     rng, banks = np.random.default_rng(seed), []
     for kind, count in wanted["banks"].items():
@@ -56,8 +78,7 @@ def make_banks(path, wanted, seed):
             positions = contact_layout(kind, CHANNELS[kind], rng)
             waveforms, peak, rate = _draw(rng, positions, source, wanted, real)
             banks.append(TemplateBank(waveforms, positions, peak, rate, kind=kind))
-    save_banks(banks, path)
-    return load_banks(path)  # as a resumed run reads them
+    return banks
 
 
 def _source_of(number, count, wanted):

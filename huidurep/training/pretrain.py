@@ -1,7 +1,9 @@
 """`huidurep pretrain`: simulated units -> template banks -> a trained checkpoint folder, from one settings file."""
 
+import inspect
 import json
 import logging
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -55,9 +57,10 @@ def pretrain(settings, output_dir):
         ``templates`` (see :func:`huidurep.training.banks.make_banks`), ``noise`` (``covariances``: folder for
         MeasuredNoise), ``views`` (ViewRecipe), ``training`` (transformers.TrainingArguments) and ``seed``.
     output_dir : str or Path
-        Gets the encoder (config.json, model.safetensors, fingerprint), ``pretraining.json`` with the settings,
-        ``pretraining/`` with momentum branch and heads, from which another run can start, and ``run/`` with template
-        banks, resumable checkpoints and the loss curve.
+        Gets the encoder (config.json, model.safetensors, fingerprint), ``pretraining.json`` with all settings,
+        ``training.json`` (see :func:`huidurep.training.run_facts.write_training_facts`), ``pretraining/`` with momentum
+        branch and heads, from which another run can start, and ``run/`` with template banks, resumable checkpoints and
+        the loss curve.
 
     Returns
     -------
@@ -75,10 +78,11 @@ def pretrain(settings, output_dir):
     from ..configuration_huidurep import HuiduRepConfig
     from .banks import make_banks
     from .noise import MeasuredNoise
+    from .run_facts import SessionClock, write_training_facts
     from .trainer import HuiduRepTrainer
     from .views import ViewMaker, ViewRecipe
 
-    settings, output_dir = _complete(settings), Path(output_dir)
+    settings, output_dir = complete_settings(settings), Path(output_dir)
     run = output_dir / "run"
     config, recipe = HuiduRepConfig(**settings["model"]), ViewRecipe(**settings["views"])
     fixed = dict(seed=settings["seed"], use_cpu=not torch.cuda.is_available())
@@ -89,7 +93,7 @@ def pretrain(settings, output_dir):
     covariances = settings["noise"]["covariances"]
     maker = ViewMaker(banks, config, recipe, None if covariances is None else MeasuredNoise(covariances))
     set_seed(settings["seed"])
-    options = dict(maker=maker, cache_chunk_size=settings["cache_chunk_size"])
+    options = dict(maker=maker, cache_chunk_size=settings["cache_chunk_size"], callbacks=[SessionClock()])
     trainer = HuiduRepTrainer(_initial_model(config, settings["init_from"]), arguments, **options)
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(run)))
     trainer.save_state()
@@ -98,6 +102,7 @@ def pretrain(settings, output_dir):
         trained.huidurep.save_pretrained(output_dir)
         trained.save_pretrained(output_dir / "pretraining")
         (output_dir / "pretraining.json").write_text(json.dumps(settings, indent=1) + "\n")
+        write_training_facts(output_dir)
     return output_dir
 
 
@@ -120,8 +125,28 @@ def _initial_model(config, init_from):
     return model
 
 
-def _complete(settings):
-    """Defaults with the given settings over them; unknown sections and template settings raise."""
+def complete_settings(settings):
+    """Give every setting its value, so that what is stored means the same when defaults have changed.
+
+    Parameters
+    ----------
+    settings : dict
+        As for :func:`pretrain`, which also takes what is returned here.
+
+    Returns
+    -------
+    dict
+        Of the kinds JSON knows: all sections of ``DEFAULT_SETTINGS``, ``model`` and ``views`` with every setting of
+        HuiduRepConfig and ViewRecipe. ``training`` has those of ``DEFAULT_SETTINGS`` and those given.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a section or a setting is unknown or impossible.
+    """
+    from ..configuration_huidurep import HuiduRepConfig
+    from .views import ViewRecipe
+
     unknown = sorted(set(settings) - set(DEFAULT_SETTINGS))
     for section in ("templates", "noise"):
         unknown += sorted(set(settings.get(section, {})) - set(DEFAULT_SETTINGS[section]))
@@ -134,13 +159,18 @@ def _complete(settings):
         complete[name] = (
             {**default, **settings.get(name, {})} if isinstance(default, dict) else settings.get(name, default)
         )
-    return complete
+    config, names = HuiduRepConfig(**complete["model"]), inspect.signature(HuiduRepConfig.__init__).parameters.values()
+    own = {each.name: getattr(config, each.name) for each in names if each.kind is inspect.Parameter.KEYWORD_ONLY}
+    complete["model"] = {**own, **complete["model"]}
+    complete["views"] = asdict(ViewRecipe(**complete["views"]))
+    return json.loads(json.dumps(complete))
 
 
 def _claim(run, settings):
     """A run folder belongs to one set of settings: resuming with others would mix two runs."""
     stored = run / "settings.json"
-    if stored.exists() and json.loads(stored.read_text()) != json.loads(json.dumps(settings)):
+    # what an older version stored lacks the settings that it did not know
+    if stored.exists() and complete_settings(json.loads(stored.read_text())) != settings:
         raise ValueError(f"expected the settings stored in {stored}, found others: use another output folder.")
     run.mkdir(parents=True, exist_ok=True)
     stored.write_text(json.dumps(settings, indent=1))

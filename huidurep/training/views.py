@@ -93,8 +93,6 @@ class ViewRecipe:
                 raise ValueError(f"expected negatives among {NEGATIVES}, found {value!r}: choose one of them.")
             if field.name.endswith("probability") and not 0 <= value <= 1:
                 raise ValueError(f"expected {field.name} between 0 and 1, found {value}: give a probability.")
-        if self.negatives not in ("recording", "batch"):
-            raise ValueError(f"expected negatives 'recording' or 'batch', found {self.negatives!r}: choose one.")
 
 
 class ViewMaker:

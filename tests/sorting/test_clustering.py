@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+from scipy.special import logsumexp
 
-from huidurep.sorting.clustering import cluster_embeddings
+from huidurep.sorting.clustering import EVIDENCE, _ashman_d, cluster_embeddings
 
 
 def planted_clusters(sizes, *, distance=8.0, num_dimensions=8, seed=0):
@@ -180,3 +181,48 @@ def test_a_short_recording_is_split_too(seed):
     found = cluster_embeddings(points)
     assert found.num_units == 4
     assert agreement(truth, found.labels) > 0.9
+
+
+def plain_ashman_d(a, b):
+    """EM as the textbook has it: two Gaussians fitted to the union of two samples, started from them."""
+    x = np.concatenate([a, b])
+    floor = 1e-3 * x.var() + 1e-12
+    mean, variance = np.array([a.mean(), b.mean()]), np.array([a.var(), b.var()]) + floor
+    share = np.array([len(a), len(b)]) / len(x)
+    for step in range(61):
+        logs = np.log(share) - 0.5 * np.log(variance) - 0.5 * (x[:, None] - mean) ** 2 / variance
+        part = np.exp(logs - logsumexp(logs, axis=1, keepdims=True))
+        if step < 60:
+            size = part.sum(0) + 1e-9
+            mean = part.T @ x / size
+            variance = (part * (x[:, None] - mean) ** 2).sum(0) / size + floor
+            share = size / size.sum()
+    gain = logsumexp(logs, axis=1).sum() + 0.5 * len(x) * (np.log(x.var() + 1e-300) + 1)
+    if share.min() * len(x) < 2 or gain < EVIDENCE * np.log(len(x)):
+        return 0.0
+    return abs(mean[0] - mean[1]) / np.sqrt(variance.mean())
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e3])
+def test_separation_is_that_of_plain_em(scale):
+    rng = np.random.default_rng(0)
+    separations = []
+    for index in range(24):
+        a = rng.standard_t(2, 40 * (1 + index)) if index % 4 == 1 else rng.normal(size=40 * (1 + index))
+        b = rng.normal(rng.uniform(0, 9), rng.uniform(0.2, 3), 30 + 5 * index)
+        if index % 4 == 2:
+            a, b = np.round(a), np.round(b)
+        if index % 4 == 3:  # one sample cut in two
+            both = np.sort(np.concatenate([a, b]))
+            a, b = both[: len(a)], both[len(a) :]
+        offset = rng.uniform(-20, 20)
+        a, b = scale * (a + offset), scale * (b + offset)
+        separations.append(_ashman_d(a, b))
+        assert separations[-1] == pytest.approx(plain_ashman_d(a, b), abs=1e-9)
+    assert 0 < np.count_nonzero(separations) < 24
+
+
+@pytest.mark.parametrize("b", [np.ones(30), np.ones(30) + 1e-15, np.ones(1)])
+def test_equal_spikes_are_not_separated(b):
+    assert _ashman_d(np.ones(40), b) == 0.0
+    assert _ashman_d(np.zeros(40), b - 1) == 0.0

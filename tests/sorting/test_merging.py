@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from stand_in import TETRODE_UM, PcaModel, as_recording, planted
 
+from huidurep.pipeline import SpikeSortingPipeline
 from huidurep.sorting.detection import detect_spikes
 from huidurep.sorting.merging import find_units
 from huidurep.sorting.parameters import SortingParameters
@@ -72,3 +75,22 @@ def test_few_spikes():
     assert (units.labels == -1).all()
     with pytest.raises(ValueError, match=f"num_units=100, found {len(peaks)} in group 0; lower num_units"):
         find_units(embeddings, peaks, group, SortingParameters(num_units=100), RunLog(), by_channel=False)
+    # one of several groups: the work on the others is not lost
+    log = RunLog()
+    one_of_two = replace(group, num_groups=2)
+    units = find_units(embeddings, peaks, one_of_two, SortingParameters(num_units=100), log, by_channel=False)
+    assert units.num_units == 0 and (units.labels == -1).all()
+    assert f"num_units=100, found {len(peaks)} in group 0; lower num_units" in log.entries[-1]["message"]
+
+
+def test_one_quiet_group_does_not_cost_the_others():
+    traces, *_ = planted()
+    rng = np.random.default_rng(0)
+    quiet = rng.normal(0, 10, traces.shape).astype("float32")
+    recording = as_recording(np.concatenate([traces, quiet], axis=1))
+    recording.set_property("group", np.repeat([0, 1], 4))
+    parameters = SortingParameters(num_units=3, detect_threshold=7.0)
+    result = SpikeSortingPipeline(PcaModel(), parameters)(recording)
+    assert result.sorting.get_num_units() == 3
+    assert set(result.sorting.get_property("group")) == {0}
+    assert any("in group 1" in entry["message"] for entry in result.log)

@@ -3,11 +3,13 @@ import logging
 import numpy as np
 import pytest
 from probeinterface import Probe
+from spikeinterface.core import get_noise_levels
 from stand_in import RATE_HZ, TETRODE_UM, as_recording, planted
 
 from huidurep.sorting.parameters import SortingParameters
-from huidurep.sorting.preprocessing import NOMINAL_NOISE_UV, preprocess, split_groups
+from huidurep.sorting.preprocessing import NOMINAL_NOISE_UV, preprocess, split_groups, statistics_kwargs
 from huidurep.sorting.run_log import RunLog
+from huidurep.sorting.sampling import draw_chunks
 
 PARAMETERS = SortingParameters()
 
@@ -162,3 +164,64 @@ def test_low_rate_lowers_the_upper_edge():
     traces, *_ = planted(duration_s=1.0)
     _, messages = prepare(as_recording(traces, rate_hz=RATE_HZ / 3, positions_um=TETRODE_UM))
     assert "300-4500 Hz" in messages
+
+
+def blanked(traces, share, stretch=3000, value=0):
+    """Traces of which the first part of every stretch is one value, as after the removal of stimulation artefacts."""
+    traces = traces.copy()
+    for start in range(0, len(traces), stretch):
+        traces[start : start + int(share * stretch)] = value
+    return traces
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.8])
+def test_blanked_stretches_do_not_make_the_noise_smaller(share):
+    whole, messages = prepare(as_recording(noise(300000), positions_um=TETRODE_UM))
+    assert "blanked" not in messages
+    group, messages = prepare(as_recording(blanked(noise(300000), share), positions_um=TETRODE_UM))
+    assert group.noise_levels_uv == pytest.approx(whole.noise_levels_uv, rel=0.05)
+    assert "blanked stretches" in messages
+    # the nominal scale, too, is that of the noise
+    group, _ = prepare(as_recording(blanked(noise(300000), share), has_gains=False, positions_um=TETRODE_UM))
+    assert group.noise_levels_uv == pytest.approx(NOMINAL_NOISE_UV, rel=0.05)
+
+
+def test_blanked_stretches_are_not_the_offset():
+    stored = blanked(np.round(noise(300000) + 2000).astype("int16"), 0.6, stretch=30000)
+    group, _ = prepare(as_recording(stored, positions_um=TETRODE_UM))
+    whole, _ = prepare(as_recording(np.round(noise(300000)).astype("int16"), positions_um=TETRODE_UM))
+    # long before the end of a stretch that was not blanked, and before the filter meets the next edge
+    traces = group.recording.get_traces(start_frame=24000, end_frame=27000)
+    assert abs(traces.mean()) < 0.5
+    assert group.noise_levels_uv == pytest.approx(whole.noise_levels_uv, rel=0.05)
+
+
+def test_spikes_on_silence_are_no_noise():
+    traces, samples, _ = planted(noise_uv=0.0)
+    group, messages = prepare(as_recording(traces, positions_um=TETRODE_UM))
+    assert "blanked" not in messages and (group.noise_levels_uv > 0).all()
+
+
+def test_a_short_segment_tells_little_of_the_noise():
+    quiet, loud = noise(600000, sd=8.0), noise(300, sd=40.0, seed=1)
+    whole, _ = prepare(as_recording(quiet, positions_um=TETRODE_UM))
+    for segments in ((quiet, loud), (loud, quiet), (quiet[:300000], loud, loud[:150], quiet[300000:])):
+        group, _ = prepare(as_recording(*segments, positions_um=TETRODE_UM))
+        assert group.noise_levels_uv == pytest.approx(whole.noise_levels_uv, rel=0.02)
+
+
+def test_segments_are_looked_at_in_proportion():
+    recording = as_recording(noise(900000), noise(300000), noise(400), positions_um=TETRODE_UM)
+    chunks = np.array(draw_chunks(recording, 0))
+    assert np.bincount(chunks[:, 0]).tolist() == [15, 5, 1]
+    assert (np.diff(chunks[:, 1:], axis=1)[:, 0] == [15000] * 20 + [400]).all()
+    assert (chunks[:, 1] >= 0).all() and (chunks[:, 2] <= np.array([900000, 300000, 400])[chunks[:, 0]]).all()
+    assert len(np.unique(chunks[:15, 1])) == 15
+    assert draw_chunks(recording, 0) == draw_chunks(recording, 0) != draw_chunks(recording, 1)
+
+
+def test_noise_of_a_plain_recording_is_that_of_spikeinterface():
+    group, _ = prepare(as_recording(noise(300000), positions_um=TETRODE_UM))
+    options = statistics_kwargs(group.recording, PARAMETERS.seed)
+    expected = get_noise_levels(group.recording, return_in_uV=False, random_slices_kwargs=options, force_recompute=True)
+    assert group.noise_levels_uv == pytest.approx(expected, rel=1e-6)

@@ -87,8 +87,25 @@ def test_banks_of_another_run_can_be_used(made, sources, tmp_path):
     found = make_banks(tmp_path / "own.npz", wanted | dict(banks={"linear": 9}, reuse=str(path)), seed=7)
     assert not sources and [bank.kind for bank in found] == ["linear", "linear"]
     assert torch.equal(found[0].waveforms, banks[2].waveforms)
-    with pytest.raises(FileNotFoundError):
+    # a copy of them is this run's own: it goes on where the other run's folder is gone
+    moved = tmp_path / "elsewhere" / "own.npz"
+    moved.parent.mkdir()
+    (tmp_path / "own.npz").rename(moved)
+    again = make_banks(moved, wanted | dict(banks={"linear": 9}, reuse=str(tmp_path / "none.npz")), seed=7)
+    for one, other in zip(banks[2:], again, strict=True):
+        assert torch.equal(one.waveforms, other.waveforms) and torch.equal(one.neighbours, other.neighbours)
+        assert torch.equal(one.positions, other.positions) and one.peak_index == other.peak_index
+
+
+def test_banks_to_reuse_must_be_there(made, sources, tmp_path):
+    path, wanted, _ = made
+    with pytest.raises(FileNotFoundError, match="expected template banks in .*none.npz.*correct `templates.reuse`"):
         make_banks(tmp_path / "own.npz", wanted | dict(reuse=str(tmp_path / "none.npz")), seed=7)
+    with pytest.raises(
+        ValueError, match=r"expected banks for \['hd-mea'\] in .*found those for \['linear', 'tetrode'\]"
+    ):
+        make_banks(tmp_path / "own.npz", wanted | dict(banks={"linear": 1, "hd-mea": 1}, reuse=str(path)), seed=7)
+    assert not sources and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from huidurep import HuiduRep
 from huidurep.training.pretrain import pretrain
+from huidurep.training.run_facts import current_commit, write_training_facts
 
 SETTINGS = {
     "seed": 5,
@@ -71,12 +72,46 @@ def test_an_interrupted_run_ends_with_the_same_weights(finished, tmp_path, caplo
     resumed = tmp_path / "resumed"
     shutil.copytree(finished, resumed)
     shutil.rmtree(resumed / "run" / "checkpoint-4")
-    for name in ("model.safetensors", "config.json", "fingerprint.safetensors", "pretraining.json"):
+    for name in ("model.safetensors", "config.json", "fingerprint.safetensors", "pretraining.json", "training.json"):
         (resumed / name).unlink()
+    first_session = resumed / "run" / "checkpoint-2" / "trainer_state.json"
+    state = json.loads(first_session.read_text())
+    state["log_history"][-1] |= dict(training_seconds=3600.0, commit="earlier")
+    first_session.write_text(json.dumps(state))
     with caplog.at_level(logging.INFO, logger="huidurep"):
         pretrain(SETTINGS, resumed)
     assert "template bank" not in caplog.text  # those of the first run are used
     assert_same_weights(finished, resumed)
+    # both sessions count
+    facts = json.loads((resumed / "training.json").read_text())
+    assert 60 <= facts["minutes"] < 65 and "earlier" in facts["commit"].split(", ")
+
+
+def test_facts_of_a_run_that_noted_less(tmp_path):
+    """Such as those of older versions; what it did not note can be given."""
+    with pytest.raises(FileNotFoundError, match="name the folder of a finished run"):
+        write_training_facts(tmp_path)
+    (tmp_path / "run").mkdir()
+    entries = [dict(step=step, loss=1.0, contrastive_loss=0.9, reconstruction_loss=0.02) for step in (20, 50)]
+    state = dict(log_history=[*entries, dict(step=50, train_runtime=251.0)])
+    (tmp_path / "run" / "trainer_state.json").write_text(json.dumps(state))
+    facts = write_training_facts(tmp_path, commit="abc", command="huidurep pretrain")
+    assert (facts["minutes"], facts["loss_steps"], facts["commit"]) == (4.2, 30, "abc")
+    assert json.loads((tmp_path / "training.json").read_text()) == facts
+    assert write_training_facts(tmp_path)["commit"] is None
+    (tmp_path / "run" / "trainer_state.json").write_text('{"log_history": []}')
+    with pytest.raises(ValueError, match="let the run log"):
+        write_training_facts(tmp_path)
+
+
+def test_facts_of_the_run_stand_beside_the_weights(finished):
+    facts = json.loads((finished / "training.json").read_text())
+    history = json.loads((finished / "run" / "trainer_state.json").read_text())["log_history"]
+    last = [entry for entry in history if "loss" in entry][-1]
+    assert facts["contrastive_loss"] == last["contrastive_loss"] and facts["loss_steps"] == 1
+    assert facts["minutes"] == round(history[-1]["training_seconds"] / 60, 1)
+    assert facts["commit"] == current_commit() and facts["versions"]["torch"] == torch.__version__
+    assert facts["machine"] and facts["command"]
 
 
 def test_training_changes_the_weights_and_the_momentum_branch_follows(finished):

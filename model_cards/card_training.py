@@ -1,0 +1,181 @@
+"""What a card says of the training: read from pretraining.json and training.json beside the weights."""
+
+import json
+from pathlib import Path
+
+PROBES_IN_WORDS = {
+    "tetrode": "tetrodes",
+    "linear": "single columns",
+    "neuropixels-1.0": "Neuropixels 1.0",
+    "neuropixels-2.0": "Neuropixels 2.0",
+    "hd-mea": "dense arrays",
+}
+# settings of the views that say what a negative is
+VIEWS_TOLD = ("num_recordings", "group_size", "negatives")
+FACTS_REMEDY = "train with this version, or call huidurep.training.run_facts.write_training_facts(OUTPUT_DIR)"
+
+
+def read_json(path, remedy):
+    """A JSON file that must be there."""
+    if not path.exists():
+        raise ValueError(f"expected {path}, found none: {remedy}.")
+    return json.loads(path.read_text(encoding="utf8"))
+
+
+def read_settings(folder):
+    """Settings a checkpoint was trained with, and those of the embedded checkpoints its weights started from.
+
+    Parameters
+    ----------
+    folder : Path
+        The checkpoint; others stand beside it.
+
+    Returns
+    -------
+    dict of str to dict
+        Name -> settings, the checkpoint itself first.
+
+    Raises
+    ------
+    ValueError
+        If settings are missing, or a run started from something else than an embedded checkpoint.
+    """
+    chain = {}
+    while True:
+        settings = read_json(folder / "pretraining.json", "copy it from the folder that `huidurep pretrain` wrote")
+        chain[folder.name] = settings
+        if settings.get("init_from") is None:
+            return chain
+        # `OUTPUT/pretraining` of another run, whose folder has the name of its checkpoint
+        start = folder.parent / Path(settings["init_from"]).parent.name
+        if start.name in chain or not (start / "config.json").exists():
+            raise ValueError(
+                f"expected init_from of {folder.name} in a folder named like an embedded checkpoint, found "
+                f"{settings['init_from']!r}: embed that run too, under the name of its folder."
+            )
+        folder = start
+
+
+def training_fields(name, folder, shared):
+    """Fields of the template that tell of the training.
+
+    Parameters
+    ----------
+    name : str
+    folder : Path
+        The checkpoint.
+    shared : dict
+        model_cards/shared.json.
+
+    Returns
+    -------
+    dict of str to str or list of str
+        What ``card`` in training.json says goes before what is made here.
+
+    Raises
+    ------
+    ValueError
+        If a file is missing, or the licence does not fit the data.
+    """
+    facts = read_json(folder / "training.json", FACTS_REMEDY)
+    chain, own = read_settings(folder), facts.get("card", {})
+    made = dict(
+        training_data=lambda: training_data(chain, shared["sources"]),
+        training_data_license=lambda: training_data_license(chain, shared),
+        command=lambda: f"huidurep pretrain --config huidurep/checkpoints/{name}/pretraining.json --output OUTPUT",
+        training_notes=lambda: [*shared["training_notes"], run_sentence(chain[name], facts), *start_notes(chain)],
+    )
+    fields = {field: own[field] if field in own else make() for field, make in made.items()}
+    versions = ", ".join(f"{package} {version}" for package, version in facts["versions"].items())
+    compute = f"{facts['machine']}; {facts['minutes']:g} minutes; {versions}"
+    return fields | dict(commit=commit_text(facts["commit"]), seed=chain[name]["seed"], compute=compute)
+
+
+def sources_of(settings):
+    """Kinds of units that the banks of a run hold."""
+    templates = settings["templates"]
+    shares = dict(real=templates["real"] is not None and templates["real_share"])
+    shares["detailed"] = templates["cells"] is not None and templates["cells_share"]
+    shares["spikeinterface"] = templates["spikeinterface_share"]
+    shares = {source: share for source, share in shares.items() if share}
+    left = 1 - sum(shares.values())
+    return shares | ({"cells": left} if left > 1e-9 else {})
+
+
+def training_data(chain, sources):
+    """The data of a run and of those it started from, in words."""
+    texts = []
+    for name, settings in chain.items():
+        templates = settings["templates"]
+        if templates["reuse"] is not None:
+            raise ValueError(
+                f"expected banks that the run of {name} made itself, found those of {templates['reuse']!r}: say in "
+                "`card` of training.json, as training_data, what they hold."
+            )
+        banks = {kind: count for kind, count in templates["banks"].items() if count}
+        counts = ", ".join(f"{count} for {PROBES_IN_WORDS.get(kind, kind)}" for kind, count in banks.items())
+        text = f"{sum(banks.values())} template banks of {templates['units_per_bank']} units ({counts}), each bank on"
+        text += " contacts of its own; of each probe's banks, in whole banks, "
+        units = [f"{100 * share:.0f} % {sources[source]['data']}" for source, share in sources_of(settings).items()]
+        text += "; ".join(units) + f". {templates['num_views']} views of each unit: one at rest, the others displaced"
+        text += f" (standard deviation {templates['drift_um']:g} um along the probe)."
+        if settings["noise"]["covariances"] is not None:
+            text += f" Noise: {sources['noise']['data']}."
+        texts.append(text if not texts else f"Before that, as `{name}`, whose weights it started from: {brief(banks)}.")
+    return " ".join(texts)
+
+
+def brief(banks):
+    """Banks of a run that another card describes."""
+    return (
+        f"{sum(banks.values())} banks for {', '.join(PROBES_IN_WORDS.get(kind, kind) for kind in banks)} (see its card)"
+    )
+
+
+def training_data_license(chain, shared):
+    """Licences of every source of a run and of those it started from."""
+    used = dict.fromkeys(source for settings in chain.values() for source in sources_of(settings))
+    if any(settings["noise"]["covariances"] is not None for settings in chain.values()):
+        used["noise"] = None
+    if "detailed" in used and shared["license"] == "apache-2.0":
+        raise ValueError(
+            "expected settings without detailed cells (`cells`: null) for weights under apache-2.0, found some: give "
+            "model_cards the licence that those cells ask for, or train without them."
+        )
+    texts = [shared["sources"][source]["license"] for source in used]
+    return " ".join([*texts, *([] if "detailed" in used else [shared["without_detailed"]])])
+
+
+def run_sentence(settings, facts):
+    """Steps, batch, learning rate and last losses of a run."""
+    training = settings["training"]
+    batch = training["per_device_train_batch_size"] * training.get("gradient_accumulation_steps", 1)
+    text = (
+        f"{training['max_steps']} steps of {batch} pairs a device, AdamW, learning rate {training['learning_rate']:g}"
+    )
+    text += f" after {training['warmup_steps']} steps of warm-up, then {training['lr_scheduler_type']}."
+    views = ", ".join(f"`{name}` {settings['views'][name]}" for name in VIEWS_TOLD if name in settings["views"])
+    text += f" Batches: {views}." if views else ""
+    text += f" Contrastive loss {facts['contrastive_loss']:.3f} and reconstruction loss"
+    text += f" {facts['reconstruction_loss']:.3f} over the last {facts['loss_steps']} steps. Every setting is in"
+    return text + " `pretraining.json` beside the weights, the run's facts are in `training.json`."
+
+
+def start_notes(chain):
+    """What is not beside the weights and a repetition needs."""
+    name, *starts = chain
+    settings = chain[name]
+    if starts:
+        text = f"The run started from `{settings['init_from']}`: the folder that the run of `{starts[0]}` wrote, with"
+        yield text + " momentum branch and heads, which are not embedded. Run that one first."
+    files = [settings["templates"]["real"], settings["noise"]["covariances"]]
+    files = " and ".join(f"`{file}`" for file in files if file is not None)
+    if files:
+        yield f"To run it again, put the real data (sources above) at {files}, or name other places: none are shipped."
+
+
+def commit_text(commit):
+    """A commit in words, with the honest remark where files differed from it."""
+    if commit is None:
+        return "not recorded"
+    return commit.replace("+changes", ", with changes in the working tree that were not committed")
