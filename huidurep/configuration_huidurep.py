@@ -36,10 +36,10 @@ class HuiduRepConfig(PreTrainedConfig):
         distance from the spike's peak channel, or, as in the research code, in the given order around the middle one.
     spike_polarity : {"negative", "any"}, default "negative"
         Whether spikes must point down; arrays whose spikes point up are then turned over before they are embedded.
-    scaling : {"log", "linear"}, default "log"
+    scaling : {"log", "linear"}, default "linear"
         ``sign(x) log(1 + |x| / scale_uv)`` or ``x / scale_uv``, applied to microvolts inside the model.
-    scale_uv : float, default 20.0
-        Unit of the scaling (uV).
+    scale_uv : float, default 4.0
+        Unit of the scaling (uV). Small enough for spikes to outweigh the tokens' position codes.
     embedding_size : int, default 16
         Size of the representation.
     hidden_size, num_hidden_layers, num_attention_heads, intermediate_size : int
@@ -87,8 +87,8 @@ class HuiduRepConfig(PreTrainedConfig):
         spatial_size=32,
         channel_order="position",
         spike_polarity="negative",
-        scaling="log",
-        scale_uv=20.0,
+        scaling="linear",
+        scale_uv=4.0,
         embedding_size=16,
         hidden_size=64,
         num_hidden_layers=4,
@@ -106,7 +106,7 @@ class HuiduRepConfig(PreTrainedConfig):
         projection_size=64,
         contrastive_temperature=0.1,
         momentum=0.99,
-        reconstruction_weight=0.15,
+        reconstruction_weight=0.0025,
         initializer_range=0.02,
         layer_norm_eps=1e-5,
         **kwargs,
@@ -159,6 +159,7 @@ class HuiduRepConfig(PreTrainedConfig):
             spike_polarity="any",
             scaling="linear",
             scale_uv=1.0,
+            reconstruction_weight=0.15,
             embedding_size=32,
             num_hidden_layers=16,
             num_attention_heads=4,

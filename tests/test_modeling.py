@@ -18,7 +18,7 @@ def fast(**settings):
 
 
 def index(**settings):
-    return fast(channel_mixing="index", **settings)
+    return fast(**dict(channel_mixing="index", scaling="log", scale_uv=20.0, reconstruction_weight=0.15) | settings)
 
 
 def paper(**settings):
@@ -272,7 +272,8 @@ def test_embedding_of_denoised_snippets(config):
 def test_scaling_is_undone(config):
     model, waveforms = HuiduRep(config), snippets(config)
     assert torch.allclose(model.unscale(model.scale(waveforms)), waveforms, atol=1e-3)
-    by_hand = np.log(1 + 40 / 20) if config.scaling == "log" else 40.0
+    by_hand = 40 / config.scale_uv
+    by_hand = np.log1p(by_hand) if config.scaling == "log" else by_hand
     assert model.scale(torch.tensor([-40.0])).item() == pytest.approx(-by_hand)
 
 

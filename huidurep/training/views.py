@@ -59,7 +59,7 @@ class ViewRecipe:
         Two distortions of one spike (the paper's pairs) instead of two spikes of one unit.
     """
 
-    num_recordings: int = 4
+    num_recordings: int = 2
     group_size: int = 16
     noise_uv: tuple = (2.0, 20.0)
     high_pass_hz: tuple = (150.0, 500.0)
@@ -81,7 +81,7 @@ class ViewRecipe:
     step_uv: tuple = (0.1, 3.0)
     measured_noise_probability: float = 0.4
     misalignment_probability: float = 0.2
-    negatives: str = "recording"
+    negatives: str = "batch"
     same_spike: bool = False
 
     def __post_init__(self):

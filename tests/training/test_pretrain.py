@@ -64,8 +64,11 @@ def test_loss_curve_is_kept(finished):
     history = json.loads((finished / "run" / "trainer_state.json").read_text())["log_history"]
     steps = [entry for entry in history if "loss" in entry]
     assert [entry["step"] for entry in steps] == [1, 2, 3, 4]
+    weight = json.loads((finished / "config.json").read_text())["reconstruction_weight"]
     for entry in steps:
-        assert entry["loss"] == pytest.approx(entry["contrastive_loss"] + 0.15 * entry["reconstruction_loss"], abs=1e-3)
+        assert entry["loss"] == pytest.approx(
+            entry["contrastive_loss"] + weight * entry["reconstruction_loss"], abs=1e-3
+        )
 
 
 def test_an_interrupted_run_ends_with_the_same_weights(finished, tmp_path, caplog):

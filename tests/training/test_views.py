@@ -19,7 +19,7 @@ SILENT = dict(
     measured_noise_probability=0.0,
     nominal_probability=0.0,
 )
-KEYS = {"view_1", "view_2", "clean", "channel_mask", "sample_mask", "labels", "recordings"}
+KEYS = {"view_1", "view_2", "clean", "channel_mask", "sample_mask", "labels"}
 FIXED_FILTER = dict(high_pass_hz=(200.0, 200.0), low_pass_hz=(8000.0, 8000.0), causal_probability=0.0)
 
 
@@ -46,7 +46,7 @@ def test_pairs_of_one_recording_are_different_units():
 
 
 def test_negatives_are_of_the_recording_or_of_the_batch():
-    numbers = draw(num_recordings=4, group_size=2, num_pairs=16)["recordings"]
+    numbers = draw(num_recordings=4, group_size=2, num_pairs=16, negatives="recording")["recordings"]
     assert numbers.tolist() == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 4
     assert "recordings" not in draw(num_recordings=4, group_size=2, num_pairs=16, negatives="batch")
     with pytest.raises(ValueError, match="expected negatives among .*found 'recordings'"):
