@@ -1,5 +1,7 @@
 """HuiduRepConfig: the architecture of an encoder and the contract its input must meet."""
 
+from pathlib import Path
+
 from transformers import PreTrainedConfig
 
 CHANNEL_ORDERS = ("position", "nearest_first", "center")
@@ -174,6 +176,27 @@ class HuiduRepConfig(PreTrainedConfig):
             contrastive_temperature=0.2,
         )
         return cls(**{**settings, **kwargs})
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
+        """Read the configuration of a local folder, an embedded checkpoint or a Hub repository: the first that exists.
+
+        Parameters
+        ----------
+        pretrained_model_name_or_path : str or Path
+            As in :meth:`HuiduRep.from_pretrained`.
+        **kwargs
+            As in ``transformers.PreTrainedConfig.from_pretrained``.
+
+        Returns
+        -------
+        HuiduRepConfig
+        """
+        name = str(pretrained_model_name_or_path)
+        embedded = Path(__file__).parent / "checkpoints" / name
+        if name and not Path(name).is_dir() and (embedded / "config.json").is_file():
+            name = str(embedded)
+        return super().from_pretrained(name, **kwargs)
 
     @property
     def patch_size(self):

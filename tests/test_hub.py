@@ -175,3 +175,12 @@ def test_loading_info_and_dtype(folder):
     model, info = HuiduRep.from_pretrained(folder, output_loading_info=True)
     assert isinstance(model, HuiduRep) and not info["missing_keys"] and not model.training
     assert HuiduRep.from_pretrained(folder, dtype=torch.float64).dtype == torch.float64
+
+
+def test_an_embedded_configuration_opens_by_name_and_a_local_folder_comes_first(folder, tmp_path, monkeypatch):
+    name = "tetrode"
+    assert HuiduRepConfig.from_pretrained(name).to_dict() == HuiduRep.from_pretrained(name).config.to_dict()
+    assert HuiduRepConfig.from_pretrained(folder).embedding_size == 8
+    folder.rename(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    assert HuiduRepConfig.from_pretrained(name).embedding_size == 8
