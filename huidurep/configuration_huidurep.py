@@ -42,7 +42,7 @@ class HuiduRepConfig(PreTrainedConfig):
         ``sign(x) log(1 + |x| / scale_uv)`` or ``x / scale_uv``, applied to microvolts inside the model.
     scale_uv : float, default 4.0
         Unit of the scaling (uV). Small enough for spikes to outweigh the tokens' position codes.
-    embedding_size : int, default 16
+    embedding_size : int, default 32
         Size of the representation.
     hidden_size, num_hidden_layers, num_attention_heads, intermediate_size : int
         Transformer encoder.
@@ -91,7 +91,7 @@ class HuiduRepConfig(PreTrainedConfig):
         spike_polarity="negative",
         scaling="linear",
         scale_uv=4.0,
-        embedding_size=16,
+        embedding_size=32,
         hidden_size=64,
         num_hidden_layers=4,
         num_attention_heads=2,
@@ -162,7 +162,6 @@ class HuiduRepConfig(PreTrainedConfig):
             scaling="linear",
             scale_uv=1.0,
             reconstruction_weight=0.15,
-            embedding_size=32,
             num_hidden_layers=16,
             num_attention_heads=4,
             hidden_act="relu",
