@@ -18,18 +18,18 @@ from itertools import product
 import numpy as np
 from embedding_sources import NOISE_UV, NUM_UNITS, SPIKES_PER_UNIT, Condition, Spikes, collide, oracle_labels
 
+from huidurep.simulation.probes import contact_layout
+from huidurep.training.real_templates import HELD_OUT_SESSIONS, NEUROPIXELS_CHANNELS, neuropixels_places
+
 logger = logging.getLogger(__name__)
 
-TETRODE_UM = np.array([(0, 0), (12.5, 0), (0, 12.5), (12.5, 12.5)])
+TETRODE_UM = contact_layout("tetrode", 4)
 AXONA_SAMPLING_HZ = 48000.0
 AXONA_MIN_SPIKES = 50
-NEUROPIXELS_CHANNELS = 384
-NEUROPIXELS_COLUMNS_UM = (43.0, 11.0, 59.0, 27.0)  # two contacts a row, rows 20 um apart
 NOISE_SAMPLING_HZ = 30000.0
 WINDOW_CONTACTS = {"neuropixels-1.0": 12, "linear": 8}
 FEWEST_UNITS = 4
 GAIN_SPREAD = 0.1  # standard deviation of the logarithm of a spike's gain
-HELD_OUT_EVERY = 3
 
 
 def read_axona(path, step_uv):
@@ -70,26 +70,16 @@ def _same(spikes, draw):
     return spikes
 
 
-def held_out_sessions(sessions):
-    """Sessions that no training saw: what the package says, else every third of the sorted names."""
-    try:
-        from huidurep.training.real_templates import HELD_OUT_SESSIONS
-    except ImportError:
-        return set(sorted(set(sessions))[::HELD_OUT_EVERY])
-    return set(HELD_OUT_SESSIONS)
-
-
 def read_opto(path):
     """Held-out units by kind of probe: list of (waveform (channels, samples) uV, contacts (channels, 2) um, times ms).
 
     Kinds: Neuropixels 1.0, whose staggering is the same all along the shank, and every other layout for itself.
     """
     facts = json.loads(path.with_suffix(".json").read_text())
-    held = held_out_sessions([fact["session"] for fact in facts])
     kinds = {}
     with np.load(path) as data:
         for fact in facts:
-            if fact["session"] not in held:
+            if fact["session"] not in HELD_OUT_SESSIONS:
                 continue
             number = fact["unit"]
             places, times = data[f"position_um_{number}"].astype(float), data[f"time_ms_{number}"]
@@ -100,12 +90,6 @@ def read_opto(path):
             kind = ("neuropixels-1.0" if neuropixels else "linear", len(times), () if neuropixels else layout)
             kinds.setdefault(kind, []).append((data[f"waveform_uv_{number}"].astype("f4"), places, times))
     return kinds
-
-
-def neuropixels_places(num_channels):
-    """Contacts (num_channels, 2) of a Neuropixels 1.0 probe in the order of its channels, um."""
-    number = np.arange(num_channels)
-    return np.stack([np.array(NEUROPIXELS_COLUMNS_UM)[number % 4], 20.0 * (number // 2)], 1)
 
 
 def match_places(wanted, places):

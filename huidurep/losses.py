@@ -36,6 +36,23 @@ def contrastive_loss(query, key, *, temperature, labels=None, recordings=None):
     return 2 * temperature * F.cross_entropy(logits, target)
 
 
+def symmetric_contrastive_loss(query_1, query_2, key_1, key_2, **options):
+    """Contrast of each view's queries with the keys of the other view, as MoCo v3 trains.
+
+    Parameters
+    ----------
+    query_1, query_2, key_1, key_2 : torch.Tensor (num_pairs, projection_size)
+        L2-normalised, of both views.
+    **options
+        As in :func:`contrastive_loss`.
+
+    Returns
+    -------
+    torch.Tensor, scalar
+    """
+    return contrastive_loss(query_1, key_2, **options) + contrastive_loss(query_2, key_1, **options)
+
+
 def reconstruction_loss(reconstruction, clean, *, mask=None):
     """Mean squared error over the values that exist.
 

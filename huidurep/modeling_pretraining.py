@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers.utils import ModelOutput
 
-from .losses import contrastive_loss, reconstruction_loss
+from .losses import reconstruction_loss, symmetric_contrastive_loss
 from .modeling_huidurep import HuiduRep, HuiduRepPreTrainedModel
 from .modeling_layers import HuiduRepEmbeddings, HuiduRepStack, encode, valid_tokens
 
@@ -150,7 +150,7 @@ class HuiduRepForPreTraining(HuiduRepPreTrainedModel):
         with torch.no_grad():
             key_1, key_2 = self._key(view_1, *where), self._key(view_2, *where)
         options = dict(temperature=self.config.contrastive_temperature, labels=labels, recordings=recordings)
-        contrast = contrastive_loss(query_1, key_2, **options) + contrastive_loss(query_2, key_1, **options)
+        contrast = symmetric_contrastive_loss(query_1, query_2, key_1, key_2, **options)
         hidden = first.last_hidden_state
         valid = valid_tokens(sample_mask, hidden.shape[1], self.config.patch_size)
         features = model.describe_positions(view_1, channel_positions, channel_mask)
@@ -180,12 +180,11 @@ class HuiduRepForPreTraining(HuiduRepPreTrainedModel):
 
 def _both(sample_mask, channel_mask):
     """One mask (num_pairs, num_samples or 1, num_channels or 1) of values that exist, or None where all do."""
-    parts = [
-        mask[:, :, None] if axis else mask[:, None]
-        for axis, mask in enumerate((channel_mask, sample_mask))
-        if mask is not None
-    ]
-    return None if not parts else parts[0] if len(parts) == 1 else parts[0] * parts[1]
+    if sample_mask is None and channel_mask is None:
+        return None
+    samples = 1 if sample_mask is None else sample_mask[:, :, None]
+    channels = 1 if channel_mask is None else channel_mask[:, None]
+    return samples * channels
 
 
 def multilayer_perceptron(*sizes):

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from huidurep.training.banks import source_shares
+
 PROBES_IN_WORDS = {
     "tetrode": "tetrodes",
     "linear": "single columns",
@@ -91,17 +93,6 @@ def training_fields(name, folder, shared):
     return fields | dict(commit=commit_text(facts["commit"]), seed=chain[name]["seed"], compute=compute)
 
 
-def sources_of(settings):
-    """Kinds of units that the banks of a run hold."""
-    templates = settings["templates"]
-    shares = dict(real=templates["real"] is not None and templates["real_share"])
-    shares["detailed"] = templates["cells"] is not None and templates["cells_share"]
-    shares["spikeinterface"] = templates["spikeinterface_share"]
-    shares = {source: share for source, share in shares.items() if share}
-    left = 1 - sum(shares.values())
-    return shares | ({"cells": left} if left > 1e-9 else {})
-
-
 def training_data(chain, sources):
     """The data of a run and of those it started from, in words."""
     texts = []
@@ -116,7 +107,10 @@ def training_data(chain, sources):
         counts = ", ".join(f"{count} for {PROBES_IN_WORDS.get(kind, kind)}" for kind, count in banks.items())
         text = f"{sum(banks.values())} template banks of {templates['units_per_bank']} units ({counts}), each bank on"
         text += " contacts of its own; of each probe's banks, in whole banks, "
-        units = [f"{100 * share:.0f} % {sources[source]['data']}" for source, share in sources_of(settings).items()]
+        units = [
+            f"{100 * share:.0f} % {sources[source]['data']}"
+            for source, share in source_shares(settings["templates"]).items()
+        ]
         text += "; ".join(units) + f". {templates['num_views']} views of each unit: one at rest, the others displaced"
         text += f" (standard deviation {templates['drift_um']:g} um along the probe)."
         if settings["noise"]["covariances"] is not None:
@@ -134,7 +128,7 @@ def brief(banks):
 
 def training_data_license(chain, shared):
     """Licences of every source of a run and of those it started from."""
-    used = dict.fromkeys(source for settings in chain.values() for source in sources_of(settings))
+    used = dict.fromkeys(source for settings in chain.values() for source in source_shares(settings["templates"]))
     if any(settings["noise"]["covariances"] is not None for settings in chain.values()):
         used["noise"] = None
     if "detailed" in used and shared["license"] == "apache-2.0":

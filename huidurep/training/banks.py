@@ -70,10 +70,10 @@ def _reuse_banks(wanted):
 def _simulate_banks(wanted, seed):
     """Banks that are drawn for this run."""
     real = None if wanted["real"] is None else read_real_units(wanted["real"])
-    rng, banks = np.random.default_rng(seed), []
+    rng, banks, shares = np.random.default_rng(seed), [], source_shares(wanted)
     for kind, count in wanted["banks"].items():
         for number in range(count):
-            source = _source_of(number, count, wanted)
+            source = _source_of(number, count, shares)
             logger.info("template bank %d of %d, %s: %s", number + 1, count, kind, source)
             positions = contact_layout(kind, CHANNELS[kind], rng)
             waveforms, peak, rate = _draw(rng, positions, source, wanted, real)
@@ -81,14 +81,33 @@ def _simulate_banks(wanted, seed):
     return banks
 
 
-def _source_of(number, count, wanted):
+def source_shares(wanted):
+    """Say which sources the units of a run come from.
+
+    Parameters
+    ----------
+    wanted : dict
+        As for :func:`make_banks`.
+
+    Returns
+    -------
+    dict of str to float
+        Share of each source in the banks of a probe, in the order in which they take them; those without are left out.
+        Procedural neurons ("cells") have what is left.
+    """
+    shares = dict(real=wanted["real_share"] if wanted["real"] is not None else 0.0)
+    shares["detailed"] = wanted["cells_share"] if wanted["cells"] is not None else 0.0
+    shares["spikeinterface"] = wanted["spikeinterface_share"]
+    shares = {source: share for source, share in shares.items() if share}
+    left = 1 - sum(shares.values())
+    return shares | ({"cells": left} if left > 1e-9 else {})
+
+
+def _source_of(number, count, shares):
     """Sources take their shares of a probe's banks in turn."""
-    bounds = [("real", wanted["real"] is not None and wanted["real_share"])]
-    bounds += [("detailed", wanted["cells"] is not None and wanted["cells_share"])]
-    bounds += [("spikeinterface", wanted["spikeinterface_share"])]
     reached = 0.0
-    for name, share in bounds:
-        reached += share or 0.0
+    for name, share in shares.items():
+        reached += share
         if number + 0.5 < reached * count:
             return name
     return "cells"

@@ -1,11 +1,10 @@
 """Gradient caching: one large contrastive batch, with the memory of a small one."""
 
 import contextlib
-import functools
 
 import torch
 
-from ..losses import contrastive_loss
+from ..losses import symmetric_contrastive_loss
 
 QUERIES, KEYS = ("query_1", "query_2"), ("key_1", "key_2")
 PAIRINGS = ("labels", "recordings")  # which pairs are each other's negatives
@@ -53,11 +52,7 @@ def backward_in_chunks(model, batch, *, chunk_size, backward=torch.Tensor.backwa
     config, chunks = plain.config, _split(batch, chunk_size)
     shares = _shares(chunks, plain.huidurep)
     outputs, states = _first_pass(model, chunks)
-    groups = {
-        name: torch.cat([chunk[name] for chunk in chunks])
-        for name in ("labels", "recordings")
-        if batch.get(name) is not None
-    }
+    groups = {name: torch.cat([chunk[name] for chunk in chunks]) for name in PAIRINGS if batch.get(name) is not None}
     contrast, gradients = _query_gradients(outputs, groups, config.contrastive_temperature)
     reconstruction = contrast.new_zeros(())
     for number, (chunk, share, state) in enumerate(zip(chunks, shares, states, strict=True)):
@@ -117,9 +112,8 @@ def _query_gradients(outputs, groups, temperature):
     whole = {name: torch.cat([output[name] for output in outputs]) for name in QUERIES + KEYS}
     for name in QUERIES:
         whole[name].requires_grad_(True)
-    loss = functools.partial(contrastive_loss, temperature=temperature, **groups)
     with torch.enable_grad():
-        contrast = loss(whole["query_1"], whole["key_2"]) + loss(whole["query_2"], whole["key_1"])
+        contrast = symmetric_contrastive_loss(**whole, temperature=temperature, **groups)
         gradients = torch.autograd.grad(contrast, [whole[name] for name in QUERIES])
     sizes = [len(output["query_1"]) for output in outputs]
     return contrast.detach(), {name: each.split(sizes) for name, each in zip(QUERIES, gradients, strict=True)}

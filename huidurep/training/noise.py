@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..simulation.probes import contact_layout
 from . import augmentations as aug
 
 REEL_SAMPLES = 16384
@@ -36,8 +37,7 @@ class MeasuredNoise:
         covariance = spatial @ spatial.T
         scale = np.sqrt(np.diag(covariance))
         correlation = covariance / scale[:, None] / scale[None]
-        index = np.arange(len(correlation))
-        places = np.stack([np.array((16, 48, 0, 32))[index % 4], 20.0 * (index // 2)], 1)
+        places = contact_layout("neuropixels-1.0", len(correlation))
         distance = np.linalg.norm(places[:, None] - places[None], axis=-1)
         bins_um = np.arange(0, 300, 10.0)
         near = [np.abs(distance - b) <= 5 for b in bins_um]

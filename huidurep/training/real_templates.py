@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..simulation.probes import contact_layout
+
 LENGTH_UM = 35.0
 RIDGE = 1e-2
 SAMPLES, PEAK = 256, 90
@@ -13,7 +15,7 @@ WARP = (0.85, 1.2)
 # The file's positions of Neuropixels units are not in the order of its channels: predicting each channel from its
 # neighbours leaves 0.69 of the power with them and 0.20 with the probe's own order, better on 21 of 22 units.
 NEUROPIXELS_CHANNELS = 384
-NEUROPIXELS_COLUMNS_UM = (43.0, 11.0, 59.0, 27.0)
+NEUROPIXELS_EDGE_UM = 59.0  # the file counts its columns from the other edge of the shank
 AMPLITUDE_UV = (25.0, 400.0)
 # Whole sessions that no training sees (every third of the file's sessions in order of name).
 HELD_OUT_SESSIONS = (
@@ -65,16 +67,25 @@ def read_real_units(path, *, exclude_sessions=HELD_OUT_SESSIONS):
             positions = arrays[f"position_um_{number}"].astype(float)
             time_ms = arrays[f"time_ms_{number}"].astype(float)
             if len(positions) == NEUROPIXELS_CHANNELS:
-                positions = _neuropixels_places()
+                positions = neuropixels_places(NEUROPIXELS_CHANNELS)
             peak = np.abs(waveform).max(0).argmax()
             units.append((waveform, positions, time_ms - time_ms[waveform[:, peak].argmin()]))
     return units
 
 
-def _neuropixels_places():
-    """Contacts (384, 2) of a Neuropixels 1.0 probe in the order of its channels, um."""
-    index = np.arange(NEUROPIXELS_CHANNELS)
-    return np.stack([np.array(NEUROPIXELS_COLUMNS_UM)[index % 4], 20.0 * (index // 2)], 1)
+def neuropixels_places(num_channels):
+    """Contacts of a Neuropixels 1.0 probe as the file of real units places them, in the order of the channels.
+
+    Parameters
+    ----------
+    num_channels : int
+
+    Returns
+    -------
+    ndarray (num_channels, 2)
+        Across and along the probe, um.
+    """
+    return np.array([NEUROPIXELS_EDGE_UM, 0.0]) + contact_layout("neuropixels-1.0", num_channels) * (-1, 1)
 
 
 def draw_real_units(rng, units, positions, num_units, *, num_views=4, drift_um=8.0):

@@ -89,10 +89,10 @@ class ViewRecipe:
             value = getattr(self, field.name)
             if isinstance(value, list):
                 object.__setattr__(self, field.name, tuple(value))
-            if field.name == "negatives" and value not in NEGATIVES:
-                raise ValueError(f"expected negatives among {NEGATIVES}, found {value!r}: choose one of them.")
             if field.name.endswith("probability") and not 0 <= value <= 1:
                 raise ValueError(f"expected {field.name} between 0 and 1, found {value}: give a probability.")
+        if self.negatives not in NEGATIVES:
+            raise ValueError(f"expected negatives among {NEGATIVES}, found {self.negatives!r}: choose one of them.")
 
 
 class ViewMaker:

@@ -1,4 +1,4 @@
-"""A bank of made-up units that can be told apart: each has its own footprint on the channels."""
+"""What tests of training share: a small model, and banks of made-up units, each with its own footprint."""
 
 import numpy as np
 
@@ -7,6 +7,16 @@ from huidurep.training.dataset import TemplateBank
 PEAK = 90
 TETRODE_UM = 12.5 * np.array([(0, 0), (1, 0), (0, 1), (1, 1)])
 COLUMN_UM = np.stack([np.zeros(8), 20.0 * np.arange(8)], 1)
+# Architecture of a model that trains in no time.
+SMALL = dict(
+    hidden_size=16,
+    num_hidden_layers=1,
+    num_attention_heads=2,
+    intermediate_size=16,
+    embedding_size=8,
+    projection_hidden_size=16,
+    projection_size=8,
+)
 
 
 def make_bank(num_units=12, num_views=2, scale_uv=200.0, seed=0, positions=TETRODE_UM, kind="tetrode"):

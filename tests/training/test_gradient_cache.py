@@ -4,19 +4,10 @@ import contextlib
 
 import pytest
 import torch
+from banks import SMALL
 
 from huidurep import HuiduRepConfig, HuiduRepForPreTraining
 from huidurep.training.gradient_cache import backward_in_chunks
-
-SMALL = dict(
-    hidden_size=16,
-    num_hidden_layers=1,
-    num_attention_heads=2,
-    intermediate_size=16,
-    embedding_size=8,
-    projection_hidden_size=16,
-    projection_size=8,
-)
 
 
 def make_model(**settings):

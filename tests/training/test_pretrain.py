@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from banks import SMALL
 from safetensors.torch import load_file
 
 from huidurep import HuiduRep
@@ -13,15 +14,7 @@ from huidurep.training.run_facts import current_commit, write_training_facts
 
 SETTINGS = {
     "seed": 5,
-    "model": dict(
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        embedding_size=8,
-        projection_hidden_size=16,
-        projection_size=8,
-    ),
+    "model": SMALL,
     "templates": dict(banks={"tetrode": 1, "linear": 1}, units_per_bank=8, num_views=2, spikeinterface_share=1.0),
     "views": dict(num_recordings=2, group_size=4),
     "training": dict(

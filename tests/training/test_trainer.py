@@ -6,7 +6,7 @@ import time
 
 import pytest
 import torch
-from banks import make_bank
+from banks import SMALL, make_bank
 from transformers import TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
@@ -14,15 +14,6 @@ from huidurep import HuiduRepConfig, HuiduRepForPreTraining
 from huidurep.training.trainer import HuiduRepTrainer
 from huidurep.training.views import ViewMaker, ViewRecipe
 
-SMALL = dict(
-    hidden_size=16,
-    num_hidden_layers=1,
-    num_attention_heads=2,
-    intermediate_size=16,
-    embedding_size=8,
-    projection_hidden_size=16,
-    projection_size=8,
-)
 DROPOUT = 0.1  # with it the global generator must go on where it stopped
 # Clocks differ from run to run.
 CLOCKS = ("data_wait_share", "train_runtime", "train_samples_per_second", "train_steps_per_second")
