@@ -63,8 +63,13 @@ class HuiduRepConfig(PreTrainedConfig):
     projection_hidden_size, projection_size : int
         Projection and prediction heads of the contrastive loss (pretraining only); a hidden size of 0 leaves them out,
         so that the representation itself is contrasted.
-    contrastive_temperature, momentum, reconstruction_weight : float
-        InfoNCE temperature, weight of the old momentum copy at each update, weight of the reconstruction loss.
+    prototype_weight, contrastive_weight, reconstruction_weight : float
+        Weights of the pretraining's losses: telling units by their prototypes (default 1), MoCo v3's contrast of pairs
+        (default 0, which leaves momentum branch and heads out of the training; 1 in the paper), reconstruction.
+        Checkpoints whose config.json lacks the first two were trained by contrast alone.
+    prototype_temperature, contrastive_temperature, momentum : float
+        Variance that the prototype loss takes the spikes of a unit to have, InfoNCE temperature, weight of the old
+        momentum copy at each update.
     initializer_range, layer_norm_eps : float
         As everywhere in transformers.
 
@@ -106,9 +111,12 @@ class HuiduRepConfig(PreTrainedConfig):
         hidden_dropout_prob=0.0,
         projection_hidden_size=256,
         projection_size=64,
+        prototype_weight=1.0,
+        contrastive_weight=0.0,
+        reconstruction_weight=0.0025,
+        prototype_temperature=0.0625,
         contrastive_temperature=0.1,
         momentum=0.99,
-        reconstruction_weight=0.0025,
         initializer_range=0.02,
         layer_norm_eps=1e-5,
         **kwargs,
@@ -118,30 +126,27 @@ class HuiduRepConfig(PreTrainedConfig):
         self.channel_mixing, self.spatial_size = channel_mixing, spatial_size
         self.channel_order, self.spike_polarity = channel_order, spike_polarity
         self.scaling, self.scale_uv = scaling, float(scale_uv)
-        self.embedding_size = embedding_size
-        self.hidden_size = hidden_size
-        self.num_hidden_layers = num_hidden_layers
-        self.num_attention_heads = num_attention_heads
-        self.intermediate_size = intermediate_size
-        self.hidden_act = hidden_act
-        self.norm_first = norm_first
+        self.embedding_size, self.hidden_size, self.intermediate_size = embedding_size, hidden_size, intermediate_size
+        self.num_hidden_layers, self.num_attention_heads = num_hidden_layers, num_attention_heads
+        self.hidden_act, self.norm_first = hidden_act, norm_first
         self.conv_kernel_sizes, self.conv_strides = list(conv_kernel_sizes), list(conv_strides)
         self.conv_final_activation = conv_final_activation
         self.decoder_num_hidden_layers = decoder_num_hidden_layers
         self.feature_decoder_num_hidden_layers = feature_decoder_num_hidden_layers
         self.hidden_dropout_prob = hidden_dropout_prob
-        self.projection_hidden_size = projection_hidden_size
-        self.projection_size = projection_size
-        self.contrastive_temperature, self.momentum = contrastive_temperature, momentum
-        self.reconstruction_weight = reconstruction_weight
+        self.projection_hidden_size, self.projection_size = projection_hidden_size, projection_size
+        self.prototype_weight, self.contrastive_weight = prototype_weight, contrastive_weight
+        self.reconstruction_weight, self.momentum = reconstruction_weight, momentum
+        self.prototype_temperature, self.contrastive_temperature = prototype_temperature, contrastive_temperature
         self.initializer_range, self.layer_norm_eps = initializer_range, layer_norm_eps
         self._check()
+        self._check_losses()
         self._check_unknown(kwargs)
         super().__init__(**kwargs)
 
     @classmethod
     def paper(cls, **kwargs):
-        """Published architecture: one token a sample, 121 samples x 11 channels, 16 post-norm layers.
+        """Published architecture and objective: one token a sample, 121 samples x 11 channels, 16 post-norm layers.
 
         Parameters
         ----------
@@ -161,6 +166,8 @@ class HuiduRepConfig(PreTrainedConfig):
             spike_polarity="any",
             scaling="linear",
             scale_uv=1.0,
+            prototype_weight=0.0,
+            contrastive_weight=1.0,
             reconstruction_weight=0.15,
             num_hidden_layers=16,
             num_attention_heads=4,
@@ -246,6 +253,18 @@ class HuiduRepConfig(PreTrainedConfig):
             raise ValueError(
                 "conv_kernel_sizes and conv_strides must have one entry a convolution, found "
                 f"{self.conv_kernel_sizes} and {self.conv_strides}: give lists of the same length."
+            )
+
+    def _check_losses(self):
+        weights = (self.prototype_weight, self.contrastive_weight)
+        if not all(weight >= 0 for weight in weights) or not any(weights):
+            raise ValueError(
+                "prototype_weight and contrastive_weight must not be negative, and one of them must be positive, found "
+                f"{self.prototype_weight} and {self.contrastive_weight}: without both, nothing tells units apart."
+            )
+        if not self.prototype_temperature > 0:
+            raise ValueError(
+                f"prototype_temperature must be positive, found {self.prototype_temperature}: it is a variance."
             )
 
     def _check_unknown(self, kwargs):

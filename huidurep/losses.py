@@ -25,13 +25,7 @@ def contrastive_loss(query, key, *, temperature, labels=None, recordings=None):
     wide = torch.promote_types(query.dtype, torch.float32)
     with torch.autocast(query.device.type, enabled=False):
         logits = query.to(wide) @ key.to(wide).T / temperature
-    left_out = torch.zeros_like(logits, dtype=torch.bool)
-    if labels is not None:
-        left_out |= labels[:, None] == labels[None, :]
-    if recordings is not None:
-        left_out |= recordings[:, None] != recordings[None, :]
-    left_out.fill_diagonal_(False)
-    logits = logits.masked_fill(left_out, float("-inf"))
+    logits = logits.masked_fill(_left_out(logits, labels, recordings), float("-inf"))
     target = torch.arange(len(query), device=query.device)
     return 2 * temperature * F.cross_entropy(logits, target)
 
@@ -53,6 +47,55 @@ def symmetric_contrastive_loss(query_1, query_2, key_1, key_2, **options):
     return contrastive_loss(query_1, key_2, **options) + contrastive_loss(query_2, key_1, **options)
 
 
+def prototype_loss(embeddings, *, temperature, labels=None, recordings=None):
+    """Cross-entropy of telling each spike's unit by its distances to the means of units.
+
+    Prototypical networks (Snell et al. 2017, arXiv 1703.05175) with squared Euclidean distance: a Gaussian of the same
+    variance around every unit's mean ("prototype"). Every spike of a batch is classified; the prototype of its own unit
+    is the mean of the unit's other spikes. A mean of n spikes of unit variance adds 1/n to the variance of a distance
+    from it, so that distances from means of M and of M - 1 spikes are divided by 1 + 1/M and 1 + 1/(M - 1).
+
+    Parameters
+    ----------
+    embeddings : torch.Tensor (num_units, num_views, size)
+        Of `num_views` spikes of each unit, as they are: their scale counts.
+    temperature : float
+        Variance, along each dimension, of the spikes of a unit that the loss takes for given.
+    labels : torch.Tensor (num_units,), optional
+        Unit of each row. Other rows of the same unit are not among those that a spike is told from.
+    recordings : torch.Tensor (num_units,), optional
+        Recording of each row. Units of other recordings are left out too.
+
+    Returns
+    -------
+    torch.Tensor, scalar
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two views: a spike alone has no prototype.
+    """
+    num_units, num_views, _ = embeddings.shape
+    if num_views < 2:
+        raise ValueError(f"expected embeddings of at least 2 views of each unit, found {num_views}: draw more views.")
+    wide = torch.promote_types(embeddings.dtype, torch.float32)
+    with torch.autocast(embeddings.device.type, enabled=False):
+        spikes = embeddings.to(wide)
+        # What all embeddings share changes no distance, but would cost its digits below.
+        spikes = spikes - spikes.detach().mean((0, 1))
+        prototypes = spikes.mean(1)
+        # All distances by one matrix product; the own one, the smallest, by its difference.
+        squares = spikes.square().sum(-1, keepdim=True) + prototypes.square().sum(-1)
+        distances = (squares - 2 * spikes @ prototypes.T) * num_views / (num_views + 1)
+        # Without the spike itself, the mean lies M / (M - 1) times as far from it.
+        own = (spikes - prototypes[:, None]).square().sum(-1, keepdim=True) * num_views / (num_views - 1)
+        is_own = torch.eye(num_units, dtype=torch.bool, device=embeddings.device)
+        logits = torch.where(is_own[:, None], own, distances) / (-2 * temperature)
+    logits = logits.masked_fill(_left_out(is_own, labels, recordings)[:, None], float("-inf"))
+    target = torch.arange(num_units, device=embeddings.device).repeat_interleave(num_views)
+    return F.cross_entropy(logits.flatten(0, 1), target)
+
+
 def reconstruction_loss(reconstruction, clean, *, mask=None):
     """Mean squared error over the values that exist.
 
@@ -71,3 +114,13 @@ def reconstruction_loss(reconstruction, clean, *, mask=None):
         return error.mean()
     mask = mask.expand_as(error)
     return (error * mask).sum() / mask.sum().clamp(min=1)
+
+
+def _left_out(like, labels, recordings):
+    """Mask, shaped `like` (count, count), of the columns that each row is not compared with; never the row's own."""
+    left_out = torch.zeros_like(like, dtype=torch.bool)
+    if labels is not None:
+        left_out |= labels[:, None] == labels[None, :]
+    if recordings is not None:
+        left_out |= recordings[:, None] != recordings[None, :]
+    return left_out.fill_diagonal_(False)

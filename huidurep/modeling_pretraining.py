@@ -1,4 +1,4 @@
-"""HuiduRepForPreTraining: the encoder with the momentum branch, heads and losses that train it."""
+"""HuiduRepForPreTraining: the encoder with the losses, momentum branch and heads that train it."""
 
 import copy
 from dataclasses import dataclass
@@ -8,9 +8,13 @@ import torch.nn.functional as F
 from torch import nn
 from transformers.utils import ModelOutput
 
-from .losses import reconstruction_loss, symmetric_contrastive_loss
+from .losses import prototype_loss, reconstruction_loss, symmetric_contrastive_loss
 from .modeling_huidurep import HuiduRep, HuiduRepPreTrainedModel
 from .modeling_layers import HuiduRepEmbeddings, HuiduRepStack, encode, valid_tokens
+
+# In the order in which they are logged and told.
+LOSSES = ("prototype_loss", "contrastive_loss", "reconstruction_loss")
+QUERIES, KEYS = ("query_1", "query_2"), ("key_1", "key_2")
 
 
 @dataclass
@@ -19,17 +23,25 @@ class HuiduRepForPreTrainingOutput(ModelOutput):
 
     Parameters
     ----------
-    loss, contrastive_loss, reconstruction_loss : torch.FloatTensor, scalar
-        ``loss = contrastive_loss + reconstruction_weight * reconstruction_loss``.
-    query_1, query_2, key_1, key_2 : torch.FloatTensor (num_pairs, projection_size)
-        L2-normalised predictions of the trained branch and projections of the momentum branch, for both views.
-    reconstruction : torch.FloatTensor (num_pairs, num_samples, num_channels)
+    loss : torch.FloatTensor, scalar
+        Sum of the losses below, each times its weight in the configuration.
+    prototype_loss, contrastive_loss : torch.FloatTensor, scalar, optional
+        None where the weight is 0.
+    reconstruction_loss : torch.FloatTensor, scalar
+        0 without clean views.
+    query_1, query_2, key_1, key_2 : torch.FloatTensor (num_units, projection_size), optional
+        L2-normalised predictions of the trained branch and projections of the momentum branch, for the first two views;
+        None without contrast.
+    reconstruction : torch.FloatTensor (num_units, num_samples, num_channels)
         Denoised first view in uV.
-    embeddings : torch.FloatTensor (num_pairs, embedding_size)
+    embeddings : torch.FloatTensor (num_units, embedding_size)
         Representation of the first view.
+    view_embeddings : torch.FloatTensor (num_units, num_views, embedding_size)
+        Representations of all views that the losses ask for: without the prototype loss the first two.
     """
 
     loss: torch.FloatTensor | None = None
+    prototype_loss: torch.FloatTensor | None = None
     contrastive_loss: torch.FloatTensor | None = None
     reconstruction_loss: torch.FloatTensor | None = None
     query_1: torch.FloatTensor | None = None
@@ -38,10 +50,15 @@ class HuiduRepForPreTrainingOutput(ModelOutput):
     key_2: torch.FloatTensor | None = None
     reconstruction: torch.FloatTensor | None = None
     embeddings: torch.FloatTensor | None = None
+    view_embeddings: torch.FloatTensor | None = None
 
 
 class HuiduRepForPreTraining(HuiduRepPreTrainedModel):
-    """HuiduRep with what trains it: momentum branch, projection, predictor and both losses (MoCo v3 + denoising).
+    """HuiduRep with what trains it.
+
+    Spikes are told from those of other units by the prototypes of units, by MoCo v3's contrast of pairs (momentum
+    branch, projection and predictor, which rest otherwise) or by both, as the configuration weighs them, beside
+    denoising.
 
     Parameters
     ----------
@@ -52,7 +69,7 @@ class HuiduRepForPreTraining(HuiduRepPreTrainedModel):
         super().__init__(config)
         self.huidurep = HuiduRep(config)
         wide, size = config.projection_hidden_size, config.projection_size
-        # Without heads the representation itself is contrasted.
+        # Without heads the contrast is of the representation itself.
         self.projection = multilayer_perceptron(config.embedding_size, wide, wide, size) if wide else nn.Identity()
         self.predictor = multilayer_perceptron(size, wide, size) if wide else nn.Identity()
         self.momentum_embeddings = HuiduRepEmbeddings(config)
@@ -123,59 +140,120 @@ class HuiduRepForPreTraining(HuiduRepPreTrainedModel):
         labels=None,
         channel_positions=None,
         recordings=None,
+        further_views=None,
     ):
-        """Both losses of a batch of positive pairs.
+        """Losses of a batch of units, each seen in several views.
 
         Parameters
         ----------
-        view_1, view_2 : torch.FloatTensor (num_pairs, num_samples, num_channels)
+        view_1, view_2 : torch.FloatTensor (num_units, num_samples, num_channels)
             Two spikes of one unit, or two distortions of one spike, in uV.
         clean : torch.FloatTensor, same shape, optional
             What the first view looks like without noise and collisions; without it there is no reconstruction loss.
-        channel_mask, sample_mask : torch.Tensor (num_pairs, num_channels), (num_pairs, num_samples), optional
-        labels : torch.Tensor (num_pairs,), optional
-            Unit of each pair: pairs of one unit are not each other's negatives.
-        channel_positions : torch.Tensor (num_pairs, num_channels, 2), optional
+        channel_mask, sample_mask : torch.Tensor (num_units, num_channels), (num_units, num_samples), optional
+        labels : torch.Tensor (num_units,), optional
+            Unit of each row: rows of one unit are not told from each other.
+        channel_positions : torch.Tensor (num_units or 1, num_channels, 2), optional
             um.
-        recordings : torch.Tensor (num_pairs,), optional
-            Recording of each pair: only pairs of one recording are each other's negatives.
+        recordings : torch.Tensor (num_units,), optional
+            Recording of each row: only units of one recording are told from each other.
+        further_views : torch.FloatTensor (num_units, num_further, num_samples, num_channels), optional
+            More spikes of each unit, in uV, for the prototype loss.
 
         Returns
         -------
         HuiduRepForPreTrainingOutput
         """
-        model, where = self.huidurep, (channel_mask, sample_mask, channel_positions)
-        first, query_1 = self._query(view_1, *where)
-        _, query_2 = self._query(view_2, *where)
-        with torch.no_grad():
-            key_1, key_2 = self._key(view_1, *where), self._key(view_2, *where)
-        options = dict(temperature=self.config.contrastive_temperature, labels=labels, recordings=recordings)
-        contrast = symmetric_contrastive_loss(query_1, query_2, key_1, key_2, **options)
-        hidden = first.last_hidden_state
+        model, num_units, num_samples = self.huidurep, *view_1.shape[:2]
+        views = [view_1, view_2]
+        if further_views is not None and self.config.prototype_weight > 0:
+            views += further_views.unbind(1)
+        masks = (_for_views(channel_mask, num_units, len(views)), _for_views(sample_mask, num_units, len(views)))
+        snippets = model.prepare(torch.cat(views), *masks)
+        features = model.describe_positions(snippets[:num_units], channel_positions, channel_mask)
+        where = (channel_mask, sample_mask, features)
+        trained = (model.embeddings, model.encoder, model.reduction)
+        hidden, embeddings = self._encode(trained, snippets, num_units, where)
+        by_view = embeddings.unflatten(0, (len(views), num_units))
+        found = dict(view_embeddings=by_view.transpose(0, 1), embeddings=by_view[0])
+        if self.config.contrastive_weight > 0:
+            found |= self._queries_and_keys(by_view, snippets[: 2 * num_units], where)
+        losses = comparison_losses(self.config, found, labels=labels, recordings=recordings)
         valid = valid_tokens(sample_mask, hidden.shape[1], self.config.patch_size)
-        features = model.describe_positions(view_1, channel_positions, channel_mask)
-        scaled = model.decode(hidden, view_1.shape[1], valid, features)
-        error = torch.zeros_like(contrast)
+        scaled = model.decode(hidden[:num_units], num_samples, valid, features)
+        losses["reconstruction_loss"] = snippets.new_zeros(())
         if clean is not None:
             channels = channel_mask if model.by_position else None
             target = model.prepare(clean, channels, sample_mask)
-            error = reconstruction_loss(scaled, target, mask=_both(sample_mask, channels))
-        loss = contrast + self.config.reconstruction_weight * error
-        return HuiduRepForPreTrainingOutput(
-            loss, contrast, error, query_1, query_2, key_1, key_2, model.unscale(scaled), first.embeddings
-        )
+            losses["reconstruction_loss"] = reconstruction_loss(scaled, target, mask=_both(sample_mask, channels))
+        found["reconstruction"] = model.unscale(scaled)
+        return HuiduRepForPreTrainingOutput(loss=weighted_loss(self.config, losses), **losses, **found)
 
-    def _query(self, view, channel_mask, sample_mask, channel_positions):
-        output = self.huidurep(view, channel_mask, sample_mask, channel_positions=channel_positions)
-        return output, F.normalize(self.predictor(self.projection(output.embeddings)), dim=-1)
+    def _queries_and_keys(self, by_view, snippets, where):
+        """What the contrast compares, of the first two views; BatchNorm sees one view at a time, as in MoCo v3."""
+        queries = [F.normalize(self.predictor(self.projection(view)), dim=-1) for view in by_view[:2]]
+        with torch.no_grad():
+            branch = (self.momentum_embeddings, self.momentum_encoder, self.momentum_reduction)
+            _, embeddings = self._encode(branch, snippets, by_view.shape[1], where)
+            keys = [F.normalize(self.momentum_projection(view), dim=-1) for view in embeddings.chunk(2)]
+        return dict(query_1=queries[0], query_2=queries[1], key_1=keys[0], key_2=keys[1])
 
-    def _key(self, view, channel_mask, sample_mask, channel_positions):
-        snippets = self.huidurep.prepare(view, channel_mask, sample_mask)
-        features = self.huidurep.describe_positions(snippets, channel_positions, channel_mask)
-        tokens = self.momentum_embeddings(snippets, channel_mask, features)
-        valid = valid_tokens(sample_mask, tokens.shape[1], self.config.patch_size)
-        _, embeddings = encode(self.momentum_encoder, self.momentum_reduction, tokens, valid)
-        return F.normalize(self.momentum_projection(embeddings), dim=-1)
+    def _encode(self, branch, snippets, num_units, where):
+        """Hidden states and embeddings of the snippets of all views, by the trained or the momentum branch."""
+        num_views = len(snippets) // num_units
+        channel_mask, sample_mask, features = (_for_views(each, num_units, num_views) for each in where)
+        to_tokens, encoder, reduction = branch
+        tokens = to_tokens(snippets, channel_mask, features)
+        return encode(encoder, reduction, tokens, valid_tokens(sample_mask, tokens.shape[1], self.config.patch_size))
+
+
+def comparison_losses(config, found, *, labels=None, recordings=None):
+    """Losses that compare spikes with each other, of those that `config` gives a weight.
+
+    Parameters
+    ----------
+    config : HuiduRepConfig
+    found : HuiduRepForPreTrainingOutput or dict of str to torch.Tensor
+        ``view_embeddings`` for the prototype loss, queries and keys for the contrast.
+    labels, recordings : torch.Tensor (num_units,), optional
+        As in :func:`huidurep.losses.prototype_loss`.
+
+    Returns
+    -------
+    dict of str to torch.Tensor, scalar
+        ``prototype_loss``, ``contrastive_loss`` or both.
+    """
+    losses, groups = {}, dict(labels=labels, recordings=recordings)
+    if config.prototype_weight > 0:
+        embeddings, temperature = found["view_embeddings"], config.prototype_temperature
+        losses["prototype_loss"] = prototype_loss(embeddings, temperature=temperature, **groups)
+    if config.contrastive_weight > 0:
+        sides, temperature = [found[name] for name in QUERIES + KEYS], config.contrastive_temperature
+        losses["contrastive_loss"] = symmetric_contrastive_loss(*sides, temperature=temperature, **groups)
+    return losses
+
+
+def weighted_loss(config, losses):
+    """Sum of losses, each times its weight in `config`.
+
+    Parameters
+    ----------
+    config : HuiduRepConfig
+    losses : dict of str to torch.Tensor, scalar
+        Those of ``LOSSES`` that there are.
+
+    Returns
+    -------
+    torch.Tensor, scalar
+    """
+    return sum(getattr(config, name.replace("_loss", "_weight")) * loss for name, loss in losses.items())
+
+
+def _for_views(tensor, num_units, num_views):
+    """Repeat what all views of a unit share; what all units share stays a single row."""
+    if tensor is None or len(tensor) != num_units:
+        return tensor
+    return tensor.repeat(num_views, *[1] * (tensor.ndim - 1))
 
 
 def _both(sample_mask, channel_mask):

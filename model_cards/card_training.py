@@ -14,6 +14,9 @@ PROBES_IN_WORDS = {
 }
 # settings of the views that say what a negative is
 VIEWS_TOLD = ("num_recordings", "group_size", "negatives")
+LOSSES_IN_WORDS = dict(
+    prototype_loss="prototype loss", contrastive_loss="contrastive loss", reconstruction_loss="reconstruction loss"
+)
 FACTS_REMEDY = "train with this version, or call huidurep.training.run_facts.write_training_facts(OUTPUT_DIR)"
 
 
@@ -85,7 +88,11 @@ def training_fields(name, folder, shared):
         training_data=lambda: training_data(chain, shared["sources"]),
         training_data_license=lambda: training_data_license(chain, shared),
         command=lambda: f"huidurep pretrain --config huidurep/checkpoints/{name}/pretraining.json --output OUTPUT",
-        training_notes=lambda: [*shared["training_notes"], run_sentence(chain[name], facts), *start_notes(chain)],
+        training_notes=lambda: [
+            *objective_notes(chain[name], shared),
+            run_sentence(chain[name], facts),
+            *start_notes(chain),
+        ],
     )
     fields = {field: own[field] if field in own else make() for field, make in made.items()}
     versions = ", ".join(f"{package} {version}" for package, version in facts["versions"].items())
@@ -140,18 +147,27 @@ def training_data_license(chain, shared):
     return " ".join([*texts, *([] if "detailed" in used else [shared["without_detailed"]])])
 
 
+def objective_notes(settings, shared):
+    """What the run taught: telling units by their prototypes, or, as all runs before there was that, by pairs."""
+    model = settings.get("model", {})
+    names = dict(prototype_notes=model.get("prototype_weight", 0), training_notes=model.get("contrastive_weight", 1))
+    return [note for name, weight in names.items() if weight for note in shared[name]]
+
+
 def run_sentence(settings, facts):
     """Steps, batch, learning rate and last losses of a run."""
     training = settings["training"]
     batch = training["per_device_train_batch_size"] * training.get("gradient_accumulation_steps", 1)
-    text = (
-        f"{training['max_steps']} steps of {batch} pairs a device, AdamW, learning rate {training['learning_rate']:g}"
-    )
-    text += f" after {training['warmup_steps']} steps of warm-up, then {training['lr_scheduler_type']}."
+    views_per_unit = settings["views"].get("views_per_unit", 2)
+    units = "pairs" if views_per_unit == 2 else f"units, {views_per_unit} spikes of each,"
+    text = f"{training['max_steps']} steps of {batch} {units} a device, AdamW, learning rate"
+    text += f" {training['learning_rate']:g} after {training['warmup_steps']} steps of warm-up, then"
+    text += f" {training['lr_scheduler_type']}."
     views = ", ".join(f"`{name}` {settings['views'][name]}" for name in VIEWS_TOLD if name in settings["views"])
     text += f" Batches: {views}." if views else ""
-    text += f" Contrastive loss {facts['contrastive_loss']:.3f} and reconstruction loss"
-    text += f" {facts['reconstruction_loss']:.3f} over the last {facts['loss_steps']} steps. Every setting is in"
+    losses = [f"{words} {facts[name]:.3f}" for name, words in LOSSES_IN_WORDS.items() if name in facts]
+    told = " and ".join(part for part in (", ".join(losses[:-1]), losses[-1]) if part)
+    text += f" {told[0].upper()}{told[1:]} over the last {facts['loss_steps']} steps. Every setting is in"
     return text + " `pretraining.json` beside the weights, the run's facts are in `training.json`."
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from huidurep.losses import contrastive_loss, reconstruction_loss
+from huidurep.losses import contrastive_loss, prototype_loss, reconstruction_loss
 
 # Three unit vectors in the plane, 90 degrees apart: similarities of 1, 0 and -1.
 QUERY = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
@@ -70,6 +70,72 @@ def test_labels_give_finite_gradients():
     query = QUERY.clone().requires_grad_()
     contrastive_loss(query, QUERY, temperature=0.5, labels=torch.tensor([4, 7, 4])).backward()
     assert torch.isfinite(query.grad).all()
+
+
+# Two units of two spikes on a line: at -1 and 1, at 3 and 5; means 0 and 4.
+UNITS = torch.tensor([[[-1.0], [1.0]], [[3.0], [5.0]]])
+
+
+def test_prototype_loss_by_hand():
+    # Own prototype: the other spike, 2 away, of variance 1 + 1: 4 / 2 = 2. The other unit's, of variance 1 + 1 / 2:
+    # 25 * 2/3 from the outer spikes, 9 * 2/3 from the inner ones. Temperature 4 divides by 8.
+    outer, inner = math.log(1 + math.exp((2 - 50 / 3) / 8)), math.log(1 + math.exp((2 - 6) / 8))
+    loss = prototype_loss(UNITS, temperature=4.0)
+    assert loss.item() == pytest.approx((outer + inner) / 2, abs=1e-6)
+    # in the plane, turned and moved away, which changes no distance
+    turned = UNITS * torch.tensor([0.6, 0.8]) + torch.tensor([7.0, -3.0])
+    assert prototype_loss(turned, temperature=4.0).item() == pytest.approx(loss.item(), abs=1e-5)
+
+
+def test_prototype_loss_of_three_spikes_by_hand():
+    # Spike at 0, its unit's others at 2 and 4: 9 * 2/3 = 6. The other unit at 6, 6 and 6: 36 * 3/4 = 27.
+    # Spike at 2, others at 0 and 4: 0; 16 * 3/4 = 12. Spike at 4, others at 0 and 2: 6; 4 * 3/4 = 3.
+    # Spikes at 6: 0 from their own; the other unit's mean of 2: 16 * 3/4 = 12.
+    units = torch.tensor([[[0.0], [2.0], [4.0]], [[6.0], [6.0], [6.0]]])
+    rows = [math.log(1 + math.exp((own - other) / 2)) for own, other in ((6, 27), (0, 12), (6, 3), *[(0, 12)] * 3)]
+    assert prototype_loss(units, temperature=1.0).item() == pytest.approx(sum(rows) / 6, abs=1e-6)
+
+
+def test_prototypes_of_the_same_unit_and_of_other_recordings_are_left_out():
+    # A third row, all of it at 0, would draw on the first unit's spikes.
+    three = torch.cat([UNITS, torch.zeros(1, 2, 1)])
+    whole, pair = prototype_loss(three, temperature=4.0), prototype_loss(UNITS, temperature=4.0)
+    alone = prototype_loss(three, temperature=4.0, recordings=torch.tensor([0, 0, 1]))
+    assert alone.item() == pytest.approx(2 / 3 * pair.item(), abs=1e-6) and whole > alone
+    # the third is the first's unit again: told from the second only, 16 * 2/3 away
+    same = prototype_loss(three, temperature=4.0, labels=torch.tensor([5, 2, 5]))
+    near = [math.log(1 + math.exp((2 - away * 2 / 3) / 8)) for away in (25, 9)]
+    second = [math.log(1 + 2 * math.exp((2 - away * 2 / 3) / 8)) for away in (9, 25)]
+    third = [math.log(1 + math.exp(-16 * 2 / 3 / 8))] * 2
+    assert same.item() == pytest.approx(sum(near + second + third) / 6, abs=1e-6)
+    different = prototype_loss(three, temperature=4.0, labels=torch.tensor([1, 2, 3]), recordings=torch.ones(3))
+    assert torch.equal(different, whole)
+
+
+def test_prototype_loss_pulls_units_together_and_apart():
+    units = UNITS.clone().requires_grad_()
+    prototype_loss(units, temperature=4.0, labels=torch.tensor([1, 2]), recordings=torch.zeros(2)).backward()
+    assert torch.isfinite(units.grad).all() and units.grad[0, 1] > 0 and units.grad[1, 0] < 0
+    one = torch.zeros(1, 3, 2, requires_grad=True)
+    loss = prototype_loss(one, temperature=1.0)
+    loss.backward()
+    assert loss == 0 and not one.grad.any()
+
+
+def test_prototype_loss_is_exact_in_half_precision_and_far_from_the_origin():
+    far = UNITS.double() * 0.1 + 1000
+    assert prototype_loss(far.float(), temperature=0.04).item() == pytest.approx(
+        prototype_loss(UNITS * 0.1, temperature=0.04).item(), rel=1e-2
+    )
+    assert prototype_loss(far, temperature=0.04).dtype == torch.float64
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = prototype_loss(UNITS.bfloat16(), temperature=4.0)
+    assert loss.dtype == torch.float32 and torch.equal(loss, prototype_loss(UNITS, temperature=4.0))
+
+
+def test_a_spike_alone_has_no_prototype():
+    with pytest.raises(ValueError, match="at least 2 views of each unit, found 1: draw more"):
+        prototype_loss(UNITS[:, :1], temperature=1.0)
 
 
 def test_reconstruction_loss_by_hand():

@@ -179,6 +179,27 @@ def test_training_is_told_from_the_files_beside_the_weights(maker, world):
     )
 
 
+def test_card_tells_the_objective_that_there_was(maker, world):
+    """Runs from before the prototype loss say nothing of it: theirs were pairs."""
+    folder = world[0] / "checkpoints" / "tetrode"
+    card = make(maker, world, "tetrode")
+    assert "A positive pair is two" in card and "Prototype" not in card
+    settings = json.loads((folder / "pretraining.json").read_text())
+    settings["model"], settings["views"]["views_per_unit"] = dict(prototype_weight=1.0, contrastive_weight=0.0), 4
+    (folder / "pretraining.json").write_text(json.dumps(settings))
+    facts = {name: value for name, value in FACTS.items() if name != "contrastive_loss"} | dict(prototype_loss=0.5)
+    (folder / "training.json").write_text(json.dumps(facts))
+    card = make(maker, world, "tetrode")
+    assert "700 steps of 256 units, 4 spikes of each, a device, AdamW" in card and "A positive pair" not in card
+    assert "Prototype loss 0.500 and reconstruction loss 0.024 over the last 50 steps." in card and "Snell" in card
+    settings["model"]["contrastive_weight"] = 0.3
+    (folder / "pretraining.json").write_text(json.dumps(settings))
+    (folder / "training.json").write_text(json.dumps(FACTS | dict(prototype_loss=0.5)))
+    card = make(maker, world, "tetrode")
+    assert "Prototype loss 0.500, contrastive loss 1.010 and reconstruction loss 0.024" in card
+    assert "Snell" in card and "A positive pair" in card
+
+
 def test_sorting_defaults_beside_the_weights_stand_in_the_card(maker, world):
     assert "Its sorting parameters are the defaults" in make(maker, world, "tetrode")
     beside = world[0] / "checkpoints" / "tetrode" / "sorting_parameters.json"

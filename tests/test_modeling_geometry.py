@@ -191,7 +191,7 @@ def test_fingerprint_of_a_position_model(model, tmp_path):
 
 
 def test_masked_values_and_places_change_no_loss():
-    model, mask = shaken(HuiduRepForPreTraining(fast())), torch.ones(5, 6)
+    model, mask = shaken(HuiduRepForPreTraining(fast(contrastive_weight=1.0))), torch.ones(5, 6)
     mask[:2, 3:] = 0
     at = torch.tensor(places(6), dtype=torch.float32).repeat(5, 1, 1)
     views = [torch.from_numpy(waves(6, seed=seed)) for seed in range(3)]
@@ -203,13 +203,13 @@ def test_masked_values_and_places_change_no_loss():
         found = model(*views, channel_mask=mask, channel_positions=at)
         again = model(*filled, channel_mask=mask, channel_positions=moved)
         whole = model(*views, channel_positions=at)
-    for name in ("loss", "reconstruction_loss", "key_1", "query_2"):
+    for name in ("loss", "prototype_loss", "reconstruction_loss", "key_1", "query_2"):
         assert torch.equal(found[name], again[name]), name
     assert not torch.equal(found.loss, whole.loss)
 
 
 def test_momentum_branch_is_told_the_places():
-    model = shaken(HuiduRepForPreTraining(fast()))
+    model = shaken(HuiduRepForPreTraining(fast(contrastive_weight=1.0)))
     views = [torch.from_numpy(waves(6, seed=seed)) for seed in range(2)]
     with torch.no_grad():
         model.update_momentum(0.0)

@@ -122,14 +122,14 @@ def load_banks(path):
         ]
 
 
-class PairDataset(IterableDataset):
-    """Endless batches of positive pairs, the same for the same seed wherever training resumes.
+class ViewDataset(IterableDataset):
+    """Endless batches of units, several spikes of each, the same for the same seed wherever training resumes.
 
     Parameters
     ----------
     maker : ViewMaker
     batch_size : int
-        Pairs in a batch.
+        Units in a batch.
     seed : int
     first_batch : int, default 0
         Number of the batch to begin with.

@@ -10,6 +10,12 @@ import torch
 
 logger = logging.getLogger(__name__)
 
+# What settings stored before the prototype loss leave unsaid: they had pairs and their contrast only.
+BEFORE_PROTOTYPES = {
+    "model": {"prototype_weight": 0.0, "contrastive_weight": 1.0},
+    "views": {"views_per_unit": 2},
+}
+
 DEFAULT_SETTINGS = {
     "seed": 0,
     "model": {},
@@ -30,11 +36,11 @@ DEFAULT_SETTINGS = {
     "noise": {"covariances": None},
     "views": {},
     "training": {
-        "max_steps": 8000,
-        "per_device_train_batch_size": 256,
-        "learning_rate": 2e-3,
+        "max_steps": 3000,
+        "per_device_train_batch_size": 128,
+        "learning_rate": 3e-3,
         "weight_decay": 1e-4,
-        "warmup_steps": 300,
+        "warmup_steps": 150,
         "lr_scheduler_type": "cosine",
         "save_steps": 250,
         "logging_steps": 20,
@@ -55,7 +61,8 @@ def pretrain(settings, output_dir):
         ``init_from`` (folder of a HuiduRepForPreTraining to start from, as ``OUTPUT/pretraining`` of another run),
         ``cache_chunk_size`` (see :class:`huidurep.training.trainer.HuiduRepTrainer`),
         ``templates`` (see :func:`huidurep.training.banks.make_banks`), ``noise`` (``covariances``: folder for
-        MeasuredNoise), ``views`` (ViewRecipe), ``training`` (transformers.TrainingArguments) and ``seed``.
+        MeasuredNoise), ``views`` (ViewRecipe), ``training`` (transformers.TrainingArguments;
+        ``per_device_train_batch_size`` is the number of units in a batch) and ``seed``.
     output_dir : str or Path
         Gets the encoder (config.json, model.safetensors, fingerprint), ``pretraining.json`` with all settings,
         ``training.json`` (see :func:`huidurep.training.run_facts.write_training_facts`), ``pretraining/`` with momentum
@@ -70,7 +77,8 @@ def pretrain(settings, output_dir):
     Raises
     ------
     ValueError
-        If a section or a setting is unknown, or the folder holds a run with other settings.
+        If a section or a setting is unknown, or the folder holds a run with other settings or one that an older version
+        began.
     """
     from transformers import TrainingArguments, set_seed
     from transformers.trainer_utils import get_last_checkpoint
@@ -98,12 +106,19 @@ def pretrain(settings, output_dir):
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(run)))
     trainer.save_state()
     if trainer.is_world_process_zero():
-        trained = trainer.model.eval()
-        trained.huidurep.save_pretrained(output_dir)
-        trained.save_pretrained(output_dir / "pretraining")
-        (output_dir / "pretraining.json").write_text(json.dumps(settings, indent=1) + "\n")
+        _save(trainer.model.eval(), settings, output_dir)
         write_training_facts(output_dir)
     return output_dir
+
+
+def _save(trained, settings, output_dir):
+    """Write the encoder, what can be trained further, and all settings."""
+    if not trained.config.contrastive_weight:
+        # the momentum branch rested; a later run can start contrast from a copy
+        trained.update_momentum(0.0)
+    trained.huidurep.save_pretrained(output_dir)
+    trained.save_pretrained(output_dir / "pretraining")
+    (output_dir / "pretraining.json").write_text(json.dumps(settings, indent=1) + "\n")
 
 
 def _initial_model(config, init_from):
@@ -127,6 +142,9 @@ def _initial_model(config, init_from):
 
 def complete_settings(settings):
     """Give every setting its value, so that what is stored means the same when defaults have changed.
+
+    Whole settings that were stored before the prototype loss came, as beside embedded checkpoints, stay those of a run
+    with the contrast of pairs alone.
 
     Parameters
     ----------
@@ -154,7 +172,7 @@ def complete_settings(settings):
         raise ValueError(
             f"expected the sections {sorted(DEFAULT_SETTINGS)}, found {unknown}: correct the settings file."
         )
-    complete = {}
+    complete, settings = {}, _with_older_objective(settings)
     for name, default in DEFAULT_SETTINGS.items():
         complete[name] = (
             {**default, **settings.get(name, {})} if isinstance(default, dict) else settings.get(name, default)
@@ -166,11 +184,28 @@ def complete_settings(settings):
     return json.loads(json.dumps(complete))
 
 
+def _with_older_objective(settings):
+    """Settings that name all that was known before the prototype loss, with what its absence meant."""
+    sections = {name: settings.get(name, {}) for name in BEFORE_PROTOTYPES}
+    if any(new.keys() & sections[name].keys() for name, new in BEFORE_PROTOTYPES.items()):
+        return settings
+    if not {"conv_final_activation", "initializer_range", "layer_norm_eps"} <= sections["model"].keys():
+        return settings  # made by hand: complete_settings names them all
+    return {**settings, **{name: {**sections[name], **new} for name, new in BEFORE_PROTOTYPES.items()}}
+
+
 def _claim(run, settings):
     """A run folder belongs to one set of settings: resuming with others would mix two runs."""
     stored = run / "settings.json"
-    # what an older version stored lacks the settings that it did not know
-    if stored.exists() and complete_settings(json.loads(stored.read_text())) != settings:
-        raise ValueError(f"expected the settings stored in {stored}, found others: use another output folder.")
+    if stored.exists():
+        kept = json.loads(stored.read_text())
+        if "prototype_weight" not in kept.get("model", {}):
+            raise ValueError(
+                f"expected settings with model.prototype_weight in {stored}, found those of an older version, whose "
+                "objective and batches were others: use another output folder, or finish the run with that version."
+            )
+        # what an older version stored lacks the settings that it did not know
+        if complete_settings(kept) != settings:
+            raise ValueError(f"expected the settings stored in {stored}, found others: use another output folder.")
     run.mkdir(parents=True, exist_ok=True)
     stored.write_text(json.dumps(settings, indent=1))

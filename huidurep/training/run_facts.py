@@ -14,6 +14,8 @@ import torch
 import transformers
 from transformers import TrainerCallback
 
+from ..modeling_pretraining import LOSSES
+
 FACTS_FILE = "training.json"
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -54,8 +56,9 @@ def write_training_facts(output_dir, *, commit=None, command=None):
     -------
     dict
         What was written: ``commit`` (None where the package ran from no clone; several apart by commas), ``minutes``
-        over all sessions, ``machine``, ``versions``, ``contrastive_loss`` and ``reconstruction_loss`` (of the curve's
-        last entry, a mean over ``loss_steps`` steps), ``command``.
+        over all sessions, ``machine``, ``versions``, those of ``prototype_loss``, ``contrastive_loss`` and
+        ``reconstruction_loss`` that the run had (of the curve's last entry, a mean over ``loss_steps`` steps),
+        ``command``.
 
     Raises
     ------
@@ -69,7 +72,7 @@ def write_training_facts(output_dir, *, commit=None, command=None):
     if not state.is_file():
         raise FileNotFoundError(f"expected the loss curve {state}, found none: name the folder of a finished run.")
     history = json.loads(state.read_text(encoding="utf8"))["log_history"]
-    losses = [entry for entry in history if "contrastive_loss" in entry]
+    losses = [entry for entry in history if not entry.keys().isdisjoint(LOSSES)]
     if not losses:
         raise ValueError(f"expected losses in {state}, found none: let the run log at least once.")
     commits = dict.fromkeys(entry["commit"] for entry in history if entry.get("commit"))
@@ -77,7 +80,7 @@ def write_training_facts(output_dir, *, commit=None, command=None):
     seconds = max(entry.get("training_seconds", entry.get("train_runtime", 0.0)) for entry in history)
     facts = dict(commit=commit or ", ".join(commits) or None, minutes=round(seconds / 60, 1), machine=_machine())
     facts["versions"] = dict(torch=torch.__version__, transformers=transformers.__version__)
-    facts |= {name: losses[-1][name] for name in ("contrastive_loss", "reconstruction_loss")}
+    facts |= {name: losses[-1][name] for name in LOSSES if name in losses[-1]}
     facts["loss_steps"] = losses[-1]["step"] - (losses[-2]["step"] if len(losses) > 1 else 0)
     facts["command"] = command or _command()
     (output_dir / FACTS_FILE).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf8")

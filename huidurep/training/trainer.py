@@ -8,20 +8,21 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback
 
-from .dataset import PairDataset
+from ..modeling_pretraining import LOSSES
+from .dataset import ViewDataset
 from .gradient_cache import backward_in_chunks
 
 logger = logging.getLogger(__name__)
-
-PARTS = ("contrastive_loss", "reconstruction_loss")
 
 
 class MomentumCallback(TrainerCallback):
     """Moves the momentum branch after every optimizer step."""
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
-        """Update the momentum branch of `model`."""
-        getattr(model, "module", model).update_momentum()
+        """Update the momentum branch of `model`, where contrast makes use of it."""
+        plain = getattr(model, "module", model)
+        if plain.config.contrastive_weight > 0:
+            plain.update_momentum()
 
 
 class ResumeCallback(TrainerCallback):
@@ -70,19 +71,19 @@ class HuiduRepTrainer(Trainer):
     """Trains :class:`huidurep.HuiduRepForPreTraining` on batches drawn by a ViewMaker.
 
     Runs wherever transformers' Trainer does: CPU, one GPU, or several under ``accelerate launch``, where
-    every process draws batches of its own and takes its negatives from them. A run that is resumed goes on to the same
-    losses as one that was not interrupted. The log says in ``data_wait_share`` which part of the time since the last
-    one was spent waiting for data; more ``dataloader_num_workers`` make it less.
+    every process draws batches of its own and compares their spikes with each other. A run that is resumed goes on to
+    the same losses as one that was not interrupted. The log says in ``data_wait_share`` which part of the time since
+    the last one was spent waiting for data; more ``dataloader_num_workers`` make it less.
 
     Parameters
     ----------
     model : HuiduRepForPreTraining
     args : transformers.TrainingArguments
-        ``per_device_train_batch_size`` is the number of pairs in a batch; ``max_steps`` must be given, for the data
+        ``per_device_train_batch_size`` is the number of units in a batch; ``max_steps`` must be given, for the data
         never end.
     maker : ViewMaker
     cache_chunk_size : int, optional
-        Pairs that go through the network at a time, so that batches may be larger than memory allows; see
+        Units that go through the network at a time, so that batches may be larger than memory allows; see
         :func:`huidurep.training.gradient_cache.backward_in_chunks`. By default the whole batch does.
     **kwargs
         As in ``transformers.Trainer``.
@@ -99,11 +100,11 @@ class HuiduRepTrainer(Trainer):
                 f"expected max_steps >= 1, found {args.max_steps}: say when to stop, for the data never end."
             )
         if cache_chunk_size is not None and cache_chunk_size < 2:
-            raise ValueError(f"expected a cache_chunk_size of at least 2 pairs, found {cache_chunk_size}: give more.")
+            raise ValueError(f"expected a cache_chunk_size of at least 2 units, found {cache_chunk_size}: give more.")
         args.remove_unused_columns = False
         # Batches are numbered: a resumed run starts at its number instead of drawing and dropping what came before.
         args.ignore_data_skip = True
-        super().__init__(model, args, train_dataset=PairDataset(maker, batch_size=1, seed=args.seed), **kwargs)
+        super().__init__(model, args, train_dataset=ViewDataset(maker, batch_size=1, seed=args.seed), **kwargs)
         self.model_accepts_loss_kwargs = False  # the loss is a mean over the batch
         self.maker, self.cache_chunk_size = maker, cache_chunk_size
         self._resume = ResumeCallback()
@@ -115,7 +116,7 @@ class HuiduRepTrainer(Trainer):
         """Batches, from the one at which training stands when it begins; every process draws its own."""
         args = self.args
         seed = args.seed * args.world_size + args.process_index
-        self._resume.dataset = PairDataset(self.maker, batch_size=args.train_batch_size, seed=seed)
+        self._resume.dataset = ViewDataset(self.maker, batch_size=args.train_batch_size, seed=seed)
         self._parts, self._clock = [], WaitClock()
         return DataLoader(
             self._resume.dataset,
@@ -149,16 +150,18 @@ class HuiduRepTrainer(Trainer):
         return losses["loss"] / num_batches
 
     def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
-        """Loss of a batch; its two parts go to the log."""
+        """Loss of a batch; its parts go to the log."""
         output = model(**inputs)
         self._note(output)
         return (output["loss"], output) if return_outputs else output["loss"]
 
     def log(self, logs, *args, **kwargs):
-        """Add the means of both losses and of the time spent waiting for data, over all processes."""
+        """Add the means of all losses that have a weight and of the time spent waiting for data, over all processes."""
         if "loss" in logs and self._parts:
-            values = [*torch.stack(self._parts).mean(0).tolist(), self._clock.read()]
-            logs = {**logs, **dict(zip((*PARTS, "data_wait_share"), self._mean(values), strict=True))}
+            names = [name for name in LOSSES if name in self._parts[0]]
+            means = [torch.stack([part[name] for part in self._parts]).mean().item() for name in names]
+            values = self._mean([*means, self._clock.read()])
+            logs = {**logs, **dict(zip((*names, "data_wait_share"), values, strict=True))}
             self._parts = []
         elif "train_runtime" in logs:
             (share,) = self._mean([self._clock.total])
@@ -169,7 +172,7 @@ class HuiduRepTrainer(Trainer):
 
     def _note(self, losses):
         """Keep the parts of the loss, still on the device: reading them would make it wait."""
-        self._parts.append(torch.stack([losses[name].detach().float().mean() for name in PARTS]))
+        self._parts.append({name: losses[name].detach().float().mean() for name in LOSSES if name in losses})
 
     def _mean(self, values):
         """Mean of numbers over all processes, rounded."""

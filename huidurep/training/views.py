@@ -1,4 +1,4 @@
-"""Templates of known units -> batches of positive pairs, as recordings would show them."""
+"""Templates of known units -> batches of their spikes, several of each unit, as recordings would show them."""
 
 from dataclasses import dataclass, fields
 
@@ -20,6 +20,8 @@ class ViewRecipe:
 
     Parameters
     ----------
+    views_per_unit : int
+        Spikes of each unit in a batch. Contrast takes two of them, the prototype loss all.
     num_recordings : int
         Imagined recordings in a batch: one probe, filter, noise, window and channel order each.
     group_size : int
@@ -54,11 +56,17 @@ class ViewRecipe:
     misalignment_probability : float
         Share of spikes cut one sample early or late.
     negatives : {"recording", "batch"}
-        Whether a pair's negatives are the others of its recording only, or of the whole batch.
+        Whether a unit is told from the others of its recording only, or of the whole batch.
     same_spike : bool
-        Two distortions of one spike (the paper's pairs) instead of two spikes of one unit.
+        Distortions of one spike (the paper's pairs) instead of different spikes of one unit.
+
+    Raises
+    ------
+    ValueError
+        If a value is impossible; the message says what was expected.
     """
 
+    views_per_unit: int = 4
     num_recordings: int = 2
     group_size: int = 16
     noise_uv: tuple = (2.0, 20.0)
@@ -91,6 +99,11 @@ class ViewRecipe:
                 object.__setattr__(self, field.name, tuple(value))
             if field.name.endswith("probability") and not 0 <= value <= 1:
                 raise ValueError(f"expected {field.name} between 0 and 1, found {value}: give a probability.")
+        if not isinstance(self.views_per_unit, int) or self.views_per_unit < 2:
+            raise ValueError(
+                f"expected views_per_unit to be a whole number of at least 2, found {self.views_per_unit!r}: a spike "
+                "alone says nothing of what it shares with others of its unit."
+            )
         if self.negatives not in NEGATIVES:
             raise ValueError(f"expected negatives among {NEGATIVES}, found {self.negatives!r}: choose one of them.")
 
@@ -114,31 +127,34 @@ class ViewMaker:
         self.banks, self.config, self.recipe = banks, config, recipe
         self.measured_noise, self.noise_reels = measured_noise, tuple(noise_reels)
 
-    def draw(self, num_pairs, generator):
+    def draw(self, num_units, generator):
         """Draw a batch.
 
         Parameters
         ----------
-        num_pairs : int
+        num_units : int
+            Different units, unless two of the recordings happen to be of one bank.
         generator : torch.Generator
 
         Returns
         -------
         dict of torch.Tensor
-            ``view_1``, ``view_2``, ``clean`` (num_pairs, num_samples, num_channels) in uV, ``channel_mask``,
-            ``sample_mask``, ``labels`` (num_pairs,), where negatives are of the recording ``recordings`` (num_pairs,)
-            and, where the model asks for them, ``channel_positions`` (num_pairs, num_channels, 2) in um.
+            ``view_1``, ``view_2``, ``clean`` (of the first view; num_units, num_samples, num_channels) in uV,
+            ``channel_mask``, ``sample_mask``, ``labels`` (num_units,), where negatives are of the recording
+            ``recordings`` (num_units,), where the model asks for them ``channel_positions`` (num_units, num_channels,
+            2) in um and, where there are more than two views, ``further_views`` (num_units, views_per_unit - 2,
+            num_samples, num_channels) in uV.
 
         Raises
         ------
         ValueError
-            If the pairs cannot be shared out evenly among the imagined recordings.
+            If the units cannot be shared out evenly among the imagined recordings.
         """
-        count, rest = divmod(num_pairs, self.recipe.num_recordings)
+        count, rest = divmod(num_units, self.recipe.num_recordings)
         if rest or not count:
             raise ValueError(
-                f"expected num_pairs to be a multiple of num_recordings={self.recipe.num_recordings}, found "
-                f"{num_pairs}: change one of them."
+                f"expected num_units to be a multiple of num_recordings={self.recipe.num_recordings}, found "
+                f"{num_units}: change one of them."
             )
         parts = [self._recording(count, generator) for _ in range(self.recipe.num_recordings)]
         widest = max(part["channel_mask"].shape[1] for part in parts)
@@ -146,7 +162,7 @@ class ViewMaker:
             if self.recipe.negatives == "recording":
                 part["recordings"] = torch.full((count,), number)
             missing = widest - part["channel_mask"].shape[1]
-            for name in ("view_1", "view_2", "clean", "channel_mask"):
+            for name in part.keys() & {"view_1", "view_2", "further_views", "clean", "channel_mask"}:
                 part[name] = F.pad(part[name], (0, missing))
             if "channel_positions" in part:
                 part["channel_positions"] = F.pad(part["channel_positions"], (0, 0, 0, missing))
@@ -159,17 +175,19 @@ class ViewMaker:
         units = bank.draw_neighbours(count, recipe.group_size, generator)
         setting = draw_setting(bank, self.config, recipe, generator)
         reel = self._reel(bank, setting, generator)
-        num_views = bank.waveforms.shape[1]
-        first = torch.randint(num_views, (count,), generator=generator)
-        second = first if recipe.same_spike else torch.randint(num_views, (count,), generator=generator)
+        # view by view, all units in each: one spike's distortions share what is drawn of it
+        spikes = 1 if recipe.same_spike else recipe.views_per_unit
+        displaced = torch.randint(bank.waveforms.shape[1], (spikes * count,), generator=generator)
         bursting = torch.rand(count, generator=generator) < recipe.bursting_probability
-        gain = self._gains(bursting, setting, generator)
-        other_gain = gain if recipe.same_spike else self._gains(bursting, setting, generator)
-        units_2, views_2, gain_2 = units.repeat(2), torch.cat([first, second]), torch.cat([gain, other_gain])
-        dirty, clean = self._spikes(bank, units_2, views_2, gain_2, setting, reel, generator)
-        batch = dict(view_1=dirty[:count], view_2=dirty[count:], clean=clean[:count])
+        gain = self._gains(bursting.repeat(spikes), setting, generator)
+        drawn = [each.repeat(recipe.views_per_unit // (len(each) // count)) for each in (units, displaced, gain)]
+        dirty, clean = self._spikes(bank, *drawn, setting, reel, generator)
         exists = setting.channel_mask[None, None] * setting.sample_mask[None, :, None]
-        batch = {name: value[:, :, setting.channels.clamp(min=0)] * exists for name, value in batch.items()}
+        dirty, clean = (value[:, :, setting.channels.clamp(min=0)] * exists for value in (dirty, clean[:count]))
+        first, second, *further = dirty.split(count)
+        batch = dict(view_1=first, view_2=second, clean=clean)
+        if further:
+            batch["further_views"] = torch.stack(further, 1)
         batch["channel_mask"] = setting.channel_mask.expand(count, -1).clone()
         batch["sample_mask"] = setting.sample_mask.expand(count, -1).clone()
         batch["labels"] = units + 1_000_000 * number

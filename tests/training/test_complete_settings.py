@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 import pytest
 
+import huidurep
 from huidurep import HuiduRepConfig
 from huidurep.cli import _load_settings
 from huidurep.training import pretrain as pretrain_module
@@ -56,10 +57,54 @@ def test_a_later_default_does_not_change_what_was_stored(monkeypatch):
     assert complete_settings(whole) == whole
 
 
-def test_a_run_of_an_older_version_goes_on(tmp_path):
-    """Its settings.json holds only what was given: what is left out stands for the defaults."""
-    (tmp_path / "settings.json").write_text(json.dumps(GIVEN))
+def test_a_run_whose_stored_settings_lack_a_later_one_goes_on(tmp_path):
+    """What is left out stands for the default."""
+    stored = complete_settings(GIVEN)
+    del stored["views"]["gain_jitter"], stored["model"]["spatial_size"], stored["cache_chunk_size"]
+    (tmp_path / "settings.json").write_text(json.dumps(stored))
     pretrain_module._claim(tmp_path, complete_settings(GIVEN))
     assert json.loads((tmp_path / "settings.json").read_text()) == complete_settings(GIVEN)
     with pytest.raises(ValueError, match="found others: use another output folder"):
         pretrain_module._claim(tmp_path, complete_settings(GIVEN | {"views": {}}))
+
+
+def as_before_prototypes(settings):
+    """Whole settings as they were stored then."""
+    old = json.loads(json.dumps(settings))
+    for name in ("prototype_weight", "contrastive_weight", "prototype_temperature"):
+        del old["model"][name]
+    del old["views"]["views_per_unit"]
+    return old
+
+
+@pytest.mark.parametrize("is_whole", [False, True])
+def test_a_run_from_before_the_prototype_loss_cannot_go_on(tmp_path, is_whole):
+    """It would become a run of another objective on other batches, half way."""
+    stored = as_before_prototypes(complete_settings(GIVEN)) if is_whole else GIVEN
+    (tmp_path / "settings.json").write_text(json.dumps(stored))
+    for settings in (GIVEN, stored):
+        with pytest.raises(ValueError, match="model.prototype_weight in .*found those of an older version"):
+            pretrain_module._claim(tmp_path, complete_settings(settings))
+    assert json.loads((tmp_path / "settings.json").read_text()) == stored
+
+
+def test_whole_settings_from_before_the_prototype_loss_keep_their_objective():
+    old = as_before_prototypes(complete_settings(GIVEN))
+    again = complete_settings(old)
+    assert (again["model"]["prototype_weight"], again["model"]["contrastive_weight"]) == (0.0, 1.0)
+    assert again["views"]["views_per_unit"] == 2 and as_before_prototypes(again) == old
+    assert complete_settings(again) == again
+    # settings of hand take the defaults, and what is said stands
+    assert complete_settings(GIVEN)["model"]["prototype_weight"] == 1.0
+    old["model"]["prototype_weight"] = 2.0
+    assert complete_settings(old)["model"]["contrastive_weight"] == 0.0
+
+
+@pytest.mark.parametrize("name", ["base", "linear", "neuropixels-1.0", "neuropixels-2.0", "hd-mea"])
+def test_the_command_on_the_card_repeats_the_objective(name):
+    path = huidurep.list_checkpoints()[name] / "pretraining.json"
+    stored, whole = json.loads(path.read_text()), complete_settings(_load_settings(path))
+    trained = HuiduRepConfig.from_pretrained(path.parent)
+    if "prototype_weight" not in stored["model"]:
+        assert whole["model"]["contrastive_weight"] == 1.0 and whole["views"]["views_per_unit"] == 2
+        assert trained.contrastive_temperature == whole["model"]["contrastive_temperature"]

@@ -7,7 +7,7 @@ from banks import COLUMN_UM, make_bank
 from torch.utils.data import DataLoader
 
 from huidurep import HuiduRepConfig
-from huidurep.training.dataset import PairDataset, TemplateBank, load_banks, save_banks
+from huidurep.training.dataset import TemplateBank, ViewDataset, load_banks, save_banks
 from huidurep.training.views import ViewMaker, ViewRecipe
 
 
@@ -17,7 +17,7 @@ def maker():
 
 
 def batches(maker, count, **options):
-    return list(islice(PairDataset(maker, batch_size=6, **{"seed": 0, **options}), count))
+    return list(islice(ViewDataset(maker, batch_size=6, **{"seed": 0, **options}), count))
 
 
 def same(first, second):
@@ -39,7 +39,7 @@ def test_a_resumed_run_goes_on_where_it_stopped(maker):
 
 @pytest.mark.parametrize("first_batch", [0, 3])
 def test_workers_give_the_same_batches(maker, first_batch):
-    dataset = PairDataset(maker, batch_size=6, seed=0, first_batch=first_batch)
+    dataset = ViewDataset(maker, batch_size=6, seed=0, first_batch=first_batch)
     found = list(islice(DataLoader(dataset, batch_size=None, num_workers=2), 4))
     expected = batches(maker, 4, first_batch=first_batch)
     assert all(same(a, b) for a, b in zip(expected, found, strict=True))

@@ -9,14 +9,20 @@ from banks import SMALL
 from huidurep import HuiduRepConfig, HuiduRepForPreTraining
 from huidurep.training.gradient_cache import backward_in_chunks
 
+OBJECTIVES = {
+    "prototypes": dict(prototype_weight=0.7, contrastive_weight=0.0),
+    "contrast": dict(prototype_weight=0.0, contrastive_weight=1.0),
+    "mixture": dict(prototype_weight=0.7, contrastive_weight=0.4),
+}
+
 
 def make_model(**settings):
     torch.manual_seed(0)
-    return HuiduRepForPreTraining(HuiduRepConfig(**{**SMALL, **settings})).double()
+    return HuiduRepForPreTraining(HuiduRepConfig(**{**SMALL, **OBJECTIVES["mixture"], **settings})).double()
 
 
 def freeze_norms(model):
-    """BatchNorm with running statistics: nothing then ties the pairs of a batch together but the loss."""
+    """BatchNorm with running statistics: nothing then ties the units of a batch together but the loss."""
     model.train()
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm1d):
@@ -32,6 +38,7 @@ def batch():
     return dict(
         view_1=clean + torch.randn(clean.shape, generator=generator),
         view_2=clean + torch.randn(clean.shape, generator=generator),
+        further_views=clean[:, None] + torch.randn((14, 2, 90, 4), generator=generator),
         clean=clean,
         channel_mask=(torch.rand(14, 4, generator=generator) < 0.8).double(),
         sample_mask=(torch.arange(90) < lengths[:, None]).double(),
@@ -48,7 +55,9 @@ def gradients(model):
 
 
 @pytest.mark.parametrize("chunk_size", [3, 5, 14, 100])
-@pytest.mark.parametrize("settings", [{}, {"channel_mixing": "position"}, {"projection_hidden_size": 0}])
+@pytest.mark.parametrize(
+    "settings", [*OBJECTIVES.values(), {"channel_mixing": "index"}, {"projection_hidden_size": 0}], ids=str
+)
 def test_gradients_are_those_of_the_whole_batch(batch, chunk_size, settings):
     model = freeze_norms(make_model(**settings))
     output = model(**batch)
@@ -56,6 +65,7 @@ def test_gradients_are_those_of_the_whole_batch(batch, chunk_size, settings):
     expected = gradients(model)
     losses = backward_in_chunks(model, batch, chunk_size=chunk_size)
     found = gradients(model)
+    assert losses.keys() == {name for name in output if name == "loss" or name.endswith("_loss")}
     assert found.keys() == expected.keys() and "huidurep.reduction.weight" in found
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-7, atol=1e-10, msg=name)
@@ -63,8 +73,10 @@ def test_gradients_are_those_of_the_whole_batch(batch, chunk_size, settings):
         torch.testing.assert_close(value, output[name].detach(), rtol=1e-9, atol=0)
 
 
-def test_batch_without_masks_labels_and_clean(batch):
-    model, plain = freeze_norms(make_model()), {name: batch[name] for name in ("view_1", "view_2")} | {"labels": None}
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_batch_without_masks_labels_clean_and_further_views(batch, objective):
+    model = freeze_norms(make_model(**OBJECTIVES[objective]))
+    plain = dict(view_1=batch["view_1"], view_2=batch["view_2"], labels=None)
     model(**plain).loss.backward()
     expected = gradients(model)
     losses = backward_in_chunks(model, plain, chunk_size=4)
@@ -115,6 +127,6 @@ def test_all_chunks_but_the_last_keep_their_gradients_to_themselves(batch):
         torch.testing.assert_close(gradient, expected[name] / 2)
 
 
-def test_chunks_of_one_pair_are_refused(batch):
-    with pytest.raises(ValueError, match="at least 2 pairs, found 1"):
+def test_chunks_of_one_unit_are_refused(batch):
+    with pytest.raises(ValueError, match="at least 2 units, found 1"):
         backward_in_chunks(make_model(), batch, chunk_size=1)

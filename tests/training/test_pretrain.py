@@ -23,11 +23,24 @@ SETTINGS = {
 }
 
 
+CONTRAST = {"model": SMALL | dict(prototype_weight=0.0, contrastive_weight=1.0), "views": {"views_per_unit": 2}}
+BRANCHES = ("embeddings", "encoder", "reduction")
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pretrain") / "out"
     assert pretrain(SETTINGS, folder) == folder
     return folder
+
+
+@pytest.fixture(scope="module")
+def contrasted(finished, tmp_path_factory):
+    """A run of the paper's objective that starts where another one stopped."""
+    folder = tmp_path_factory.mktemp("contrast") / "out"
+    templates = SETTINGS["templates"] | {"reuse": str(finished / "run/templates.npz")}
+    starts = dict(templates=templates, init_from=str(finished / "pretraining"))
+    return pretrain(SETTINGS | CONTRAST | starts | {"views": SETTINGS["views"] | CONTRAST["views"]}, folder)
 
 
 def test_result_opens_as_an_encoder(finished):
@@ -53,15 +66,18 @@ def assert_same_weights(first, second):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_loss_curve_is_kept(finished):
-    history = json.loads((finished / "run" / "trainer_state.json").read_text())["log_history"]
+@pytest.mark.parametrize(
+    ("run", "compared"), [("finished", "prototype_loss"), ("contrasted", "contrastive_loss")], ids=str
+)
+def test_loss_curve_is_kept(run, compared, request):
+    folder = request.getfixturevalue(run)
+    history = json.loads((folder / "run" / "trainer_state.json").read_text())["log_history"]
     steps = [entry for entry in history if "loss" in entry]
     assert [entry["step"] for entry in steps] == [1, 2, 3, 4]
-    weight = json.loads((finished / "config.json").read_text())["reconstruction_weight"]
+    weight = json.loads((folder / "config.json").read_text())["reconstruction_weight"]
     for entry in steps:
-        assert entry["loss"] == pytest.approx(
-            entry["contrastive_loss"] + weight * entry["reconstruction_loss"], abs=1e-3
-        )
+        assert {name for name in entry if name.endswith("_loss")} == {compared, "reconstruction_loss"}
+        assert entry["loss"] == pytest.approx(entry[compared] + weight * entry["reconstruction_loss"], abs=1e-3)
 
 
 def test_an_interrupted_run_ends_with_the_same_weights(finished, tmp_path, caplog):
@@ -81,6 +97,15 @@ def test_an_interrupted_run_ends_with_the_same_weights(finished, tmp_path, caplo
     # both sessions count
     facts = json.loads((resumed / "training.json").read_text())
     assert 60 <= facts["minutes"] < 65 and "earlier" in facts["commit"].split(", ")
+
+
+@pytest.mark.parametrize("run", ["finished", "contrasted"])
+def test_facts_hold_the_losses_that_there_were(run, request):
+    folder = request.getfixturevalue(run)
+    facts = json.loads((folder / "training.json").read_text())
+    last = [e for e in json.loads((folder / "run/trainer_state.json").read_text())["log_history"] if "loss" in e][-1]
+    for name in ("prototype_loss", "contrastive_loss", "reconstruction_loss"):
+        assert facts.get(name) == last.get(name)
 
 
 def test_facts_of_a_run_that_noted_less(tmp_path):
@@ -104,14 +129,26 @@ def test_facts_of_the_run_stand_beside_the_weights(finished):
     facts = json.loads((finished / "training.json").read_text())
     history = json.loads((finished / "run" / "trainer_state.json").read_text())["log_history"]
     last = [entry for entry in history if "loss" in entry][-1]
-    assert facts["contrastive_loss"] == last["contrastive_loss"] and facts["loss_steps"] == 1
+    assert facts["prototype_loss"] == last["prototype_loss"] and facts["loss_steps"] == 1
     assert facts["minutes"] == round(history[-1]["training_seconds"] / 60, 1)
     assert facts["commit"] == current_commit() and facts["versions"]["torch"] == torch.__version__
     assert facts["machine"] and facts["command"]
 
 
-def test_training_changes_the_weights_and_the_momentum_branch_follows(finished):
-    before, after = (load_file(finished / "run" / f"checkpoint-{step}" / "model.safetensors") for step in (2, 4))
+def test_without_contrast_the_momentum_branch_is_saved_as_a_copy(finished):
+    """So that contrast can start from it."""
+    saved = load_file(finished / "pretraining" / "model.safetensors")
+    for name in BRANCHES:
+        copies = [key for key in saved if key.startswith(f"momentum_{name}.")]
+        assert copies
+        for key in copies:
+            assert torch.equal(saved[key], saved[key.replace("momentum_", "huidurep.")]), key
+    during = load_file(finished / "run" / "checkpoint-4" / "model.safetensors")
+    assert not torch.equal(during["momentum_reduction.weight"], saved["momentum_reduction.weight"])
+
+
+def test_training_changes_the_weights_and_the_momentum_branch_follows(contrasted):
+    before, after = (load_file(contrasted / "run" / f"checkpoint-{step}" / "model.safetensors") for step in (2, 4))
     for name in ("huidurep.reduction.weight", "momentum_reduction.weight"):
         assert not torch.equal(before[name], after[name])
     moved = [(after[name] - before[name]).norm() for name in ("huidurep.reduction.weight", "momentum_reduction.weight")]

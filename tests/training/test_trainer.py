@@ -25,14 +25,17 @@ class SlowMaker:
     def __init__(self, maker, seconds):
         self.maker, self.seconds = maker, seconds
 
-    def draw(self, num_pairs, generator):
+    def draw(self, num_units, generator):
         time.sleep(self.seconds)
-        return self.maker.draw(num_pairs, generator)
+        return self.maker.draw(num_units, generator)
 
 
-def make_trainer(folder, *, seconds=0.0, cache_chunk_size=None, dropout=DROPOUT, **settings):
+PROTOTYPES, BOTH = dict(), dict(contrastive_weight=0.5)
+
+
+def make_trainer(folder, *, seconds=0.0, cache_chunk_size=None, dropout=DROPOUT, objective=BOTH, **settings):
     torch.manual_seed(0)
-    config = HuiduRepConfig(**SMALL, hidden_dropout_prob=dropout)
+    config = HuiduRepConfig(**SMALL, hidden_dropout_prob=dropout, **objective)
     maker = ViewMaker([make_bank(), make_bank(seed=1)], config, ViewRecipe(num_recordings=2, group_size=4))
     defaults = dict(max_steps=6, per_device_train_batch_size=8, logging_steps=4, save_steps=2, learning_rate=1e-2)
     fixed = dict(output_dir=str(folder), use_cpu=True, report_to="none", disable_tqdm=True, seed=3)
@@ -85,6 +88,30 @@ def test_resumption_with_gradient_accumulation_and_cache(tmp_path):
     assert_same_state(second, first)
 
 
+@pytest.mark.parametrize("cache_chunk_size", [None, 4])
+def test_losses_without_weight_are_not_logged_and_the_momentum_branch_rests(tmp_path, cache_chunk_size):
+    settings = dict(max_steps=2, logging_steps=1, save_strategy="no", cache_chunk_size=cache_chunk_size)
+    trainer = make_trainer(tmp_path, objective=PROTOTYPES, **settings)
+    before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+    trainer.train()
+    weight = trainer.model.config.reconstruction_weight
+    for entry in curve(trainer):
+        assert "contrastive_loss" not in entry
+        total = entry["prototype_loss"] + weight * entry["reconstruction_loss"]
+        assert entry["loss"] == pytest.approx(total, abs=1e-3)
+    for name, tensor in trainer.model.state_dict().items():
+        rests = name.startswith(("momentum_", "projection", "predictor"))
+        assert not rests or torch.equal(tensor, before[name]), name
+    assert not torch.equal(trainer.model.huidurep.reduction.weight, before["huidurep.reduction.weight"])
+
+
+def test_every_loss_with_weight_is_logged(whole):
+    for entry in curve(whole):
+        compared = entry["prototype_loss"] + 0.5 * entry["contrastive_loss"]
+        total = compared + whole.model.config.reconstruction_weight * entry["reconstruction_loss"]
+        assert entry["loss"] == pytest.approx(total, abs=1e-3)
+
+
 def test_momentum_branch_and_running_statistics_come_back(whole, tmp_path):
     resumed = make_trainer(tmp_path, max_steps=6)
     fresh = {name: tensor.clone() for name, tensor in resumed.model.state_dict().items()}
@@ -134,7 +161,7 @@ def test_bf16_runs_on_a_cpu(tmp_path, cache_chunk_size):
     assert {tensor.dtype for tensor in state.values()} == {torch.float32, torch.int64}
 
 
-def test_cache_needs_two_pairs(tmp_path):
+def test_cache_needs_two_units(tmp_path):
     with pytest.raises(ValueError, match="cache_chunk_size of at least 2"):
         make_trainer(tmp_path, cache_chunk_size=1)
 

@@ -1,3 +1,5 @@
+from itertools import combinations
+
 import pytest
 import torch
 from banks import COLUMN_UM, make_bank
@@ -19,18 +21,19 @@ SILENT = dict(
     measured_noise_probability=0.0,
     nominal_probability=0.0,
 )
-KEYS = {"view_1", "view_2", "clean", "channel_mask", "sample_mask", "labels"}
+VIEWS = ("view_1", "view_2", "further_views")
+KEYS = {*VIEWS, "clean", "channel_mask", "sample_mask", "labels"}
 FIXED_FILTER = dict(high_pass_hz=(200.0, 200.0), low_pass_hz=(8000.0, 8000.0), causal_probability=0.0)
 
 
-def draw(num_pairs=8, seed=0, config=None, banks=None, noise_reels=(), **recipe):
+def draw(num_units=8, seed=0, config=None, banks=None, noise_reels=(), **recipe):
     banks = banks or [make_bank(), make_bank(seed=1)]
     maker = ViewMaker(banks, config or HuiduRepConfig(), ViewRecipe(**recipe), noise_reels=noise_reels)
-    return maker.draw(num_pairs, torch.Generator().manual_seed(seed))
+    return maker.draw(num_units, torch.Generator().manual_seed(seed))
 
 
 def test_shapes():
-    batch = draw(num_recordings=4, group_size=2, num_pairs=16)
+    batch = draw(num_recordings=4, group_size=2, num_units=16)
     assert batch.keys() == KEYS | {"channel_positions"}
     assert batch["channel_positions"].shape == (16, 4, 2) and batch["channel_positions"].dtype == torch.float32
     for name in ("view_1", "view_2", "clean"):
@@ -38,17 +41,31 @@ def test_shapes():
         assert batch[name].isfinite().all()
     assert batch["channel_mask"].shape == (16, 4) and batch["sample_mask"].shape == (16, 90)
     assert batch["labels"].shape == (16,)
+    assert batch["further_views"].shape == (16, 2, 90, 4) and batch["further_views"].isfinite().all()
 
 
-def test_pairs_of_one_recording_are_different_units():
-    labels = draw(num_recordings=1, num_pairs=12)["labels"]
+@pytest.mark.parametrize("views_per_unit", [2, 3, 7])
+def test_as_many_views_as_the_recipe_says(views_per_unit):
+    batch = draw(views_per_unit=views_per_unit, num_recordings=2, group_size=4)
+    assert views_of(batch).shape == (8, views_per_unit, 90, 4)
+    assert ("further_views" in batch) == (views_per_unit > 2)
+
+
+def views_of(batch):
+    """All views (num_units, num_views, num_samples, num_channels)."""
+    first = torch.stack([batch["view_1"], batch["view_2"]], 1)
+    return torch.cat([first, batch["further_views"]], 1) if "further_views" in batch else first
+
+
+def test_rows_of_one_recording_are_different_units():
+    labels = draw(num_recordings=1, num_units=12)["labels"]
     assert len(labels.unique()) == 12
 
 
 def test_negatives_are_of_the_recording_or_of_the_batch():
-    numbers = draw(num_recordings=4, group_size=2, num_pairs=16, negatives="recording")["recordings"]
+    numbers = draw(num_recordings=4, group_size=2, num_units=16, negatives="recording")["recordings"]
     assert numbers.tolist() == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 4
-    assert "recordings" not in draw(num_recordings=4, group_size=2, num_pairs=16, negatives="batch")
+    assert "recordings" not in draw(num_recordings=4, group_size=2, num_units=16, negatives="batch")
     with pytest.raises(ValueError, match="expected negatives among .*found 'recordings'"):
         ViewRecipe(negatives="recordings")
 
@@ -58,7 +75,7 @@ def test_what_is_masked_is_zero():
         draw(
             num_recordings=4,
             group_size=4,
-            num_pairs=16,
+            num_units=16,
             seed=seed,
             truncation_probability=1.0,
             missing_probability=1.0,
@@ -68,8 +85,8 @@ def test_what_is_masked_is_zero():
     ]
     for batch in batches:
         exists = batch["channel_mask"][:, None, :] * batch["sample_mask"][:, :, None]
-        for name in ("view_1", "view_2", "clean"):
-            assert batch[name][exists == 0].abs().max() == 0
+        for view in (*views_of(batch).unbind(1), batch["clean"]):
+            assert view[exists == 0].abs().max() == 0
         assert batch["view_1"][exists == 1].abs().min() > 0
         assert (batch["channel_mask"].sum(1) >= 2).all() and (batch["channel_mask"].sum(1) < 4).all()
         assert (batch["sample_mask"][:, 30] == 1).all()
@@ -82,21 +99,21 @@ def test_nothing_is_masked_without_truncation():
 
 
 def test_the_trough_stands_at_the_peak_index():
-    batch = draw(num_pairs=12, **SILENT)
+    batch = draw(num_units=12, **SILENT)
     for name in ("view_1", "clean"):
         assert (batch[name].amin(2).argmin(1) - 30).abs().max() <= 1
 
 
 def test_clean_has_no_noise_and_no_collisions():
-    silent = draw(num_pairs=12, **SILENT)
+    silent = draw(num_units=12, **SILENT)
     assert (silent["view_1"] - silent["clean"]).abs().max() < 0.01
-    noisy = draw(num_pairs=12, **(SILENT | dict(noise_uv=(1.0, 1.0))))
+    noisy = draw(num_units=12, **(SILENT | dict(noise_uv=(1.0, 1.0))))
     residual = noisy["view_1"] - noisy["clean"]
     assert float(residual.std()) == pytest.approx(1.0, rel=0.25)
     # of the same draws: only where noise moved the trough found by a sample does the clean spike differ
     same = (noisy["clean"] - silent["clean"]).abs().amax((1, 2)) < 0.01
     assert same.float().mean() > 0.5
-    hit = draw(num_pairs=12, **(SILENT | dict(collision_probability=1.0)))
+    hit = draw(num_units=12, **(SILENT | dict(collision_probability=1.0)))
     assert (hit["view_1"] - hit["clean"]).abs().amax((1, 2)).median() > 5
 
 
@@ -105,27 +122,30 @@ def correlation(a, b):
     return a @ b.T
 
 
-def test_positive_pairs_are_of_one_unit():
-    batch = draw(num_pairs=12, **(SILENT | FIXED_FILTER))
-    likeness = correlation(batch["view_1"], batch["view_2"])
-    assert likeness.diagonal().min() > 0.95
-    assert (likeness.argmax(1) == torch.arange(12)).float().mean() > 0.8
+def test_views_are_of_one_unit():
+    first, *others = views_of(draw(num_units=12, **(SILENT | FIXED_FILTER))).unbind(1)
+    assert len(others) == 3
+    for other in others:
+        likeness = correlation(first, other)
+        assert likeness.diagonal().min() > 0.95
+        assert (likeness.argmax(1) == torch.arange(12)).float().mean() > 0.8
 
 
 @pytest.mark.parametrize("same_spike", [False, True])
 def test_pairs_of_the_paper_are_one_spike_twice(same_spike):
     recipe = SILENT | FIXED_FILTER | dict(gain_jitter=0.3, bursting_probability=1.0, bursting_gain=(0.3, 1.0))
-    batch = draw(num_pairs=12, same_spike=same_spike, **recipe)
-    sizes = [batch[name].flatten(1).norm(dim=1) for name in ("view_1", "view_2")]
-    change = (sizes[0] / sizes[1]).log().abs()
+    batch = draw(num_units=12, same_spike=same_spike, **recipe)
+    sizes = views_of(batch).flatten(2).norm(dim=2)
+    change = (sizes[:, 1:] / sizes[:, :1]).log().abs()
     # cut at another fraction of a sample, the same spike keeps its size; another one of the unit does not
-    assert (change.max() < 0.03) if same_spike else (change.median() > 0.1)
+    assert (change.max() < 0.03) if same_spike else (change.median(0).values.min() > 0.1)
 
 
 def test_pairs_of_the_paper_have_their_own_noise():
-    batch = draw(num_pairs=12, same_spike=True, **(SILENT | dict(noise_uv=(10.0, 10.0))))
-    difference = batch["view_1"][:, :12] - batch["view_2"][:, :12]
-    assert float(difference.std()) > 8
+    batch = draw(num_units=12, same_spike=True, **(SILENT | dict(noise_uv=(10.0, 10.0))))
+    noise = views_of(batch)[:, :, :12]
+    for first, second in combinations(range(noise.shape[1]), 2):
+        assert float((noise[:, first] - noise[:, second]).std()) > 8
 
 
 def test_same_seed_same_batch_and_global_state_untouched():
@@ -150,6 +170,9 @@ def test_nearest_channels_come_first_where_the_config_says_so():
 def test_recipe_checks_its_values():
     with pytest.raises(ValueError, match="expected collision_probability between 0 and 1, found 1.5"):
         ViewRecipe(collision_probability=1.5)
+    for views_per_unit in (1, 2.5, True):
+        with pytest.raises(ValueError, match=f"views_per_unit .* at least 2, found {views_per_unit}"):
+            ViewRecipe(views_per_unit=views_per_unit)
     with pytest.raises(TypeError):
         ViewRecipe(noise=3)
     assert ViewRecipe(noise_uv=[1.0, 2.0]).noise_uv == (1.0, 2.0)
@@ -157,7 +180,7 @@ def test_recipe_checks_its_values():
 
 def test_uneven_batch_raises():
     with pytest.raises(ValueError, match="multiple of num_recordings=4, found 10"):
-        draw(num_pairs=10, num_recordings=4)
+        draw(num_units=10, num_recordings=4)
 
 
 def mixed(**recipe):
@@ -173,6 +196,8 @@ def test_narrow_probes_are_padded_to_the_widest():
     assert 0 < tetrodes.sum() < 64 and (batch["channel_mask"].sum(1) == torch.where(tetrodes, 4, 8)).all()
     for name in ("view_1", "view_2", "clean"):
         assert not batch[name][tetrodes][:, :, 4:].any()
+    assert batch["further_views"].shape == (64, 2, 90, 8) and not batch["further_views"][tetrodes][..., 4:].any()
+    for name in ("view_1", "view_2", "clean"):
         assert batch[name].abs().amax(1)[batch["channel_mask"] > 0].min() > 0
     assert not batch["channel_mask"][tetrodes][:, 4:].any()
 
@@ -199,6 +224,7 @@ def test_a_batch_is_what_the_model_takes():
     padded = {name: value.clone() for name, value in batch.items()}
     for name in ("view_1", "view_2", "clean"):
         padded[name] += 50 * (1 - batch["channel_mask"])[:, None]
+    padded["further_views"] += 50 * (1 - batch["channel_mask"])[:, None, None]
     padded["channel_positions"] += 70 * (1 - batch["channel_mask"])[:, :, None]
     model.eval()
     with torch.no_grad():
