@@ -42,7 +42,7 @@ class HuiduRepConfig(PreTrainedConfig):
         ``sign(x) log(1 + |x| / scale_uv)`` or ``x / scale_uv``, applied to microvolts inside the model.
     scale_uv : float, default 4.0
         Unit of the scaling (uV). Small enough for spikes to outweigh the tokens' position codes.
-    embedding_size : int, default 32
+    embedding_size : int, default 48
         Size of the representation.
     hidden_size, num_hidden_layers, num_attention_heads, intermediate_size : int
         Transformer encoder.
@@ -96,7 +96,7 @@ class HuiduRepConfig(PreTrainedConfig):
         spike_polarity="negative",
         scaling="linear",
         scale_uv=4.0,
-        embedding_size=32,
+        embedding_size=48,
         hidden_size=64,
         num_hidden_layers=4,
         num_attention_heads=2,
@@ -166,6 +166,7 @@ class HuiduRepConfig(PreTrainedConfig):
             spike_polarity="any",
             scaling="linear",
             scale_uv=1.0,
+            embedding_size=32,
             prototype_weight=0.0,
             contrastive_weight=1.0,
             reconstruction_weight=0.15,

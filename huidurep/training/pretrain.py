@@ -22,9 +22,9 @@ DEFAULT_SETTINGS = {
     "init_from": None,
     "cache_chunk_size": None,
     "templates": {
-        "banks": {"tetrode": 14, "linear": 6, "neuropixels-1.0": 7, "neuropixels-2.0": 6, "hd-mea": 7},
-        "units_per_bank": 400,
-        "num_views": 4,
+        "banks": {"tetrode": 20, "linear": 12, "neuropixels-1.0": 12, "neuropixels-2.0": 12, "hd-mea": 12},
+        "units_per_bank": 500,
+        "num_views": 6,
         "drift_um": 8.0,
         "spikeinterface_share": 0.35,
         "real": None,
@@ -36,7 +36,7 @@ DEFAULT_SETTINGS = {
     "noise": {"covariances": None},
     "views": {},
     "training": {
-        "max_steps": 3000,
+        "max_steps": 4000,
         "per_device_train_batch_size": 128,
         "learning_rate": 3e-3,
         "weight_decay": 1e-4,

@@ -67,9 +67,9 @@ class ViewRecipe:
     """
 
     views_per_unit: int = 4
-    num_recordings: int = 2
+    num_recordings: int = 4
     group_size: int = 16
-    noise_uv: tuple = (2.0, 20.0)
+    noise_uv: tuple = (3.0, 30.0)
     high_pass_hz: tuple = (150.0, 500.0)
     low_pass_hz: tuple = (5000.0, 9000.0)
     causal_probability: float = 0.3
@@ -89,7 +89,7 @@ class ViewRecipe:
     step_uv: tuple = (0.1, 3.0)
     measured_noise_probability: float = 0.4
     misalignment_probability: float = 0.2
-    negatives: str = "batch"
+    negatives: str = "recording"
     same_spike: bool = False
 
     def __post_init__(self):

@@ -30,7 +30,7 @@ def test_every_setting_has_its_value():
     assert whole["model"].keys() == ours | {"use_cache"} and "momentum" in ours and len(ours) > 25
     assert HuiduRepConfig(**whole["model"]).to_dict() == config.to_dict()
     assert whole["model"]["embedding_size"] == 8 and whole["model"]["conv_strides"] == [3, 3]
-    assert whole["templates"]["banks"] == {"tetrode": 1} and whole["templates"]["units_per_bank"] == 400
+    assert whole["templates"]["banks"] == {"tetrode": 1} and whole["templates"]["units_per_bank"] == 500
     assert whole["training"]["adam_beta2"] == 0.98 and whole["training"]["weight_decay"] == 1e-4
     assert whole["noise"] == {"covariances": None} and whole["init_from"] is None
 

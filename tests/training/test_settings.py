@@ -30,7 +30,7 @@ def test_a_plain_recording():
     for setting in draw():
         assert setting.step_uv == 0 and setting.coarseness == 1
         assert setting.channel_mask.tolist() == [1] * 4 and setting.sample_mask.tolist() == [1] * 90
-        assert 2 <= setting.noise_uv <= 20 and 0.7 <= setting.noise_gain <= 1.4 and 0.6 <= setting.gain <= 1.6
+        assert 3 <= setting.noise_uv <= 30 and 0.7 <= setting.noise_gain <= 1.4 and 0.6 <= setting.gain <= 1.6
         assert sorted(setting.channels.tolist()) == [0, 1, 2, 3]
         assert torch.equal(setting.positions, TETRODE.positions[setting.channels])
     assert len({tuple(setting.channels.tolist()) for setting in draw()}) > 5

@@ -22,7 +22,7 @@ SILENT = dict(
     nominal_probability=0.0,
 )
 VIEWS = ("view_1", "view_2", "further_views")
-KEYS = {*VIEWS, "clean", "channel_mask", "sample_mask", "labels"}
+KEYS = {*VIEWS, "clean", "channel_mask", "sample_mask", "labels", "recordings"}
 FIXED_FILTER = dict(high_pass_hz=(200.0, 200.0), low_pass_hz=(8000.0, 8000.0), causal_probability=0.0)
 
 
