@@ -24,7 +24,6 @@ from threadpoolctl import threadpool_limits
 
 SEPARATION = 3.0
 EVIDENCE = 3.0  # nats per log(number of spikes) that two Gaussians must explain better than one: twice what BIC asks
-MAX_DIMENSIONS = 20
 MAX_COMPONENTS = 25
 SPIKES_PER_COMPONENT = 90
 # Short recordings: up to so many components as long as each has so many spikes.
@@ -127,6 +126,7 @@ def cluster_embeddings(
     merge_bias=0.0,
     min_unit_spikes=30,
     max_fit_spikes=20000,
+    max_dimensions=20,
     seed=0,
 ):
     """Cluster embeddings with a Gaussian mixture; the number of units is found unless it is given.
@@ -142,6 +142,8 @@ def cluster_embeddings(
         Smaller groups are no unit (label -1), unless `num_units` is given.
     max_fit_spikes : int, default 20000
         The mixture is fitted on so many spikes at most, drawn at random; the rest is assigned.
+    max_dimensions : int, default 20
+        Most principal components that the mixture sees.
     seed : int, default 0
 
     Returns
@@ -155,18 +157,13 @@ def cluster_embeddings(
     """
     embeddings = np.asarray(embeddings, float)
     num_spikes = len(embeddings)
-    if num_units is not None and num_units > num_spikes:
-        raise ValueError(
-            f"expected at least num_units={num_units} spikes, found {num_spikes}: lower num_units or detect_threshold."
-        )
-    if not np.isfinite(embeddings).all():
-        raise ValueError("expected finite embeddings, found NaN or infinity: check the recording for invalid samples.")
+    _check(embeddings, num_units)
     if num_spikes < (min_unit_spikes if num_units is None else 1):
         return _nothing(embeddings)
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.permutation(num_spikes)[: max(max_fit_spikes, num_units or 1)])
     smallest = 1 if num_units is not None else max(2, int(min_unit_spikes * len(rows) / num_spikes))
-    mean, axes = _principal_axes(embeddings[rows])
+    mean, axes = _principal_axes(embeddings[rows], max_dimensions)
     points = (embeddings[rows] - mean) @ axes
     with threadpool_limits(limits=1):
         labels = _over_split(points, num_units, rng)
@@ -182,6 +179,16 @@ def cluster_embeddings(
     return Clustering(**{**vars(model), "labels": found, "posteriors": posteriors})
 
 
+def _check(embeddings, num_units):
+    if num_units is not None and num_units > len(embeddings):
+        raise ValueError(
+            f"expected at least num_units={num_units} spikes, found {len(embeddings)}: lower num_units or "
+            "detect_threshold."
+        )
+    if not np.isfinite(embeddings).all():
+        raise ValueError("expected finite embeddings, found NaN or infinity: check the recording for invalid samples.")
+
+
 def _nothing(embeddings):
     size = embeddings.shape[1]
     none = np.zeros(0)
@@ -191,11 +198,11 @@ def _nothing(embeddings):
     )  # fmt: skip
 
 
-def _principal_axes(embeddings):
+def _principal_axes(embeddings, most):
     """Mean and leading principal axes, scaled alike so that the first has variance 1."""
     mean = embeddings.mean(0)
     _, sizes, axes = np.linalg.svd(embeddings - mean, full_matrices=False)
-    count = max(1, min(MAX_DIMENSIONS, len(embeddings) // 4, int((sizes > 1e-6 * (sizes[0] + 1e-12)).sum())))
+    count = max(1, min(most, len(embeddings) // 4, int((sizes > 1e-6 * (sizes[0] + 1e-12)).sum())))
     scale = sizes[0] / np.sqrt(len(embeddings))
     return mean, axes[:count].T / (scale if scale > 0 else 1.0)
 

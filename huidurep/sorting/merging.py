@@ -209,6 +209,7 @@ def _cluster(embeddings: np.ndarray, parameters: SortingParameters, num_units: i
         merge_bias=parameters.merge_bias,
         min_unit_spikes=parameters.min_unit_spikes,
         max_fit_spikes=parameters.max_fit_spikes,
+        max_dimensions=parameters.max_dimensions,
         seed=parameters.seed,
     )
 

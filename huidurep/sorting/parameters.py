@@ -41,6 +41,8 @@ class SortingParameters:
         Smaller units are dropped (not when num_units is given).
     max_fit_spikes : int
         At most so many spikes, drawn with `seed`, fit the mixture.
+    max_dimensions : int
+        At most so many principal components of the embeddings are what the mixture sees.
     denoise : bool
         Embed the snippet after the model's decoder has cleaned it.
     matching : {"wobble", "tdc-peeler", "circus-omp"} | None
@@ -73,6 +75,7 @@ class SortingParameters:
     merge_bias: float = 0.0
     min_unit_spikes: int = 30
     max_fit_spikes: int = 20000
+    max_dimensions: int = 20
     denoise: bool = False
     matching: str | None = "wobble"
     template_interval_s: float | None = 60.0
@@ -268,7 +271,7 @@ _VALID = {
         ("freq_min_hz", "freq_max_hz", "detect_threshold", "radius_um", "ms_before", "ms_after"),
         (_is_positive, "a number above 0"),
     ),
-    **dict.fromkeys(("min_unit_spikes", "max_fit_spikes"), (_is_count, "a whole number from 1 on")),
+    **dict.fromkeys(("min_unit_spikes", "max_fit_spikes", "max_dimensions"), (_is_count, "a whole number from 1 on")),
     "exclude_sweep_ms": (lambda value: _is_number(value) and value >= 0, "a number from 0 on"),
     "merge_bias": (_is_number, "a finite number"),
     "peak_sign": (lambda value: value in ("neg", "pos", "both"), '"neg", "pos" or "both"'),

@@ -128,6 +128,14 @@ def test_rest_of_the_spikes_is_assigned():
     assert agreement(truth, found.labels) > 0.98
 
 
+@pytest.mark.parametrize("max_dimensions, num_units", [(1, 2), (2, 3), (20, 3)])
+def test_the_mixture_sees_so_many_principal_axes(max_dimensions, num_units):
+    rng = np.random.default_rng(0)
+    centres = np.repeat([[12.0, 0.0], [-12.0, 5.0], [-12.0, -5.0]], 300, axis=0)
+    found = cluster_embeddings(centres + rng.normal(size=(900, 2)), max_dimensions=max_dimensions)
+    assert found.axes.shape == (2, min(max_dimensions, 2)) and found.num_units == num_units
+
+
 def test_same_seed_same_clustering_and_global_state_untouched():
     points, _ = planted_clusters((300, 300, 300), distance=4.0)
     state = np.random.get_state()[1].copy()  # noqa: NPY002
