@@ -168,8 +168,7 @@ class HuiduRepForPreTraining(HuiduRepPreTrainedModel):
         views = [view_1, view_2]
         if further_views is not None and self.config.prototype_weight > 0:
             views += further_views.unbind(1)
-        masks = (_for_views(channel_mask, num_units, len(views)), _for_views(sample_mask, num_units, len(views)))
-        snippets = model.prepare(torch.cat(views), *masks)
+        snippets = torch.cat([model.prepare(view, channel_mask, sample_mask) for view in views])
         features = model.describe_positions(snippets[:num_units], channel_positions, channel_mask)
         where = (channel_mask, sample_mask, features)
         trained = (model.embeddings, model.encoder, model.reduction)
@@ -257,7 +256,7 @@ def _for_views(tensor, num_units, num_views):
 
 
 def _both(sample_mask, channel_mask):
-    """One mask (num_pairs, num_samples or 1, num_channels or 1) of values that exist, or None where all do."""
+    """One mask (num_units, num_samples or 1, num_channels or 1) of values that exist, or None where all do."""
     if sample_mask is None and channel_mask is None:
         return None
     samples = 1 if sample_mask is None else sample_mask[:, :, None]
