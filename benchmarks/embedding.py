@@ -12,7 +12,8 @@ and through the package's own `cluster_embeddings`, which finds the number. Sour
   axona    hand-cut spikes of real tetrodes: one person's labels, so agreement with a person and no truth
   opto     mean waveforms of real opto-tagged units of held-out sessions, gains jittered, in measured noise
 Columns: `huidurep` (the checkpoint of that probe type), `huidurep_pca12` (cut to 12 components), `base`, `pca12`,
-`pca24`, every `--extra`, and `oracle`: who knows each template, the noise and each spike's gain, but of no collisions.
+`pca24`, every `--extra` (those in the results: trained with the settings in benchmarks/columns), and `oracle`: who
+knows each template, the noise and each spike's gain, but of no collisions.
 
 The file is merged: a row measured again on the same spikes keeps the columns that were not measured this time.
   header, runs   of the latest run; of every run that a row names, by its start: seed, settings, versions, commit,
