@@ -25,7 +25,8 @@ class ViewRecipe:
     num_recordings : int
         Imagined recordings in a batch: one probe, filter, noise, window and channel order each.
     group_size : int
-        Units that are neighbours in template space, and so each other's hard negatives.
+        Units that are neighbours in template space, and so hard negatives of each other: 1 for none, which is better
+        under the prototype loss (README, ablation).
     noise_uv : tuple of float
         Standard deviation after filtering, uV.
     high_pass_hz, low_pass_hz : tuple of float
@@ -68,7 +69,7 @@ class ViewRecipe:
 
     views_per_unit: int = 4
     num_recordings: int = 4
-    group_size: int = 16
+    group_size: int = 1
     noise_uv: tuple = (3.0, 30.0)
     high_pass_hz: tuple = (150.0, 500.0)
     low_pass_hz: tuple = (5000.0, 9000.0)
