@@ -108,17 +108,44 @@ def _batches(model, waveforms, batch_size, device, options):
     try:
         for start in range(0, len(mapped.snippets), batch_size):
             rows = slice(start, start + batch_size)
-            yield rows, _rows_of(mapped, rows), _inputs(mapped, rows, device, model.dtype)
+            yield rows, rows_of(mapped, rows), model_inputs(mapped, rows, device, model.dtype)
     finally:
         model.train(training).to(home)
 
 
-def _rows_of(mapped, rows):
+def rows_of(mapped, rows):
+    """Some of the spikes.
+
+    Parameters
+    ----------
+    mapped : MappedWaveforms
+    rows : slice or ndarray of int
+        Which, and in what order.
+
+    Returns
+    -------
+    MappedWaveforms
+    """
     return type(mapped)(**{name: None if value is None else value[rows] for name, value in vars(mapped).items()})
 
 
-def _inputs(mapped, rows, device, dtype):
-    """Tensors of one batch; masks only where something is missing, so that the whole window needs no mask."""
+def model_inputs(mapped, rows, device, dtype):
+    """Tensors of one batch; masks only where something is missing, so that the whole window needs no mask.
+
+    Parameters
+    ----------
+    mapped : MappedWaveforms
+    rows : slice or ndarray of int
+        Spikes of the batch.
+    device : torch.device
+    dtype : torch.dtype
+        Of waveforms and masks.
+
+    Returns
+    -------
+    dict of str to torch.Tensor
+        Arguments of :meth:`huidurep.HuiduRep.forward`.
+    """
     batch = {"waveforms": torch.from_numpy(mapped.snippets[rows]).to(device, dtype)}
     for name in ("channel_mask", "sample_mask"):
         mask = getattr(mapped, name)[rows]
@@ -127,3 +154,23 @@ def _inputs(mapped, rows, device, dtype):
     if mapped.positions_um is not None:
         batch["channel_positions"] = torch.from_numpy(mapped.positions_um[rows]).to(device)
     return batch
+
+
+@torch.no_grad()
+def embed_mapped(model, mapped, batch_size=1024):
+    """Embed spikes that meet the contract already.
+
+    Parameters
+    ----------
+    model : HuiduRep
+        In evaluation mode.
+    mapped : MappedWaveforms
+    batch_size : int, default 1024
+
+    Returns
+    -------
+    ndarray (num_spikes, embedding_size) float32
+    """
+    starts = range(0, len(mapped.snippets), batch_size)
+    batches = (model_inputs(mapped, slice(i, i + batch_size), model.device, model.dtype) for i in starts)
+    return np.concatenate([model(**batch).embeddings.float().cpu().numpy() for batch in batches])

@@ -348,6 +348,27 @@ class HuiduRep(HuiduRepPreTrainedModel):
 
         return inference.denoise(self, waveforms, **options)
 
+    def adapt(self, waveforms, **options):
+        """Copy of the model, trained for seconds on a recording's spikes; see :func:`huidurep.training.adapt.adapt`.
+
+        No labels are needed. A guard keeps the pretrained weights unless the adapted ones are better on spikes held
+        out; what it found is in the copy's ``adaptation``. This model stays as it is.
+
+        Parameters
+        ----------
+        waveforms : ndarray (num_spikes, num_samples, num_channels)
+            uV.
+        **options
+            As there: rate, peak index, channel positions, spike times in s, seed.
+
+        Returns
+        -------
+        HuiduRep
+        """
+        from .training.adapt import adapt
+
+        return adapt(self, waveforms, **options)
+
     def _center_channels(self, waveforms):
         expected, found = self.config.num_channels, waveforms.shape[-1] if waveforms.ndim == 3 else None
         if found and self.by_position:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
@@ -21,6 +22,7 @@ __all__ = ["SortingParameters", "SortingResult", "SpikeSortingPipeline", "choose
 
 PARAMETERS_FILE = "sorting_parameters.json"
 BASE_CHECKPOINT = "base"
+ADAPT_SPIKES = 4000  # as many as HuiduRep.adapt takes
 
 
 def sort(recording, model="auto", **parameters):
@@ -165,7 +167,9 @@ class SpikeSortingPipeline:
             return empty_group(self.model.config.embedding_size)
         peaks = detect_spikes(prepared, self.parameters, log)
         # -> (num_peaks,)
-        embeddings = self._embed(prepared, peaks, log)
+        pipeline = self._adapt(prepared, peaks, log) if self.parameters.adapt else self
+        # with an encoder adapted to them
+        embeddings = pipeline._embed(prepared, peaks, log)
         # -> (num_peaks, embedding_size)
         by_channel = prepared.recording.get_num_channels() > self.model.config.num_channels
         units = find_units(embeddings, peaks, prepared, self.parameters, log, by_channel=by_channel)
@@ -174,11 +178,36 @@ class SpikeSortingPipeline:
             return empty_group(self.model.config.embedding_size)
         spikes, labels = match_spikes(prepared, peaks, units, self.parameters, log)
         # -> (num_spikes,), (num_spikes,)
-        embeddings = self._embed(prepared, spikes, log)
+        embeddings = pipeline._embed(prepared, spikes, log)
         # -> (num_spikes, embedding_size)
         units = settle_units(units, embeddings, labels, self.parameters, log)
         # unit and posterior of every spike
         return describe_group(prepared, spikes, embeddings, units, self.parameters)
+
+    def _adapt(self, group: PreparedGroup, peaks: np.ndarray, log: RunLog) -> SpikeSortingPipeline:
+        """A pipeline whose encoder is adapted to the spikes of a group, where the encoder's guard finds that better."""
+        num_channels = self.model.config.num_channels
+        drawn = np.random.default_rng(self.parameters.seed).permutation(len(peaks))[:ADAPT_SPIKES]
+        spikes = peaks[np.sort(drawn)]
+        waveforms, contacts = [None] * len(spikes), [None] * len(spikes)
+        peak_index = None
+        for batch in iterate_waveforms(group.recording, spikes, self.parameters, num_channels=num_channels):
+            peak_index = batch.peak_index
+            for row, snippet in zip(batch.spike_indices, batch.waveforms, strict=True):
+                waveforms[row], contacts[row] = snippet, batch.channel_positions_um
+        if not waveforms:
+            return self
+        model = self.model.adapt(
+            np.stack(waveforms),
+            sampling_frequency=group.recording.get_sampling_frequency(),
+            peak_index=peak_index,
+            channel_positions=np.stack(contacts),
+            seed=self.parameters.seed,
+        )
+        log("adaptation", f"group {group.name}: {model.adaptation.reason}")
+        adapted = copy.copy(self)
+        adapted.model = model
+        return adapted
 
     def _embed(self, group: PreparedGroup, spikes: np.ndarray, log: RunLog) -> np.ndarray:
         """Embeddings (num_spikes, embedding_size) float32 of spikes, cut and embedded batch by batch."""

@@ -45,6 +45,9 @@ class SortingParameters:
         At most so many principal components of the embeddings are what the mixture sees.
     denoise : bool
         Embed the snippet after the model's decoder has cleaned it.
+    adapt : bool
+        Train the encoder for some seconds on the recording's own spikes before they are embedded, group by group; a
+        guard keeps the pretrained weights where that does not help.
     matching : {"wobble", "tdc-peeler", "circus-omp"} | None
         Template matching that finds overlapping and small spikes again. None keeps the clusters as they are.
     template_interval_s : float | None
@@ -77,6 +80,7 @@ class SortingParameters:
     max_fit_spikes: int = 20000
     max_dimensions: int = 20
     denoise: bool = False
+    adapt: bool = False
     matching: str | None = "wobble"
     template_interval_s: float | None = 60.0
     seed: int = 0
@@ -279,7 +283,7 @@ _VALID = {
     "template_interval_s": (lambda value: value is None or _is_positive(value), "None or a number above 0"),
     "num_units": (lambda value: value is None or _is_count(value), "None or a whole number from 1 on"),
     "common_reference": (lambda value: value is None or isinstance(value, bool), "None, True or False"),
-    "denoise": (lambda value: isinstance(value, bool), "True or False"),
+    **dict.fromkeys(("denoise", "adapt"), (lambda value: isinstance(value, bool), "True or False")),
     "seed": (lambda value: _is_whole(value) and value >= 0, "a whole number from 0 on"),
 }
 
