@@ -1,14 +1,15 @@
 """Gaussian mixture with an automatic number of units: over-split, then merge what is not separated.
 
-The rule. A full-covariance Gaussian mixture with more components than units is fitted to the leading principal
-components of the embeddings. Then the two least separated groups of components are merged, again and again: both groups
-are projected on their linear discriminant (Fisher 1936), two Gaussians are fitted to the projection of all their
-spikes, and Ashman's D = |m1 - m2| / sqrt((s1^2 + s2^2) / 2) (Ashman, Bird & Zepf 1994) says how far apart they are. The
-measure does not depend on how many spikes each group has, as unimodality tests do. The axis was chosen to separate the
-groups, so D counts only where two Gaussians explain the projection better than one by 3 log(n) nats, about twice what
-BIC asks: pieces of one Gaussian come out at 0. Merging stops at D = 3, shifted by `merge_bias`. A unit is then a
-mixture of its components (Baudry et al. 2010), which follows clusters that are not Gaussian; a long one of even density
-may stay cut.
+The rule. A Gaussian mixture with more components than units is fitted to the leading principal components of the
+embeddings; its components share one covariance, that of noise, so that none spreads over several units. Then the two
+least separated groups of components are merged, again and again: both groups are projected on their linear discriminant
+(Fisher 1936), two Gaussians are fitted to the projection of all their spikes, and Ashman's D = |m1 - m2| / sqrt((s1^2 +
+s2^2) / 2) (Ashman, Bird & Zepf 1994) says how far apart they are. The measure does not depend on how many spikes each
+group has, as unimodality tests do. The axis was chosen to separate the groups, so D counts only where two Gaussians
+explain the projection better than one by 3 log(n) nats, about twice what BIC asks: pieces of one Gaussian come out at
+0. Merging stops at D = 3, shifted by `merge_bias`; D counts half between groups that their spike times show to be one
+unit, such as the parts of one that bursts. A unit is then a mixture of its components (Baudry et al. 2010), each with a
+covariance of its own, which follows clusters that are not Gaussian; a long one of even density may stay cut.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 
 SEPARATION = 3.0
+SAME_UNIT_SHARE = 0.5  # of the separation of groups that are one unit by their spike times
 EVIDENCE = 3.0  # nats per log(number of spikes) that two Gaussians must explain better than one: twice what BIC asks
 MAX_COMPONENTS = 25
 SPIKES_PER_COMPONENT = 90
@@ -128,6 +130,7 @@ def cluster_embeddings(
     max_fit_spikes=20000,
     max_dimensions=20,
     seed=0,
+    same_unit=None,
 ):
     """Cluster embeddings with a Gaussian mixture; the number of units is found unless it is given.
 
@@ -145,6 +148,9 @@ def cluster_embeddings(
     max_dimensions : int, default 20
         Most principal components that the mixture sees.
     seed : int, default 0
+    same_unit : callable, optional
+        Told the rows of the spikes of two groups, says whether their times show them to be one unit: see
+        :func:`huidurep.sorting.refractory.share_refractory_period`.
 
     Returns
     -------
@@ -168,7 +174,8 @@ def cluster_embeddings(
     with threadpool_limits(limits=1):
         labels = _over_split(points, num_units, rng)
         labels = _drop_small(labels, smallest // 2)
-        labels = _merge(points, labels, SEPARATION + merge_bias, num_units, rng)
+        is_same = None if same_unit is None else lambda first, second: same_unit(rows[first], rows[second])
+        labels = _merge(points, labels, SEPARATION + merge_bias, num_units, rng, is_same)
         units = _drop_small(labels[:, 1], smallest)
         model = _describe(points, labels[:, 0], units, mean, axes)
         found, posteriors = model.predict(embeddings)
@@ -213,7 +220,8 @@ def _over_split(points, num_units, rng):
     wanted = min(MAX_COMPONENTS, max(1, few, len(points) // SPIKES_PER_COMPONENT))
     wanted = min(len(points), max(wanted, 1 if num_units is None else num_units))
     seed = int(rng.integers(2**31))
-    mixture = GaussianMixture(wanted, reg_covar=REGULARISATION, max_iter=50, tol=1e-3, random_state=seed)
+    options = dict(reg_covar=REGULARISATION, max_iter=100, tol=1e-3, random_state=seed)
+    mixture = GaussianMixture(wanted, covariance_type="tied", **options)
     if len(points) >= max(2 * wanted, 2):
         labels = _fit_quietly(mixture, points)
         if num_units is None or len(np.unique(labels)) >= num_units:
@@ -237,7 +245,7 @@ def _drop_small(labels, smallest):
     return np.where(np.isin(labels, values[counts >= smallest]), labels, -1)
 
 
-def _merge(points, components, limit, num_units, rng):
+def _merge(points, components, limit, num_units, rng, same_unit=None):
     """Merge groups of components, least separated first: (num_points, 2) of component and group, -1 for none."""
     groups = components.copy()
     left = list(np.unique(components[components >= 0]))
@@ -246,7 +254,10 @@ def _merge(points, components, limit, num_units, rng):
         centres = np.stack([points[groups == group].mean(0) for group in left])
         for pair in _near_pairs(left, centres):
             if pair not in separations:
-                separations[pair] = _separation(points[groups == pair[0]], points[groups == pair[1]], rng)
+                first, second = (np.flatnonzero(groups == group) for group in pair)
+                separations[pair] = _separation(points[first], points[second], rng)
+                if separations[pair] > limit and same_unit is not None and same_unit(first, second):
+                    separations[pair] *= SAME_UNIT_SHARE
         first, second = min(separations, key=separations.get)
         if num_units is None and separations[first, second] > limit:
             break

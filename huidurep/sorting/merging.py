@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 from . import clustering
 from .parameters import SortingParameters
 from .preprocessing import PreparedGroup
+from .refractory import share_refractory_period
 from .run_log import RunLog
 from .waveforms import mean_waveforms, to_spike_vector
 
@@ -23,6 +24,7 @@ MERGE_SIMILARITY = 0.8  # 1 - normalised l1 distance of two templates, at the be
 MERGE_BIAS_STEP = 0.05  # what one unit of merge_bias takes off it
 MERGE_SHIFT_MS = 0.2
 TEMPLATE_RADIUS_UM = 100.0
+DEAD_TIME_MARGIN_MS = 0.1
 SURE_ENOUGH = 0.5  # a unit whose spikes are on average less probable than this is not one
 
 
@@ -122,7 +124,7 @@ def find_units(
         if by_channel:
             units = _cluster_by_channel(embeddings, peaks, group, parameters)
         else:
-            units = _cluster_together(embeddings, peaks, parameters)
+            units = _cluster_together(embeddings, peaks, group, parameters)
     num_assigned = int((units.labels >= 0).sum())
     if num_assigned == 0:
         units = _no_units(len(peaks))
@@ -202,7 +204,14 @@ def _judge(components: list[tuple], embeddings: np.ndarray, labels: np.ndarray) 
     return joined, [unit for unit in gone if unit not in joined and unit not in joined.values()]
 
 
-def _cluster(embeddings: np.ndarray, parameters: SortingParameters, num_units: int | None):
+def _cluster(
+    embeddings: np.ndarray, times_s: np.ndarray, parameters: SortingParameters, num_units: int | None
+) -> clustering.Clustering:
+    def same_unit(first: np.ndarray, second: np.ndarray) -> bool:
+        # the detector keeps one of two spikes that are nearer than its sweep
+        dead_time_ms = parameters.exclude_sweep_ms + DEAD_TIME_MARGIN_MS
+        return share_refractory_period(times_s[first], times_s[second], dead_time_ms=dead_time_ms)
+
     return clustering.cluster_embeddings(
         embeddings,
         num_units=num_units,
@@ -211,11 +220,23 @@ def _cluster(embeddings: np.ndarray, parameters: SortingParameters, num_units: i
         max_fit_spikes=parameters.max_fit_spikes,
         max_dimensions=parameters.max_dimensions,
         seed=parameters.seed,
+        same_unit=same_unit,
     )
 
 
-def _cluster_together(embeddings: np.ndarray, peaks: np.ndarray, parameters: SortingParameters) -> GroupUnits:
-    mixture = _cluster(embeddings, parameters, parameters.num_units)
+def _times_s(peaks: np.ndarray, group: PreparedGroup) -> np.ndarray:
+    """Times of peaks, segments one after the other and far enough apart to share no refractory period."""
+    starts, begin = [], 0.0
+    for segment_index in range(group.recording.get_num_segments()):
+        starts.append(begin)
+        begin += group.recording.get_num_samples(segment_index) / group.recording.get_sampling_frequency() + 1.0
+    return np.array(starts)[peaks["segment_index"]] + peaks["sample_index"] / group.recording.get_sampling_frequency()
+
+
+def _cluster_together(
+    embeddings: np.ndarray, peaks: np.ndarray, group: PreparedGroup, parameters: SortingParameters
+) -> GroupUnits:
+    mixture = _cluster(embeddings, _times_s(peaks, group), parameters, parameters.num_units)
     labels = np.asarray(mixture.labels, dtype="int64")
     channels = [_most_frequent(peaks["channel_index"][labels == unit]) for unit in range(mixture.num_units)]
     components = [(mixture, np.array([unit])) for unit in range(mixture.num_units)]
@@ -227,12 +248,13 @@ def _cluster_by_channel(
 ) -> GroupUnits:
     labels = np.full(len(peaks), -1, dtype="int64")
     posteriors = np.zeros(len(peaks), dtype="float32")
+    times_s = _times_s(peaks, group)
     parts: list[tuple] = []  # (channel, mixture, its component), one a label before merging
     for channel in np.unique(peaks["channel_index"]):
         rows = np.flatnonzero(peaks["channel_index"] == channel)
         if len(rows) < parameters.min_unit_spikes:
             continue  # matching finds these again if they are some unit's
-        mixture = _cluster(embeddings[rows], parameters, None)
+        mixture = _cluster(embeddings[rows], times_s[rows], parameters, None)
         found = np.asarray(mixture.labels, dtype="int64")
         labels[rows] = np.where(found >= 0, found + len(parts), -1)
         posteriors[rows] = mixture.posteriors
