@@ -75,8 +75,23 @@ def read_opto(path):
 
     Kinds: Neuropixels 1.0, whose staggering is the same all along the shank, and every other layout for itself.
     """
-    facts = json.loads(path.with_suffix(".json").read_text())
     kinds = {}
+    for kind, unit, _ in _held_out_units(path):
+        kinds.setdefault(kind, []).append(unit)
+    return kinds
+
+
+def read_opto_trains(path):
+    """Spike times (s, from the unit's first spike on) of the units of `read_opto`, in its order."""
+    kinds = {}
+    for kind, _, train in _held_out_units(path):
+        kinds.setdefault(kind, []).append(train)
+    return kinds
+
+
+def _held_out_units(path):
+    """Yield kind, unit and spike times."""
+    facts = json.loads(path.with_suffix(".json").read_text())
     with np.load(path) as data:
         for fact in facts:
             if fact["session"] not in HELD_OUT_SESSIONS:
@@ -88,8 +103,8 @@ def read_opto(path):
             if neuropixels:
                 places = neuropixels_places(NEUROPIXELS_CHANNELS)
             kind = ("neuropixels-1.0" if neuropixels else "linear", len(times), () if neuropixels else layout)
-            kinds.setdefault(kind, []).append((data[f"waveform_uv_{number}"].astype("f4"), places, times))
-    return kinds
+            train = data[f"spike_times_s_{number}"].astype(float)
+            yield kind, (data[f"waveform_uv_{number}"].astype("f4"), places, times), train
 
 
 def match_places(wanted, places):

@@ -300,7 +300,50 @@ def checkpoints_block(results, folder=CHECKPOINTS):
     return f"{markdown(head, lines)}\n\n{note}"
 
 
+def adapted_spikes_table(groups, methods, labels):
+    """One line a group of rows: means with K known, draws whose adapted weights were taken, seconds."""
+    lines = []
+    for name, rows in groups.items():
+        adopted = [each for row in rows for each in row["adopted_draws"]]
+        means = group_means(rows, methods)
+        cells = bold_best([means.get(method) for method in methods])
+        seconds = f"{mean_of(row['adapt_seconds'] for row in rows):.0f}"
+        lines.append([name, *cells, f"{sum(adopted)} of {len(adopted)}", seconds])
+    return markdown(["spikes (mean)", *labels, "adopted", "s"], lines)
+
+
+def adapted_recordings_table(groups):
+    """One line a group of recordings: accuracy, units, false positives and seconds, without and with adapting."""
+    forms = dict(accuracy=".2f", num_units=".1f", false_positives=".1f", seconds=".0f")
+    lines = []
+    for name, rows in groups.items():
+        pairs = [[mean_of(row[when][key] for row in rows) for when in ("before", "adapted")] for key in forms]
+        cells = [" / ".join(format(v, form) for v in pair) for pair, form in zip(pairs, forms.values(), strict=True)]
+        true = f"{mean_of(row['num_units_true'] for row in rows):.1f}"
+        lines.append([name, *cells[:2], true, *cells[2:], f"{sum(row['adopted'] for row in rows)} of {len(rows)}"])
+    head = ["recordings: without / with `adapt`", "accuracy", "units found", "true", "false positive", "s", "adopted"]
+    return markdown(head, lines)
+
+
+def adaptation_block(results):
+    """Markdown of an adaptation results file: spikes with K known, then whole sortings; every row folded away."""
+    header, spikes, methods = results["header"], results["spikes"], list(results["method_labels"])
+    labels, kinds = list(results["method_labels"].values()), {}
+    for row in results["recordings"]:
+        kinds.setdefault(row["kind"], []).append(row)
+    tables = [adapted_spikes_table({", ".join(key): rows for key, rows in grouped(spikes).items()}, methods, labels)]
+    tables += [adapted_recordings_table(kinds)] if kinds else []
+    every = {f"{row['source']}, {row['probe']}: {row['name']}": [row] for row in spikes}
+    details = adapted_spikes_table(every, methods, labels)
+    every = {f"{row['kind']}: {row['name']}": [row] for row in results["recordings"]}
+    details += "\n\n" + adapted_recordings_table(every) if every else ""
+    note = header_note(header) + " Adjusted Rand index of the same mixture as above; accuracy as above. Adopted: draws"
+    note += " or recordings of which the guard took the adapted weights. Seconds: of adapting, then of a whole sorting."
+    return "\n\n".join([*tables, note, f"<details><summary>Every row</summary>\n\n{details}\n\n</details>"])
+
+
 BLOCKS = dict(sorting=sorting_block, embedding=embedding_block, checkpoints=checkpoints_block, ablation=ablation_block)
+BLOCKS["adaptation"] = adaptation_block
 SOURCES = dict(checkpoints="embedding")  # results of another name than the block's
 
 

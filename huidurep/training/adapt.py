@@ -111,31 +111,36 @@ def adapt(
     rows = np.sort(rng.permutation(len(waveforms))[:MAX_SPIKES])
     options = dict(sampling_frequency=sampling_frequency, peak_index=peak_index)
     mapped, groups = _map(model, waveforms[rows], None if positions is None else positions[rows], options)
-    # Every fourth spike, drawn at random, is kept for the guard.
-    held_out = rng.permutation(len(rows)) < HELD_OUT_SHARE * len(rows)
-    train = np.flatnonzero(~held_out)
-    before, adapted = copy.deepcopy(model).eval(), copy.deepcopy(model)
     if len(rows) < FEWEST_SPIKES:
         verdict = Verdict(False, f"{len(rows)} spikes are fewer than the {FEWEST_SPIKES} that adapting takes", {}, {})
-        return _note(adapted, verdict, 0, 0, began)
+        return _note(copy.deepcopy(model), verdict, 0, 0, began)
+    # Every fourth spike, drawn at random, is kept for the guard.
+    kept = rng.permutation(len(rows)) < HELD_OUT_SHARE * len(rows)
     labels = np.full(len(rows), -1)
-    labels[train] = find_pseudo_units(mapped.snippets[train], groups[train], seed=seed)
+    labels[~kept] = find_pseudo_units(mapped.snippets[~kept], groups[~kept], seed=seed)
     num_units = int(labels.max()) + 1
     if num_units < 2:
         verdict = Verdict(False, "the spikes fall into fewer than two clear groups: nothing to learn from", {}, {})
-        return _note(adapted, verdict, 0, num_units, began)
+        return _note(copy.deepcopy(model), verdict, 0, num_units, began)
+    times = None if times is None else times[rows]
+    chosen, verdict = _train_and_judge(model, mapped, groups, labels, np.flatnonzero(kept), times, rng, seed)
+    return _note(chosen, verdict, int((labels >= 0).sum()), num_units, began)
+
+
+def _train_and_judge(model, mapped, groups, labels, kept, times, rng, seed):
+    """Copy of the model with the weights that the guard chooses by the kept spikes, and its verdict."""
+    before, adapted = copy.deepcopy(model).eval(), copy.deepcopy(model)
     train_on_pseudo_units(adapted, mapped, groups, labels, seed=seed)
-    kept = np.flatnonzero(held_out)
     verdict = judge(
         before,
         adapted,
         rows_of(mapped, kept),
         _draw_residuals(rng, mapped, groups, labels, kept),
         groups=groups[kept],
-        spike_times_s=None if times is None else times[rows][kept],
+        spike_times_s=None if times is None else times[kept],
         seed=seed,
     )
-    return _note(adapted if verdict.adopted else before, verdict, int((labels >= 0).sum()), num_units, began)
+    return adapted if verdict.adopted else before, verdict
 
 
 def train_on_pseudo_units(model, mapped, groups, labels, *, seed, num_steps=NUM_STEPS):
@@ -156,9 +161,9 @@ def train_on_pseudo_units(model, mapped, groups, labels, *, seed, num_steps=NUM_
     templates = np.stack([mapped.snippets[rows].mean(0) for rows in members])
     trained = [p for name, p in model.named_parameters() if not name.startswith(LEFT_ALONE)]
     optimizer = torch.optim.AdamW(trained, LEARNING_RATE, weight_decay=0.0)
-    # Dropout, where a model has any, draws from the global generator: it is given back as it was.
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
-        torch.manual_seed(seed)
+    # Dropout, where a model has any, draws from the device's global generator: it is given back as it was.
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.enable_grad():
+        (torch.default_generator if device.type == "cpu" else torch).manual_seed(seed)
         model.train()
         for step in range(num_steps):
             cosine = 0.5 * (1 + np.cos(np.pi * step / num_steps))
@@ -212,8 +217,8 @@ def _draw_collisions(rng, spike_groups, templates, unit_groups, config):
 
 def _check(waveforms, positions, times):
     """Arrays with one row a spike; what is in them is checked where they are mapped."""
-    waveforms = np.asarray(waveforms)
-    num_spikes = len(waveforms) if waveforms.ndim else 0
+    waveforms = np.atleast_1d(np.asarray(waveforms))
+    num_spikes = len(waveforms)
     if positions is not None:
         positions = np.asarray(positions, dtype=float)
         if positions.ndim == 3 and len(positions) != num_spikes:
@@ -234,21 +239,29 @@ def _check(waveforms, positions, times):
 
 
 def _map(model, waveforms, positions, options):
-    """Spikes as the encoder gets them, and the group of each: one for every set of contacts that there is."""
+    """Spikes as the encoder gets them, and the group of each: one for every set of contacts and channels taken."""
     if positions is None or not len(positions):
-        return map_waveforms(waveforms, model.config, **options), np.zeros(len(waveforms), int)
-    sets, groups = np.unique(positions, axis=0, return_inverse=True)
-    groups = groups.reshape(-1)
-    order = np.argsort(groups, kind="stable")
+        mapped, sets = map_waveforms(waveforms, model.config, **options), np.zeros(len(waveforms), int)
+    else:
+        mapped, sets = _map_sets(model, waveforms, positions, options)
+    # Of an array with more channels than the encoder takes, each spike has those around its own peak.
+    shared = np.column_stack([sets, mapped.channels])
+    return mapped, np.unique(shared, axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def _map_sets(model, waveforms, positions, options):
+    """The same where each spike has contacts of its own: all spikes, and the number of the set of each."""
+    contacts, sets = np.unique(positions, axis=0, return_inverse=True)
+    sets = sets.reshape(-1)
     parts = [
-        map_waveforms(waveforms[groups == number], model.config, channel_positions=contacts, **options)
-        for number, contacts in enumerate(sets)
+        map_waveforms(waveforms[sets == number], model.config, channel_positions=each, **options)
+        for number, each in enumerate(contacts)
     ]
-    arrays = {}
+    back, arrays = np.argsort(np.argsort(sets, kind="stable")), {}
     for name in vars(parts[0]):
         values = [getattr(part, name) for part in parts]
-        arrays[name] = None if values[0] is None else np.concatenate(values)[np.argsort(order)]
-    return MappedWaveforms(**arrays), groups
+        arrays[name] = None if values[0] is None else np.concatenate(values)[back]
+    return MappedWaveforms(**arrays), sets
 
 
 def _draw_residuals(rng, mapped, groups, labels, wanted):

@@ -106,10 +106,10 @@ def compare(before, after):
     """Say whether the figures of :func:`score_embeddings` speak for a change.
 
     The rule: under noise of the recording's own, spikes keep their component more often than before (adjusted Rand
-    index up by at least 0.08), and the mixtures of two halves agree at least as well. Where a change of the encoder
-    only bends its clusters, both move by 0.06 either way (benchmarks/results/adaptation.json): less is taken for
-    chance, and what was pretrained on many recordings is kept. Entropy and refractory violations are figures to read:
-    clusters that are few and wrong can have little of both.
+    index up by at least 0.08), and the mixtures of two halves agree at least as well. Where adapting gives nothing (the
+    simulated cells of benchmarks/results/adaptation.json) the former moves by -0.06 to 0.08: less is taken for chance,
+    and what was pretrained on many recordings is kept. Neither figure foretells how much is gained. Entropy and
+    refractory violations are figures to read: clusters that are few and wrong can have little of both.
 
     Parameters
     ----------

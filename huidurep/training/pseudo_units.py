@@ -62,7 +62,8 @@ def leading_components(points, count, seed=0):
     from sklearn.decomposition import PCA
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(limits=1):
+    # Points that are all alike have no variance to take shares of.
+    with threadpool_limits(limits=1), np.errstate(invalid="ignore"):
         scores = PCA(min(count, *points.shape), random_state=seed).fit_transform(np.asarray(points, float))
     return scores / np.sqrt(max(scores.var(0).mean(), 1e-30))
 

@@ -1,0 +1,89 @@
+"""What adapting does to spikes and to sortings, for benchmarks/adaptation.py: one draw or one recording at a time."""
+
+import importlib
+import time
+from dataclasses import replace
+from unittest import mock
+
+import numpy as np
+from embedding_scores import load_model, mean_and_error, principal_components, rand_index
+from sorting import score
+
+METHODS = {
+    "pca12": "PCA, 12 components",
+    "before": "pretrained",
+    "adapted_always": "adapted, guard overruled",
+    "adapted": "adapted, guard deciding",
+}
+MIXTURE_SEEDS = (0, 100)
+
+
+def adapt_anyway(model, waveforms, **options):
+    """The adapted copy, whatever its guard says, and whether the guard would have taken it."""
+    from huidurep.training.guard import compare, judge
+
+    def take(*arguments, **figures):
+        return replace(judge(*arguments, **figures), adopted=True)
+
+    with mock.patch.object(importlib.import_module("huidurep.training.adapt"), "judge", take):
+        adapted = model.adapt(waveforms, **options)
+    return adapted, compare(adapted.adaptation.before, adapted.adaptation.after).adopted
+
+
+def score_draw(condition, draw, checkpoint, *, seed):
+    """Scores of one draw: `known` by method, `adopted`, the guard's figures `before` and `after`, and its seconds."""
+    spikes = condition.make(draw)
+    where = dict(peak_index=spikes.peak_index, sampling_frequency=spikes.sampling_frequency)
+    where["channel_positions"] = spikes.positions_um
+    model = load_model(checkpoint)
+    adapted, adopted = adapt_anyway(model, spikes.waveforms, seed=seed + draw, **where)
+    features = dict(pca12=principal_components(spikes.waveforms.reshape(len(spikes.waveforms), -1), 12))
+    features |= dict(before=model.embed(spikes.waveforms, **where))
+    features |= dict(adapted_always=adapted.embed(spikes.waveforms, **where))
+    known = {
+        name: np.mean([rand_index(each, spikes.labels, seed=seed + draw + more) for more in MIXTURE_SEEDS])
+        for name, each in features.items()
+    }
+    known["adapted"] = known["adapted_always" if adopted else "before"]
+    found = adapted.adaptation
+    counts = dict(num_units=len(np.unique(spikes.labels)), num_spikes=len(spikes.labels))
+    facts = dict(before=found.before, after=found.after, num_pseudo_units=found.num_pseudo_units)
+    return dict(known=known, adopted=adopted, seconds=found.seconds, **facts, **counts)
+
+
+def score_condition(condition, checkpoint, *, seed, num_jobs=1):
+    """The part of a row that is measured: means over the draws of a condition."""
+    from joblib import Parallel, delayed
+
+    work = (delayed(score_draw)(condition, draw, checkpoint, seed=seed) for draw in range(condition.num_draws))
+    scores = Parallel(n_jobs=num_jobs)(work)
+    row = {name: scores[0][name] for name in ("num_units", "num_spikes")} | dict(num_draws=len(scores))
+    row |= mean_and_error([score["known"] for score in scores])
+    row["adopted"] = round(float(np.mean([score["adopted"] for score in scores])), 4)
+    row["adopted_draws"] = [bool(score["adopted"]) for score in scores]
+    row["num_pseudo_units"] = round(float(np.mean([score["num_pseudo_units"] for score in scores])), 1)
+    # the guard's draws stand beside those of the scores: whether they move together can be looked up
+    row["guard"] = {when: mean_and_error([score[when] for score in scores if score[when]]) for when in GUARD}
+    row["adapt_seconds"] = round(float(np.mean([score["seconds"] for score in scores])), 1)
+    return row
+
+
+GUARD = ("before", "after")
+COUNTS = dict(accuracy="accuracy", num_units="units_found", false_positives="false_positive_units")
+
+
+def score_recording(recording, truth, *, model, seed):
+    """One recording sorted without and with `adapt`: accuracy, units, false positives, seconds, whether adopted."""
+    from huidurep import SpikeSortingPipeline
+
+    row = dict(num_units_true=len(truth.unit_ids), duration_s=recording.get_total_duration())
+    for adapt in (False, True):
+        began = time.perf_counter()
+        result = SpikeSortingPipeline.from_pretrained(model, adapt=adapt, seed=seed)(recording)
+        part = dict(seconds=round(time.perf_counter() - began, 1))
+        found = score(truth, result.sorting)
+        part |= {name: found[key] for name, key in COUNTS.items()}
+        row["adapted" if adapt else "before"] = part
+    messages = [entry["message"] for entry in result.log if entry["stage"] == "adaptation"]
+    row["checkpoint"] = str(result.model_name)
+    return row | dict(messages=messages, adopted=any("adapted weights taken" in text for text in messages))
