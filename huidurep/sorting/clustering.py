@@ -7,9 +7,10 @@ least separated groups of components are merged, again and again: both groups ar
 s2^2) / 2) (Ashman, Bird & Zepf 1994) says how far apart they are. The measure does not depend on how many spikes each
 group has, as unimodality tests do. The axis was chosen to separate the groups, so D counts only where two Gaussians
 explain the projection better than one by 3 log(n) nats, about twice what BIC asks: pieces of one Gaussian come out at
-0. Merging stops at D = 3, shifted by `merge_bias`; D counts half between groups that their spike times show to be one
-unit, such as the parts of one that bursts. A unit is then a mixture of its components (Baudry et al. 2010), each with a
-covariance of its own, which follows clusters that are not Gaussian; a long one of even density may stay cut.
+0. Merging stops at D = 3, shifted by `merge_bias`; between groups that their spike times show to be two neurons, D
+counts one and a half times, for clouds that far apart still overlap. A unit is then a mixture of its components (Baudry
+et al. 2010), each with a covariance of its own, which follows clusters that are not Gaussian; a long one of even density
+may stay cut.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 
 SEPARATION = 3.0
-SAME_UNIT_SHARE = 0.5  # of the separation of groups that are one unit by their spike times
+TWO_NEURONS = 1.5  # times its value counts the separation of groups that are two neurons by their spike times
 EVIDENCE = 3.0  # nats per log(number of spikes) that two Gaussians must explain better than one: twice what BIC asks
 MAX_COMPONENTS = 25
 SPIKES_PER_COMPONENT = 90
@@ -130,7 +131,7 @@ def cluster_embeddings(
     max_fit_spikes=20000,
     max_dimensions=20,
     seed=0,
-    same_unit=None,
+    are_two=None,
 ):
     """Cluster embeddings with a Gaussian mixture; the number of units is found unless it is given.
 
@@ -148,9 +149,9 @@ def cluster_embeddings(
     max_dimensions : int, default 20
         Most principal components that the mixture sees.
     seed : int, default 0
-    same_unit : callable, optional
-        Told the rows of the spikes of two groups, says whether their times show them to be one unit: see
-        :func:`huidurep.sorting.refractory.share_refractory_period`.
+    are_two : callable, optional
+        Told the rows of the spikes of two groups, says whether their times show them to be two neurons: see
+        :func:`huidurep.sorting.refractory.fire_independently`.
 
     Returns
     -------
@@ -174,8 +175,8 @@ def cluster_embeddings(
     with threadpool_limits(limits=1):
         labels = _over_split(points, num_units, rng)
         labels = _drop_small(labels, smallest // 2)
-        is_same = None if same_unit is None else lambda first, second: same_unit(rows[first], rows[second])
-        labels = _merge(points, labels, SEPARATION + merge_bias, num_units, rng, is_same)
+        judge = None if are_two is None else lambda first, second: are_two(rows[first], rows[second])
+        labels = _merge(points, labels, SEPARATION + merge_bias, num_units, rng, judge)
         units = _drop_small(labels[:, 1], smallest)
         model = _describe(points, labels[:, 0], units, mean, axes)
         found, posteriors = model.predict(embeddings)
@@ -245,7 +246,7 @@ def _drop_small(labels, smallest):
     return np.where(np.isin(labels, values[counts >= smallest]), labels, -1)
 
 
-def _merge(points, components, limit, num_units, rng, same_unit=None):
+def _merge(points, components, limit, num_units, rng, are_two=None):
     """Merge groups of components, least separated first: (num_points, 2) of component and group, -1 for none."""
     groups = components.copy()
     left = list(np.unique(components[components >= 0]))
@@ -256,8 +257,8 @@ def _merge(points, components, limit, num_units, rng, same_unit=None):
             if pair not in separations:
                 first, second = (np.flatnonzero(groups == group) for group in pair)
                 separations[pair] = _separation(points[first], points[second], rng)
-                if separations[pair] > limit and same_unit is not None and same_unit(first, second):
-                    separations[pair] *= SAME_UNIT_SHARE
+                if limit / TWO_NEURONS < separations[pair] <= limit and are_two is not None and are_two(first, second):
+                    separations[pair] *= TWO_NEURONS
         first, second = min(separations, key=separations.get)
         if num_units is None and separations[first, second] > limit:
             break

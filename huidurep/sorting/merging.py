@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from . import clustering
 from .parameters import SortingParameters
 from .preprocessing import PreparedGroup
-from .refractory import share_refractory_period
+from .refractory import fire_independently
 from .run_log import RunLog
 from .waveforms import mean_waveforms, to_spike_vector
 
@@ -24,7 +24,6 @@ MERGE_SIMILARITY = 0.8  # 1 - normalised l1 distance of two templates, at the be
 MERGE_BIAS_STEP = 0.05  # what one unit of merge_bias takes off it
 MERGE_SHIFT_MS = 0.2
 TEMPLATE_RADIUS_UM = 100.0
-DEAD_TIME_MARGIN_MS = 0.1
 SURE_ENOUGH = 0.5  # a unit whose spikes are on average less probable than this is not one
 
 
@@ -207,10 +206,8 @@ def _judge(components: list[tuple], embeddings: np.ndarray, labels: np.ndarray) 
 def _cluster(
     embeddings: np.ndarray, times_s: np.ndarray, parameters: SortingParameters, num_units: int | None
 ) -> clustering.Clustering:
-    def same_unit(first: np.ndarray, second: np.ndarray) -> bool:
-        # the detector keeps one of two spikes that are nearer than its sweep
-        dead_time_ms = parameters.exclude_sweep_ms + DEAD_TIME_MARGIN_MS
-        return share_refractory_period(times_s[first], times_s[second], dead_time_ms=dead_time_ms)
+    def are_two(first: np.ndarray, second: np.ndarray) -> bool:
+        return fire_independently(times_s[first], times_s[second])
 
     return clustering.cluster_embeddings(
         embeddings,
@@ -220,7 +217,7 @@ def _cluster(
         max_fit_spikes=parameters.max_fit_spikes,
         max_dimensions=parameters.max_dimensions,
         seed=parameters.seed,
-        same_unit=same_unit,
+        are_two=are_two,
     )
 
 
