@@ -342,8 +342,20 @@ def adaptation_block(results):
     return "\n\n".join([*tables, note, f"<details><summary>Every row</summary>\n\n{details}\n\n</details>"])
 
 
+def finetuning_block(results):
+    """Markdown of a fine-tuning results file: before / with the trained weights / as delivered, one line a row."""
+    lines = []
+    for row in results["rows"]:
+        whens = [row[when] for when in ("before", "trained", "delivered")]
+        cells = [" / ".join(f"{each[key]:.2f}" for each in whens) for key in ("rand_index", "accuracy")]
+        name = f"{row['kind']} ({row['name']}), `{row['checkpoint']}`, {row['method']}"
+        lines.append([name, f"{row['pca12']['rand_index']:.2f}", *cells, row["verdict"], f"{row['finetune_seconds']:.0f}"])
+    head = ["before / trained / delivered", "PCA", "adjusted Rand index", "accuracy", "verdict", "s"]
+    return f"{markdown(head, lines)}\n\n{header_note(results['header'])}"
+
+
 BLOCKS = dict(sorting=sorting_block, embedding=embedding_block, checkpoints=checkpoints_block, ablation=ablation_block)
-BLOCKS["adaptation"] = adaptation_block
+BLOCKS |= dict(adaptation=adaptation_block, finetuning=finetuning_block)
 SOURCES = dict(checkpoints="embedding")  # results of another name than the block's
 
 

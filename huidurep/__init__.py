@@ -14,6 +14,7 @@ _HOMES = {
     "SortingParameters": "sorting.parameters",
     "SortingResult": "pipeline",
     "SpikeSortingPipeline": "pipeline",
+    "finetune": "finetuning",
     "list_checkpoints": "hub",
     "simulate_recording": "simulation.recordings",
     "sort": "pipeline",

@@ -1,4 +1,4 @@
-"""The command line: ``huidurep sort | embed | simulate | pretrain | list``.
+"""The command line: ``huidurep sort | embed | finetune | simulate | pretrain | list``.
 
 Everything heavy is imported inside the commands, so that ``huidurep --help`` answers at once.
 """
@@ -18,6 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 from huidurep.cli_files import attach_probe, check_output, check_writable, load_array, read_recording
+from huidurep.cli_finetune import add_finetune
 from huidurep.cli_simulate import simulate_app
 
 
@@ -90,6 +91,7 @@ def sort(
     detect_threshold: Annotated[float | None, typer.Option(help="Smallest trough, in noise levels.")] = None,
     merge_bias: Annotated[float | None, typer.Option(help="Above 0 merges more, below 0 splits more.")] = None,
     matching: Annotated[str | None, typer.Option(help="wobble, tdc-peeler, circus-omp or none.")] = None,
+    adapt: Annotated[bool, typer.Option("--adapt", help="Train on the recording's spikes, if that helps.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result there.")] = False,
     n_jobs: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
     progress: Annotated[bool, typer.Option("--progress/--no-progress", help="Progress bars.")] = True,
@@ -112,6 +114,7 @@ def sort(
     recording = recording if probe is None else attach_probe(recording, probe)
     given = dict(num_units=num_units, detect_threshold=detect_threshold, merge_bias=merge_bias, matching=matching)
     given = {name: value for name, value in given.items() if value is not None} | dict(seed=seed)
+    given |= dict(adapt=True) if adapt else {}
     if matching == "none":
         given["matching"] = None
 
@@ -174,6 +177,7 @@ def embed(
     typer.echo(f"{embeddings.shape[0]} spikes x {embeddings.shape[1]} numbers -> {output}")
 
 
+add_finetune(app)
 app.add_typer(simulate_app, name="simulate")
 
 

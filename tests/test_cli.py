@@ -97,6 +97,14 @@ def test_sort_writes_a_folder_that_can_be_moved(tetrode_folder, tmp_path):
     np.testing.assert_array_equal(spikeinterface.load(moved).to_spike_vector(), sorting.to_spike_vector())
 
 
+def test_sort_adapts_where_it_is_asked_to(tetrode_folder, tmp_path, monkeypatch):
+    load = Mock(side_effect=ValueError("far enough"))
+    monkeypatch.setattr(huidurep.SpikeSortingPipeline, "from_pretrained", load)
+    for words, given in (((), {}), (("--adapt",), {"adapt": True})):
+        assert_refused(run("sort", tetrode_folder, tmp_path / "out", *words), "far enough")
+        assert load.call_args.kwargs == {"seed": 0} | given
+
+
 def test_sort_raw_binary_as_the_same_recording(tetrode_recording, tetrode_folder, tmp_path):
     recording, _ = tetrode_recording
     path, gain = tmp_path / "raw.bin", 0.05

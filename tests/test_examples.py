@@ -30,3 +30,12 @@ def test_embed_waveforms():
     finished = run("02_embed_waveforms.py")
     assert finished.returncode == 0, finished.stderr
     assert "adjusted Rand index" in finished.stdout
+
+
+def test_finetune_own_probe(tmp_path):
+    pytest.importorskip("accelerate")
+    words = ("--output", tmp_path / "out", "--duration-s", 24, "--num-units", 5, "--steps", 1)
+    finished = run("03_finetune_own_probe.py", *words)
+    assert finished.returncode == 0, finished.stderr
+    assert "gain" in finished.stdout and "3. Sorting with the result" in finished.stdout
+    assert (tmp_path / "out" / "finetuning.json").is_file()

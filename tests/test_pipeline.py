@@ -215,3 +215,14 @@ def test_auto_loads_the_parameters_beside_the_weights(tmp_path, monkeypatch, tet
 def test_wrong_parameter_is_found_before_a_checkpoint_is_looked_for():
     with pytest.raises(TypeError, match="did you mean 'detect_threshold'"):
         SpikeSortingPipeline.from_pretrained("nobody/nothing", detect_treshold=5)
+
+
+def test_adapting_is_told_in_the_log_and_leaves_the_pipelines_model(tetrode_recording):
+    pipeline = SpikeSortingPipeline.from_pretrained("tetrode", adapt=True, matching=None)
+    model, before = pipeline.model, {name: each.clone() for name, each in pipeline.model.state_dict().items()}
+    result = pipeline(tetrode_recording[0])
+    (entry,) = [entry for entry in result.log if entry["stage"] == "adaptation"]
+    assert entry["message"].startswith("group 0: ") and "agreement under noise" in entry["message"]
+    assert pipeline.model is model and not hasattr(model, "adaptation")
+    assert all((model.state_dict()[name] == each).all() for name, each in before.items())
+    assert result.sorting.get_num_units() >= 3 and result.parameters.adapt

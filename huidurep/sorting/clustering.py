@@ -8,9 +8,9 @@ s2^2) / 2) (Ashman, Bird & Zepf 1994) says how far apart they are. The measure d
 group has, as unimodality tests do. The axis was chosen to separate the groups, so D counts only where two Gaussians
 explain the projection better than one by 3 log(n) nats, about twice what BIC asks: pieces of one Gaussian come out at
 0. Merging stops at D = 3, shifted by `merge_bias`; between groups that their spike times show to be two neurons, D
-counts one and a half times, for clouds that far apart still overlap. A unit is then a mixture of its components (Baudry
-et al. 2010), each with a covariance of its own, which follows clusters that are not Gaussian; a long one of even density
-may stay cut.
+counts one and a half times, for clouds that far apart still overlap. A unit is then a mixture of its components
+(Baudry et al. 2010), each with a covariance of its own, which follows clusters that are not Gaussian; a long one of
+even density may stay cut.
 """
 
 from __future__ import annotations

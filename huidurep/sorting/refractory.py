@@ -16,8 +16,8 @@ def fire_independently(first_s: np.ndarray, second_s: np.ndarray) -> bool:
 
     Spikes of the two groups that follow each other within 1 to 2 ms are counted, and compared with those at lags of 10
     to 60 ms, which tell how many to expect of neurons that fire independently, whatever their rates do over time. Parts
-    of one unit have next to none. (Lussac, Wyngaard, Llobet & Barbour 2022, doi:10.1101/2022.02.08.479192, and Kilosort,
-    Pachitariu et al. 2024, doi:10.1038/s41592-024-02232-7, merge by the same dip.)
+    of one unit have next to none. Lussac (Wyngaard, Llobet & Barbour 2022, doi:10.1101/2022.02.08.479192) and Kilosort
+    (Pachitariu et al. 2024, doi:10.1038/s41592-024-02232-7) merge by the same dip.
 
     Parameters
     ----------

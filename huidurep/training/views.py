@@ -157,24 +157,28 @@ class ViewMaker:
                 f"expected num_units to be a multiple of num_recordings={self.recipe.num_recordings}, found "
                 f"{num_units}: change one of them."
             )
-        parts = [self._recording(count, generator) for _ in range(self.recipe.num_recordings)]
-        widest = max(part["channel_mask"].shape[1] for part in parts)
-        for number, part in enumerate(parts):
-            if self.recipe.negatives == "recording":
-                part["recordings"] = torch.full((count,), number)
-            missing = widest - part["channel_mask"].shape[1]
-            for name in part.keys() & {"view_1", "view_2", "further_views", "clean", "channel_mask"}:
-                part[name] = F.pad(part[name], (0, missing))
-            if "channel_positions" in part:
-                part["channel_positions"] = F.pad(part["channel_positions"], (0, 0, 0, missing))
-        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        parts = [self.draw_recording(count, generator) for _ in range(self.recipe.num_recordings)]
+        return join_recordings(parts, self.recipe.negatives)
 
-    def _recording(self, count, generator):
+    def draw_recording(self, count, generator):
+        """Draw one imagined recording: a part of a batch.
+
+        Parameters
+        ----------
+        count : int
+            Units.
+        generator : torch.Generator
+
+        Returns
+        -------
+        dict of torch.Tensor
+            As :meth:`draw`, without ``recordings``.
+        """
         recipe = self.recipe
         number = int(torch.randint(len(self.banks), (1,), generator=generator))
         bank = self.banks[number]
         units = bank.draw_neighbours(count, recipe.group_size, generator)
-        setting = draw_setting(bank, self.config, recipe, generator)
+        setting = self._setting(bank, generator)
         reel = self._reel(bank, setting, generator)
         # view by view, all units in each: one spike's distortions share what is drawn of it
         spikes = 1 if recipe.same_spike else recipe.views_per_unit
@@ -195,6 +199,10 @@ class ViewMaker:
         if self.config.channel_mixing == "position":
             batch["channel_positions"] = setting.positions.expand(count, -1, -1).clone()
         return batch
+
+    def _setting(self, bank, generator):
+        """What the spikes of one imagined recording have in common."""
+        return draw_setting(bank, self.config, self.recipe, generator)
 
     def _reel(self, bank, setting, generator):
         """Noise of one imagined recording, in uV."""
@@ -253,3 +261,30 @@ class ViewMaker:
         one = off * (2 * torch.randint(0, 2, (count,), generator=generator) - 1)
         coarse = aug.uniform(-0.5, 0.5, (count,), generator) * (setting.coarseness - 1)
         return (one + coarse.round().long()).clamp(-MISALIGNED, MISALIGNED)
+
+
+def join_recordings(parts, negatives):
+    """Make one batch of several imagined recordings.
+
+    Parameters
+    ----------
+    parts : list of dict of torch.Tensor
+        Of :meth:`ViewMaker.draw_recording`, of as many views each; the numbers of channels may differ.
+    negatives : {"recording", "batch"}
+        As in :class:`ViewRecipe`. The parts get numbers of their own where it is "recording".
+
+    Returns
+    -------
+    dict of torch.Tensor
+        As :meth:`ViewMaker.draw`.
+    """
+    widest = max(part["channel_mask"].shape[1] for part in parts)
+    for number, part in enumerate(parts):
+        if negatives == "recording":
+            part["recordings"] = torch.full((len(part["view_1"]),), number)
+        missing = widest - part["channel_mask"].shape[1]
+        for name in part.keys() & {"view_1", "view_2", "further_views", "clean", "channel_mask"}:
+            part[name] = F.pad(part[name], (0, missing))
+        if "channel_positions" in part:
+            part["channel_positions"] = F.pad(part["channel_positions"], (0, 0, 0, missing))
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
