@@ -5,7 +5,8 @@
 Each recording is made here, with a seed: `hybrid-N` puts opto-tagged units that training holds out into noise of
 measured covariance (benchmarks/hybrid_recordings.py: eight contacts, 10 uV); `ring` (six contacts at 15 kHz) and
 `column` (twelve contacts, 40 um apart) are simulated. Its first 90 s are fine-tuned on, without labels; 60 s after
-them, of the same units, are the test. Both are handed over as separate recordings.
+them, of the same units, are the test. Both are handed over as separate recordings. Methods: those of `finetune`, and
+`curated`, which is resampling of the true units of the 90 s instead of those that the checkpoint finds.
 
 Each row (recording, checkpoint, method) is written as soon as it is there. One that stands in the file with the same
 settings and weights is kept, unless --again is given.
@@ -42,7 +43,7 @@ TRAIN_S, TEST_S = 90.0, 60.0
 HYBRID_UV, SIMULATED_UV = 10.0, 10.0
 RING_UM, PITCH_UM = 20.0, 40.0
 MAX_SPIKES = 4000  # of a test, drawn where there are more
-METHODS = ("resampling", "self-supervised")
+METHODS = ("resampling", "self-supervised", "curated")
 SELF_SUPERVISED_ON = ("hybrid-0", "ring")
 # What "auto" takes, but for hybrids: that of shanks, which they come from, and then that of "auto".
 CHECKPOINTS = {"hybrid": ("linear", "neuropixels-1.0"), "ring": ("base",), "column": ("linear",)}
@@ -178,10 +179,11 @@ def measure(make, *, checkpoint, num_channels, method, arguments, kept):
         recording, truth = make(arguments)
         rate = recording.get_sampling_frequency()
         cut, end = int(TRAIN_S * rate), recording.get_num_samples()
-        kept["train"] = recording.frame_slice(0, cut)
+        kept["train"], kept["units"] = recording.frame_slice(0, cut), truth.frame_slice(0, cut)
         kept["test"] = Test(recording.frame_slice(cut, end), truth.frame_slice(cut, end), num_channels, arguments.seed)
         kept["pca12"], kept["before"] = kept["test"].score_pca(), kept["test"].score(checkpoint)
-    options = dict(steps=arguments.steps, seed=arguments.seed, method=method, model=checkpoint)
+    options = dict(steps=arguments.steps, seed=arguments.seed, model=checkpoint)
+    options |= dict(sortings=kept["units"]) if method == "curated" else dict(method=method)
     with tempfile.TemporaryDirectory(prefix="finetuning_") as folder:
         report, verdict = finetune_anyway(kept["train"], output_dir=Path(folder) / "out", **options)
         trained = kept["test"].score(Path(folder) / "out")
@@ -235,8 +237,8 @@ def jobs(arguments):
             continue
         for rank, checkpoint in enumerate(CHECKPOINTS[name.split("-")[0]]):
             for number, method in enumerate(METHODS):
-                is_wanted = number == 0 or (name in SELF_SUPERVISED_ON and rank == 0)
-                if method in arguments.methods and is_wanted:
+                chosen = (True, name in SELF_SUPERVISED_ON and rank == 0, rank == 1)[number]
+                if method in arguments.methods and chosen:
                     found.append((2 * rank + number, name, method, checkpoint))
     return [job[1:] for job in sorted(found, key=lambda job: job[0])]
 

@@ -349,7 +349,9 @@ def finetuning_block(results):
         whens = [row[when] for when in ("before", "trained", "delivered")]
         cells = [" / ".join(f"{each[key]:.2f}" for each in whens) for key in ("rand_index", "accuracy")]
         name = f"{row['kind']} ({row['name']}), `{row['checkpoint']}`, {row['method']}"
-        lines.append([name, f"{row['pca12']['rand_index']:.2f}", *cells, row["verdict"], f"{row['finetune_seconds']:.0f}"])
+        lines.append(
+            [name, f"{row['pca12']['rand_index']:.2f}", *cells, row["verdict"], f"{row['finetune_seconds']:.0f}"]
+        )
     head = ["before / trained / delivered", "PCA", "adjusted Rand index", "accuracy", "verdict", "s"]
     return f"{markdown(head, lines)}\n\n{header_note(results['header'])}"
 

@@ -351,8 +351,8 @@ class HuiduRep(HuiduRepPreTrainedModel):
     def adapt(self, waveforms, **options):
         """Copy of the model, trained for seconds on a recording's spikes; see :func:`huidurep.training.adapt.adapt`.
 
-        No labels are needed. A guard keeps the pretrained weights unless the adapted ones are better on spikes held
-        out; what it found is in the copy's ``adaptation``. This model stays as it is.
+        No labels are needed. A guard keeps the pretrained weights where the adapted ones are worse on spikes held out;
+        what it found is in the copy's ``adaptation``. This model stays as it is.
 
         Parameters
         ----------

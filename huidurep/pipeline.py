@@ -185,7 +185,7 @@ class SpikeSortingPipeline:
         return describe_group(prepared, spikes, embeddings, units, self.parameters)
 
     def _adapt(self, group: PreparedGroup, peaks: np.ndarray, log: RunLog) -> SpikeSortingPipeline:
-        """A pipeline whose encoder is adapted to the spikes of a group, where the encoder's guard finds that better."""
+        """A pipeline whose encoder is adapted to the spikes of a group, unless the encoder's guard finds that worse."""
         num_channels = self.model.config.num_channels
         drawn = np.random.default_rng(self.parameters.seed).permutation(len(peaks))[:ADAPT_SPIKES]
         spikes = peaks[np.sort(drawn)]

@@ -1,6 +1,8 @@
 """The examples run on what they make themselves."""
 
+import logging
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -32,10 +34,21 @@ def test_embed_waveforms():
     assert "adjusted Rand index" in finished.stdout
 
 
-def test_finetune_own_probe(tmp_path):
+def test_finetune_own_probe(tmp_path, monkeypatch, capsys):
+    """In this process: what it imports and compiles is there already, and the batches can be small."""
     pytest.importorskip("accelerate")
+    from huidurep.training import finetune, proof
+
+    few = {"NUM_DRAWS": 2, "SPIKES_A_UNIT": 20, "SIMULATED_UNITS": 4}
+    for module in (finetune, proof):
+        for name in few.keys() & vars(module).keys():
+            monkeypatch.setattr(module, name, few[name])
+    training = finetune.DEFAULT_TRAINING | {"per_device_train_batch_size": 8}
+    monkeypatch.setattr(finetune, "DEFAULT_TRAINING", training)
+    monkeypatch.setattr(logging.getLogger("huidurep.finetuning"), "level", logging.WARNING)
     words = ("--output", tmp_path / "out", "--duration-s", 24, "--num-units", 5, "--steps", 1)
-    finished = run("03_finetune_own_probe.py", *words)
-    assert finished.returncode == 0, finished.stderr
-    assert "gain" in finished.stdout and "3. Sorting with the result" in finished.stdout
+    monkeypatch.setattr(sys, "argv", ["03_finetune_own_probe.py", *map(str, words)])
+    runpy.run_path(str(EXAMPLES / "03_finetune_own_probe.py"), run_name="__main__")
+    printed = capsys.readouterr().out
+    assert "gain" in printed and "3. Sorting with the result" in printed
     assert (tmp_path / "out" / "finetuning.json").is_file()

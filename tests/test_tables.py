@@ -64,3 +64,18 @@ def test_checkpoints_with_what_was_measured_with_their_weights(tmp_path):
     assert [line[0].split("`")[1] for line in lines] == ["tetrode", "linear", "base"]
     scores = [line[-3:] for line in lines]
     assert scores == [["0.80", "0.60", "0.80 |"], ["-", "-", "- |"], ["0.60", "0.60", "0.80 |"]]
+
+
+def test_finetuning_as_delivered(tmp_path):
+    figures = dict(rand_index=0.5, accuracy=0.7)
+    row = dict(kind="ring of six", name="ring", checkpoint="base", method="resampling", pca12=dict(rand_index=0.4))
+    row |= dict(before=figures, trained=dict(rand_index=0.45, accuracy=0.75), delivered=figures, verdict="same")
+    versions = dict.fromkeys(("huidurep", "spikeinterface", "torch", "numpy", "scikit-learn"), "1")
+    header = dict(commit="abc", seed=3, versions=versions, machine=dict(processor="x", cores=2))
+    results = dict(header=header, rows=[row | dict(finetune_seconds=61.2)])
+    (tmp_path / "finetuning.json").write_text(json.dumps(results))
+    text = tmp_path / "text.md"
+    text.write_text("<!-- benchmark:finetuning -->\n<!-- /benchmark:finetuning -->\n")
+    assert run(ROOT / "benchmarks/tables.py", text, "--results", tmp_path).returncode == 0
+    cells = "`base`, resampling | 0.40 | 0.50 / 0.45 / 0.50 | 0.70 / 0.75 / 0.70 | same | 61 |"
+    assert f"| ring of six (ring), {cells}" in text.read_text()

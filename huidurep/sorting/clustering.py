@@ -141,17 +141,16 @@ def cluster_embeddings(
     num_units : int, optional
         Exactly so many units.
     merge_bias : float, default 0.0
-        Above 0 merges more, below 0 splits more; in units of Ashman's D, around the limit of 3.
+        Added to the limit of Ashman's D: above 0 merges more, below 0 splits more.
     min_unit_spikes : int, default 30
         Smaller groups are no unit (label -1), unless `num_units` is given.
     max_fit_spikes : int, default 20000
-        The mixture is fitted on so many spikes at most, drawn at random; the rest is assigned.
+        The mixture is fitted on so many at most, drawn at random; the rest is assigned.
     max_dimensions : int, default 20
         Most principal components that the mixture sees.
     seed : int, default 0
     are_two : callable, optional
-        Told the rows of the spikes of two groups, says whether their times show them to be two neurons: see
-        :func:`huidurep.sorting.refractory.fire_independently`.
+        Says, of the rows of two groups, whether they are two neurons by their times, as `fire_independently` tells.
 
     Returns
     -------
@@ -163,9 +162,8 @@ def cluster_embeddings(
         If there are fewer spikes than units asked for, or embeddings are not finite.
     """
     embeddings = np.asarray(embeddings, float)
-    num_spikes = len(embeddings)
     _check(embeddings, num_units)
-    if num_spikes < (min_unit_spikes if num_units is None else 1):
+    if (num_spikes := len(embeddings)) < (min_unit_spikes if num_units is None else 1):
         return _nothing(embeddings)
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.permutation(num_spikes)[: max(max_fit_spikes, num_units or 1)])
@@ -173,9 +171,8 @@ def cluster_embeddings(
     mean, axes = _principal_axes(embeddings[rows], max_dimensions)
     points = (embeddings[rows] - mean) @ axes
     with threadpool_limits(limits=1):
-        labels = _over_split(points, num_units, rng)
-        labels = _drop_small(labels, smallest // 2)
-        judge = None if are_two is None else lambda first, second: are_two(rows[first], rows[second])
+        labels = _drop_small(_over_split(points, num_units, rng), smallest // 2)
+        judge = are_two and (lambda first, second: are_two(rows[first], rows[second]))
         labels = _merge(points, labels, SEPARATION + merge_bias, num_units, rng, judge)
         units = _drop_small(labels[:, 1], smallest)
         model = _describe(points, labels[:, 0], units, mean, axes)

@@ -47,7 +47,7 @@ class SortingParameters:
         Embed the snippet after the model's decoder has cleaned it.
     adapt : bool
         Train the encoder for some seconds on the recording's own spikes before they are embedded, group by group; a
-        guard keeps the pretrained weights where that does not help.
+        guard keeps the pretrained weights where the adapted ones are worse.
     matching : {"wobble", "tdc-peeler", "circus-omp"} | None
         Template matching that finds overlapping and small spikes again. None keeps the clusters as they are.
     template_interval_s : float | None

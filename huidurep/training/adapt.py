@@ -1,10 +1,10 @@
-"""`HuiduRep.adapt`: seconds of training on a recording's own spikes, without labels, kept only where it helped.
+"""`HuiduRep.adapt`: seconds of training on the spikes of a recording, without labels; a guard refuses what is worse.
 
 Spikes of one pseudo-unit (see `pseudo_units`) are told from those of the others by the prototype loss of the
 pretraining, with other spikes of the recording added to some of them. What the recording's own principal components
-separate and the encoder does not see yet is learnt that way, while its pretrained shape keeps noise and overlaps out:
-the pseudo-units come from waveforms, the result is better than both (README, "Adapting to a recording"). Related:
-DeepCluster (Caron et al. 2018, arXiv 1807.05520), which clusters its own features.
+separate and the encoder does not see yet is learnt that way, for the pseudo-units come from waveforms. What it gives is
+in the README, "Adapting to a recording". Related: DeepCluster (Caron et al. 2018, arXiv 1807.05520), which clusters its
+own features.
 """
 
 import copy

@@ -151,10 +151,10 @@ def test_simulated_banks_are_on_the_same_contacts_and_alike_once():
 def test_proof_is_the_same_for_every_model(monkeypatch):
     monkeypatch.setattr(proof, "SPIKES_A_UNIT", 20)
     monkeypatch.setattr(proof, "NUM_DRAWS", 2)
-    window, model = make_window(num_units=9), HuiduRep(CONFIG).eval()
+    window, model = make_window(num_units=8), HuiduRep(CONFIG).eval()
     real = proof.HeldOutSpikes(
         waveforms=np.concatenate(window.waveforms)[:, 40:100],
-        noise=np.zeros((540, 60, 4), "float32"),
+        noise=np.zeros((480, 60, 4), "float32"),
         times_s=np.concatenate(window.times_s),
         peak_index=20,
         sampling_frequency=RATE,

@@ -64,15 +64,17 @@ def test_figures_are_the_same_under_a_seed():
     assert score_embeddings(points, seed=3) == score_embeddings(points, seed=3)
 
 
-def test_a_clear_improvement_is_adopted():
-    verdict = compare(BEFORE, dict(agreement_under_noise=0.6, agreement_of_halves=0.6))
+@pytest.mark.parametrize("noise, halves", [(0.6, 0.6), (0.49, 0.9), (0.9, 0.51)])
+def test_a_change_that_does_no_harm_is_adopted(noise, halves):
+    after = dict(agreement_under_noise=noise, agreement_of_halves=halves)
+    verdict = compare(BEFORE, after)
     assert verdict.adopted and verdict.reason.startswith("adapted weights taken: ")
-    assert "agreement under noise 0.50 -> 0.60" in verdict.reason
-    assert verdict.before == BEFORE and verdict.after["agreement_under_noise"] == 0.6
+    assert f"agreement under noise 0.50 -> {noise:.2f}" in verdict.reason
+    assert verdict.before == BEFORE and verdict.after == after
 
 
-@pytest.mark.parametrize("noise, halves", [(0.57, 0.9), (0.9, 0.59), (0.5, 0.6), (0.3, 0.2)])
-def test_less_than_that_is_not(noise, halves):
+@pytest.mark.parametrize("noise, halves", [(0.47, 0.9), (0.9, 0.49), (0.3, 0.2)])
+def test_a_change_for_the_worse_is_not(noise, halves):
     verdict = compare(BEFORE, dict(agreement_under_noise=noise, agreement_of_halves=halves))
     assert not verdict.adopted and verdict.reason.startswith("pretrained weights kept")
 
@@ -83,14 +85,14 @@ def test_nothing_to_judge_is_not_adopted():
         assert not verdict.adopted and "too few spikes were held out" in verdict.reason
 
 
-def test_a_model_is_no_better_than_itself():
+def test_a_model_is_as_good_as_itself():
     torch.manual_seed(0)
     model = HuiduRep(HuiduRepConfig(**SMALL)).eval()
     waveforms, _ = draw_spikes(3, 20)
     mapped = map_waveforms(waveforms, model.config, peak_index=30)
     residuals = np.random.default_rng(0).normal(0, 8, mapped.snippets.shape).astype("f4")
     verdict = judge(model, model, mapped, residuals, spike_times_s=np.arange(60.0))
-    assert not verdict.adopted and verdict.before == verdict.after
+    assert verdict.adopted and verdict.before == verdict.after
     assert set(verdict.before) == {
         "agreement_of_halves",
         "agreement_under_noise",
