@@ -58,7 +58,7 @@ def test_imports_are_resolved():
     }
 
 
-@pytest.mark.parametrize("name", ["configuration_huidurep", "losses", "input_contract"])
+@pytest.mark.parametrize("name", ["configuration_huidurep", "losses", "input_contract", "clustering", "refractory"])
 def test_foundations_import_no_sibling(name):
     assert list(siblings_of(PACKAGE / f"{name}.py")) == []
 

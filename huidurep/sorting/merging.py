@@ -13,10 +13,10 @@ import numpy as np
 from spikeinterface.sortingcomponents.tools import compute_sparsity_from_peaks_and_label
 from threadpoolctl import threadpool_limits
 
-from . import clustering
+from .. import clustering
+from ..refractory import fire_independently
 from .parameters import SortingParameters
 from .preprocessing import PreparedGroup
-from .refractory import fire_independently
 from .run_log import RunLog
 from .waveforms import mean_waveforms, to_spike_vector
 

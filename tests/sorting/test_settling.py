@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from huidurep.sorting.clustering import cluster_embeddings
+from huidurep.clustering import cluster_embeddings
 from huidurep.sorting.merging import GroupUnits, settle_units
 from huidurep.sorting.parameters import SortingParameters
 from huidurep.sorting.run_log import RunLog

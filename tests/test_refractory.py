@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from huidurep.sorting.clustering import cluster_embeddings
-from huidurep.sorting.refractory import fire_independently
+from huidurep.clustering import cluster_embeddings
+from huidurep.refractory import fire_independently
 
 DURATION_S = 200.0
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 
-from huidurep.sorting.clustering import EVIDENCE, _ashman_d, cluster_embeddings
+from huidurep.clustering import EVIDENCE, _ashman_d, cluster_embeddings
 
 
 def planted_clusters(sizes, *, distance=8.0, num_dimensions=8, seed=0):
