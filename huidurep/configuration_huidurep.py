@@ -70,6 +70,8 @@ class HuiduRepConfig(PreTrainedConfig):
     prototype_temperature, contrastive_temperature, momentum : float
         Variance that the prototype loss takes the spikes of a unit to have, InfoNCE temperature, weight of the old
         momentum copy at each update.
+    adapter : bool, default False
+        Whether embeddings go through the linear adapter that ``HuiduRep.adapt`` fits to one recording.
     initializer_range, layer_norm_eps : float
         As everywhere in transformers.
 
@@ -117,6 +119,7 @@ class HuiduRepConfig(PreTrainedConfig):
         prototype_temperature=0.0625,
         contrastive_temperature=0.1,
         momentum=0.99,
+        adapter=False,
         initializer_range=0.02,
         layer_norm_eps=1e-5,
         **kwargs,
@@ -128,17 +131,16 @@ class HuiduRepConfig(PreTrainedConfig):
         self.scaling, self.scale_uv = scaling, float(scale_uv)
         self.embedding_size, self.hidden_size, self.intermediate_size = embedding_size, hidden_size, intermediate_size
         self.num_hidden_layers, self.num_attention_heads = num_hidden_layers, num_attention_heads
-        self.hidden_act, self.norm_first = hidden_act, norm_first
+        self.hidden_act, self.norm_first, self.hidden_dropout_prob = hidden_act, norm_first, hidden_dropout_prob
         self.conv_kernel_sizes, self.conv_strides = list(conv_kernel_sizes), list(conv_strides)
         self.conv_final_activation = conv_final_activation
         self.decoder_num_hidden_layers = decoder_num_hidden_layers
         self.feature_decoder_num_hidden_layers = feature_decoder_num_hidden_layers
-        self.hidden_dropout_prob = hidden_dropout_prob
         self.projection_hidden_size, self.projection_size = projection_hidden_size, projection_size
         self.prototype_weight, self.contrastive_weight = prototype_weight, contrastive_weight
         self.reconstruction_weight, self.momentum = reconstruction_weight, momentum
         self.prototype_temperature, self.contrastive_temperature = prototype_temperature, contrastive_temperature
-        self.initializer_range, self.layer_norm_eps = initializer_range, layer_norm_eps
+        self.adapter, self.initializer_range, self.layer_norm_eps = adapter, initializer_range, layer_norm_eps
         self._check()
         self._check_losses()
         self._check_unknown(kwargs)

@@ -12,6 +12,7 @@ from .configuration_huidurep import HuiduRepConfig
 from .input_contract import nominal_positions
 from .modeling_geometry import ChannelReadout, position_features
 from .modeling_layers import (
+    HuiduRepAdapter,
     HuiduRepEmbeddings,
     HuiduRepStack,
     attention_mask,
@@ -139,6 +140,8 @@ class HuiduRep(HuiduRepPreTrainedModel):
             self.readout = ChannelReadout(config)
         if config.feature_decoder_num_hidden_layers:
             self.feature_decoder = HuiduRepStack(config, config.feature_decoder_num_hidden_layers)
+        if config.adapter:
+            self.adapter = HuiduRepAdapter(config)
         self.post_init()
 
     def scale(self, waveforms):
@@ -237,6 +240,8 @@ class HuiduRep(HuiduRepPreTrainedModel):
             denoised = self.denoised_tokens(hidden, valid)
             twice = None if valid is None else torch.cat([valid, valid], 1)
             _, embeddings = encode(self.encoder, self.reduction, torch.cat([tokens, denoised], 1), twice)
+        if self.config.adapter:
+            embeddings = self.adapter(embeddings, snippets)
         if output_reconstruction:
             reconstruction = self.unscale(self.decode(hidden, snippets.shape[1], valid, features))
         output = HuiduRepOutput(embeddings, hidden, reconstruction, denoised)

@@ -107,6 +107,26 @@ class HuiduRepStack(nn.Module):
         return self.norm(x)
 
 
+class HuiduRepAdapter(nn.Module):
+    """Linear map of the encoder's representation and of the snippet itself, fitted to one recording."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.num_samples, self.num_channels = config.num_samples, config.num_channels
+        self.representation = nn.Linear(config.embedding_size, config.embedding_size)
+        self.snippet = nn.Linear(config.num_samples * config.num_channels, config.embedding_size, bias=False)
+
+    def forward(self, embeddings, snippets):
+        """Representations and snippets in the model's units -> embeddings (num_spikes, embedding_size)."""
+        missing = self.num_channels - snippets.shape[2]
+        if snippets.shape[1] != self.num_samples or missing < 0:
+            raise ValueError(
+                f"expected snippets of {self.num_samples} samples and at most {self.num_channels} channels, for which "
+                f"the model was adapted, found {tuple(snippets.shape[1:])}: use model.embed(), which maps any window."
+            )
+        return self.representation(embeddings) + self.snippet(F.pad(snippets, (0, missing)).flatten(1))
+
+
 def encode(encoder, reduction, tokens, valid=None):
     """Run tokens through an encoder and its reduction.
 

@@ -1,10 +1,9 @@
 """`HuiduRep.adapt`: seconds of training on the spikes of a recording, without labels; a guard refuses what is worse.
 
-Spikes of one pseudo-unit (see `pseudo_units`) are told from those of the others by the prototype loss of the
-pretraining, with other spikes of the recording added to some of them. What the recording's own principal components
-separate and the encoder does not see yet is learnt that way, for the pseudo-units come from waveforms. What it gives is
-in the README, "Adapting to a recording". Related: DeepCluster (Caron et al. 2018, arXiv 1807.05520), which clusters its
-own features.
+Two steps. Spikes of one pseudo-unit (see `pseudo_units`) are told from those of the others by the prototype loss of the
+pretraining, with other spikes of the recording added to some of them. Then the recording's own principal components are
+joined with what the encoder sees (see `adapter`); with few spikes this is all. What it gives is in the README,
+"Adapting to a recording". Related: DeepCluster (Caron et al. 2018, arXiv 1807.05520), which clusters its own features.
 """
 
 import copy
@@ -15,15 +14,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..inference import model_inputs, rows_of
+from ..inference import embed_mapped, model_inputs, rows_of
 from ..input_contract import MappedWaveforms, map_waveforms
 from ..losses import prototype_loss
+from .adapter import fit_adapter
 from .guard import Verdict, judge
 from .pseudo_units import find_pseudo_units
 
 logger = logging.getLogger(__name__)
 
 FEWEST_SPIKES = 100
+FEWEST_TO_TRAIN = 300  # with fewer, pseudo-units are too small to learn from: the adapter alone is fitted
 MAX_SPIKES = 4000  # drawn at random from more
 HELD_OUT_SHARE = 0.25
 NUM_STEPS = 60
@@ -103,44 +104,55 @@ def adapt(
     Raises
     ------
     ValueError, TypeError
-        If the waveforms cannot be mapped, or spike times are not one finite number for each spike.
+        If the waveforms cannot be mapped, spike times are not one finite number for each spike, or the model is adapted
+        to a recording already.
     """
     began = time.perf_counter()
+    if model.config.adapter:
+        raise ValueError(
+            "expected a model that is adapted to no recording, found one that is: adapt the checkpoint it came from."
+        )
     waveforms, positions, times = _check(waveforms, channel_positions, spike_times)
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.permutation(len(waveforms))[:MAX_SPIKES])
     options = dict(sampling_frequency=sampling_frequency, peak_index=peak_index)
     mapped, groups = _map(model, waveforms[rows], None if positions is None else positions[rows], options)
-    if len(rows) < FEWEST_SPIKES:
-        verdict = Verdict(False, f"{len(rows)} spikes are fewer than the {FEWEST_SPIKES} that adapting takes", {}, {})
-        return _note(copy.deepcopy(model), verdict, 0, 0, began)
-    # Every fourth spike, drawn at random, is kept for the guard.
-    kept = rng.permutation(len(rows)) < HELD_OUT_SHARE * len(rows)
-    labels = np.full(len(rows), -1)
-    labels[~kept] = find_pseudo_units(mapped.snippets[~kept], groups[~kept], seed=seed)
+    times = None if times is None else times[rows]
+    chosen, verdict, num_trained_on, num_units = _adapt(model, mapped, groups, times, rng, seed)
+    facts = dict(num_spikes=num_trained_on, num_pseudo_units=num_units, seconds=time.perf_counter() - began)
+    chosen.adaptation = Adaptation(**vars(verdict), **facts)
+    logger.info("adaptation: %s (%.1f s)", verdict.reason, chosen.adaptation.seconds)
+    return chosen
+
+
+def _adapt(model, mapped, groups, times, rng, seed):
+    """Copy of the model as the guard chooses it, its verdict, and how many spikes and pseudo-units were trained on."""
+    before, total = copy.deepcopy(model).eval(), len(mapped.snippets)
+    if total < FEWEST_SPIKES:
+        reason = f"{total} spikes are fewer than the {FEWEST_SPIKES} that adapting takes"
+        return before, Verdict(False, reason, {}, {}), 0, 0
+    trains = total >= FEWEST_TO_TRAIN
+    # Every fourth spike, drawn at random, is kept for the guard; where nothing is trained, it may look at all.
+    kept = rng.permutation(total) < (HELD_OUT_SHARE if trains else 1.0) * total
+    used = ~kept if trains else kept
+    seen, labels = rows_of(mapped, used), np.full(total, -1)
+    used_times, kept_times = (None if times is None else times[each] for each in (used, kept))
+    embeddings = embed_mapped(before, seen)
+    options = dict(seed=seed, spike_times_s=used_times)
+    labels[used] = find_pseudo_units(embeddings, seen.snippets, groups[used], **options)
     num_units = int(labels.max()) + 1
     if num_units < 2:
-        verdict = Verdict(False, "the spikes fall into fewer than two clear groups: nothing to learn from", {}, {})
-        return _note(copy.deepcopy(model), verdict, 0, num_units, began)
-    times = None if times is None else times[rows]
-    chosen, verdict = _train_and_judge(model, mapped, groups, labels, np.flatnonzero(kept), times, rng, seed)
-    return _note(chosen, verdict, int((labels >= 0).sum()), num_units, began)
-
-
-def _train_and_judge(model, mapped, groups, labels, kept, times, rng, seed):
-    """Copy of the model with the weights that the guard chooses by the kept spikes, and its verdict."""
-    before, adapted = copy.deepcopy(model).eval(), copy.deepcopy(model)
-    train_on_pseudo_units(adapted, mapped, groups, labels, seed=seed)
-    verdict = judge(
-        before,
-        adapted,
-        rows_of(mapped, kept),
-        _draw_residuals(rng, mapped, groups, labels, kept),
-        groups=groups[kept],
-        spike_times_s=None if times is None else times[kept],
-        seed=seed,
-    )
-    return adapted if verdict.adopted else before, verdict
+        reason = "the spikes fall into fewer than two clear groups: nothing to learn from"
+        return before, Verdict(False, reason, {}, {}), 0, num_units
+    adapted = copy.deepcopy(before)
+    if trains:
+        train_on_pseudo_units(adapted, mapped, groups, labels, seed=seed)
+    adapted = fit_adapter(adapted, seen, groups[used])
+    residuals = _draw_residuals(rng, mapped, groups, labels, np.flatnonzero(kept))
+    options = dict(groups=groups[kept], spike_times_s=kept_times, seed=seed)
+    verdict = judge(before, adapted, rows_of(mapped, kept), residuals, **options)
+    num_trained_on = int((labels >= 0).sum()) if trains else 0
+    return adapted if verdict.adopted else before, verdict, num_trained_on, num_units
 
 
 def train_on_pseudo_units(model, mapped, groups, labels, *, seed, num_steps=NUM_STEPS):
@@ -275,11 +287,3 @@ def _draw_residuals(rng, mapped, groups, labels, wanted):
             chosen = rng.choice(donors, len(into))
             residuals[into] = mapped.snippets[chosen] - templates[labels[chosen]]
     return residuals
-
-
-def _note(model, verdict, num_spikes, num_units, began):
-    """The model with what was done in ``adaptation``, which the log tells too."""
-    facts = dict(num_spikes=num_spikes, num_pseudo_units=num_units, seconds=time.perf_counter() - began)
-    model.adaptation = Adaptation(**vars(verdict), **facts)
-    logger.info("adaptation: %s (%.1f s)", verdict.reason, model.adaptation.seconds)
-    return model.eval()

@@ -2,27 +2,35 @@
 
 import numpy as np
 
+from ..clustering import cluster_embeddings
+from ..refractory import fire_independently
+
+NUM_COMPONENTS = 24
+WEIGHT = 0.7  # of the waveforms' standard deviation, where that of the embeddings is 1
 NUM_AXES = 12
-MAX_PSEUDO_UNITS = 12
-SPIKES_EACH = 25  # a recording of few spikes is split into fewer pseudo-units
+SMALLEST_UNIT = 25
 FEWEST_SPIKES = 10  # a pseudo-unit of fewer teaches its noise
 SURE = 0.9
 REGULARISATION = 1e-3
 
 
-def find_pseudo_units(snippets, groups, *, seed):
-    """Over-split the spikes of every group by a Gaussian mixture on principal components; keep the sure members.
+def find_pseudo_units(embeddings, snippets, groups, *, seed, spike_times_s=None):
+    """Cluster the spikes of every group as a sorting does, by embeddings and waveforms together; keep the sure members.
 
-    Waveforms rather than embeddings are clustered: what the encoder does not see yet cannot be learnt from its own
-    clusters. The components share one covariance, that of the noise, so that none spreads over several units.
+    Waveforms are looked at too, for what the encoder does not see yet cannot be learnt from its own clusters. The
+    number of units is found: an over-split mixture without a merge cuts the units that fire most, and what is trained
+    on it goes on cutting them (benchmarks/results/adaptation.json has such recordings).
 
     Parameters
     ----------
+    embeddings : ndarray (num_spikes, embedding_size)
     snippets : ndarray (num_spikes, num_samples, num_channels)
         As the encoder gets them.
     groups : ndarray of int (num_spikes,)
         Spikes that share their channels. Others are not compared with each other.
     seed : int
+    spike_times_s : ndarray (num_spikes,), optional
+        With them the clustering also looks at who fires right after whom.
 
     Returns
     -------
@@ -33,8 +41,11 @@ def find_pseudo_units(snippets, groups, *, seed):
     labels, count = np.full(len(snippets), -1), 0
     for group in np.unique(groups):
         rows = np.flatnonzero(groups == group)
-        found = _over_split(snippets[rows].reshape(len(rows), -1), seed)
-        members = [rows[found == component] for component in np.unique(found[found >= 0])]
+        if len(rows) < 2 * SMALLEST_UNIT:
+            continue
+        points = join(embeddings[rows], snippets[rows].reshape(len(rows), -1), seed)
+        found = _cluster(points, None if spike_times_s is None else np.asarray(spike_times_s)[rows], seed)
+        members = [rows[found == unit] for unit in np.unique(found[found >= 0])]
         members = [each for each in members if len(each) >= FEWEST_SPIKES]
         if len(members) < 2:
             continue  # nothing to tell apart
@@ -42,6 +53,24 @@ def find_pseudo_units(snippets, groups, *, seed):
             labels[each] = count
             count += 1
     return labels
+
+
+def join(embeddings, waveforms, seed):
+    """Embeddings and leading principal components of waveforms, side by side, at a fixed ratio of their variances.
+
+    Parameters
+    ----------
+    embeddings : ndarray (num_spikes, embedding_size)
+    waveforms : ndarray (num_spikes, num_features)
+    seed : int
+
+    Returns
+    -------
+    ndarray (num_spikes, embedding_size + <= 24) float64
+    """
+    parts = [np.asarray(embeddings, float), leading_components(waveforms, NUM_COMPONENTS, seed)]
+    scaled = [part / np.sqrt(max(part.var(0).sum(), 1e-30)) for part in parts]
+    return np.hstack([scaled[0], WEIGHT * scaled[1]])
 
 
 def leading_components(points, count, seed=0):
@@ -98,11 +127,10 @@ def fit_mixture(points, num_components, covariance_type, seed):
         return mixture.fit(points)
 
 
-def _over_split(points, seed):
-    """Component of each spike, -1 where no component is sure of it."""
-    wanted = min(MAX_PSEUDO_UNITS, len(points) // SPIKES_EACH)
-    if wanted < 2:
-        return np.full(len(points), -1)
-    scores = leading_components(points, NUM_AXES, seed)
-    posteriors = fit_mixture(scores, wanted, "tied", seed).predict_proba(scores)
-    return np.where(posteriors.max(1) > SURE, posteriors.argmax(1), -1)
+def _cluster(points, times_s, seed):
+    """Unit of each spike by the rule of the sorting, -1 where the mixture is not sure of it."""
+    options = dict(seed=seed, max_dimensions=NUM_AXES, min_unit_spikes=SMALLEST_UNIT)
+    if times_s is not None:
+        options["are_two"] = lambda first, second: fire_independently(times_s[first], times_s[second])
+    found = cluster_embeddings(points, **options)
+    return np.where(found.posteriors > SURE, found.labels, -1)

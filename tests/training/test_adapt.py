@@ -25,6 +25,7 @@ def model(monkeypatch):
     """A small model, which few steps and one look of the guard do for."""
     monkeypatch.setitem(adapting.train_on_pseudo_units.__kwdefaults__, "num_steps", NUM_STEPS)
     monkeypatch.setattr("huidurep.training.guard.NUM_REPEATS", 1)
+    monkeypatch.setattr(adapting, "FEWEST_TO_TRAIN", 200)
     torch.manual_seed(0)
     return HuiduRep(HuiduRepConfig(**SMALL, hidden_dropout_prob=0.1))
 
@@ -63,8 +64,13 @@ def test_model_and_global_random_state_are_left_as_they_were(model, spikes, take
     assert [p.requires_grad for p in model.parameters()] == flags
     assert all(p.grad is None for p in [*model.parameters(), *adapted.parameters()])
     assert not hasattr(model, "adaptation") and not adapted.training
-    changed = {name for name, tensor in weights(adapted).items() if not torch.equal(tensor, before[name])}
-    assert changed and not any(name.startswith(adapting.LEFT_ALONE) for name in changed)
+    after = {name: tensor for name, tensor in weights(adapted).items() if not name.startswith("adapter.")}
+    changed = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
+    assert (
+        len(after) < len(weights(adapted))
+        and changed
+        and not any(name.startswith(adapting.LEFT_ALONE) for name in changed)
+    )
 
 
 def test_same_seed_same_weights_and_figures(model, spikes, taken):
@@ -89,7 +95,7 @@ def test_random_labels_are_refused(monkeypatch):
     model = HuiduRep.from_pretrained("tetrode")
     spikes, _ = draw_spikes(6, 100, noise_uv=20.0)
     labels = np.random.default_rng(0).integers(0, 12, len(spikes))
-    monkeypatch.setattr(adapting, "find_pseudo_units", lambda snippets, *_, seed: labels[: len(snippets)])
+    monkeypatch.setattr(adapting, "find_pseudo_units", lambda embeddings, *_, **__: labels[: len(embeddings)])
     adapted = model.adapt(spikes, **WHERE)
     assert not adapted.adaptation.adopted and same(weights(adapted), weights(model))
     assert adapted.adaptation.reason.startswith("pretrained weights kept")
@@ -102,6 +108,21 @@ def test_few_spikes_are_not_adapted_to(model, spikes, num_spikes):
     assert not adapted.adaptation.adopted and same(weights(adapted), weights(model))
     assert f"{num_spikes} spikes are fewer than the 100" in adapted.adaptation.reason
     assert adapted.adaptation.before == adapted.adaptation.after == {}
+
+
+def test_with_few_spikes_the_adapter_alone_is_fitted(model, spikes, taken, monkeypatch):
+    monkeypatch.setattr(adapting, "train_on_pseudo_units", lambda *a, **k: pytest.fail("it trained"))
+    adapted = model.adapt(spikes[:180], **WHERE)
+    after = {name: tensor for name, tensor in weights(adapted).items() if not name.startswith("adapter.")}
+    assert same(after, weights(model)) and adapted.config.adapter and not model.config.adapter
+    assert adapted.adaptation.num_spikes == 0 and adapted.adaptation.num_pseudo_units >= 2
+    assert adapted.adaptation.after != adapted.adaptation.before
+
+
+def test_what_is_adapted_already_is_refused(model, spikes, taken):
+    adapted = model.adapt(spikes[:180], **WHERE)
+    with pytest.raises(ValueError, match="adapt the checkpoint it came from"):
+        adapted.adapt(spikes, **WHERE)
 
 
 def test_spikes_that_are_all_alike_are_not_adapted_to(model):

@@ -3,9 +3,15 @@
 import numpy as np
 from toy_spikes import draw_spikes
 
-from huidurep.training.pseudo_units import find_pseudo_units, fit_mixture, leading_components
+from huidurep.training import pseudo_units
+from huidurep.training.pseudo_units import fit_mixture, join, leading_components
 
 ONE_GROUP = np.zeros(200, int)
+
+
+def find_pseudo_units(snippets, groups, **options):
+    """Of spikes whose embeddings tell nothing."""
+    return pseudo_units.find_pseudo_units(np.zeros((len(snippets), 6)), snippets, groups, **options)
 
 
 def test_two_planted_units_are_found_pure():
@@ -61,3 +67,47 @@ def test_mixture_finds_planted_means():
     mixture = fit_mixture(points, 2, "tied", 0)
     assert np.allclose(np.sort(mixture.means_[:, 0]), (-3, 4), atol=0.1)
     assert np.array_equal(mixture.means_, fit_mixture(points, 2, "tied", 0).means_)
+
+
+def test_what_only_the_embeddings_tell_is_found_too():
+    rng = np.random.default_rng(0)
+    truth = np.repeat([0, 1], 150)
+    snippets = rng.normal(size=(300, 90, 4)).astype("f4")
+    embeddings = rng.normal(size=(300, 6)) + 12.0 * truth[:, None] * np.eye(6)[0]
+    labels = pseudo_units.find_pseudo_units(embeddings, snippets, np.zeros(300, int), seed=0)
+    assert labels.max() == 1 and (labels >= 0).all()
+    assert all(len(set(truth[labels == unit])) == 1 for unit in (0, 1))
+
+
+def test_a_frequent_unit_is_not_cut():
+    common, rare = draw_spikes(1, 600, seed=3)[0], draw_spikes(2, 60, seed=8)[0]
+    labels = find_pseudo_units(np.concatenate([common, rare]), np.zeros(720, int), seed=0)
+    found = labels[:600][labels[:600] >= 0]
+    assert len(found) > 400 and np.bincount(found).max() / len(found) > 0.95
+
+
+def test_spike_times_are_evidence(monkeypatch):
+    asked = []
+
+    def independent(first_s, second_s):
+        asked.append((first_s, second_s))
+        return True
+
+    monkeypatch.setattr(pseudo_units, "fire_independently", independent)
+    rng = np.random.default_rng(0)
+    truth = np.repeat([0, 1], 200)
+    # 2.5 standard deviations apart: two units only for whoever knows that they fire as two
+    embeddings = 0.01 * rng.normal(size=(400, 6)) + rng.normal(size=(400, 1)) * np.eye(6)[0]
+    embeddings[:, 0] += 2.5 * truth
+    snippets, times = np.zeros((400, 9, 1)), rng.permutation(400) * 0.01
+    options = dict(groups=np.zeros(400, int), seed=0)
+    assert pseudo_units.find_pseudo_units(embeddings, snippets, **options).max() == -1 and not asked
+    pseudo_units.find_pseudo_units(embeddings, snippets, spike_times_s=times, **options)
+    assert asked and all(np.isin(each, times).all() for pair in asked for each in pair)
+
+
+def test_joined_parts_have_the_weights_stated():
+    rng = np.random.default_rng(0)
+    both = join(7 * rng.normal(size=(100, 5)), 1e3 * rng.normal(size=(100, 40)), 0)
+    assert both.shape == (100, 29)
+    assert np.isclose(both[:, :5].var(0).sum(), 1) and np.isclose(both[:, 5:].var(0).sum(), pseudo_units.WEIGHT**2)
