@@ -12,7 +12,7 @@ from .probe_types import PROBE_TYPES, recognise_probe
 from .sorting.detection import detect_spikes
 from .sorting.export import GroupSorting, SortingResult, assemble, describe_group, empty_group
 from .sorting.matching import match_spikes
-from .sorting.merging import find_units, settle_units
+from .sorting.merging import find_units, settle_units, spike_times_s
 from .sorting.parameters import SortingParameters
 from .sorting.preprocessing import ChannelGroup, PreparedGroup, preprocess, split_groups
 from .sorting.run_log import RunLog, peak_memory_mb
@@ -202,9 +202,10 @@ class SpikeSortingPipeline:
             sampling_frequency=group.recording.get_sampling_frequency(),
             peak_index=peak_index,
             channel_positions=np.stack(contacts),
+            spike_times=spike_times_s(spikes, group),
             seed=self.parameters.seed,
         )
-        log("adaptation", f"group {group.name}: {model.adaptation.reason}")
+        log("adaptation", f"group {group.name}: {model.adaptation.reason} ({model.adaptation.seconds:.1f} s)")
         adapted = copy.copy(self)
         adapted.model = model
         return adapted

@@ -221,8 +221,21 @@ def _cluster(
     )
 
 
-def _times_s(peaks: np.ndarray, group: PreparedGroup) -> np.ndarray:
-    """Times of peaks, segments one after the other and far enough apart to share no refractory period."""
+def spike_times_s(peaks: np.ndarray, group: PreparedGroup) -> np.ndarray:
+    """Times of peaks, segments one after the other and far enough apart to share no refractory period.
+
+    Parameters
+    ----------
+    peaks : ndarray, (num_peaks,)
+        SpikeInterface's peak dtype.
+    group : PreparedGroup
+        The group they were found in.
+
+    Returns
+    -------
+    ndarray of float64, (num_peaks,)
+        Seconds from the start of the first segment.
+    """
     starts, begin = [], 0.0
     for segment_index in range(group.recording.get_num_segments()):
         starts.append(begin)
@@ -233,7 +246,7 @@ def _times_s(peaks: np.ndarray, group: PreparedGroup) -> np.ndarray:
 def _cluster_together(
     embeddings: np.ndarray, peaks: np.ndarray, group: PreparedGroup, parameters: SortingParameters
 ) -> GroupUnits:
-    mixture = _cluster(embeddings, _times_s(peaks, group), parameters, parameters.num_units)
+    mixture = _cluster(embeddings, spike_times_s(peaks, group), parameters, parameters.num_units)
     labels = np.asarray(mixture.labels, dtype="int64")
     channels = [_most_frequent(peaks["channel_index"][labels == unit]) for unit in range(mixture.num_units)]
     components = [(mixture, np.array([unit])) for unit in range(mixture.num_units)]
@@ -245,7 +258,7 @@ def _cluster_by_channel(
 ) -> GroupUnits:
     labels = np.full(len(peaks), -1, dtype="int64")
     posteriors = np.zeros(len(peaks), dtype="float32")
-    times_s = _times_s(peaks, group)
+    times_s = spike_times_s(peaks, group)
     parts: list[tuple] = []  # (channel, mixture, its component), one a label before merging
     for channel in np.unique(peaks["channel_index"]):
         rows = np.flatnonzero(peaks["channel_index"] == channel)

@@ -9,7 +9,7 @@ from ..inference import embed_mapped
 from ..modeling_layers import HuiduRepAdapter
 
 NUM_COMPONENTS = 24  # of the snippets
-WEIGHT = 0.5  # of their standard deviation, where that of the representations is 1
+WEIGHT = 0.7  # of their standard deviation, where that of the representations is 1
 NUM_AXES = 12  # of both together
 
 
