@@ -30,7 +30,7 @@ class FinetuneReport:
         "new" where the verdict is "better"; else "old": weights that have not proved themselves are not handed out.
     before, after : dict of str to float
         Figures on held-out spikes and time: adjusted_rand_index, agreement_of_halves, agreement_under_noise,
-        posterior_entropy, refractory_violations.
+        posterior_entropy, refractory_violations, and sorting_accuracy of recordings resampled from the units.
     gain, tolerance : float
         What the verdict compares.
     source : str
@@ -64,12 +64,14 @@ class FinetuneReport:
 
     def __str__(self):
         """A few lines for people."""
+        from .training.proof import DETAILS
+
         lines = [
             f"{self.verdict} than {self.source}" if self.verdict != "same" else f"the same as {self.source}",
             *[
                 f"  {name}: {self.before[name]:.3f} -> {self.after[name]:.3f}"
                 for name in self.before
-                if name != "draws"
+                if name not in DETAILS
             ],
             f"  gain {self.gain:+.3f}, tolerance {self.tolerance:.3f}; {self.seconds:.0f} s",
         ]
@@ -143,6 +145,7 @@ def finetune(
 def _finetune(pipeline, name, recordings, sortings, settings, *, folder, output_dir):
     """Train, prove, and write everything into `folder`."""
     from .finetuning_folder import source_of, write_checkpoint
+    from .finetuning_recordings import SortingExamination
     from .training.finetune import hold_out_units, make_maker, train
     from .training.proof import BETTER, Proof, judge
 
@@ -153,10 +156,11 @@ def _finetune(pipeline, name, recordings, sortings, settings, *, folder, output_
     options = {key: settings[key] for key in ("method", "simulated_share", "seed")}
     maker = make_maker(windows, config, units=trained_units, **options)
     proof = Proof(windows, config, trained_units, held_out, real_spikes=real_spikes, seed=seed)
-    before = proof.score(pipeline.model)
+    sortings = SortingExamination(windows, pipeline.parameters, seed)
+    before = proof.score(pipeline.model) | sortings.score(pipeline.model)
     trained, losses = train(pipeline.model, maker, folder / "run", steps=settings["steps"], seed=seed)
     shutil.rmtree(folder / "run", ignore_errors=True)  # the Trainer wrote nothing of use there
-    after = proof.score(trained)
+    after = proof.score(trained) | sortings.score(trained)
     verdict, gain, tolerance = judge(before, after)
     report = FinetuneReport(
         folder=output_dir,
@@ -180,8 +184,9 @@ def _finetune(pipeline, name, recordings, sortings, settings, *, folder, output_
 def _check_settings(*, steps, seed, method, simulated_share):
     from .training.finetune import METHODS
 
-    if importlib.util.find_spec("accelerate") is None:
-        raise ImportError('expected the package accelerate, found none; pip install "huidurep[train]"')
+    for package in ("accelerate", "pandas"):
+        if importlib.util.find_spec(package) is None:
+            raise ImportError(f'expected the package {package}, found none; pip install "huidurep[train]"')
     for name, value, lowest in (("steps", steps, 1), ("seed", seed, 0)):
         if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
             raise ValueError(f"expected {name} to be a whole number from {lowest} on, found {value!r}; change it")

@@ -280,6 +280,7 @@ class _GroupReader:
             held_out_noise=held_noise,
             collision_probability=float(1 - np.exp(-2e-3 * COLLISION_MS * rate_hz)),
             recording=self.number,
+            rates_hz=[len(spikes[unit_id]) / max(recording.get_total_duration(), 1e-9) for unit_id in chosen],
         )
 
     def _cut(self, recording, spikes, parameters):

@@ -170,8 +170,10 @@ def make_card(facts, source):
 
 def _paragraphs(facts, source):
     """The text of the card."""
+    from .training.proof import DETAILS
+
     settings, versions_ = facts["settings"], facts["versions"]
-    figures = [name for name in facts["before"] if name != "draws"]
+    figures = [name for name in facts["before"] if name not in DETAILS]
     return [
         f"# HuiduRep, fine-tuned from {source['name']}\n",
         f"A spike encoder fine-tuned on a lab's own recordings ({settings['method']}). {_outcome(facts, source)}\n",

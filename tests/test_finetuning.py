@@ -14,7 +14,7 @@ from spikeinterface.core import NumpySorting
 from stand_in import TETRODE_UM, as_recording, planted
 
 import huidurep
-from huidurep import finetuning, finetuning_data, finetuning_folder
+from huidurep import finetuning, finetuning_data, finetuning_folder, finetuning_recordings
 from huidurep.training import finetune as training
 from huidurep.training import proof
 
@@ -35,6 +35,8 @@ def small_proof_and_batches():
         patch.setattr(proof, "NUM_DRAWS", 2)
         patch.setattr(proof, "SPIKES_A_UNIT", 20)
         patch.setattr(training, "SIMULATED_UNITS", 4)
+        patch.setattr(finetuning_recordings, "NUM_RECORDINGS", 2)
+        patch.setattr(finetuning_recordings.resample_recording, "__kwdefaults__", {"seconds": 10.0})
         patch.setattr(training, "DEFAULT_TRAINING", training.DEFAULT_TRAINING | {"per_device_train_batch_size": 8})
         yield
 
@@ -77,7 +79,9 @@ def test_the_folder_is_a_checkpoint_that_sorts(finished, lab, model):
 
 def test_report_and_facts(finished):
     assert finished.verdict in str(finished) and finished.weights == "new" and "old weights" not in str(finished)
-    assert finished.before.keys() == finished.after.keys() == {"adjusted_rand_index", "draws", *proof.SIGNS}
+    assert finished.before.keys() == finished.after.keys()
+    assert finished.before.keys() == {"adjusted_rand_index", *proof.SIGNS, "sorting_accuracy", *proof.DETAILS}
+    assert "sorting_accuracy: " in str(finished) and "sortings" not in str(finished)
     facts = json.loads((finished.folder / "finetuning.json").read_text())
     assert facts["before"] == finished.before and facts["verdict"] == finished.verdict
     (described,) = facts["recordings"]

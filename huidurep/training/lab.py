@@ -42,6 +42,8 @@ class LabWindow:
         Share of spikes with another one near enough to be in their snippet.
     recording : int, default 0
         Number of the recording.
+    rates_hz : list of float, optional
+        Firing rate of each unit, for of frequent ones not all spikes are here.
     """
 
     unit_ids: list
@@ -54,6 +56,7 @@ class LabWindow:
     held_out_noise: np.ndarray
     collision_probability: float
     recording: int = 0
+    rates_hz: list | None = None
 
 
 class LabBank(TemplateBank):
@@ -212,7 +215,7 @@ def lab_recipe(windows, **changes):
     -------
     ViewRecipe
     """
-    jitters = [_gain_jitter(window, spikes) for window in windows for spikes in window.waveforms]
+    jitters = [gain_jitter(window, spikes) for window in windows for spikes in window.waveforms]
     measured = dict(
         gain_jitter=float(np.clip(np.median(jitters), *GAIN_JITTER)),
         collision_probability=float(np.clip(np.mean([each.collision_probability for each in windows]), *COLLISIONS)),
@@ -238,11 +241,11 @@ def _units_of(window, config, units, single_spikes):
             num_samples=num_samples, peak_index=num_before, sampling_frequency=config.sampling_frequency
         )
         matrix, _ = resampling_matrix(spikes.shape[1], window.peak_index, window.sampling_frequency, wanted)
-        fade = _fade(num_samples, config.sampling_frequency)[:, None]
+        weights = fade(num_samples, config.sampling_frequency)[:, None]
         if single_spikes:
-            yield from (np.matmul(matrix, spikes) * fade)[:, None]
+            yield from (np.matmul(matrix, spikes) * weights)[:, None]
         else:
-            yield np.matmul(matrix, unit_views(spikes, times_s)) * fade
+            yield np.matmul(matrix, unit_views(spikes, times_s)) * weights
 
 
 def unit_views(spikes, times_s):
@@ -277,8 +280,20 @@ def _gains(spikes):
     return np.tensordot(spikes, template, 2) / max(float((template**2).sum()), 1e-12)
 
 
-def _gain_jitter(window, spikes):
-    """Standard deviation of a unit's amplitude, without what noise adds to it."""
+def gain_jitter(window, spikes):
+    """Standard deviation of a unit's amplitude, without what noise adds to it.
+
+    Parameters
+    ----------
+    window : LabWindow
+        Its noise is looked at.
+    spikes : ndarray (num_spikes, num_samples, num_channels)
+
+    Returns
+    -------
+    float
+        Relative to the unit's mean.
+    """
     template, num_samples = spikes.mean(0), spikes.shape[1]
     pieces = len(window.noise) // num_samples
     noise = window.noise[: pieces * num_samples].reshape(pieces, num_samples, window.noise.shape[1])
@@ -288,13 +303,24 @@ def _gain_jitter(window, spikes):
     return np.sqrt(max(robust - (of_noise.var() if pieces > 1 else 0.0), 0.0))
 
 
-def _fade(num_samples, rate):
-    """Weights (num_samples,) that rise from 0 and fall to it over FADE_MS."""
+def fade(num_samples, rate):
+    """Weights that rise from 0 over 1 ms and fall to it again, so that a template added to traces adds no step.
+
+    Parameters
+    ----------
+    num_samples : int
+    rate : float
+        Hz.
+
+    Returns
+    -------
+    ndarray (num_samples,) float32
+    """
     ramp = 0.5 - 0.5 * np.cos(np.pi * np.linspace(0, 1, max(2, int(FADE_MS * 1e-3 * rate))))
-    fade = np.ones(num_samples, np.float32)
-    fade[: len(ramp)] = ramp
-    fade[-len(ramp) :] = ramp[::-1]
-    return fade
+    weights = np.ones(num_samples, np.float32)
+    weights[: len(ramp)] = ramp
+    weights[-len(ramp) :] = ramp[::-1]
+    return weights
 
 
 def _reels(noise, ratio):

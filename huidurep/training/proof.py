@@ -11,6 +11,8 @@ from .lab import LabViewMaker, lab_recipe, make_lab_banks
 NUM_DRAWS, UNITS_A_DRAW, SPIKES_A_UNIT = 8, 10, 100
 NUM_AXES = 12
 TOLERANCE = 0.005  # smaller changes are called the same, whatever their spread
+SORTING_TOLERANCE = 0.01  # a fall of the sorting's accuracy that counts, whatever its spread
+DETAILS = ("draws", "sortings")  # of the figures: what means are of
 BETTER, SAME, WORSE = "better", "same", "worse"
 # Figures of the guard, and whether more of them is better.
 SIGNS = {"agreement_of_halves": 1, "agreement_under_noise": 1, "posterior_entropy": -1, "refractory_violations": -1}
@@ -104,26 +106,39 @@ def judge(before, after):
 
     The gain is the mean of two: that of the adjusted Rand index of the resampled spikes, and the mean of those of the
     label-free figures (entropy and refractory violations count negative). It must be larger than twice the standard
-    error of the Rand index's gain over the draws, and than 0.005, to be called a change.
+    error of the Rand index's gain over the draws, and than 0.005, to be called a change. Where resampled recordings
+    were sorted, too, an accuracy that falls by more than its standard error over the recordings, and than 0.01, makes
+    the change one for the worse, whatever the gain.
 
     Parameters
     ----------
     before, after : dict
-        As of :meth:`Proof.score`.
+        As of :meth:`Proof.score`, with ``sortings`` (list of float) where there are any.
 
     Returns
     -------
     verdict : {"better", "same", "worse"}
     gain, tolerance : float
     """
-    differences = np.subtract(after["draws"], before["draws"])
-    gains = [differences.mean()]
+    gained, error = _mean_and_error(before["draws"], after["draws"])
+    gains = [gained]
     free = [sign * (after[name] - before[name]) for name, sign in SIGNS.items() if name in before and name in after]
     if free:
         gains.append(np.mean(free))
-    spread = differences.std(ddof=1) / np.sqrt(len(differences)) if len(differences) > 1 else 0.0
-    gain, tolerance = float(np.mean(gains)), float(max(TOLERANCE, 2 * spread / len(gains)))
-    return BETTER if gain > tolerance else WORSE if gain < -tolerance else SAME, gain, tolerance
+    gain, tolerance = float(np.mean(gains)), float(max(TOLERANCE, 2 * error / len(gains)))
+    verdict = BETTER if gain > tolerance else WORSE if gain < -tolerance else SAME
+    if before.get("sortings"):
+        change, error = _mean_and_error(before["sortings"], after["sortings"])
+        if change < -max(SORTING_TOLERANCE, error):
+            verdict = WORSE
+    return verdict, gain, tolerance
+
+
+def _mean_and_error(before, after):
+    """Mean of the differences of pairs, and its standard error."""
+    differences = np.subtract(after, before)
+    error = differences.std(ddof=1) / np.sqrt(len(differences)) if len(differences) > 1 else 0.0
+    return differences.mean(), error
 
 
 def _draw(windows, config, trained, held_out, seed):

@@ -180,3 +180,19 @@ def test_verdict():
     assert verdict([0.3, 0.6, 1.0])[0] == "same"  # one draw says this, another that
     assert verdict([0.5, 0.6, 0.7], posterior_entropy=0.4)[0] == "worse"
     assert verdict([0.5, 0.6, 0.7], agreement_of_halves=0.9, posterior_entropy=0.3)[0] == "same"
+
+
+@pytest.mark.parametrize(
+    "sortings, expected",
+    [
+        ([0.8, 0.7], "better"),  # as before
+        ([0.79, 0.695], "better"),  # within the tolerance
+        ([0.9, 0.55], "better"),  # down in the mean, but one recording says this, another that
+        ([0.7, 0.6], "worse"),
+        ([0.9, 0.9], "better"),
+    ],
+)
+def test_whoever_sorts_worse_is_worse(sortings, expected):
+    before = dict(draws=[0.5, 0.6], sortings=[0.8, 0.7])
+    assert proof.judge(before, dict(draws=[0.7, 0.8], sortings=sortings))[0] == expected
+    assert proof.judge(before, before | dict(sortings=[0.9, 0.8]))[0] == "same"
