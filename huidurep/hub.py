@@ -264,6 +264,21 @@ def write_fingerprint(model, folder):
     save_file(fingerprint(model), folder / FINGERPRINT)
 
 
+def same_fingerprints(first, second):
+    """Whether two fingerprints are of the same weights.
+
+    Parameters
+    ----------
+    first, second : dict of str to torch.Tensor
+        As of :func:`fingerprint`.
+
+    Returns
+    -------
+    bool
+    """
+    return first.keys() == second.keys() and all(_agree(first[name], tensor) for name, tensor in second.items())
+
+
 def _agree(found, stored):
     return found.shape == stored.shape and torch.allclose(found, stored, atol=TOLERANCE, rtol=TOLERANCE)
 

@@ -102,18 +102,34 @@ class HuiduRepPreTrainedModel(PreTrainedModel):
     def save_pretrained(self, save_directory, *args, **kwargs):
         """Write config.json, model.safetensors and the fingerprint of the weights into a folder.
 
+        Card and sorting parameters of the checkpoint it was loaded from come along while the weights are those.
+
         Parameters
         ----------
         save_directory : str or Path
         *args, **kwargs
             As in ``transformers.PreTrainedModel.save_pretrained``.
         """
-        from . import hub
+        from . import hub, publishing
 
         # Before the weights: `push_to_hub=True` uploads the folder from inside the call below.
         hub.write_fingerprint(self, save_directory)
+        publishing.copy_companions(self, save_directory)
         with hub.no_progress_bars():
             super().save_pretrained(save_directory, *args, **kwargs)
+
+    def push_to_hub(self, repo_id, **options):
+        """Publish all that :meth:`save_pretrained` writes, the card too; :func:`huidurep.publishing.push_model`.
+
+        Parameters
+        ----------
+        repo_id : str
+        **options
+            As in ``transformers.PreTrainedModel.push_to_hub``: ``private``, ``token``, ``commit_message``, ...
+        """
+        from . import publishing
+
+        return publishing.push_model(self, repo_id, **options)
 
 
 class HuiduRep(HuiduRepPreTrainedModel):
@@ -312,8 +328,7 @@ class HuiduRep(HuiduRepPreTrainedModel):
         """
         if not self.config.feature_decoder_num_hidden_layers:
             raise ValueError(
-                "expected a converted research checkpoint with a feature decoder, found a model without: use "
-                "denoise(), which uses the decoder that was trained."
+                "expected a converted research checkpoint with a feature decoder, found a model without: use denoise()."
             )
         return self.feature_decoder(hidden + sinusoidal_positions(hidden), attention_mask(valid))
 
@@ -322,8 +337,7 @@ class HuiduRep(HuiduRepPreTrainedModel):
 
         Parameters
         ----------
-        waveforms : ndarray (num_spikes, num_samples, num_channels)
-            uV.
+        waveforms : ndarray (num_spikes, num_samples, num_channels), uV
         **options
             As there: rate, peak index, channel positions, device, ...
 
@@ -340,8 +354,7 @@ class HuiduRep(HuiduRepPreTrainedModel):
 
         Parameters
         ----------
-        waveforms : ndarray (num_spikes, num_samples, num_channels)
-            uV.
+        waveforms : ndarray (num_spikes, num_samples, num_channels), uV
         **options
             As there: rate, peak index, channel positions, device, ...
 
@@ -354,10 +367,9 @@ class HuiduRep(HuiduRepPreTrainedModel):
         return inference.denoise(self, waveforms, **options)
 
     def adapt(self, waveforms, **options):
-        """Copy of the model, trained for seconds on a recording's spikes; see :func:`huidurep.training.adapt.adapt`.
+        """Copy of the model, adapted in seconds to a recording's spikes; see :func:`huidurep.training.adapt.adapt`.
 
-        No labels are needed. A guard keeps the pretrained weights where the adapted ones are worse on spikes held out;
-        what it found is in the copy's ``adaptation``. This model stays as it is.
+        No labels are needed, and this model stays as it is. What was done is in the copy's ``adaptation``.
 
         Parameters
         ----------

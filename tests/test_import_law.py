@@ -15,7 +15,7 @@ NAMES = {path: ".".join(path.relative_to(PACKAGE).with_suffix("").parts) for pat
 
 MODEL_MODULES = {"modeling_geometry", "modeling_huidurep", "modeling_layers", "modeling_pretraining", "inference"}
 MODEL_MAY_IMPORT = MODEL_MODULES | {"configuration_huidurep", "losses", "input_contract"}
-MODEL_MAY_IMPORT_LAZILY = {"hub", "training"}
+MODEL_MAY_IMPORT_LAZILY = {"hub", "publishing", "training"}
 FORBIDDEN = {
     "sorting": {"torch", "transformers", "huidurep.training", "huidurep.simulation", "huidurep.modeling_huidurep"},
     "training": {"spikeinterface", "huidurep.sorting", "huidurep.pipeline"},
