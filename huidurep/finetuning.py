@@ -278,6 +278,11 @@ def _open(model, recordings, seed):
         pipeline = SpikeSortingPipeline(model, SortingParameters(seed=seed, adapt=False))
         name = pipeline.model_name or ""
     config = pipeline.model.config
+    if config.adapter:
+        raise ValueError(
+            f"expected a checkpoint that is adapted to no recording, found {name or 'a model'!r}, which HuiduRep.adapt "
+            "gave; fine-tune the checkpoint it came from"
+        )
     contacts = _largest_group(recordings[0])
     if config.channel_mixing != "position" and contacts > config.num_channels:
         raise ValueError(

@@ -260,6 +260,11 @@ def test_a_full_disk_leaves_nothing(error, tmp_path):
     assert caught.value.errno == errno.ENOSPC and not list(tmp_path.iterdir())
 
 
+def test_what_is_adapted_to_a_recording_is_refused(lab, tmp_path):
+    adapted = huidurep.HuiduRep(huidurep.HuiduRepConfig(**SMALL, adapter=True))
+    refuse("adapted to no recording, found 'a model'.*it came from", lab[0], tmp_path / "a", model=adapted)
+
+
 def test_channels_told_apart_by_number_are_refused_where_they_do_not_fit(lab):
     config = huidurep.HuiduRepConfig(**SMALL, channel_mixing="index", num_channels=2)
     with pytest.raises(ValueError, match="at most 2 contacts"):
