@@ -10,7 +10,9 @@ explain the projection better than one by 3 log(n) nats, about twice what BIC as
 0. Merging stops at D = 3, shifted by `merge_bias`; between groups that their spike times show to be two neurons, D
 counts one and a half times, for clouds that far apart still overlap. A unit is then a mixture of its components
 (Baudry et al. 2010), each with a covariance of its own, which follows clusters that are not Gaussian; a long one of
-even density may stay cut.
+even density may stay cut. Where the number of units is to be found among 1000 spikes or more, all this is done from
+four random starts, and the result with the most sure units is taken: the sum over units of the eighth power of the mean
+posterior of their spikes, so that a unit whose spikes are nearly as probable under another hardly counts.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ from threadpoolctl import threadpool_limits
 SEPARATION = 3.0
 TWO_NEURONS = 1.5  # times its value counts the separation of groups that are two neurons by their spike times
 EVIDENCE = 3.0  # nats per log(number of spikes) that two Gaussians must explain better than one: twice what BIC asks
+NUM_STARTS, FEWEST_FOR_STARTS = 4, 1000  # of fewer spikes each small component is sure of its own
+SURE_POWER = 8
 MAX_COMPONENTS = 25
 SPIKES_PER_COMPONENT = 90
 # Short recordings: up to so many components as long as each has so many spikes.
@@ -170,18 +174,29 @@ def cluster_embeddings(
     smallest = 1 if num_units is not None else max(2, int(min_unit_spikes * len(rows) / num_spikes))
     mean, axes = _principal_axes(embeddings[rows], max_dimensions)
     points = (embeddings[rows] - mean) @ axes
+    judge = are_two and (lambda first, second: are_two(rows[first], rows[second]))
     with threadpool_limits(limits=1):
-        labels = _drop_small(_over_split(points, num_units, rng), smallest // 2)
-        judge = are_two and (lambda first, second: are_two(rows[first], rows[second]))
-        labels = _merge(points, labels, SEPARATION + merge_bias, num_units, rng, judge)
-        units = _drop_small(labels[:, 1], smallest)
-        model = _describe(points, labels[:, 0], units, mean, axes)
-        found, posteriors = model.predict(embeddings)
+        starts = []
+        for _ in range(NUM_STARTS if num_units is None and len(points) >= FEWEST_FOR_STARTS else 1):
+            labels = _drop_small(_over_split(points, num_units, rng), smallest // 2)
+            labels = _merge(points, labels, SEPARATION + merge_bias, num_units, rng, judge)
+            units = _drop_small(labels[:, 1], smallest)
+            model = _describe(points, labels[:, 0], units, mean, axes)
+            starts.append((*model.predict(embeddings), model, units))
+        found, posteriors, model, units = max(starts, key=lambda start: _sure_units(*start[:2]))
     if num_units is not None and len(np.unique(found[found >= 0])) < num_units:
         # A unit that loses every spike to its neighbours' posteriors keeps those the mixture was fitted with.
         found[rows] = _compact(units)
         posteriors = model.posterior_of(embeddings, found)
     return Clustering(**{**vars(model), "labels": found, "posteriors": posteriors})
+
+
+def _sure_units(labels, posteriors):
+    """How many units are sure: the sum over units of the mean posterior of their spikes, to a power."""
+    is_labelled = labels >= 0
+    counts = np.bincount(labels[is_labelled])
+    sums = np.bincount(labels[is_labelled], posteriors[is_labelled])
+    return ((sums / np.maximum(counts, 1)) ** SURE_POWER).sum()
 
 
 def _check(embeddings, num_units):
