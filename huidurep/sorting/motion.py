@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -81,4 +82,6 @@ def _estimate(group: PreparedGroup, preset: str):
     view = group.recording.select_channels(group.recording.channel_ids)
     # where SpikeInterface looks before it measures noise levels, which it would do without our seed
     view.set_property("noise_level_mad_raw", group.noise_levels_uv)
-    return spre.compute_motion(view, preset=preset, **get_job_kwargs())
+    with warnings.catch_warnings():  # that a short shank moves as a whole needs no warning
+        warnings.filterwarnings("ignore", category=UserWarning, module="spikeinterface")
+        return spre.compute_motion(view, preset=preset, **get_job_kwargs())
