@@ -6,6 +6,7 @@ has a mixture of its own, which cannot tell what the others saw; here spike time
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -124,16 +125,18 @@ def _pieces(group: PreparedGroup, spikes: np.ndarray, labels: np.ndarray, parame
 
     unit_ids, unit_index, counts = np.unique(labels, return_inverse=True, return_counts=True)
     steps = _merge_steps(parameters.merge_bias)
-    _, merged, *_ = auto_merge_units(
-        _analyze(group, to_spike_vector(spikes, unit_index), len(unit_ids), parameters),
-        presets=["x_contaminations"] * len(steps),
-        steps_params=steps,
-        recursive=True,
-        censor_ms=CENSORED_MS,
-        sparsity_overlap=0.5,
-        extra_outputs=True,
-        **get_job_kwargs(),
-    )
+    with warnings.catch_warnings():  # that like templates share too few channels to be merged needs no warning
+        warnings.filterwarnings("ignore", category=UserWarning, module="spikeinterface")
+        _, merged, *_ = auto_merge_units(
+            _analyze(group, to_spike_vector(spikes, unit_index), len(unit_ids), parameters),
+            presets=["x_contaminations"] * len(steps),
+            steps_params=steps,
+            recursive=True,
+            censor_ms=CENSORED_MS,
+            sparsity_overlap=0.5,
+            extra_outputs=True,
+            **get_job_kwargs(),
+        )
     into = {}
     for pieces in merged.values():
         whole = max(pieces, key=lambda piece: counts[piece])

@@ -45,7 +45,10 @@ def correct_motion(group: PreparedGroup, parameters: SortingParameters, log: Run
         log.warning("motion", f"group {group.name}: several segments, motion is not corrected; concatenate them first")
         return group
     preset = AUTO_PRESET if parameters.motion == "auto" else parameters.motion
-    motion = _estimate(group, preset)
+    motion = _estimate(group, preset, parameters.peak_sign)
+    if motion is None:
+        log.warning("motion", f"group {group.name}: {preset} found no motion estimate, the traces stay as they are")
+        return group
     span_um = float(np.ptp(motion.displacement[0], axis=0).max())
     if span_um < SMALLEST_MOTION_UM:
         log("motion", f"group {group.name}: {preset}, {span_um:.1f} um, nothing to correct")
@@ -77,11 +80,16 @@ def _is_suited(group: PreparedGroup) -> bool:
     )
 
 
-def _estimate(group: PreparedGroup, preset: str):
-    """SpikeInterface's Motion of a group."""
+def _estimate(group: PreparedGroup, preset: str, peak_sign: str):
+    """SpikeInterface's Motion of a group, None where it fails."""
     view = group.recording.select_channels(group.recording.channel_ids)
     # where SpikeInterface looks before it measures noise levels, which it would do without our seed
     view.set_property("noise_level_mad_raw", group.noise_levels_uv)
-    with warnings.catch_warnings():  # that a short shank moves as a whole needs no warning
+    options = {}
+    if peak_sign == "pos":  # troughs alone serve for "both"
+        steps = spre.get_motion_parameters_preset(preset)
+        signed = [step for step in ("detect_kwargs", "localize_peaks_kwargs") if "peak_sign" in steps[step]]
+        options = {step: {"peak_sign": peak_sign} for step in signed}
+    with warnings.catch_warnings():  # that a short shank moves as a whole needs no warning, and a failure is logged
         warnings.filterwarnings("ignore", category=UserWarning, module="spikeinterface")
-        return spre.compute_motion(view, preset=preset, **get_job_kwargs())
+        return spre.compute_motion(view, preset=preset, raise_error=False, **options, **get_job_kwargs())

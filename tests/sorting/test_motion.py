@@ -89,6 +89,24 @@ def test_a_preset_by_name(moving):
     assert corrected.recording.get_num_channels() == 32
 
 
+def test_peaks_that_point_up(moving):
+    upside_down = moving.recording.get_traces(0) * -1.0
+    recording = NumpyRecording([upside_down], RATE_HZ)
+    recording.set_dummy_probe_from_locations(moving.recording.get_channel_locations())
+    group = replace(moving, recording=recording)
+    # the recordings own the memory of their traces
+    expected = correct_motion(moving, SortingParameters(), RunLog()).recording
+    corrected = correct_motion(group, SortingParameters(peak_sign="pos"), RunLog()).recording
+    assert np.allclose(corrected.get_traces(0), -expected.get_traces(0), atol=2.0)
+
+
+def test_an_estimate_that_fails_costs_no_sorting(moving, monkeypatch):
+    monkeypatch.setattr("spikeinterface.preprocessing.compute_motion", lambda *_, **__: None)
+    log = RunLog()
+    assert correct_motion(moving, SortingParameters(), log) is moving
+    assert "no motion estimate" in log.entries[-1]["message"]
+
+
 def test_several_segments_are_left_alone_with_a_warning(moving):
     traces = moving.recording.get_traces(0)
     recording = NumpyRecording([traces[:200000], traces[200000:]], RATE_HZ)
