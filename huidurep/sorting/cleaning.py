@@ -151,7 +151,8 @@ def _merge_steps(merge_bias: float) -> list[dict]:
     return [
         {
             "num_spikes": {"min_spikes": 1},
-            "remove_contaminated": {"contamination_thresh": 0.2, **period},
+            # of a small unit's own spikes, two that are too near say little
+            "remove_contaminated": {"contamination_thresh": 1.0, **period},
             "unit_locations": {"max_distance_um": MERGE_DISTANCE_UM},
             "template_similarity": {"template_diff_thresh": difference},
             "cross_contamination": {"cc_thresh": 0.1, "p_value": 0.2, **period},
