@@ -149,12 +149,12 @@ def cluster_embeddings(
     min_unit_spikes : int, default 30
         Smaller groups are no unit (label -1), unless `num_units` is given.
     max_fit_spikes : int, default 20000
-        The mixture is fitted on so many at most, drawn at random; the rest is assigned.
+        So many at most, drawn at random, fit the mixture; the rest is assigned.
     max_dimensions : int, default 20
         Most principal components that the mixture sees.
     seed : int, default 0
     are_two : callable, optional
-        Says, of the rows of two groups, whether they are two neurons by their times, as `fire_independently` tells.
+        Says, of the rows of two groups, whether they are two neurons by their times, as `fire_independently`.
 
     Returns
     -------
@@ -165,30 +165,33 @@ def cluster_embeddings(
     ValueError
         If there are fewer spikes than units asked for, or embeddings are not finite.
     """
-    embeddings = np.asarray(embeddings, float)
-    _check(embeddings, num_units)
+    embeddings = _check(np.asarray(embeddings, float), num_units)
     if (num_spikes := len(embeddings)) < (min_unit_spikes if num_units is None else 1):
         return _nothing(embeddings)
-    rng = np.random.default_rng(seed)
+    rng, starts = np.random.default_rng(seed), []
     rows = np.sort(rng.permutation(num_spikes)[: max(max_fit_spikes, num_units or 1)])
     smallest = 1 if num_units is not None else max(2, int(min_unit_spikes * len(rows) / num_spikes))
     mean, axes = _principal_axes(embeddings[rows], max_dimensions)
     points = (embeddings[rows] - mean) @ axes
     judge = are_two and (lambda first, second: are_two(rows[first], rows[second]))
     with threadpool_limits(limits=1):
-        starts = []
         for _ in range(NUM_STARTS if num_units is None and len(points) >= FEWEST_FOR_STARTS else 1):
-            labels = _drop_small(_over_split(points, num_units, rng), smallest // 2)
-            labels = _merge(points, labels, SEPARATION + merge_bias, num_units, rng, judge)
-            units = _drop_small(labels[:, 1], smallest)
-            model = _describe(points, labels[:, 0], units, mean, axes)
+            components, groups = _group(points, smallest // 2, SEPARATION + merge_bias, num_units, rng, judge).T
+            units = _drop_small(groups, smallest)
+            model = _describe(points, components, units, mean, axes)
             starts.append((*model.predict(embeddings), model, units))
-        found, posteriors, model, units = max(starts, key=lambda start: _sure_units(*start[:2]))
+    found, posteriors, model, units = max(starts, key=lambda start: _sure_units(*start[:2]))
     if num_units is not None and len(np.unique(found[found >= 0])) < num_units:
         # A unit that loses every spike to its neighbours' posteriors keeps those the mixture was fitted with.
         found[rows] = _compact(units)
         posteriors = model.posterior_of(embeddings, found)
     return Clustering(**{**vars(model), "labels": found, "posteriors": posteriors})
+
+
+def _group(points, smallest, limit, num_units, rng, are_two):
+    """Component and group (num_points, 2) of each point from one random start, -1 for none."""
+    components = _drop_small(_over_split(points, num_units, rng), smallest)
+    return _merge(points, components, limit, num_units, rng, are_two)
 
 
 def _sure_units(labels, posteriors):
@@ -207,6 +210,7 @@ def _check(embeddings, num_units):
         )
     if not np.isfinite(embeddings).all():
         raise ValueError("expected finite embeddings, found NaN or infinity: check the recording for invalid samples.")
+    return embeddings
 
 
 def _nothing(embeddings):

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from .probe_types import PROBE_TYPES, recognise_probe
+from .sorting.cleaning import clean_units
 from .sorting.detection import detect_spikes
 from .sorting.export import GroupSorting, SortingResult, assemble, describe_group, empty_group
 from .sorting.matching import match_spikes
 from .sorting.merging import find_units, settle_units, spike_times_s
+from .sorting.motion import correct_motion
 from .sorting.parameters import SortingParameters
 from .sorting.preprocessing import ChannelGroup, PreparedGroup, preprocess, split_groups
 from .sorting.run_log import RunLog, peak_memory_mb
@@ -165,6 +167,8 @@ class SpikeSortingPipeline:
         prepared = preprocess(group, self.parameters, log)
         if prepared is None:
             return empty_group(self.model.config.embedding_size)
+        prepared = correct_motion(prepared, self.parameters, log)
+        # as if the tissue had not moved
         peaks = detect_spikes(prepared, self.parameters, log)
         # -> (num_peaks,)
         pipeline = self._adapt(prepared, peaks, log) if self.parameters.adapt else self
@@ -178,6 +182,9 @@ class SpikeSortingPipeline:
             return empty_group(self.model.config.embedding_size)
         spikes, labels = match_spikes(prepared, peaks, units, self.parameters, log)
         # -> (num_spikes,), (num_spikes,)
+        if by_channel:
+            units, spikes, labels = clean_units(prepared, peaks, units, spikes, labels, self.parameters, log)
+            # without noise, pieces of one neuron joined
         embeddings = pipeline._embed(prepared, spikes, log)
         # -> (num_spikes, embedding_size)
         units = settle_units(units, embeddings, labels, self.parameters, log)

@@ -57,7 +57,7 @@ def match_spikes(
     else:
         spikes, labels = _match(group, peaks, units, parameters)
     spikes["channel_index"] = units.unit_channels[labels]
-    is_kept = ~_is_duplicate(spikes, labels, group.recording.get_sampling_frequency())
+    is_kept = ~is_duplicate(spikes, labels, group.recording.get_sampling_frequency())
     is_kept &= has_whole_snippet(spikes, group.recording, parameters)
     if parameters.num_units is None:  # units that were asked for stay, however few their spikes
         counts = np.bincount(labels[is_kept], minlength=units.num_units)
@@ -70,6 +70,33 @@ def match_spikes(
         f"{num_found - len(labels)} duplicates and spikes of small units left out",
     )
     return spikes, labels
+
+
+def is_duplicate(spikes: np.ndarray, labels: np.ndarray, sampling_frequency: float) -> np.ndarray:
+    """Which spikes follow another one of their unit sooner than a neuron can fire.
+
+    Parameters
+    ----------
+    spikes : ndarray, (num_spikes,)
+        In order of time within segments.
+    labels : ndarray of int64, (num_spikes,)
+        Unit of each.
+    sampling_frequency : float
+        Hz.
+
+    Returns
+    -------
+    ndarray of bool, (num_spikes,)
+    """
+    is_duplicate = np.zeros(len(spikes), dtype=bool)
+    num_samples = int(DUPLICATE_MS * sampling_frequency / 1000.0)
+    for unit in np.unique(labels):
+        for segment_index in np.unique(spikes["segment_index"]):
+            rows = np.flatnonzero((labels == unit) & (spikes["segment_index"] == segment_index))
+            train = spikes["sample_index"][rows].astype("int64")
+            if len(train) > 1:
+                is_duplicate[rows[find_duplicated_spikes(train, num_samples, method="keep_first_iterative")]] = True
+    return is_duplicate
 
 
 def _match(
@@ -204,16 +231,3 @@ def _make_templates(
         is_in_uV=False,
     )
     return dense.to_sparse(ChannelSparsity(mask, unit_ids, recording.channel_ids))
-
-
-def _is_duplicate(spikes: np.ndarray, labels: np.ndarray, sampling_frequency: float) -> np.ndarray:
-    """Which spikes (num_spikes,) follow another one of their unit too soon."""
-    is_duplicate = np.zeros(len(spikes), dtype=bool)
-    num_samples = int(DUPLICATE_MS * sampling_frequency / 1000.0)
-    for unit in np.unique(labels):
-        for segment_index in np.unique(spikes["segment_index"]):
-            rows = np.flatnonzero((labels == unit) & (spikes["segment_index"] == segment_index))
-            train = spikes["sample_index"][rows].astype("int64")
-            if len(train) > 1:
-                is_duplicate[rows[find_duplicated_spikes(train, num_samples, method="keep_first_iterative")]] = True
-    return is_duplicate

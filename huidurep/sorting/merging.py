@@ -2,7 +2,8 @@
 
 A small group (a tetrode) is one mixture over all its spikes. In a larger one the channels of a snippet depend on where
 its peak is, so the spikes of each peak channel are clustered by themselves, and the same unit seen from two channels
-is put together by the similarity of its templates (SpikeInterface's `merge_peak_labels_from_templates`).
+is put together by the similarity of its templates (SpikeInterface's `merge_peak_labels_from_templates`); what is only
+the echo of another unit's spikes goes.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from .. import clustering
 from ..refractory import fire_independently
+from .echoes import drop_echoes
 from .parameters import SortingParameters
 from .preprocessing import PreparedGroup
 from .run_log import RunLog
@@ -271,7 +273,7 @@ def _cluster_by_channel(
         parts += [(channel, mixture, component) for component in range(mixture.num_units)]
     if not parts:
         return _no_units(len(peaks))
-    merged = _merge_across_channels(labels, peaks, group, parameters)
+    merged = drop_echoes(_merge_across_channels(labels, peaks, group, parameters), peaks, group.recording)
     if parameters.num_units is not None:
         merged = _keep_largest(merged, parameters.num_units)
     return _gather_units(labels, merged, posteriors, peaks, parts)

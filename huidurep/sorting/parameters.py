@@ -11,6 +11,14 @@ import numpy as np
 logger = logging.getLogger(__name__)
 
 MIN_SAMPLING_FREQUENCY_HZ = 5000.0  # below it the trough of a spike falls between two samples
+MOTION_PRESETS = (
+    "dredge",
+    "dredge_fast",
+    "nonrigid_accurate",
+    "nonrigid_fast_and_accurate",
+    "rigid_fast",
+    "kilosort_like",
+)
 MATCHING_METHODS = ("wobble", "tdc-peeler", "circus-omp")
 FINITE_CHECK_BYTES = 64 * 2**20  # one chunk of the search for NaN and infinite samples
 
@@ -25,6 +33,9 @@ class SortingParameters:
         Edges of the band-pass filter; the upper one is lowered where the recording's rate asks for it.
     common_reference : bool | None
         Subtract the median over the channels of a group. None: where a group has 32 channels or more.
+    motion : str | None
+        Motion of the tissue is undone before detection by a preset of SpikeInterface's `correct_motion`. "auto":
+        "dredge_fast", on shanks of 32 channels or more, at most 60 um wide, recorded for 30 s or longer. None: never.
     detect_threshold : float
         Smallest trough that is a spike, in noise levels (median absolute deviation / 0.6745) of its channel.
     peak_sign : {"neg", "pos", "both"}
@@ -68,6 +79,7 @@ class SortingParameters:
     freq_min_hz: float = 300.0
     freq_max_hz: float = 6000.0
     common_reference: bool | None = None
+    motion: str | None = "auto"
     detect_threshold: float = 4.5
     peak_sign: str = "neg"
     exclude_sweep_ms: float = 0.3
@@ -279,6 +291,10 @@ _VALID = {
     "exclude_sweep_ms": (lambda value: _is_number(value) and value >= 0, "a number from 0 on"),
     "merge_bias": (_is_number, "a finite number"),
     "peak_sign": (lambda value: value in ("neg", "pos", "both"), '"neg", "pos" or "both"'),
+    "motion": (
+        lambda value: value is None or value in ("auto", *MOTION_PRESETS),
+        f'None, "auto" or one of {MOTION_PRESETS}',
+    ),
     "matching": (lambda value: value is None or value in MATCHING_METHODS, f"None or one of {MATCHING_METHODS}"),
     "template_interval_s": (lambda value: value is None or _is_positive(value), "None or a number above 0"),
     "num_units": (lambda value: value is None or _is_count(value), "None or a whole number from 1 on"),

@@ -42,12 +42,15 @@ class ChannelGroup:
         Segment of the original recording of each segment of `recording`.
     num_groups : int
         Groups of the whole recording.
+    is_placed : bool
+        The contacts are where the recording says, not where a usual probe has them.
     """
 
     name: object
     recording: object
     segment_indices: np.ndarray
     num_groups: int = 1
+    is_placed: bool = True
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class PreparedGroup:
 
     Attributes
     ----------
-    name, segment_indices, num_groups
+    name, segment_indices, num_groups, is_placed
         As in `ChannelGroup`.
     recording : BaseRecording
         float32, uV, filtered, without dead and duplicated channels.
@@ -69,6 +72,7 @@ class PreparedGroup:
     segment_indices: np.ndarray
     noise_levels_uv: np.ndarray
     num_groups: int = 1
+    is_placed: bool = True
 
 
 def split_groups(recording, parameters: SortingParameters, log: RunLog) -> list[ChannelGroup]:
@@ -116,7 +120,7 @@ def split_groups(recording, parameters: SortingParameters, log: RunLog) -> list[
             continue
         view = recording.select_channels(recording.channel_ids[indices])  # a view: the user's recording stays as it is
         view.set_dummy_probe_from_locations(_positions_or_dummy(positions_um, indices, name, log))
-        groups.append(ChannelGroup(name.item(), view, segment_indices, num_groups))
+        groups.append(ChannelGroup(name.item(), view, segment_indices, num_groups, positions_um is not None))
     return groups
 
 
@@ -176,7 +180,7 @@ def preprocess(group: ChannelGroup, parameters: SortingParameters, log: RunLog) 
         f"group {group.name}: {len(kept)} channels, {parameters.freq_min_hz:g}-"
         f"{min(parameters.freq_max_hz, highest_hz):g} Hz, noise {np.median(noise_levels_uv):.1f} uV",
     )
-    return PreparedGroup(group.name, cached, group.segment_indices, noise_levels_uv, group.num_groups)
+    return PreparedGroup(group.name, cached, group.segment_indices, noise_levels_uv, group.num_groups, group.is_placed)
 
 
 def _measure_offsets(group: ChannelGroup, chunks: list, log: RunLog) -> tuple[np.ndarray, list[np.ndarray]]:

@@ -1,0 +1,116 @@
+"""Motion that was put in is found and taken out; where there is none, nothing is touched."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from spikeinterface.core import NumpyRecording
+
+from huidurep.sorting.motion import correct_motion
+from huidurep.sorting.parameters import SortingParameters
+from huidurep.sorting.preprocessing import PreparedGroup
+from huidurep.sorting.run_log import RunLog
+
+RATE_HZ, DURATION_S, NOISE_UV, SPACING_UM = 10000.0, 40.0, 5.0, 20.0
+DEPTHS_UM = SPACING_UM * np.arange(32)
+
+
+def moved_by(time_s):
+    return 15.0 * np.sin(2 * np.pi * time_s / DURATION_S)
+
+
+def prepared(*, moves, num_segments=1, width_um=0.0, is_placed=True):
+    """A shank of 32 channels with spikes of 24 neurons that move with the tissue, or do not; one group."""
+    rng = np.random.default_rng(0)
+    traces = rng.normal(0, NOISE_UV, (int(RATE_HZ * DURATION_S), 32)).astype("float32")
+    shape = -np.exp(-0.5 * ((np.arange(30) - 10) / 2.0) ** 2)
+    for home_um in rng.uniform(60, 560, 24):
+        size_uv = rng.uniform(60, 200)
+        for sample in rng.choice(len(traces) - 100, int(8 * DURATION_S), replace=False) + 20:
+            here_um = home_um + (moved_by(sample / RATE_HZ) if moves else 0.0)
+            footprint = size_uv * np.exp(-0.5 * ((DEPTHS_UM - here_um) / 25.0) ** 2)
+            traces[sample - 10 : sample + 20] += shape[:, None] * footprint.astype("float32")
+    recording = NumpyRecording(np.array_split(traces, num_segments), RATE_HZ)
+    x_um = np.where(np.arange(32) % 2, width_um, 0.0)
+    recording.set_dummy_probe_from_locations(np.column_stack([x_um, DEPTHS_UM]))
+    return PreparedGroup(0, recording, np.arange(num_segments), np.full(32, NOISE_UV), is_placed=is_placed)
+
+
+@pytest.fixture(scope="module")
+def moving():
+    return prepared(moves=True)
+
+
+def centre_um(group, start_s, end_s):
+    """Where the spikes of a stretch lie: the mean depth of what stands out of the noise."""
+    traces = group.recording.get_traces(0, int(start_s * RATE_HZ), int(end_s * RATE_HZ))
+    weights = np.where(traces < -40.0, -traces, 0.0).sum(0)
+    return float(weights @ DEPTHS_UM / weights.sum())
+
+
+def test_motion_is_found_and_undone(moving):
+    log = RunLog()
+    corrected = correct_motion(moving, SortingParameters(), log)
+    assert corrected.recording.channel_ids.tolist() == moving.recording.channel_ids.tolist()
+    assert "dredge_fast" in log.entries[-1]["message"] and "corrected" in log.entries[-1]["message"]
+    # the tissue is at its two ends after a quarter and three quarters of the time
+    before, after = (abs(centre_um(group, 8, 12) - centre_um(group, 28, 32)) for group in (moving, corrected))
+    assert before > 20.0
+    assert after < 0.35 * before
+    assert corrected.noise_levels_uv.shape == (32,)
+    assert 0.3 * NOISE_UV < np.median(corrected.noise_levels_uv) < 1.2 * NOISE_UV
+    again = correct_motion(moving, SortingParameters(), RunLog())
+    assert np.array_equal(again.recording.get_traces(0), corrected.recording.get_traces(0))
+
+
+def test_still_tissue_is_left_alone():
+    group, log = prepared(moves=False), RunLog()
+    assert correct_motion(group, SortingParameters(), log) is group
+    assert "nothing to correct" in log.entries[-1]["message"]
+
+
+def test_where_auto_does_not_look(moving):
+    log = RunLog()
+    unplaced = replace(moving, is_placed=False)
+    few = replace(moving, recording=moving.recording.select_channels(moving.recording.channel_ids[:31]))
+    short = replace(moving, recording=moving.recording.frame_slice(0, int(20 * RATE_HZ)))
+    wide = moving.recording.select_channels(moving.recording.channel_ids)
+    wide.set_dummy_probe_from_locations(np.column_stack([np.where(np.arange(32) % 2, 61.0, 0.0), DEPTHS_UM]))
+    for group in (unplaced, few, short, replace(moving, recording=wide)):
+        assert correct_motion(group, SortingParameters(), log) is group
+    assert correct_motion(moving, SortingParameters(motion=None), log) is moving
+    assert not log.entries
+
+
+def test_a_preset_by_name(moving):
+    log = RunLog()
+    corrected = correct_motion(replace(moving, is_placed=False), SortingParameters(motion="rigid_fast"), log)
+    assert corrected is not moving and "rigid_fast" in log.entries[-1]["message"]
+    assert corrected.recording.get_num_channels() == 32
+
+
+def test_peaks_that_point_up(moving):
+    upside_down = moving.recording.get_traces(0) * -1.0
+    recording = NumpyRecording([upside_down], RATE_HZ)
+    recording.set_dummy_probe_from_locations(moving.recording.get_channel_locations())
+    group = replace(moving, recording=recording)
+    # the recordings own the memory of their traces
+    expected = correct_motion(moving, SortingParameters(), RunLog()).recording
+    corrected = correct_motion(group, SortingParameters(peak_sign="pos"), RunLog()).recording
+    assert np.allclose(corrected.get_traces(0), -expected.get_traces(0), atol=2.0)
+
+
+def test_an_estimate_that_fails_costs_no_sorting(moving, monkeypatch):
+    monkeypatch.setattr("spikeinterface.preprocessing.compute_motion", lambda *_, **__: None)
+    log = RunLog()
+    assert correct_motion(moving, SortingParameters(), log) is moving
+    assert "no motion estimate" in log.entries[-1]["message"]
+
+
+def test_several_segments_are_left_alone_with_a_warning(moving):
+    traces = moving.recording.get_traces(0)
+    recording = NumpyRecording([traces[:200000], traces[200000:]], RATE_HZ)
+    recording.set_dummy_probe_from_locations(moving.recording.get_channel_locations())
+    group, log = replace(moving, recording=recording), RunLog()
+    assert correct_motion(group, SortingParameters(), log) is group
+    assert "concatenate" in log.entries[-1]["message"]
