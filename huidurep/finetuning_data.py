@@ -316,7 +316,7 @@ class _GroupReader:
             end = min(end, start + wanted - total + seam)
             pieces.append(recording.get_traces(segment_index=segment, start_frame=start, end_frame=end))
             total += end - start - seam
-        return _join(pieces, seam, recording.get_num_channels())
+        return join_pieces(pieces, seam, recording.get_num_channels())
 
 
 def _quiet_runs(recording, peaks, rate):
@@ -331,8 +331,22 @@ def _quiet_runs(recording, peaks, rate):
     return runs
 
 
-def _join(pieces, seam, num_channels):
-    """One array of several: each goes over into the next in `seam` samples, in which the variance stays."""
+def join_pieces(pieces, seam, num_channels):
+    """Join traces so that each piece goes over into the next in `seam` samples, in which the variance stays.
+
+    Parameters
+    ----------
+    pieces : list of ndarray (num_samples, num_channels)
+        Each of 2 * `seam` samples or more.
+    seam : int
+    num_channels : int
+        For where there is no piece.
+
+    Returns
+    -------
+    ndarray (num_samples, num_channels) float32
+        Without the last `seam` samples of the last piece.
+    """
     if not pieces:
         return np.zeros((0, num_channels), "float32")
     rise = np.sin(0.5 * np.pi * (np.arange(seam) + 0.5) / seam)[:, None]

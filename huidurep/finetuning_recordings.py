@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from .finetuning_data import SEAM_MS, join_pieces
 from .sorting.parameters import SortingParameters
 from .training.lab import NUM_STRETCHES, SPIKES_A_VIEW, LabWindow, fade, gain_jitter
 
 NUM_RECORDINGS, SECONDS = 4, 45.0
 MOST_RATE_HZ = 100.0  # of all units of a recording together
 REFRACTORY_MS = 2.0
-SEAM_MS = 0.5
 DELTA_TIME_MS = 0.4
 WIDE_BAND_HZ = 100.0  # the spikes are filtered already; SpikeInterface takes less for an LFP filter
 
@@ -127,18 +127,11 @@ def _draw_train(rng, rate_hz, seconds, rate):
 def _noise(noise, num_samples, rng, rate):
     """Traces (num_samples, num_channels): pieces of the noise, forwards or backwards, each faded into the next."""
     seam = max(2, min(int(SEAM_MS * 1e-3 * rate), len(noise) // 4))
-    rise = np.sin(0.5 * np.pi * (np.arange(seam) + 0.5) / seam)[:, None]
-    joined = np.zeros((num_samples + seam + len(noise), noise.shape[1]), "float32")
-    end = 0
-    while end < num_samples + seam:
-        piece = noise[rng.integers(len(noise) // 2) :][:: rng.choice((-1, 1))]
-        if end:
-            joined[end - seam : end] = joined[end - seam : end] * rise[::-1] + piece[:seam] * rise
-            joined[end : end + len(piece) - seam] = piece[seam:]
-            end += len(piece) - seam
-        else:
-            joined[: len(piece)], end = piece, len(piece)
-    return joined[:num_samples].copy()
+    pieces, total = [], 0
+    while total < num_samples:
+        pieces.append(noise[rng.integers(len(noise) // 2) :][:: rng.choice((-1, 1))])
+        total += len(pieces[-1]) - seam
+    return join_pieces(pieces, seam, noise.shape[1])[:num_samples]
 
 
 def _as_recording(traces, positions_um, rate):
