@@ -5,7 +5,8 @@
 Each subfolder of FOLDER holds recording.json, sorting/ and ground_truth.npz. Every (sorter, recording) runs in a child
 process of its own with a set number of threads, so that a crash is a row of the table and peak memory is its own.
 Peers run through `spikeinterface.sorters.run_sorter` at their defaults, but for `peer_options` below. A run that
-already stands in the output is kept, unless --again is given or it failed.
+already stands in the output is kept, unless --again is given or it failed. Folders NAME_sSEED are recordings of one
+kind. Further sorters are in sorting_variants.py, the picture is made by sorting_picture.py.
 """
 
 import argparse
@@ -23,7 +24,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from results_files import ROOT, current_commit, package_version, run_header, weights_digest, write_results
-from tables import sorter_label
+from sorting_tables import sorter_label
+from sorting_variants import VARIANTS, sort_variant
 
 SORTERS = ("huidurep", "kilosort4", "mountainsort5", "spykingcircus2", "tridesclous2", "lupin")
 PACKAGE_OF = {"huidurep": "huidurep", "kilosort4": "kilosort", "mountainsort5": "mountainsort5"}
@@ -60,6 +62,11 @@ def load_truth(folder):
     with np.load(folder / "ground_truth.npz") as truth:
         peak_uv, drifting = truth["peak_uv"].astype(float), bool(np.ptp(truth["drift_um"]) > 0)
     return recording, si.load(folder / "sorting"), peak_uv, drifting
+
+
+def run_variant(sorter, recording, truth, *, model, seed, **_):
+    """Sort with one of VARIANTS; otherwise as `run_one`."""
+    return sort_variant(sorter, recording, truth, model=model, seed=seed), {}
 
 
 def run_one(sorter, recording, *, drifting, model, seed, threads, folder, retry):
@@ -124,6 +131,11 @@ def peak_memory_mb():
     return (own_kb + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit_kb) / 1024
 
 
+def package_of(sorter):
+    """The package whose version a row gives."""
+    return "huidurep" if sorter in VARIANTS else PACKAGE_OF.get(sorter, "spikeinterface")
+
+
 def error_line(error):
     """The line of an error that says most: run_sorter hands on a whole traceback whose last "...Error:" line does."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -143,7 +155,11 @@ def child(request):
             keys = ("model", "seed", "threads")
             settings = {key: request[key] for key in keys}
             settings |= dict(drifting=drifting, folder=Path(folder) / "out", retry=request.get("retry", False))
-            sorting, used = run_one(request["sorter"], recording, **settings)
+            sorter = request["sorter"]
+            if sorter in VARIANTS:
+                sorting, used = run_variant(sorter, recording, truth, **settings)
+            else:
+                sorting, used = run_one(sorter, recording, **settings)
             row |= used | dict(seconds=round(time.perf_counter() - began, 2), peak_memory_mb=round(peak_memory_mb(), 1))
             row |= score(truth, sorting)
         except Exception as error:
@@ -156,7 +172,7 @@ def child(request):
 def run_child(folder, sorter, *, model, seed, threads, timeout_s, retry=False):
     """One row: what the child wrote, or why it could not."""
     row = dict(recording=folder.name, sorter=sorter, model=model if sorter == "huidurep" else None)
-    row |= dict(version=package_version(PACKAGE_OF.get(sorter, "spikeinterface")), commit=current_commit())
+    row |= dict(version=package_version(package_of(sorter)), commit=current_commit())
     environment = os.environ | {f"{name}_NUM_THREADS": str(threads) for name in THREAD_VARIABLES}
     kilosort = importlib.util.find_spec("kilosort")
     if kilosort and (Path(kilosort.origin).parent / "wTEMP.npz").exists():
@@ -270,9 +286,9 @@ def parse():
     parser.add_argument("--timeout", type=float, default=3600.0, help="seconds a run may take")
     parser.add_argument("--again", action="store_true", help="repeat runs that already have a row")
     arguments = parser.parse_args()
-    unknown = set(arguments.sorters) - set(SORTERS)
+    unknown = set(arguments.sorters) - {*SORTERS, *VARIANTS}
     if unknown:
-        parser.error(f"expected sorters among {', '.join(SORTERS)}, found {', '.join(sorted(unknown))}")
+        parser.error(f"expected sorters among {', '.join((*SORTERS, *VARIANTS))}, found {', '.join(sorted(unknown))}")
     return arguments
 
 

@@ -15,89 +15,13 @@ from pathlib import Path
 # appended, for its own name is that of a package
 sys.path.append(str(Path(__file__).resolve().parent))
 from results_files import ROOT, weights_digest
+from sorting_tables import sorting_block, sorting_parts_block
+from table_text import bold_best, header_note, markdown
 
 CHECKPOINTS = ROOT / "huidurep" / "checkpoints"
 SIMULATED = ("cells", "package cells", "package spikeinterface")
 PCA = ("pca12", "pca24")
 REAL_MARGIN = 0.05  # wanted above PCA on real spikes, on average; and not below it on any file
-PRINTED = ("huidurep", "spikeinterface", "torch", "numpy", "scikit-learn")
-
-
-def markdown(head, rows):
-    """Markdown table; the first column is left-aligned, the others right."""
-    lines = ["| " + " | ".join(head) + " |", "|" + "|".join(["---"] + ["---:"] * (len(head) - 1)) + "|"]
-    return "\n".join(lines + ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows])
-
-
-def bold_best(values, digits=2):
-    """Numbers as text, the largest in bold; None becomes a dash."""
-    present = [round(value, digits) for value in values if value is not None]
-    best = max(present, default=None)
-    text = ["-" if value is None else f"{value:.{digits}f}" for value in values]
-    return [f"**{t}**" if v is not None and round(v, digits) == best else t for t, v in zip(text, values, strict=True)]
-
-
-def sorter_label(row):
-    return f"HuiduRep ({row['model']})" if row["sorter"] == "huidurep" else row["sorter"]
-
-
-def version_text(row):
-    """Version, with the options of a second attempt where the first one failed."""
-    options = ", ".join(f"{name}={value}" for name, value in row.get("retried_with", {}).items())
-    return f"{row['version']} ({options})" if options else row["version"]
-
-
-def accuracy_table(rows, recordings):
-    """Mean accuracy: one line a sorter, one column a recording, the mean last (only over a complete line)."""
-    sorters = list(dict.fromkeys(sorter_label(row) for row in rows))
-    found = {(sorter_label(row), row["recording"]): row.get("accuracy") for row in rows}
-    columns = [[found.get((name, recording)) for name in sorters] for recording in recordings]
-    lines = [[column[i] for column in columns] for i in range(len(sorters))]
-    columns.append([None if None in line else sum(line) / len(line) for line in lines])
-    text = [bold_best(column) for column in columns]
-    return markdown(["mean accuracy", *recordings, "mean"], [[n, *(c[i] for c in text)] for i, n in enumerate(sorters)])
-
-
-def detail_table(rows):
-    """Every row of the results with its counts, time and memory; errors in words."""
-    head = ["recording", "sorter", "accuracy", "precision", "recall", "units found / true", "well detected"]
-    head += ["false positive", "redundant", "over-merged", "seconds", "memory (MB)", "version"]
-    lines = []
-    for row in rows:
-        if "error" in row:
-            error = row["error"].replace("|", "/").replace("\n", " ")[:80]
-            lines.append([row["recording"], sorter_label(row), f"failed: {error}", *["-"] * 9, row["version"]])
-            continue
-        lines.append(
-            [row["recording"], sorter_label(row)]
-            + [f"{row[name]:.2f}" for name in ("accuracy", "precision", "recall")]
-            + [f"{row['units_found']} / {row['units_true']}", row["well_detected"], row["false_positive_units"]]
-            + [row["redundant_units"], row["overmerged_units"], round(row["seconds"])]
-            + [round(row["peak_memory_mb"]), version_text(row)]
-        )
-    return markdown(head, lines)
-
-
-def header_note(header):
-    versions = ", ".join(f"{name} {header['versions'][name]}" for name in PRINTED)
-    machine = header["machine"]
-    where = f"{machine['processor']}, {machine['cores']} cores"
-    return f"Commit {header['commit']}, seed {header['seed']}, {versions}; {where}."
-
-
-def sorting_block(results):
-    """Markdown of a sorting results file, accuracy first, then every count."""
-    header, rows = results["header"], results["rows"]
-    recordings = sorted({row["recording"] for row in rows})
-    commits = sorted({row["commit"] for row in rows})
-    note = header_note(header) + f" Rows measured at commit {', '.join(commits)}." * (commits != [header["commit"]])
-    note += f" {header['settings']['threads']} threads a run. Accuracy TP / (TP + FP + FN) of each true unit, matched"
-    note += " within 0.4 ms, mean over all true units. Memory: the child process and its largest worker."
-    rows = sorted(rows, key=lambda row: (row["recording"], -row.get("accuracy", -1)))
-    order = {name: i for i, name in enumerate(header["settings"]["sorters"])}
-    matrix_rows = sorted(rows, key=lambda row: order.get(row["sorter"], 99))
-    details = f"<details><summary>Every count, time and memory</summary>\n\n{detail_table(rows)}\n\n</details>"
-    return f"{accuracy_table(matrix_rows, recordings)}\n\n{note}\n\n{details}"
 
 
 def mean_of(values):
@@ -357,7 +281,7 @@ def finetuning_block(results):
 
 
 BLOCKS = dict(sorting=sorting_block, embedding=embedding_block, checkpoints=checkpoints_block, ablation=ablation_block)
-BLOCKS |= dict(adaptation=adaptation_block, finetuning=finetuning_block)
+BLOCKS |= dict(adaptation=adaptation_block, finetuning=finetuning_block, sorting_parts=sorting_parts_block)
 SOURCES = dict(checkpoints="embedding")  # results of another name than the block's
 
 

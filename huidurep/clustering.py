@@ -7,12 +7,10 @@ least separated groups of components are merged, again and again: both groups ar
 s2^2) / 2) (Ashman, Bird & Zepf 1994) says how far apart they are. The measure does not depend on how many spikes each
 group has, as unimodality tests do. The axis was chosen to separate the groups, so D counts only where two Gaussians
 explain the projection better than one by 3 log(n) nats, about twice what BIC asks: pieces of one Gaussian come out at
-0. Merging stops at D = 3, shifted by `merge_bias`; between groups that their spike times show to be two neurons, D
-counts one and a half times, for clouds that far apart still overlap. A unit is then a mixture of its components
-(Baudry et al. 2010), each with a covariance of its own, which follows clusters that are not Gaussian; a long one of
-even density may stay cut. Where the number of units is to be found among 1000 spikes or more, all this is done from
-four random starts, and the result with the most sure units is taken: the sum over units of the eighth power of the mean
-posterior of their spikes, so that a unit whose spikes are nearly as probable under another hardly counts.
+0. Clouds of two neurons may overlap more than that, and spike times tell: each nat of evidence that two groups fire
+independently (the log likelihood ratio of `evidence_of_two`) adds one to D. Merging stops at 3, shifted by
+`merge_bias`. A unit is then a mixture of its components (Baudry et al. 2010), each with a covariance of its own, which
+follows clusters that are not Gaussian; a long one of even density may stay cut.
 """
 
 from __future__ import annotations
@@ -27,10 +25,7 @@ from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 
 SEPARATION = 3.0
-TWO_NEURONS = 1.5  # times its value counts the separation of groups that are two neurons by their spike times
 EVIDENCE = 3.0  # nats per log(number of spikes) that two Gaussians must explain better than one: twice what BIC asks
-NUM_STARTS, FEWEST_FOR_STARTS = 4, 1000  # of fewer spikes each small component is sure of its own
-SURE_POWER = 8
 MAX_COMPONENTS = 25
 SPIKES_PER_COMPONENT = 90
 # Short recordings: up to so many components as long as each has so many spikes.
@@ -135,7 +130,7 @@ def cluster_embeddings(
     max_fit_spikes=20000,
     max_dimensions=20,
     seed=0,
-    are_two=None,
+    evidence=None,
 ):
     """Cluster embeddings with a Gaussian mixture; the number of units is found unless it is given.
 
@@ -153,8 +148,8 @@ def cluster_embeddings(
     max_dimensions : int, default 20
         Most principal components that the mixture sees.
     seed : int, default 0
-    are_two : callable, optional
-        Says, of the rows of two groups, whether they are two neurons by their times, as `fire_independently`.
+    evidence : callable, optional
+        Says, of the rows of two groups, how clearly they are two neurons by their times, as `evidence_of_two`.
 
     Returns
     -------
@@ -168,38 +163,23 @@ def cluster_embeddings(
     embeddings = _check(np.asarray(embeddings, float), num_units)
     if (num_spikes := len(embeddings)) < (min_unit_spikes if num_units is None else 1):
         return _nothing(embeddings)
-    rng, starts = np.random.default_rng(seed), []
+    rng = np.random.default_rng(seed)
     rows = np.sort(rng.permutation(num_spikes)[: max(max_fit_spikes, num_units or 1)])
     smallest = 1 if num_units is not None else max(2, int(min_unit_spikes * len(rows) / num_spikes))
     mean, axes = _principal_axes(embeddings[rows], max_dimensions)
     points = (embeddings[rows] - mean) @ axes
-    judge = are_two and (lambda first, second: are_two(rows[first], rows[second]))
+    judge = evidence and (lambda first, second: evidence(rows[first], rows[second]))
     with threadpool_limits(limits=1):
-        for _ in range(NUM_STARTS if num_units is None and len(points) >= FEWEST_FOR_STARTS else 1):
-            components, groups = _group(points, smallest // 2, SEPARATION + merge_bias, num_units, rng, judge).T
-            units = _drop_small(groups, smallest)
-            model = _describe(points, components, units, mean, axes)
-            starts.append((*model.predict(embeddings), model, units))
-    found, posteriors, model, units = max(starts, key=lambda start: _sure_units(*start[:2]))
+        components = _drop_small(_over_split(points, num_units, rng), smallest // 2)
+        components, groups = _merge(points, components, SEPARATION + merge_bias, num_units, rng, judge).T
+    units = _drop_small(groups, smallest)
+    model = _describe(points, components, units, mean, axes)
+    found, posteriors = model.predict(embeddings)
     if num_units is not None and len(np.unique(found[found >= 0])) < num_units:
         # A unit that loses every spike to its neighbours' posteriors keeps those the mixture was fitted with.
         found[rows] = _compact(units)
         posteriors = model.posterior_of(embeddings, found)
     return Clustering(**{**vars(model), "labels": found, "posteriors": posteriors})
-
-
-def _group(points, smallest, limit, num_units, rng, are_two):
-    """Component and group (num_points, 2) of each point from one random start, -1 for none."""
-    components = _drop_small(_over_split(points, num_units, rng), smallest)
-    return _merge(points, components, limit, num_units, rng, are_two)
-
-
-def _sure_units(labels, posteriors):
-    """How many units are sure: the sum over units of the mean posterior of their spikes, to a power."""
-    is_labelled = labels >= 0
-    counts = np.bincount(labels[is_labelled])
-    sums = np.bincount(labels[is_labelled], posteriors[is_labelled])
-    return ((sums / np.maximum(counts, 1)) ** SURE_POWER).sum()
 
 
 def _check(embeddings, num_units):
@@ -262,7 +242,7 @@ def _drop_small(labels, smallest):
     return np.where(np.isin(labels, values[counts >= smallest]), labels, -1)
 
 
-def _merge(points, components, limit, num_units, rng, are_two=None):
+def _merge(points, components, limit, num_units, rng, evidence=None):
     """Merge groups of components, least separated first: (num_points, 2) of component and group, -1 for none."""
     groups = components.copy()
     left = list(np.unique(components[components >= 0]))
@@ -273,8 +253,8 @@ def _merge(points, components, limit, num_units, rng, are_two=None):
             if pair not in separations:
                 first, second = (np.flatnonzero(groups == group) for group in pair)
                 separations[pair] = _separation(points[first], points[second], rng)
-                if limit / TWO_NEURONS < separations[pair] <= limit and are_two is not None and are_two(first, second):
-                    separations[pair] *= TWO_NEURONS
+                if separations[pair] <= limit and evidence is not None:
+                    separations[pair] += evidence(first, second)
         first, second = min(separations, key=separations.get)
         if num_units is None and separations[first, second] > limit:
             break

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 
-from huidurep import clustering
 from huidurep.clustering import EVIDENCE, _ashman_d, cluster_embeddings
 
 
@@ -176,23 +175,6 @@ def test_a_greater_merge_bias_never_gives_more_units():
     counts = [cluster_embeddings(points, merge_bias=bias).num_units for bias in (-2.5, -0.5, 0.5, 4.0)]
     assert counts == sorted(counts, reverse=True)
     assert counts[0] > counts[-1] == 1
-
-
-def test_the_start_with_the_most_sure_units_is_taken(monkeypatch):
-    points, truth = planted_clusters((400, 400, 400))
-    starts = iter([np.zeros(1200, int), truth, np.where(truth == 2, 1, truth), np.zeros(1200, int)])
-    monkeypatch.setattr(clustering, "_over_split", lambda *_: next(starts))
-    found = cluster_embeddings(points)
-    assert found.num_units == 3 and agreement(truth, found.labels) > 0.99
-    assert next(starts, None) is None  # all were looked at
-    monkeypatch.setattr(clustering, "_over_split", lambda *_: np.zeros(600, int))
-    assert cluster_embeddings(points[::2]).num_units == 1  # of few spikes the first is taken
-
-
-def test_a_unit_cut_in_two_is_less_sure():
-    whole = clustering._sure_units(np.array([0, 0, 1, 1, -1]), np.array([0.99, 0.99, 0.99, 0.99, 0.0]))
-    cut = clustering._sure_units(np.array([0, 2, 1, 1, -1]), np.array([0.8, 0.8, 0.99, 0.99, 0.0]))
-    assert whole == pytest.approx(2 * 0.99**8) and cut == pytest.approx(0.99**8 + 2 * 0.8**8) and cut < whole
 
 
 def test_scale_does_not_matter():

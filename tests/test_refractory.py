@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from huidurep.clustering import cluster_embeddings
-from huidurep.refractory import fire_independently
+from huidurep.refractory import evidence_of_two
 
 DURATION_S = 200.0
 
@@ -22,33 +22,39 @@ def in_two(times, seed=0):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_two_neurons_fire_independently_and_pieces_of_one_do_not(seed):
-    assert fire_independently(neuron(15.0, seed), neuron(15.0, 100 + seed))
-    assert not fire_independently(*in_two(neuron(30.0, seed)))
+def test_two_neurons_give_evidence_and_pieces_of_one_do_not(seed):
+    assert evidence_of_two(neuron(15.0, seed), neuron(15.0, 100 + seed)) > 20
+    assert evidence_of_two(*in_two(neuron(30.0, seed))) == 0
+
+
+def test_evidence_is_a_log_likelihood_ratio():
+    # one spike 2 ms after another, and 50 at lags of 10 to 60 ms: two coincidences are expected of two neurons
+    first, second = np.array([1.0]), 1.0 + np.array([0.002, 0.0025, *np.linspace(0.0105, 0.0595, 50)])
+    assert evidence_of_two(first, second) == pytest.approx(2 * np.log(0.95 / 0.3) - 0.65 * 2)
 
 
 def test_order_of_spikes_and_groups_does_not_matter():
     first, second = neuron(15.0, 0), neuron(15.0, 1)
     shuffled = np.random.default_rng(1).permutation(first)
-    assert fire_independently(second, shuffled)
+    assert evidence_of_two(second, shuffled) == evidence_of_two(first, second)
 
 
 def test_some_spikes_of_another_neuron_are_borne():
     first, second = in_two(neuron(30.0, 0))
-    assert not fire_independently(np.concatenate([first, neuron(2.0, 7)]), second)
+    assert evidence_of_two(np.concatenate([first, neuron(2.0, 7)]), second) == 0
 
 
 def test_what_cannot_be_told_is_not_said():
-    assert not fire_independently(neuron(0.5, 0), neuron(0.5, 1))  # 0.1 coincidences are expected
-    assert not fire_independently(np.zeros(0), neuron(15.0, 1))
+    assert evidence_of_two(neuron(0.5, 0), neuron(0.5, 1)) < 1  # 0.2 coincidences are expected
+    assert evidence_of_two(np.zeros(0), neuron(15.0, 1)) == 0
     early, late = neuron(20.0, 0, duration_s=50.0), neuron(20.0, 1, duration_s=50.0) + 100.0
-    assert not fire_independently(early, late)  # as two units, or as one that drifts
+    assert evidence_of_two(early, late) == 0  # as two units, or as one that drifts
 
 
 def test_a_neuron_that_fires_in_bouts_is_one():
     # half of the time silent: rates over the whole would tell of fewer coincidences than there are at any lag
     bouts = np.concatenate([k * 10.0 + neuron(30.0, k, duration_s=5.0) for k in range(20)])
-    assert not fire_independently(*in_two(bouts))
+    assert evidence_of_two(*in_two(bouts)) == 0
 
 
 def test_overlapping_clusters_stay_two_where_their_times_say_so():
@@ -61,15 +67,16 @@ def test_overlapping_clusters_stay_two_where_their_times_say_so():
     asked = []
 
     def say(answer):
-        def are_two(first, second):
+        def evidence(first, second):
             asked.append((truth[first].mean(), truth[second].mean()))
             return answer
 
-        return are_two
+        return evidence
 
     near = clusters(2.6)
-    assert cluster_embeddings(near).num_units == cluster_embeddings(near, are_two=say(False)).num_units == 1
-    assert cluster_embeddings(near, are_two=say(True)).num_units == 2
+    assert cluster_embeddings(near).num_units == cluster_embeddings(near, evidence=say(0.0)).num_units == 1
     assert any(round(first) != round(second) for first, second in asked)
-    # clusters that are one cloud are not asked about
-    assert cluster_embeddings(clusters(0.0), are_two=say(True)).num_units == 1
+    # 2.6 apart, with what times say: more than 3
+    told = cluster_embeddings(near, evidence=lambda a, b: 2.0 * (round(truth[a].mean()) != round(truth[b].mean())))
+    assert told.num_units == 2 and np.mean(told.labels == truth) not in (0.5, 1.0)
+    assert max(np.mean(told.labels == truth), np.mean(told.labels != truth)) > 0.85

@@ -18,7 +18,7 @@ from .merging import GroupUnits
 from .parameters import SortingParameters
 from .preprocessing import PreparedGroup, get_job_kwargs
 from .run_log import RunLog
-from .waveforms import mean_waveforms, to_spike_vector
+from .waveforms import mean_waveforms, running_sample_index, to_spike_vector
 
 DETECTED_MS = 0.3  # from a matched spike to the peak that bears it out
 DETECTED_SHARE = 0.5
@@ -99,23 +99,17 @@ def _undetected(
 ) -> list:
     """Units most of whose spikes are at no detected peak of the channels around them."""
     distances = get_channel_distances(group.recording)
-    ticks = _ticks(group.recording, peaks)
+    ticks = running_sample_index(group.recording, peaks)
     reach = int(DETECTED_MS * group.recording.get_sampling_frequency() / 1000.0)
     noise = []
     for unit in np.unique(labels):
         is_near = distances[units.unit_channels[unit]] <= parameters.radius_um
         near = ticks[is_near[peaks["channel_index"]]]
-        times = _ticks(group.recording, spikes[labels == unit])
+        times = running_sample_index(group.recording, spikes[labels == unit])
         is_detected = np.searchsorted(near, times + reach, "right") > np.searchsorted(near, times - reach)
         if is_detected.mean() < DETECTED_SHARE:
             noise.append(int(unit))
     return noise
-
-
-def _ticks(recording, spikes: np.ndarray) -> np.ndarray:
-    """Samples of spikes, counted on from segment to segment."""
-    num_samples = [recording.get_num_samples(index) for index in range(recording.get_num_segments())]
-    return np.cumsum([0, *num_samples])[spikes["segment_index"]] + spikes["sample_index"]
 
 
 def _pieces(group: PreparedGroup, spikes: np.ndarray, labels: np.ndarray, parameters: SortingParameters) -> dict:

@@ -15,9 +15,10 @@ from .merging import GroupUnits
 from .parameters import SortingParameters
 from .preprocessing import PreparedGroup, get_job_kwargs, statistics_kwargs
 from .run_log import RunLog
-from .waveforms import mean_waveforms, to_spike_vector
+from .waveforms import mean_waveforms, running_sample_index, to_spike_vector
 
 CONFIDENT_POSTERIOR = 0.8
+SURE_POSTERIOR = 0.95  # a detected spike that is so probable needs no matching
 MIN_CONFIDENT_SPIKES = 10  # a unit with fewer takes its template from all its spikes
 DUPLICATE_MS = 0.3  # no neuron fires twice so soon
 WHITENING_RADIUS_UM = 100.0
@@ -30,6 +31,9 @@ def match_spikes(
     group: PreparedGroup, peaks: np.ndarray, units: GroupUnits, parameters: SortingParameters, log: RunLog
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the spikes of the units by their templates (or take those of the clusters) and drop units too small.
+
+    Spikes of which the mixture of a small group is sure stay where matching did not give them to their unit: a template
+    does not follow a burst, whose spikes shrink, nor a fast movement.
 
     Parameters
     ----------
@@ -56,6 +60,8 @@ def match_spikes(
         spikes, labels = peaks[is_labelled].copy(), units.labels[is_labelled]
     else:
         spikes, labels = _match(group, peaks, units, parameters)
+        if units.is_one_mixture:
+            spikes, labels = _with_sure(spikes, labels, group.recording, peaks, units)
     spikes["channel_index"] = units.unit_channels[labels]
     is_kept = ~is_duplicate(spikes, labels, group.recording.get_sampling_frequency())
     is_kept &= has_whole_snippet(spikes, group.recording, parameters)
@@ -121,6 +127,25 @@ def _match(
     for name in ("sample_index", "segment_index", "amplitude"):
         spikes[name] = found[name]
     return spikes, unit_ids[found["cluster_index"]].astype("int64")
+
+
+def _with_sure(
+    spikes: np.ndarray, labels: np.ndarray, recording, peaks: np.ndarray, units: GroupUnits
+) -> tuple[np.ndarray, np.ndarray]:
+    """Matched spikes with the peaks of sure units that are not among their unit's, in order of time within segments."""
+    reach = int(DUPLICATE_MS * recording.get_sampling_frequency() / 1000.0)
+    matched, detected = running_sample_index(recording, spikes), running_sample_index(recording, peaks)
+    is_missing = (units.labels >= 0) & (units.posteriors > SURE_POSTERIOR)
+    for unit in np.unique(units.labels[is_missing]):
+        rows = np.flatnonzero(is_missing & (units.labels == unit))
+        near = matched[labels == unit]
+        is_missing[rows] = np.searchsorted(near, detected[rows] + reach, "right") == np.searchsorted(
+            near, detected[rows] - reach
+        )
+    spikes = np.concatenate([spikes, peaks[is_missing].astype(spikes.dtype)])
+    labels = np.concatenate([labels, units.labels[is_missing]])
+    order = np.lexsort((labels, spikes["sample_index"], spikes["segment_index"]))
+    return spikes[order], labels[order]
 
 
 def _intervals(recording, interval_s: float | None) -> list[tuple[int, int, int]]:

@@ -15,7 +15,7 @@ from spikeinterface.sortingcomponents.tools import compute_sparsity_from_peaks_a
 from threadpoolctl import threadpool_limits
 
 from .. import clustering
-from ..refractory import fire_independently
+from ..refractory import evidence_of_two
 from .echoes import drop_echoes
 from .parameters import SortingParameters
 from .preprocessing import PreparedGroup
@@ -54,6 +54,11 @@ class GroupUnits:
     def num_units(self) -> int:
         """How many units there are."""
         return len(self.unit_channels)
+
+    @property
+    def is_one_mixture(self) -> bool:
+        """Whether all units are components of one mixture, which judges every spike against all of them."""
+        return len({id(mixture) for mixture, _ in self.components}) == 1
 
     def posterior_of(self, embeddings: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Probability of the unit that each spike was given to.
@@ -126,6 +131,7 @@ def find_units(
             units = _cluster_by_channel(embeddings, peaks, group, parameters)
         else:
             units = _cluster_together(embeddings, peaks, group, parameters)
+    units = _without_faint(units, peaks, group, parameters)
     num_assigned = int((units.labels >= 0).sum())
     if num_assigned == 0:
         units = _no_units(len(peaks))
@@ -135,6 +141,21 @@ def find_units(
             "clustering", f"group {group.name}: {parameters.num_units} units asked for, {units.num_units} found"
         )
     return units
+
+
+def _without_faint(
+    units: GroupUnits, peaks: np.ndarray, group: PreparedGroup, parameters: SortingParameters
+) -> GroupUnits:
+    """Without the labels of units that hardly rise above the threshold, as clusters of noise do not."""
+    if parameters.num_units is not None or not parameters.unit_threshold:
+        return units
+    height = np.abs(peaks["amplitude"]) / group.noise_levels_uv[peaks["channel_index"]]
+    medians = [np.median(height[units.labels == unit]) for unit in range(units.num_units)]
+    faint = np.flatnonzero(np.array(medians) < parameters.unit_threshold)
+    is_faint = np.isin(units.labels, faint)
+    return replace(
+        units, labels=np.where(is_faint, -1, units.labels), posteriors=np.where(is_faint, 0, units.posteriors)
+    )
 
 
 def _fewer_spikes_than_units(num_peaks: int, group: PreparedGroup, parameters: SortingParameters, log: RunLog):
@@ -176,8 +197,7 @@ def settle_units(
         With the labels and posteriors of these spikes: -1 and 0 for those of units that went.
     """
     components = list(units.components)
-    is_one_mixture = len({id(mixture) for mixture, _ in components}) == 1
-    if parameters.num_units is None and is_one_mixture and len(labels):
+    if parameters.num_units is None and units.is_one_mixture and len(labels):
         joined, gone = _judge(components, embeddings, labels)
         labels = np.where(np.isin(labels, gone), -1, labels)
         for unit, into in joined.items():
@@ -208,8 +228,8 @@ def _judge(components: list[tuple], embeddings: np.ndarray, labels: np.ndarray) 
 def _cluster(
     embeddings: np.ndarray, times_s: np.ndarray, parameters: SortingParameters, num_units: int | None
 ) -> clustering.Clustering:
-    def are_two(first: np.ndarray, second: np.ndarray) -> bool:
-        return fire_independently(times_s[first], times_s[second])
+    def evidence(first: np.ndarray, second: np.ndarray) -> float:
+        return evidence_of_two(times_s[first], times_s[second])
 
     return clustering.cluster_embeddings(
         embeddings,
@@ -219,7 +239,7 @@ def _cluster(
         max_fit_spikes=parameters.max_fit_spikes,
         max_dimensions=parameters.max_dimensions,
         seed=parameters.seed,
-        are_two=are_two,
+        evidence=evidence,
     )
 
 

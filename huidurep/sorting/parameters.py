@@ -46,6 +46,9 @@ class SortingParameters:
         Snippet around the peak.
     num_units : int | None
         Units in each channel group. None: found from the data.
+    unit_threshold : float
+        Smallest median trough of a unit's detected spikes, in noise levels. Noise thins out from `detect_threshold` on,
+        so that a value a little above it drops clusters of noise. Not when num_units is given.
     merge_bias : float
         The one knob between splitting and merging: above 0 merges more, below 0 splits more.
     min_unit_spikes : int
@@ -87,6 +90,7 @@ class SortingParameters:
     ms_before: float = 1.0
     ms_after: float = 2.0
     num_units: int | None = None
+    unit_threshold: float = 0.0
     merge_bias: float = 0.0
     min_unit_spikes: int = 30
     max_fit_spikes: int = 20000
@@ -288,7 +292,9 @@ _VALID = {
         (_is_positive, "a number above 0"),
     ),
     **dict.fromkeys(("min_unit_spikes", "max_fit_spikes", "max_dimensions"), (_is_count, "a whole number from 1 on")),
-    "exclude_sweep_ms": (lambda value: _is_number(value) and value >= 0, "a number from 0 on"),
+    **dict.fromkeys(
+        ("exclude_sweep_ms", "unit_threshold"), (lambda value: _is_number(value) and value >= 0, "a number from 0 on")
+    ),
     "merge_bias": (_is_number, "a finite number"),
     "peak_sign": (lambda value: value in ("neg", "pos", "both"), '"neg", "pos" or "both"'),
     "motion": (

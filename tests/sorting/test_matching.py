@@ -63,3 +63,27 @@ def test_a_unit_without_confident_spikes_still_has_a_template():
     units.posteriors[labels == 1] = 0.5
     _, found = match_spikes(preprocess(group, parameters, RunLog()), peaks, units, parameters, RunLog())
     assert np.sum(found == 1) > 0.8 * np.sum(labels == 1)
+
+
+def test_shrunken_spikes_of_which_the_mixture_is_sure_stay():
+    traces, samples, labels = planted(noise_uv=4.0)
+    small = np.flatnonzero(labels == 0)[::6]  # as late in a burst: too small for the template of the others
+    for sample in samples[small]:
+        traces[sample - 15 : sample + 30] *= 0.3
+    parameters = SortingParameters()
+    (group,) = split_groups(as_recording(traces, positions_um=TETRODE_UM), parameters, RunLog())
+    group = preprocess(group, parameters, RunLog())
+
+    def num_found(posterior, mixtures):
+        peaks, units = truth_as_units(samples, labels, 3)
+        units.posteriors[small] = posterior
+        units.components.extend((mixture, np.array([0])) for mixture in mixtures)
+        spikes, found = match_spikes(group, peaks, units, parameters, RunLog())
+        assert (np.diff(spikes["sample_index"]) >= 0).all()
+        assert (found == 0).sum() <= (labels == 0).sum() + 2  # none twice
+        return share_found(samples[small], spikes["sample_index"][found == 0])
+
+    assert num_found(0.99, ["one"] * 3) == 1.0
+    assert num_found(0.9, ["one"] * 3) < 0.6
+    # units of several mixtures were never held against each other
+    assert num_found(0.99, ["one", "other", "third"]) < 0.6

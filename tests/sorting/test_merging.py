@@ -44,6 +44,26 @@ def test_units_of_a_tetrode():
     assert units.posterior_of(embeddings, (units.labels + 1) % 3).mean() < 0.1
 
 
+def test_units_that_hardly_rise_above_the_threshold_are_left_out():
+    traces, *_ = planted()
+    parameters = SortingParameters(detect_threshold=6.0)
+    group, peaks, embeddings = prepared_peaks(as_recording(traces, positions_um=TETRODE_UM), parameters, PcaModel())
+
+    def found(**options):
+        units = find_units(embeddings, peaks, group, replace(parameters, **options), RunLog(), by_channel=False)
+        assert ((units.posteriors > 0) == (units.labels >= 0)).all()
+        return units.labels
+
+    height = np.abs(peaks["amplitude"]) / group.noise_levels_uv[peaks["channel_index"]]
+    every = found()
+    medians = sorted(np.median(height[every == unit]) for unit in np.unique(every[every >= 0]))
+    assert len(medians) == 3
+    fewer = found(unit_threshold=(medians[0] + medians[1]) / 2)
+    assert len(np.unique(fewer[fewer >= 0])) == 2 and np.median(height[fewer >= 0]) > medians[0]
+    assert (found(unit_threshold=1e3) == -1).all()
+    assert len(np.unique(found(unit_threshold=1e3, num_units=3))) == 3  # what was asked for stays
+
+
 def test_one_unit_between_two_channels_of_a_long_probe_is_one_unit():
     # largest on channel 2 or 3 as the noise has it, and another far away
     footprint = np.zeros(12)

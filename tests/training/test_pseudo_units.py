@@ -91,9 +91,9 @@ def test_spike_times_are_evidence(monkeypatch):
 
     def independent(first_s, second_s):
         asked.append((first_s, second_s))
-        return True
+        return 3.0
 
-    monkeypatch.setattr(pseudo_units, "fire_independently", independent)
+    monkeypatch.setattr(pseudo_units, "evidence_of_two", independent)
     rng = np.random.default_rng(0)
     truth = np.repeat([0, 1], 200)
     # 2.5 standard deviations apart: two units only for whoever knows that they fire as two

@@ -1,0 +1,91 @@
+"""Further sorters of benchmarks/sorting.py: HuiduRep without one of its parts, and an upper bound.
+
+    python benchmarks/sorting.py FOLDER --sorters huidurep-pca,huidurep-no-matching,...
+
+`huidurep-pca`: principal components of the snippets, fitted to the recording, instead of the embedding;
+`huidurep-no-matching`: the clusters as they are; `huidurep-no-motion`: motion not corrected; `huidurep-known-k`: the
+number of true units given (of each recording, where it is one group); `true-templates`: HuiduRep's matching with the
+templates of the true spikes, what no clustering can pass.
+"""
+
+import numpy as np
+
+PCA_COMPONENTS = 24
+TRUE_SORTER = "true-templates"
+VARIANTS = ("huidurep-pca", "huidurep-no-matching", "huidurep-no-motion", "huidurep-known-k", TRUE_SORTER)
+
+
+class PcaEncoder:
+    """Principal components of snippets in the place of a model: what the pipeline asks of one."""
+
+    def __init__(self, model, seed):
+        import copy
+
+        self.config = copy.deepcopy(model.config)
+        self.config.embedding_size = PCA_COMPONENTS
+        self._fitted, self._seed = {}, seed
+
+    def embed(self, waveforms, *, channel_positions, **_):
+        """Components (num_spikes, PCA_COMPONENTS); those of a place are fitted to the first spikes seen there."""
+        from sklearn.decomposition import PCA
+
+        flat = np.asarray(waveforms, "f4").reshape(len(waveforms), -1)
+        key = np.asarray(channel_positions).tobytes()
+        if key not in self._fitted:
+            count = min(PCA_COMPONENTS, *flat.shape)
+            self._fitted[key] = PCA(count, svd_solver="randomized", random_state=self._seed).fit(flat)
+        components = self._fitted[key].transform(flat)
+        return np.pad(components, ((0, 0), (0, PCA_COMPONENTS - components.shape[1]))).astype("f4")
+
+
+def sort_variant(sorter, recording, truth, *, model, seed):
+    """Sorting of one of VARIANTS."""
+    from huidurep import SpikeSortingPipeline
+
+    if sorter == TRUE_SORTER:
+        return match_truth(recording, truth, model=model, seed=seed)
+    options = {
+        "huidurep-no-matching": dict(matching=None),
+        "huidurep-no-motion": dict(motion=None),
+        "huidurep-known-k": dict(num_units=len(truth.unit_ids)),
+    }.get(sorter, {})
+    pipeline = SpikeSortingPipeline.from_pretrained(checkpoint_of(recording, model), seed=seed, **options)
+    if sorter == "huidurep-pca":
+        pipeline = SpikeSortingPipeline(PcaEncoder(pipeline.model, seed), pipeline.parameters, model_name="pca")
+    return pipeline(recording).sorting
+
+
+def checkpoint_of(recording, model):
+    """The checkpoint that "auto" stands for on a recording."""
+    from huidurep.pipeline import choose_checkpoint
+
+    return choose_checkpoint(recording.get_channel_locations())[0] if model == "auto" else model
+
+
+def match_truth(recording, truth, *, model, seed):
+    """Sorting by HuiduRep's matching, with templates of all true spikes."""
+    import spikeinterface as si
+    from spikeinterface.core.base import base_peak_dtype
+
+    from huidurep import SpikeSortingPipeline
+    from huidurep.sorting.matching import match_spikes
+    from huidurep.sorting.merging import GroupUnits
+    from huidurep.sorting.motion import correct_motion
+    from huidurep.sorting.preprocessing import preprocess, split_groups
+    from huidurep.sorting.run_log import RunLog
+
+    parameters = SpikeSortingPipeline.from_pretrained(checkpoint_of(recording, model), seed=seed).parameters
+    log = RunLog()
+    (group,) = split_groups(recording, parameters, log)
+    group = correct_motion(preprocess(group, parameters, log), parameters, log)
+    vector = truth.to_spike_vector()
+    spikes = np.zeros(len(vector), dtype=base_peak_dtype)
+    for name in ("sample_index", "segment_index"):
+        spikes[name] = vector[name]
+    labels = vector["unit_index"].astype("int64")
+    # probabilities that are too small for a spike to be kept by the mixture's word alone: the truth's spikes may not be
+    posteriors = np.zeros(len(labels), dtype="float32")
+    units = GroupUnits(labels, posteriors, np.zeros(len(truth.unit_ids), dtype="int64"))
+    spikes, labels = match_spikes(group, spikes, units, parameters, log)
+    trains = {int(unit): spikes["sample_index"][labels == unit] for unit in np.unique(labels)}
+    return si.NumpySorting.from_unit_dict([trains], recording.get_sampling_frequency())
