@@ -43,8 +43,8 @@ def sort(recording, model="auto", **parameters):
     Returns
     -------
     BaseSorting
-        Units with main_channel_id, group, snr, peak_uv, num_spikes and refractory_violations; empty where there are no
-        spikes.
+        Units with main_channel_id, group, snr, peak_uv, num_spikes, refractory_violations, isolation, presence and
+        quality ("good" or "mua"); empty where there are no spikes.
 
     Raises
     ------

@@ -14,6 +14,7 @@ from spikeinterface.core import BaseSorting, NumpySorting
 from spikeinterface.core.base import minimum_spike_dtype
 from spikeinterface.core.numpyextractors import SpikeVectorSortingSegment
 
+from .confidence import unit_confidence
 from .merging import GroupUnits
 from .parameters import SortingParameters
 from .preprocessing import PreparedGroup
@@ -22,7 +23,6 @@ from .waveforms import mean_waveforms, to_spike_vector
 FORMAT = "huidurep-sorting"
 FORMAT_VERSION = 1
 INFO_FILE = "huidurep.json"
-REFRACTORY_MS = 1.5
 PEAK_SEARCH_MS = 0.5  # how far from its place the peak of a template may lie
 
 
@@ -53,8 +53,8 @@ class SortingResult:
     Attributes
     ----------
     sorting : BaseSorting
-        Units with the properties main_channel_id (of the recording that was given), group, snr, peak_uv, num_spikes and
-        refractory_violations (share of intervals below 1.5 ms).
+        Units with the properties main_channel_id (of the recording that was given), group, snr, peak_uv, num_spikes,
+        and refractory_violations, isolation, presence and quality as `unit_confidence` has them.
     embeddings : ndarray of float32, (num_spikes, embedding_size)
         One row a spike, in the order of `sorting.to_spike_vector()`.
     posteriors : ndarray of float32, (num_spikes,)
@@ -227,11 +227,9 @@ def describe_group(
         "snr": list(np.abs(peaks_uv) / group.noise_levels_uv[channels]),
         "peak_uv": list(peaks_uv),
         "num_spikes": [int((unit_index == unit).sum()) for unit in range(len(unit_labels))],
-        "refractory_violations": [
-            _refractory_violations(spike_vector[unit_index == unit], sampling_frequency)
-            for unit in range(len(unit_labels))
-        ],
     }
+    num_samples = [group.recording.get_num_samples(index) for index in range(group.recording.get_num_segments())]
+    properties |= unit_confidence(spike_vector, posteriors, len(unit_labels), num_samples, sampling_frequency)
     spike_vector["segment_index"] = group.segment_indices[spike_vector["segment_index"]]
     return GroupSorting(spike_vector, embeddings, posteriors, properties)
 
@@ -335,11 +333,7 @@ _EMPTY_PROPERTIES = {
     "peak_uv": "float64",
     "num_spikes": "int64",
     "refractory_violations": "float64",
+    "isolation": "float64",
+    "presence": "float64",
+    "quality": "<U4",
 }
-
-
-def _refractory_violations(spike_vector: np.ndarray, sampling_frequency: float) -> float:
-    """Share of the intervals of one unit that are shorter than REFRACTORY_MS."""
-    same_segment = np.diff(spike_vector["segment_index"]) == 0
-    intervals = np.diff(spike_vector["sample_index"])[same_segment]
-    return float(np.mean(intervals < REFRACTORY_MS * sampling_frequency / 1000.0)) if len(intervals) else 0.0

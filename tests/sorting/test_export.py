@@ -19,6 +19,9 @@ def group_of(samples, units, segments, name, channels):
         "peak_uv": [-50.0] * len(channels),
         "num_spikes": [1] * len(channels),
         "refractory_violations": [0.0] * len(channels),
+        "isolation": [0.95] * len(channels),
+        "presence": [1.0] * len(channels),
+        "quality": ["good"] * len(channels),
     }
     return GroupSorting(vector, np.column_stack([np.asarray(samples, "float32"), rows]), rows, properties)
 
@@ -44,6 +47,7 @@ def test_groups_are_joined_in_order_of_time(recording):
     assert embeddings[:, 0].tolist() == vector["sample_index"].tolist()
     assert sorting.get_property("main_channel_id").tolist() == ["a", "b", "d"]
     assert sorting.get_property("group").tolist() == [0, 0, 7]
+    assert sorting.get_property("quality").tolist() == ["good"] * 3
     assert sorting.get_num_segments() == 3  # the last one without spikes
 
 
