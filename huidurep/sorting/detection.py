@@ -32,6 +32,9 @@ def detect_spikes(group: PreparedGroup, parameters: SortingParameters, log: RunL
         segments.
     """
     recording = group.recording
+    threshold = parameters.detect_threshold
+    if parameters.num_units is not None:
+        threshold = max(threshold, parameters.unit_threshold)  # noise must not be one of the units asked for
     radius_um = parameters.radius_um
     if recording.get_num_channels() <= ONE_PLACE_CHANNELS:
         radius_um = max(radius_um, float(get_channel_distances(recording).max()) + 1.0)
@@ -40,7 +43,7 @@ def detect_spikes(group: PreparedGroup, parameters: SortingParameters, log: RunL
         method="locally_exclusive",
         method_kwargs={
             "peak_sign": parameters.peak_sign,
-            "detect_threshold": parameters.detect_threshold,
+            "detect_threshold": threshold,
             "exclude_sweep_ms": parameters.exclude_sweep_ms,
             "radius_um": radius_um,
             "noise_levels": group.noise_levels_uv,
@@ -52,7 +55,7 @@ def detect_spikes(group: PreparedGroup, parameters: SortingParameters, log: RunL
     peaks = peaks[has_whole_snippet(peaks, recording, parameters)]
     log(
         "detection",
-        f"group {group.name}: {len(peaks)} peaks beyond {parameters.detect_threshold:g} noise levels, "
+        f"group {group.name}: {len(peaks)} peaks beyond {threshold:g} noise levels, "
         f"{num_found - len(peaks)} more too near to an edge",
     )
     return peaks

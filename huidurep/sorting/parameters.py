@@ -48,7 +48,7 @@ class SortingParameters:
         Units in each channel group. None: found from the data.
     unit_threshold : float
         Smallest median trough of a unit's detected spikes, in noise levels. Noise thins out from `detect_threshold` on,
-        so that a value a little above it drops clusters of noise. Not when num_units is given.
+        so that a value a little above it drops clusters of noise. When num_units is given, no smaller peak is detected.
     merge_bias : float
         The one knob between splitting and merging: above 0 merges more, below 0 splits more.
     min_unit_spikes : int

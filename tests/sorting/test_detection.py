@@ -56,3 +56,14 @@ def test_silence_without_noise():
         as_recording(traces + np.random.default_rng(0).normal(0, 1e-9, traces.shape), positions_um=TETRODE_UM)
     )
     assert len(peaks) < 100
+
+
+def test_peaks_below_the_unit_threshold_are_left_out_where_units_are_asked_for():
+    traces, *_ = planted()
+    recording = as_recording(traces, positions_um=TETRODE_UM)
+    counts = []
+    for options in ({}, {"unit_threshold": 30.0}, {"unit_threshold": 30.0, "num_units": 2}):
+        parameters = SortingParameters(detect_threshold=6.0, **options)
+        (group,) = split_groups(recording, parameters, RunLog())
+        counts.append(len(detect_spikes(preprocess(group, parameters, RunLog()), parameters, RunLog())))
+    assert counts[0] == counts[1] > counts[2]
