@@ -32,14 +32,15 @@ OPTO_NOISE_UV = 10.0
 
 
 def neuropixels_patch(num_contacts=64):
-    """64 contacts of Neuropixels 1.0: two staggered pairs of columns, 20 um from row to row."""
+    """Neighbouring contacts of Neuropixels 1.0."""
     import probeinterface
 
-    index = np.arange(num_contacts)
-    places = np.stack([np.array((16.0, 48.0, 0.0, 32.0))[index % 4], 20.0 * (index // 2)], 1)
+    from huidurep.simulation.probes import contact_layout
+
     probe = probeinterface.Probe(ndim=2)
+    places = contact_layout("neuropixels-1.0", num_contacts)
     probe.set_contacts(places, shapes="square", shape_params={"width": 12})
-    probe.set_device_channel_indices(index)
+    probe.set_device_channel_indices(np.arange(num_contacts))
     return probe
 
 

@@ -29,6 +29,7 @@ from sorting_variants import VARIANTS, sort_variant
 
 SORTERS = ("huidurep", "kilosort4", "mountainsort5", "spykingcircus2", "tridesclous2", "lupin")
 PACKAGE_OF = {"huidurep": "huidurep", "kilosort4": "kilosort", "mountainsort5": "mountainsort5"}
+PACKAGE_OF |= dict.fromkeys(VARIANTS, "huidurep")
 THREAD_VARIABLES = ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "NUMBA", "VECLIB_MAXIMUM")
 WELL_DETECTED = 0.8
 DELTA_TIME_MS = 0.4
@@ -62,11 +63,6 @@ def load_truth(folder):
     with np.load(folder / "ground_truth.npz") as truth:
         peak_uv, drifting = truth["peak_uv"].astype(float), bool(np.ptp(truth["drift_um"]) > 0)
     return recording, si.load(folder / "sorting"), peak_uv, drifting
-
-
-def run_variant(sorter, recording, truth, *, model, seed, **_):
-    """Sort with one of VARIANTS; otherwise as `run_one`."""
-    return sort_variant(sorter, recording, truth, model=model, seed=seed), {}
 
 
 def run_one(sorter, recording, *, drifting, model, seed, threads, folder, retry):
@@ -131,11 +127,6 @@ def peak_memory_mb():
     return (own_kb + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit_kb) / 1024
 
 
-def package_of(sorter):
-    """The package whose version a row gives."""
-    return "huidurep" if sorter in VARIANTS else PACKAGE_OF.get(sorter, "spikeinterface")
-
-
 def error_line(error):
     """The line of an error that says most: run_sorter hands on a whole traceback whose last "...Error:" line does."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -157,7 +148,8 @@ def child(request):
             settings |= dict(drifting=drifting, folder=Path(folder) / "out", retry=request.get("retry", False))
             sorter = request["sorter"]
             if sorter in VARIANTS:
-                sorting, used = run_variant(sorter, recording, truth, **settings)
+                model, seed, used = request["model"], request["seed"], {}
+                sorting = sort_variant(sorter, recording, truth, model=model, seed=seed)
             else:
                 sorting, used = run_one(sorter, recording, **settings)
             row |= used | dict(seconds=round(time.perf_counter() - began, 2), peak_memory_mb=round(peak_memory_mb(), 1))
@@ -172,7 +164,7 @@ def child(request):
 def run_child(folder, sorter, *, model, seed, threads, timeout_s, retry=False):
     """One row: what the child wrote, or why it could not."""
     row = dict(recording=folder.name, sorter=sorter, model=model if sorter == "huidurep" else None)
-    row |= dict(version=package_version(package_of(sorter)), commit=current_commit())
+    row |= dict(version=package_version(PACKAGE_OF.get(sorter, "spikeinterface")), commit=current_commit())
     environment = os.environ | {f"{name}_NUM_THREADS": str(threads) for name in THREAD_VARIABLES}
     kilosort = importlib.util.find_spec("kilosort")
     if kilosort and (Path(kilosort.origin).parent / "wTEMP.npz").exists():

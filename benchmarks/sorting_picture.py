@@ -51,7 +51,9 @@ def draw(found, path):
         axes.plot(snr, accuracy, ".", color=colour, markersize=3, alpha=0.25, markeredgewidth=0)
         tenths = np.array_split(np.argsort(snr), 10)
         centres = [(snr[rows].mean(), accuracy[rows].mean()) for rows in tenths]
-        axes.plot(*np.transpose(centres), "o-", color=colour, markersize=4, label=f"{name} (mean {means[name]:.2f})")
+        axes.plot(
+            *np.transpose(centres), "o-", color=colour, markersize=4, label=f"{name} (mean of units {means[name]:.2f})"
+        )
     axes.set(xscale="log", xlabel="SNR of the true unit", ylabel="accuracy", ylim=(-0.03, 1.03))
     axes.set_xticks([3, 5, 10, 20], ["3", "5", "10", "20"])
     axes.set_xticks([], minor=True)

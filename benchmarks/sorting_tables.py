@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parent))
-from table_text import bold_best, header_note, markdown
+from table_text import bold_best, header_note, markdown, mean_of
 
 REAL = "opto"  # kinds whose units are real; the others are simulated
 COUNTS = ("units_found", "units_true", "well_detected", "false_positive_units", "redundant_units", "overmerged_units")
@@ -29,20 +29,11 @@ def version_text(rows):
     return "; ".join(f"{text}: {texts.count(text)}" if len(set(texts)) > 1 else text for text in dict.fromkeys(texts))
 
 
-def mean(values):
-    values = list(values)
-    return sum(values) / len(values) if values else None
-
-
 def kind_means(rows, sorter, kinds):
     """Mean accuracy of a sorter on each kind, None where a recording of it has no row."""
     names = {kind: {row["recording"] for row in rows if kind_of(row["recording"]) == kind} for kind in kinds}
     found = {row["recording"]: row.get("accuracy") for row in rows if sorter_label(row) == sorter}
-    means = []
-    for kind in kinds:
-        values = [found.get(name) for name in sorted(names[kind])]
-        means.append(None if None in values else mean(values))
-    return means
+    return [mean_of(found.get(name) for name in sorted(names[kind])) for kind in kinds]
 
 
 def accuracy_table(rows):
@@ -50,7 +41,7 @@ def accuracy_table(rows):
     sorters = list(dict.fromkeys(sorter_label(row) for row in rows))
     kinds = sorted({kind_of(row["recording"]) for row in rows})
     lines = [kind_means(rows, sorter, kinds) for sorter in sorters]
-    lines = [[*line, None if None in line else mean(line)] for line in lines]
+    lines = [[*line, mean_of(line)] for line in lines]
     columns = [bold_best(column) for column in zip(*lines, strict=True)]
     head = ["mean accuracy", *kinds, "mean"]
     return markdown(head, [[name, *(column[i] for column in columns)] for i, name in enumerate(sorters)])
@@ -65,9 +56,9 @@ def counts_table(rows):
         if not own:
             continue
         line = [sorter, f"{len(own)} of {num_recordings}"]
-        line += [f"{mean(row[name] for row in own):.2f}" for name in ("precision", "recall")]
-        line += [f"{mean(row[name] for row in own):.1f}" for name in COUNTS]
-        line += [f"{mean(row[name] for row in own):.0f}" for name in ("seconds", "peak_memory_mb")]
+        line += [f"{mean_of(row[name] for row in own):.2f}" for name in ("precision", "recall")]
+        line += [f"{mean_of(row[name] for row in own):.1f}" for name in COUNTS]
+        line += [f"{mean_of(row[name] for row in own):.0f}" for name in ("seconds", "peak_memory_mb")]
         lines.append([*line, version_text(own)])
     head = ["mean of a recording", "recordings", "precision", "recall", "units found", "true", "well detected"]
     return markdown([*head, "false positive", "redundant", "over-merged", "seconds", "memory (MB)", "version"], lines)

@@ -83,9 +83,8 @@ def match_truth(recording, truth, *, model, seed):
     for name in ("sample_index", "segment_index"):
         spikes[name] = vector[name]
     labels = vector["unit_index"].astype("int64")
-    # probabilities that are too small for a spike to be kept by the mixture's word alone: the truth's spikes may not be
-    posteriors = np.zeros(len(labels), dtype="float32")
-    units = GroupUnits(labels, posteriors, np.zeros(len(truth.unit_ids), dtype="int64"))
+    # without components there is no mixture by whose word alone a true spike would be kept
+    units = GroupUnits(labels, np.ones(len(labels), dtype="float32"), np.zeros(len(truth.unit_ids), dtype="int64"))
     spikes, labels = match_spikes(group, spikes, units, parameters, log)
-    trains = {int(unit): spikes["sample_index"][labels == unit] for unit in np.unique(labels)}
-    return si.NumpySorting.from_unit_dict([trains], recording.get_sampling_frequency())
+    rate = recording.get_sampling_frequency()
+    return si.NumpySorting.from_samples_and_labels([spikes["sample_index"]], [labels], rate)

@@ -22,3 +22,9 @@ def header_note(header):
     machine = header["machine"]
     where = f"{machine['processor']}, {machine['cores']} cores"
     return f"Commit {header['commit']}, seed {header['seed']}, {versions}; {where}."
+
+
+def mean_of(values):
+    """Mean of numbers, None where one is missing."""
+    values = list(values)
+    return None if not values or None in values else sum(values) / len(values)

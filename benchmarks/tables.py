@@ -16,18 +16,12 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).resolve().parent))
 from results_files import ROOT, weights_digest
 from sorting_tables import sorting_block, sorting_parts_block
-from table_text import bold_best, header_note, markdown
+from table_text import bold_best, header_note, markdown, mean_of
 
 CHECKPOINTS = ROOT / "huidurep" / "checkpoints"
 SIMULATED = ("cells", "package cells", "package spikeinterface")
 PCA = ("pca12", "pca24")
 REAL_MARGIN = 0.05  # wanted above PCA on real spikes, on average; and not below it on any file
-
-
-def mean_of(values):
-    """Mean of numbers, None where one is missing."""
-    values = list(values)
-    return None if not values or None in values else sum(values) / len(values)
 
 
 def grouped(rows):

@@ -76,6 +76,8 @@ def test_overlapping_clusters_stay_two_where_their_times_say_so():
     near = clusters(2.6)
     assert cluster_embeddings(near).num_units == cluster_embeddings(near, evidence=say(0.0)).num_units == 1
     assert any(round(first) != round(second) for first, second in asked)
+    # pieces of one cloud are below 1 apart: times that say little (1.0) do not keep them two
+    assert cluster_embeddings(clusters(0.0), evidence=say(1.0)).num_units == 1
     # 2.6 apart, with what times say: more than 3
     told = cluster_embeddings(near, evidence=lambda a, b: 2.0 * (round(truth[a].mean()) != round(truth[b].mean())))
     assert told.num_units == 2 and np.mean(told.labels == truth) not in (0.5, 1.0)

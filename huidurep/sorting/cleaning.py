@@ -13,12 +13,13 @@ import numpy as np
 from spikeinterface.core import ChannelSparsity, NumpySorting, Templates, get_channel_distances
 from spikeinterface.sortingcomponents.tools import create_sorting_analyzer_with_existing_templates
 
+from .coincidences import is_near, running_sample_index
 from .matching import is_duplicate
 from .merging import GroupUnits
 from .parameters import SortingParameters
 from .preprocessing import PreparedGroup, get_job_kwargs
 from .run_log import RunLog
-from .waveforms import mean_waveforms, running_sample_index, to_spike_vector
+from .waveforms import mean_waveforms, to_spike_vector
 
 DETECTED_MS = 0.3  # from a matched spike to the peak that bears it out
 DETECTED_SHARE = 0.5
@@ -103,11 +104,10 @@ def _undetected(
     reach = int(DETECTED_MS * group.recording.get_sampling_frequency() / 1000.0)
     noise = []
     for unit in np.unique(labels):
-        is_near = distances[units.unit_channels[unit]] <= parameters.radius_um
-        near = ticks[is_near[peaks["channel_index"]]]
+        is_around = distances[units.unit_channels[unit]] <= parameters.radius_um
+        near = ticks[is_around[peaks["channel_index"]]]
         times = running_sample_index(group.recording, spikes[labels == unit])
-        is_detected = np.searchsorted(near, times + reach, "right") > np.searchsorted(near, times - reach)
-        if is_detected.mean() < DETECTED_SHARE:
+        if is_near(times, near, reach).mean() < DETECTED_SHARE:
             noise.append(int(unit))
     return noise
 

@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import numpy as np
 
+from .coincidences import running_sample_index
+
 REFRACTORY_MS = 1.5
 MOST_VIOLATIONS = 0.01  # of the intervals of a good unit; as much is the custom of curators
 LEAST_ISOLATION = 0.9
 FEWEST_STRETCHES, STRETCH_S = 10, 60.0  # a minute is the bin of SpikeInterface's presence_ratio
 
 
-def unit_confidence(
-    spike_vector: np.ndarray, posteriors: np.ndarray, num_units: int, num_samples: list, sampling_frequency: float
-) -> dict:
+def unit_confidence(recording, spike_vector: np.ndarray, posteriors: np.ndarray, num_units: int) -> dict:
     """Measure each unit by its own spikes.
 
     Parameters
     ----------
+    recording : BaseRecording
+        The recording they are of.
     spike_vector : ndarray, (num_spikes,)
         SpikeInterface's spike vector, in order of time within segments.
     posteriors : ndarray of float32, (num_spikes,)
         Probability of the unit of each spike.
     num_units : int
         Units counted by the spike vector; each has a spike.
-    num_samples : list of int
-        Length of each segment.
-    sampling_frequency : float
-        Hz.
 
     Returns
     -------
@@ -37,9 +35,11 @@ def unit_confidence(
         several units.
     """
     rows = [np.flatnonzero(spike_vector["unit_index"] == unit) for unit in range(num_units)]
-    ticks = np.cumsum([0, *num_samples])[spike_vector["segment_index"]] + spike_vector["sample_index"]
-    stretches = max(FEWEST_STRETCHES, int(np.ceil(sum(num_samples) / sampling_frequency / STRETCH_S)))
-    edges = np.linspace(0, sum(num_samples), stretches + 1)
+    sampling_frequency = recording.get_sampling_frequency()
+    num_samples = recording.get_total_samples()
+    stretches = max(FEWEST_STRETCHES, int(np.ceil(num_samples / sampling_frequency / STRETCH_S)))
+    edges = np.linspace(0, num_samples, stretches + 1)
+    ticks = running_sample_index(recording, spike_vector)
     violations = [_refractory_violations(spike_vector[own], sampling_frequency) for own in rows]
     isolation = [float(posteriors[own].mean(dtype="float64")) for own in rows]
     is_good = [

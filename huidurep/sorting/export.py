@@ -228,8 +228,7 @@ def describe_group(
         "peak_uv": list(peaks_uv),
         "num_spikes": [int((unit_index == unit).sum()) for unit in range(len(unit_labels))],
     }
-    num_samples = [group.recording.get_num_samples(index) for index in range(group.recording.get_num_segments())]
-    properties |= unit_confidence(spike_vector, posteriors, len(unit_labels), num_samples, sampling_frequency)
+    properties |= unit_confidence(group.recording, spike_vector, posteriors, len(unit_labels))
     spike_vector["segment_index"] = group.segment_indices[spike_vector["segment_index"]]
     return GroupSorting(spike_vector, embeddings, posteriors, properties)
 

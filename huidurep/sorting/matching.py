@@ -10,12 +10,13 @@ from spikeinterface.curation.curation_tools import find_duplicated_spikes
 from spikeinterface.sortingcomponents.matching import find_spikes_from_templates
 from spikeinterface.sortingcomponents.matching.method_list import matching_methods
 
+from .coincidences import is_near, running_sample_index
 from .detection import has_whole_snippet
 from .merging import GroupUnits
 from .parameters import SortingParameters
 from .preprocessing import PreparedGroup, get_job_kwargs, statistics_kwargs
 from .run_log import RunLog
-from .waveforms import mean_waveforms, running_sample_index, to_spike_vector
+from .waveforms import mean_waveforms, to_spike_vector
 
 CONFIDENT_POSTERIOR = 0.8
 SURE_POSTERIOR = 0.95  # a detected spike that is so probable needs no matching
@@ -138,10 +139,7 @@ def _with_sure(
     is_missing = (units.labels >= 0) & (units.posteriors > SURE_POSTERIOR)
     for unit in np.unique(units.labels[is_missing]):
         rows = np.flatnonzero(is_missing & (units.labels == unit))
-        near = matched[labels == unit]
-        is_missing[rows] = np.searchsorted(near, detected[rows] + reach, "right") == np.searchsorted(
-            near, detected[rows] - reach
-        )
+        is_missing[rows] = ~is_near(detected[rows], matched[labels == unit], reach)
     spikes = np.concatenate([spikes, peaks[is_missing].astype(spikes.dtype)])
     labels = np.concatenate([labels, units.labels[is_missing]])
     order = np.lexsort((labels, spikes["sample_index"], spikes["segment_index"]))

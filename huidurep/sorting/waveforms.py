@@ -160,24 +160,6 @@ def to_spike_vector(peaks: np.ndarray, unit_index: np.ndarray) -> np.ndarray:
     return spikes
 
 
-def running_sample_index(recording, spikes: np.ndarray) -> np.ndarray:
-    """Samples of spikes, counted on from segment to segment.
-
-    Parameters
-    ----------
-    recording : BaseRecording
-        The recording they are of.
-    spikes : ndarray, (num_spikes,)
-        With fields sample_index and segment_index.
-
-    Returns
-    -------
-    ndarray of int64, (num_spikes,)
-    """
-    num_samples = [recording.get_num_samples(index) for index in range(recording.get_num_segments())]
-    return np.cumsum([0, *num_samples])[spikes["segment_index"]] + spikes["sample_index"]
-
-
 def _extract(recording, spikes: np.ndarray, window: dict, mask: np.ndarray | None) -> np.ndarray:
     """Snippets (num_spikes, num_samples, num_channels) by SpikeInterface's pipeline, which reads chunk by chunk."""
     source = PeakRetriever(recording, spikes)

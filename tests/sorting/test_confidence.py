@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from spikeinterface.core.base import minimum_spike_dtype
+from stand_in import as_recording
 
 from huidurep.sorting.confidence import unit_confidence
 
@@ -13,7 +14,8 @@ def confidence_of(samples, posteriors, segments=None, units=None, num_samples=(1
     vector["sample_index"] = samples
     vector["segment_index"] = 0 if segments is None else segments
     vector["unit_index"] = 0 if units is None else units
-    return unit_confidence(vector, np.asarray(posteriors, "float32"), vector["unit_index"].max() + 1, num_samples, RATE)
+    recording = as_recording(*(np.zeros((count, 1), dtype="int8") for count in num_samples), rate_hz=RATE)
+    return unit_confidence(recording, vector, np.asarray(posteriors, "float32"), vector["unit_index"].max() + 1)
 
 
 def test_a_unit_that_keeps_its_refractory_period_and_stands_alone_is_good():
