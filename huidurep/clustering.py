@@ -272,6 +272,27 @@ def _near_pairs(left, centres):
                 yield min(left[row], left[column]), max(left[row], left[column])
 
 
+def separation(first, second, *, max_dimensions=20, seed=0):
+    """Say how far two groups are apart, by the measure that decides on merging.
+
+    Parameters
+    ----------
+    first, second : ndarray (num_points, num_features)
+        At least two points each.
+    max_dimensions : int, default 20
+        Most principal components of both groups that are looked at.
+    seed : int, default 0
+        Of the points that are drawn from large groups.
+
+    Returns
+    -------
+    float
+        Ashman's D of two Gaussians on the linear discriminant; 0 where one Gaussian explains the projection as well.
+    """
+    mean, axes = _principal_axes(np.concatenate([first, second]).astype(float), max_dimensions)
+    return _separation((first - mean) @ axes, (second - mean) @ axes, np.random.default_rng(seed))
+
+
 def _separation(first, second, rng):
     """Ashman's D of two Gaussians fitted to both groups' projection on their linear discriminant."""
     spread = _covariance(first) + _covariance(second)

@@ -13,12 +13,12 @@ from .sorting.cleaning import clean_units
 from .sorting.detection import detect_spikes
 from .sorting.export import GroupSorting, SortingResult, assemble, describe_group, empty_group
 from .sorting.matching import match_spikes
-from .sorting.merging import find_units, settle_units, spike_times_s
+from .sorting.merging import find_units, settle_units
 from .sorting.motion import correct_motion
 from .sorting.parameters import SortingParameters
 from .sorting.preprocessing import ChannelGroup, PreparedGroup, preprocess, split_groups
 from .sorting.run_log import RunLog, peak_memory_mb
-from .sorting.waveforms import iterate_waveforms
+from .sorting.waveforms import iterate_waveforms, spike_times_s
 
 __all__ = ["SortingParameters", "SortingResult", "SpikeSortingPipeline", "choose_checkpoint", "sort"]
 
@@ -209,7 +209,7 @@ class SpikeSortingPipeline:
             sampling_frequency=group.recording.get_sampling_frequency(),
             peak_index=peak_index,
             channel_positions=np.stack(contacts),
-            spike_times=spike_times_s(spikes, group),
+            spike_times=spike_times_s(spikes, group.recording),
             seed=self.parameters.seed,
         )
         log("adaptation", f"group {group.name}: {model.adaptation.reason} ({model.adaptation.seconds:.1f} s)")

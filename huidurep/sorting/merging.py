@@ -2,8 +2,7 @@
 
 A small group (a tetrode) is one mixture over all its spikes. In a larger one the channels of a snippet depend on where
 its peak is, so the spikes of each peak channel are clustered by themselves, and the same unit seen from two channels
-is put together by the similarity of its templates (SpikeInterface's `merge_peak_labels_from_templates`); what is only
-the echo of another unit's spikes goes.
+is put together by what both see of it (`joining`); what is only the echo of another unit's spikes goes.
 """
 
 from __future__ import annotations
@@ -11,21 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from spikeinterface.sortingcomponents.tools import compute_sparsity_from_peaks_and_label
 from threadpoolctl import threadpool_limits
 
 from .. import clustering
 from ..refractory import evidence_of_two
 from .echoes import drop_echoes
+from .joining import join_units
 from .parameters import SortingParameters
 from .preprocessing import PreparedGroup
 from .run_log import RunLog
-from .waveforms import mean_waveforms, to_spike_vector
+from .waveforms import spike_times_s
 
-MERGE_SIMILARITY = 0.8  # 1 - normalised l1 distance of two templates, at the best of the shifts below
-MERGE_BIAS_STEP = 0.05  # what one unit of merge_bias takes off it
-MERGE_SHIFT_MS = 0.2
-TEMPLATE_RADIUS_UM = 100.0
 SURE_ENOUGH = 0.5  # a unit whose spikes are on average less probable than this is not one
 
 
@@ -243,32 +238,10 @@ def _cluster(
     )
 
 
-def spike_times_s(peaks: np.ndarray, group: PreparedGroup) -> np.ndarray:
-    """Times of peaks, segments one after the other and far enough apart to share no refractory period.
-
-    Parameters
-    ----------
-    peaks : ndarray, (num_peaks,)
-        SpikeInterface's peak dtype.
-    group : PreparedGroup
-        The group they were found in.
-
-    Returns
-    -------
-    ndarray of float64, (num_peaks,)
-        Seconds from the start of the first segment.
-    """
-    starts, begin = [], 0.0
-    for segment_index in range(group.recording.get_num_segments()):
-        starts.append(begin)
-        begin += group.recording.get_num_samples(segment_index) / group.recording.get_sampling_frequency() + 1.0
-    return np.array(starts)[peaks["segment_index"]] + peaks["sample_index"] / group.recording.get_sampling_frequency()
-
-
 def _cluster_together(
     embeddings: np.ndarray, peaks: np.ndarray, group: PreparedGroup, parameters: SortingParameters
 ) -> GroupUnits:
-    mixture = _cluster(embeddings, spike_times_s(peaks, group), parameters, parameters.num_units)
+    mixture = _cluster(embeddings, spike_times_s(peaks, group.recording), parameters, parameters.num_units)
     labels = np.asarray(mixture.labels, dtype="int64")
     channels = [_most_frequent(peaks["channel_index"][labels == unit]) for unit in range(mixture.num_units)]
     components = [(mixture, np.array([unit])) for unit in range(mixture.num_units)]
@@ -280,7 +253,7 @@ def _cluster_by_channel(
 ) -> GroupUnits:
     labels = np.full(len(peaks), -1, dtype="int64")
     posteriors = np.zeros(len(peaks), dtype="float32")
-    times_s = spike_times_s(peaks, group)
+    times_s = spike_times_s(peaks, group.recording)
     parts: list[tuple] = []  # (channel, mixture, its component), one a label before merging
     for channel in np.unique(peaks["channel_index"]):
         rows = np.flatnonzero(peaks["channel_index"] == channel)
@@ -293,42 +266,12 @@ def _cluster_by_channel(
         parts += [(channel, mixture, component) for component in range(mixture.num_units)]
     if not parts:
         return _no_units(len(peaks))
-    merged = drop_echoes(_merge_across_channels(labels, peaks, group, parameters), peaks, group.recording)
+    into = join_units(group, peaks, labels, parameters)
+    merged = np.array([into.get(label, -1) for label in labels.tolist()])
+    merged = drop_echoes(merged, peaks, group.recording)
     if parameters.num_units is not None:
         merged = _keep_largest(merged, parameters.num_units)
     return _gather_units(labels, merged, posteriors, peaks, parts)
-
-
-def _merge_across_channels(
-    labels: np.ndarray, peaks: np.ndarray, group: PreparedGroup, parameters: SortingParameters
-) -> np.ndarray:
-    """Labels (num_peaks,) after units with like templates have become one; any numbers, -1 stays -1."""
-    # seconds of imports and compilation that tetrodes need not pay
-    from spikeinterface.sortingcomponents.clustering.merging_tools import merge_peak_labels_from_templates
-
-    is_labelled = labels >= 0
-    unit_ids, unit_index = np.unique(labels[is_labelled], return_inverse=True)
-    if len(unit_ids) < 2:
-        return labels
-    kept = peaks[is_labelled]
-    sampling_frequency = group.recording.get_sampling_frequency()
-    sparsity, _ = compute_sparsity_from_peaks_and_label(
-        kept, unit_index, np.arange(len(unit_ids)), group.recording, TEMPLATE_RADIUS_UM
-    )
-    templates = mean_waveforms(group.recording, to_spike_vector(kept, unit_index), len(unit_ids), parameters)
-    merged, *_ = merge_peak_labels_from_templates(
-        kept,
-        unit_index,
-        np.arange(len(unit_ids)),
-        templates,
-        sparsity.mask,
-        similarity_metric="l1",
-        similarity_thresh=float(np.clip(MERGE_SIMILARITY - MERGE_BIAS_STEP * parameters.merge_bias, 0.5, 0.99)),
-        num_shifts=int(MERGE_SHIFT_MS * sampling_frequency / 1000.0),
-    )
-    result = np.full_like(labels, -1)
-    result[is_labelled] = merged
-    return result
 
 
 def _gather_units(

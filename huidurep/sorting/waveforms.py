@@ -138,6 +138,28 @@ def mean_waveforms(recording, spike_vector: np.ndarray, num_units: int, paramete
     )
 
 
+def spike_times_s(spikes: np.ndarray, recording) -> np.ndarray:
+    """Times of spikes, segments one after the other and far enough apart to share no refractory period.
+
+    Parameters
+    ----------
+    spikes : ndarray, (num_spikes,)
+        With fields sample_index and segment_index.
+    recording : BaseRecording
+        The recording they are of.
+
+    Returns
+    -------
+    ndarray of float64, (num_spikes,)
+        Seconds from the start of the first segment.
+    """
+    starts, begin = [], 0.0
+    for segment_index in range(recording.get_num_segments()):
+        starts.append(begin)
+        begin += recording.get_num_samples(segment_index) / recording.get_sampling_frequency() + 1.0
+    return np.array(starts)[spikes["segment_index"]] + spikes["sample_index"] / recording.get_sampling_frequency()
+
+
 def to_spike_vector(peaks: np.ndarray, unit_index: np.ndarray) -> np.ndarray:
     """Peaks and their units as SpikeInterface's spike vector.
 
