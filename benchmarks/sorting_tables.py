@@ -47,6 +47,22 @@ def accuracy_table(rows):
     return markdown(head, [[name, *(column[i] for column in columns)] for i, name in enumerate(sorters)])
 
 
+def single_runs_table(rows):
+    """Runs of a sorter that has only some recordings of a kind, beside HuiduRep on the same; "" where none has."""
+    accuracy = {(row["recording"], sorter_label(row)): row.get("accuracy") for row in rows}
+    ours = next((sorter for _, sorter in accuracy if sorter.startswith("HuiduRep")), None)
+    lines = []
+    for row in rows:
+        name, sorter = row["recording"], sorter_label(row)
+        of_kind = {each["recording"] for each in rows if kind_of(each["recording"]) == kind_of(name)}
+        is_some = any(accuracy.get((each, sorter)) is None for each in of_kind)
+        if is_some and "error" not in row and accuracy.get((name, ours)) is not None:
+            values = bold_best([row["accuracy"], accuracy[name, ours]])
+            lines.append([f"{sorter} on {name}", *values, f"{row['seconds']:.0f}", row["version"]])
+    head = ["run of part of a kind", "mean accuracy", ours, "seconds", "version"]
+    return markdown(head, sorted(lines)) if lines else ""
+
+
 def counts_table(rows):
     """Means over recordings of everything else, one line a sorter."""
     lines = []
@@ -82,7 +98,8 @@ def sorting_block(results):
     """Markdown of a sorting results file: accuracy by kind, then means of counts."""
     order = {name: i for i, name in enumerate(results["header"]["settings"]["sorters"])}
     rows = sorted(results["rows"], key=lambda row: order.get(row["sorter"], 99))
-    tables = [f"{accuracy_table(part)}\n\n{counts_table(part)}" for part in parts_of(rows)]
+    makers = (accuracy_table, single_runs_table, counts_table)
+    tables = [table for part in parts_of(rows) for make in makers if (table := make(part))]
     return "\n\n".join([*tables, rows_note(results)])
 
 

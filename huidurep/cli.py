@@ -89,8 +89,10 @@ def sort(
     seed: Seed = 0,
     num_units: Annotated[int | None, typer.Option(min=1, help="Units a channel group; default: found.")] = None,
     detect_threshold: Annotated[float | None, typer.Option(help="Smallest trough, in noise levels.")] = None,
+    unit_threshold: Annotated[float | None, typer.Option(help="Smallest median trough of a unit.")] = None,
     merge_bias: Annotated[float | None, typer.Option(help="Above 0 merges more, below 0 splits more.")] = None,
     matching: Annotated[str | None, typer.Option(help="wobble, tdc-peeler, circus-omp or none.")] = None,
+    motion: Annotated[str | None, typer.Option(help="auto, none or SpikeInterface's preset.")] = None,
     adapt: Annotated[bool, typer.Option("--adapt", help="Train on the recording's spikes, if that helps.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result there.")] = False,
     n_jobs: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
@@ -113,10 +115,9 @@ def sort(
     recording = read_recording(input_path, raw, gain_to_uv, offset_to_uv)
     recording = recording if probe is None else attach_probe(recording, probe)
     given = dict(num_units=num_units, detect_threshold=detect_threshold, merge_bias=merge_bias, matching=matching)
-    given = {name: value for name, value in given.items() if value is not None} | dict(seed=seed)
-    given |= dict(adapt=True) if adapt else {}
-    if matching == "none":
-        given["matching"] = None
+    given |= dict(unit_threshold=unit_threshold, motion=motion, seed=seed, adapt=adapt or None)
+    given = {name: value for name, value in given.items() if value is not None}
+    given |= {name: None for name in ("matching", "motion") if given.get(name) == "none"}
 
     import spikeinterface
 

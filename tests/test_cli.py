@@ -97,10 +97,15 @@ def test_sort_writes_a_folder_that_can_be_moved(tetrode_folder, tmp_path):
     np.testing.assert_array_equal(spikeinterface.load(moved).to_spike_vector(), sorting.to_spike_vector())
 
 
-def test_sort_adapts_where_it_is_asked_to(tetrode_folder, tmp_path, monkeypatch):
+def test_sort_passes_on_what_is_given_and_nothing_else(tetrode_folder, tmp_path, monkeypatch):
     load = Mock(side_effect=ValueError("far enough"))
     monkeypatch.setattr(huidurep.SpikeSortingPipeline, "from_pretrained", load)
-    for words, given in (((), {}), (("--adapt",), {"adapt": True})):
+    for words, given in (
+        ((), {}),
+        (("--adapt",), {"adapt": True}),
+        (("--motion", "rigid_fast", "--unit-threshold", 0), {"motion": "rigid_fast", "unit_threshold": 0.0}),
+        (("--motion", "none", "--matching", "none"), {"motion": None, "matching": None}),
+    ):
         assert_refused(run("sort", tetrode_folder, tmp_path / "out", *words), "far enough")
         assert load.call_args.kwargs == {"seed": 0} | given
 
@@ -166,6 +171,7 @@ def test_sort_refuses_to_write_over_its_input(tetrode_folder):
         ((*RAW, "--offset-to-uv", "3"), "--gain-to-uv"),
         ((*RAW, "--probe", "octrode"), "octrode"),
         ((*RAW, "--matching", "wobbly"), "wobbly"),
+        ((*RAW, "--motion", "sideways"), "sideways"),
     ],
 )
 def test_sort_refuses_raw_binary_it_cannot_read(raw_file, tmp_path, words, expected):

@@ -53,6 +53,15 @@ def test_counts_are_means_of_the_runs_there_are(tmp_path):
     assert "Rows measured at commit abc, abd." in made
 
 
+def test_runs_of_part_of_a_kind_stand_beside_huidurep_on_the_same_recording(tmp_path):
+    results = make_results()
+    assert "run of part of a kind" not in make_tables(results, tmp_path)
+    results["rows"].append(make_row("tet_s2", "kilosort4", 0.9, seconds=600.0))
+    made = make_tables(results, tmp_path)
+    assert "| kilosort4 on tet_s2 | **0.90** | 0.70 | 600 | 1.0 |" in made and made.count("kilosort4 on") == 1
+    assert "| kilosort4 | - | - | - |" in made
+
+
 def test_parts_have_a_table_of_their_own(tmp_path):
     results = make_results()
     results["rows"] = [dict(row, sorter="huidurep-pca") for row in results["rows"] if row["sorter"] == "huidurep"]
