@@ -11,11 +11,13 @@ _HOMES = {
     "HuiduRep": "modeling_huidurep",
     "HuiduRepConfig": "configuration_huidurep",
     "HuiduRepForPreTraining": "modeling_pretraining",
+    "HuiduRepSorter": "sorter",
     "SortingParameters": "sorting.parameters",
     "SortingResult": "pipeline",
     "SpikeSortingPipeline": "pipeline",
     "finetune": "finetuning",
     "list_checkpoints": "hub",
+    "register": "sorter",
     "simulate_recording": "simulation.recordings",
     "sort": "pipeline",
 }

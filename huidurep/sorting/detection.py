@@ -6,8 +6,9 @@ import numpy as np
 from spikeinterface.core import get_channel_distances
 from spikeinterface.sortingcomponents.peak_detection import detect_peaks
 
+from .jobs import get_job_kwargs
 from .parameters import SortingParameters
-from .preprocessing import PreparedGroup, get_job_kwargs
+from .preprocessing import PreparedGroup
 from .run_log import RunLog
 
 ONE_PLACE_CHANNELS = 4  # so few channels see every spike together, wherever their contacts lie

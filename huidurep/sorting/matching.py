@@ -12,9 +12,10 @@ from spikeinterface.sortingcomponents.matching.method_list import matching_metho
 
 from .coincidences import is_near, running_sample_index
 from .detection import has_whole_snippet
+from .jobs import get_job_kwargs
 from .merging import GroupUnits
 from .parameters import SortingParameters
-from .preprocessing import PreparedGroup, get_job_kwargs, statistics_kwargs
+from .preprocessing import PreparedGroup, statistics_kwargs
 from .run_log import RunLog
 from .waveforms import mean_waveforms, to_spike_vector
 

@@ -9,8 +9,9 @@ import numpy as np
 import spikeinterface.preprocessing as spre
 from spikeinterface.sortingcomponents.tools import cache_preprocessing
 
+from .jobs import get_job_kwargs
 from .parameters import SortingParameters
-from .preprocessing import PreparedGroup, get_job_kwargs
+from .preprocessing import PreparedGroup
 from .run_log import RunLog
 from .sampling import draw_chunks, find_active, noise_levels, read_chunks
 

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import spikeinterface.preprocessing as spre
-from spikeinterface.core import get_global_job_kwargs
-from spikeinterface.core.globals import is_set_global_job_kwargs_set
 from spikeinterface.sortingcomponents.tools import cache_preprocessing
 
+from .jobs import get_job_kwargs
 from .parameters import SortingParameters
 from .run_log import RunLog
 from .sampling import CHUNK_S, NUM_CHUNKS, draw_chunks, find_active, noise_levels, read_chunks
@@ -205,19 +204,6 @@ def _read_gains(recording) -> np.ndarray:
             "set them with recording.set_channel_gains"
         )
     return gains
-
-
-def get_job_kwargs() -> dict:
-    """How SpikeInterface's components run: one quiet process, unless its global job settings were set.
-
-    Returns
-    -------
-    dict
-        Keyword arguments for `job_kwargs`.
-    """
-    if is_set_global_job_kwargs_set():
-        return get_global_job_kwargs()
-    return {"n_jobs": 1, "progress_bar": False}
 
 
 def statistics_kwargs(recording, seed: int) -> dict:

@@ -15,8 +15,8 @@ from spikeinterface.core.node_pipeline import (
     run_node_pipeline,
 )
 
+from .jobs import get_job_kwargs
 from .parameters import SortingParameters
-from .preprocessing import get_job_kwargs
 
 BATCH_BYTES = 128 * 2**20  # snippets held at a time
 
