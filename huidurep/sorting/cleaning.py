@@ -23,6 +23,7 @@ DETECTED_MS = 0.3  # from a matched spike to the peak that bears it out
 DETECTED_SHARE = 0.5
 # Looser than before matching, which found most spikes of every unit and overlaps among them: times say more, D less.
 MATCHED_SIMILARITY, MATCHED_LIMIT = 0.65, 4.0
+MATCHED_TURNS = 0.3  # before matching, pieces are too small to tell turns from chance
 
 
 def clean_units(
@@ -70,7 +71,7 @@ def clean_units(
     is_kept = ~np.isin(labels, noise)
     spikes, labels = spikes[is_kept], labels[is_kept]
     spikes["channel_index"] = units.unit_channels[labels]
-    limits = {"similarity": MATCHED_SIMILARITY, "limit": MATCHED_LIMIT}
+    limits = {"similarity": MATCHED_SIMILARITY, "limit": MATCHED_LIMIT, "turns": MATCHED_TURNS}
     joined = join_units(group, spikes, labels, parameters, **limits)
     into = {unit: whole for unit, whole in joined.items() if unit != whole}
     components = list(units.components)

@@ -23,6 +23,7 @@ from .waveforms import iterate_waveforms, mean_waveforms, nearest_channels, spik
 
 SIMILARITY = 0.7  # 1 - normalised l1 distance of two templates; less is nobody's piece
 ALIKE = 0.88  # so alike, templates differ by what the tissue moved: only spike times tell two from one
+NUM_PERIODS = 12  # of a recording, in which two units fire together or take turns
 SHIFT_MS = 0.3  # between two views of one spike
 TEMPLATE_RADIUS_UM = 100.0
 NUM_SPIKES = 200  # of a unit, drawn
@@ -40,11 +41,13 @@ def join_units(
     *,
     similarity: float = SIMILARITY,
     limit: float = SEPARATION,
+    turns: float = 0.0,
 ) -> dict[int, int]:
     """Find the units that are pieces of one neuron.
 
     The pair that is least separated joins first, up to a limit that `merge_bias` shifts. Between units of several
-    pieces D is the mean over their pairs; the evidence is that of all their spikes.
+    pieces D is the mean over their pairs; the evidence is that of all their spikes. Where two units take turns, as a
+    neuron does that the tissue moves, D would only say by how much it moved: the templates are believed instead.
 
     Parameters
     ----------
@@ -60,6 +63,8 @@ def join_units(
         Pairs whose templates are less alike are not looked at.
     limit : float
         Of D plus evidence, nats.
+    turns : float
+        Two units take turns that have less than this share of their spikes in common periods.
 
     Returns
     -------
@@ -72,7 +77,7 @@ def join_units(
     if len(unit_ids) < 2:
         return {int(unit): int(unit) for unit in unit_ids}
     pairs = _like_pairs(group, spikes, unit_index, similarity, parameters)
-    distances = _separations(group, spikes, unit_index, pairs, parameters)
+    distances = _separations(group, spikes, unit_index, pairs, turns, parameters)
     times_s = spike_times_s(spikes, group.recording)
 
     def evidence(first: list, second: list) -> float:
@@ -125,7 +130,12 @@ def _shift_samples(group: PreparedGroup) -> int:
 
 
 def _separations(
-    group: PreparedGroup, spikes: np.ndarray, unit_index: np.ndarray, pairs: dict, parameters: SortingParameters
+    group: PreparedGroup,
+    spikes: np.ndarray,
+    unit_index: np.ndarray,
+    pairs: dict,
+    turns: float,
+    parameters: SortingParameters,
 ) -> dict[tuple[int, int], float]:
     """D of every pair of units that share enough channels to be held against each other."""
     near = nearest_channels(group.recording, NUM_CHANNELS)
@@ -135,11 +145,14 @@ def _separations(
         shifts.setdefault(first, set()).add(0)
         shifts.setdefault(second, set()).add(lag)
     snippets = _project_snippets(group, spikes, unit_index, channels, shifts, parameters)
+    together = _common_activity(spike_times_s(spikes, group.recording), unit_index)
     distances = {}
     for (first, second), (similarity, lag) in pairs.items():
         common = np.flatnonzero(near[channels[first]] & near[channels[second]])
         if similarity > ALIKE:
             distances[first, second] = 0.0
+        elif together[first, second] < turns:
+            distances[first, second] = 1.0 - similarity  # the most alike join first
         elif len(common) >= min(FEWEST_COMMON, group.recording.get_num_channels()):
             seen = [
                 snippets[unit, shift][:, np.isin(np.flatnonzero(near[channels[unit]]), common)]
@@ -147,6 +160,15 @@ def _separations(
             ]
             distances[first, second] = separation(*(each.reshape(len(each), -1) for each in seen), seed=parameters.seed)
     return distances
+
+
+def _common_activity(times_s: np.ndarray, unit_index: np.ndarray) -> np.ndarray:
+    """Share (num_units, num_units) of spikes in common: 1 where both units are active at the same times, 0 in turns."""
+    period = np.minimum(times_s / (times_s.max() + 1e-9) * NUM_PERIODS, NUM_PERIODS - 1).astype(int)
+    counts = np.zeros((unit_index.max() + 1, NUM_PERIODS))
+    np.add.at(counts, (unit_index, period), 1)
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    return np.stack([np.minimum(share, shares).sum(axis=1) for share in shares])
 
 
 def _project_snippets(
