@@ -14,6 +14,7 @@ from collections.abc import Callable
 import numpy as np
 from spikeinterface.core import get_channel_distances
 from spikeinterface.sortingcomponents.tools import compute_sparsity_from_peaks_and_label
+from threadpoolctl import threadpool_limits
 
 from ..clustering import SEPARATION, separation
 from ..refractory import evidence_of_two
@@ -77,11 +78,14 @@ def join_units(
     if len(unit_ids) < 2:
         return {int(unit): int(unit) for unit in unit_ids}
     pairs = _like_pairs(group, spikes, unit_index, similarity, parameters)
-    distances = _separations(group, spikes, unit_index, pairs, turns, parameters)
+    # the matrices are small: more threads only wait for each other, and their number would change the last digits
+    with threadpool_limits(limits=1):
+        distances = _separations(group, spikes, unit_index, pairs, turns, parameters)
     times_s = spike_times_s(spikes, group.recording)
+    times_s = [times_s[rows] for rows in _rows_by_unit(unit_index)]
 
     def evidence(first: list, second: list) -> float:
-        return evidence_of_two(*(times_s[np.isin(unit_index, pieces)] for pieces in (first, second)))
+        return evidence_of_two(*(np.concatenate([times_s[piece] for piece in pieces]) for pieces in (first, second)))
 
     into = {}
     for pieces in _agglomerate(len(unit_ids), counts, distances, evidence, limit + parameters.merge_bias):
@@ -90,10 +94,14 @@ def join_units(
     return into
 
 
+def _rows_by_unit(unit_index: np.ndarray) -> list[np.ndarray]:
+    """The spikes of each unit, in order."""
+    return np.split(np.argsort(unit_index, kind="stable"), np.cumsum(np.bincount(unit_index))[:-1])
+
+
 def _main_channels(spikes: np.ndarray, unit_index: np.ndarray) -> np.ndarray:
     """The channel (num_units,) at which most spikes of each unit peak."""
-    units = range(unit_index.max() + 1)
-    return np.array([np.bincount(spikes["channel_index"][unit_index == unit]).argmax() for unit in units])
+    return np.array([np.bincount(spikes["channel_index"][rows]).argmax() for rows in _rows_by_unit(unit_index)])
 
 
 def _like_pairs(
@@ -184,7 +192,8 @@ def _project_snippets(
     Only what is projected is kept: a full probe has hundreds of units.
     """
     rng = np.random.default_rng(parameters.seed)
-    rows = [rng.permutation(np.flatnonzero(unit_index == unit))[:NUM_SPIKES] for unit in shifts]
+    by_unit = _rows_by_unit(unit_index)
+    rows = [rng.permutation(by_unit[unit])[:NUM_SPIKES] for unit in shifts]
     rows = np.sort(np.concatenate(rows)) if rows else np.zeros(0, dtype=int)
     drawn, owners = spikes[rows].copy(), unit_index[rows]
     basis = _temporal_basis(group, drawn, parameters)

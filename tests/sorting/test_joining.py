@@ -5,7 +5,7 @@ import pytest
 from spikeinterface.core.base import base_peak_dtype
 from stand_in import as_recording, planted
 
-from huidurep.sorting.joining import _agglomerate, _like_pairs, join_units
+from huidurep.sorting.joining import _agglomerate, _common_activity, _like_pairs, join_units
 from huidurep.sorting.parameters import SortingParameters
 from huidurep.sorting.preprocessing import preprocess, split_groups
 from huidurep.sorting.run_log import RunLog
@@ -59,6 +59,25 @@ def test_one_neuron_seen_from_two_channels_at_two_samples_is_one(neurons):
     # the order of labels does not matter
     swapped = np.array([0, 7, 2, 0, 0, 0, 0, 1])[labels]
     assert join_units(group, spikes, swapped, SortingParameters()) == {0: 0, 7: 7, 2: 2, 1: 7}
+
+
+def test_units_that_take_turns_are_one_where_that_is_asked_for(neurons):
+    group, spikes, labels = neurons
+    middle = group.recording.get_num_samples(0) // 2
+    # neuron 1 falls silent when neuron 2 begins: as if the tissue had moved by a third of a contact
+    is_kept = (labels == 0) | ((labels == 1) == (spikes["sample_index"] < middle))
+    spikes, labels = spikes[is_kept], labels[is_kept]
+    assert join_units(group, spikes, labels, SortingParameters()) == {0: 0, 1: 1, 2: 2}
+    joined = join_units(group, spikes, labels, SortingParameters(), turns=0.3)
+    assert joined[0] == 0 and joined[1] == joined[2] != 0
+    # both at all times: they are two
+    assert join_units(*neurons, SortingParameters(), turns=0.3) == {0: 0, 1: 1, 2: 2}
+
+
+def test_common_activity():
+    times_s, unit_index = np.array([*np.arange(0, 12), 0.5, 11.0, 11.5, 11.9]), np.array([0] * 12 + [1, 1, 2, 2])
+    shares = _common_activity(times_s, unit_index)
+    np.testing.assert_allclose(shares, [[1, 1 / 6, 1 / 12], [1 / 6, 1, 1 / 2], [1 / 12, 1 / 2, 1]])
 
 
 def test_spikes_without_unit_are_nobodys(neurons):
