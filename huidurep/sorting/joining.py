@@ -77,11 +77,12 @@ def join_units(
     unit_ids, unit_index, counts = np.unique(labels, return_inverse=True, return_counts=True)
     if len(unit_ids) < 2:
         return {int(unit): int(unit) for unit in unit_ids}
+    times_s = spike_times_s(spikes, group.recording)
     pairs = _like_pairs(group, spikes, unit_index, similarity, parameters)
+    takes_turns = _common_activity(times_s, unit_index) < turns
     # the matrices are small: more threads only wait for each other, and their number would change the last digits
     with threadpool_limits(limits=1):
-        distances = _separations(group, spikes, unit_index, pairs, turns, parameters)
-    times_s = spike_times_s(spikes, group.recording)
+        distances = _separations(group, spikes, unit_index, pairs, takes_turns, parameters)
     times_s = [times_s[rows] for rows in _rows_by_unit(unit_index)]
 
     def evidence(first: list, second: list) -> float:
@@ -142,7 +143,7 @@ def _separations(
     spikes: np.ndarray,
     unit_index: np.ndarray,
     pairs: dict,
-    turns: float,
+    takes_turns: np.ndarray,
     parameters: SortingParameters,
 ) -> dict[tuple[int, int], float]:
     """D of every pair of units that share enough channels to be held against each other."""
@@ -153,13 +154,12 @@ def _separations(
         shifts.setdefault(first, set()).add(0)
         shifts.setdefault(second, set()).add(lag)
     snippets = _project_snippets(group, spikes, unit_index, channels, shifts, parameters)
-    together = _common_activity(spike_times_s(spikes, group.recording), unit_index)
     distances = {}
     for (first, second), (similarity, lag) in pairs.items():
         common = np.flatnonzero(near[channels[first]] & near[channels[second]])
         if similarity > ALIKE:
             distances[first, second] = 0.0
-        elif together[first, second] < turns:
+        elif takes_turns[first, second]:
             distances[first, second] = 1.0 - similarity  # the most alike join first
         elif len(common) >= min(FEWEST_COMMON, group.recording.get_num_channels()):
             seen = [
