@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import spikeinterface.preprocessing as spre
-from spikeinterface.sortingcomponents.tools import cache_preprocessing
 
-from .jobs import get_job_kwargs
+from .caching import cache_traces
 from .parameters import SortingParameters
 from .run_log import RunLog
 from .sampling import CHUNK_S, NUM_CHUNKS, draw_chunks, find_active, noise_levels, read_chunks
@@ -172,7 +171,7 @@ def preprocess(group: ChannelGroup, parameters: SortingParameters, log: RunLog) 
     reference = parameters.common_reference
     if reference or (reference is None and len(kept) >= COMMON_REFERENCE_CHANNELS):
         filtered = spre.common_reference(filtered, reference="global", operator="median", dtype="float32")
-    cached, _ = cache_preprocessing(filtered, mode="auto", job_kwargs=get_job_kwargs())
+    cached = cache_traces(filtered, "preprocessing", log)
     noise_levels_uv = noise_levels(read_chunks(cached, chunks), active)
     log(
         "preprocessing",
