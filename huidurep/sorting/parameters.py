@@ -71,7 +71,7 @@ class SortingParameters:
     seed : int
         Same seed, same result.
     bad_channel_ids : sequence
-        Channels of the recording to leave out. Flat and duplicated channels are found without being named.
+        Channels of the recording to leave out. Flat, copied and noisy channels are found without being named.
 
     Raises
     ------

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import spikeinterface.preprocessing as spre
 
+from .bad_channels import useful_channels
 from .caching import cache_traces
 from .parameters import SortingParameters
 from .run_log import RunLog
@@ -18,8 +19,6 @@ from .sampling import CHUNK_S, NUM_CHUNKS, draw_chunks, find_active, noise_level
 
 NOMINAL_NOISE_UV = 10.0  # a file that does not say what its numbers mean is scaled so that its noise is this
 PLAUSIBLE_NOISE_UV = (0.2, 500.0)  # outside, the gains are not gains to uV (volts, raw steps) and are not used
-FLAT_RATIO = 1e-3  # a channel whose sd is this small beside the median channel is dead
-DUPLICATE_CORRELATION = 0.9995  # two amplifiers never agree so well
 COMMON_REFERENCE_CHANNELS = 32
 HIGHEST_FREQUENCY = 0.9  # of the Nyquist frequency
 TETRODE_SPACING_UM = 12.5
@@ -60,7 +59,7 @@ class PreparedGroup:
     name, segment_indices, num_groups, is_placed
         As in `ChannelGroup`.
     recording : BaseRecording
-        float32, uV, filtered, without dead and duplicated channels.
+        float32, uV, filtered, without flat, copied and noisy channels.
     noise_levels_uv : ndarray of float, (num_channels,)
         Standard deviation of the noise by its median absolute deviation.
     """
@@ -123,7 +122,7 @@ def split_groups(recording, parameters: SortingParameters, log: RunLog) -> list[
 
 
 def preprocess(group: ChannelGroup, parameters: SortingParameters, log: RunLog) -> PreparedGroup | None:
-    """Scale to uV, remove the offset, filter, drop dead and duplicated channels, reference, cache.
+    """Scale to uV, remove the offset, filter, leave out useless channels, reference, cache.
 
     Parameters
     ----------
@@ -160,7 +159,7 @@ def preprocess(group: ChannelGroup, parameters: SortingParameters, log: RunLog) 
         dtype="float32",
     )
     traces = np.concatenate(read_chunks(filtered, chunks))[np.concatenate(active)]
-    kept = _useful_channels(traces, group, log)
+    kept = useful_channels(traces, recording, group.name, log, is_placed=group.is_placed, seed=parameters.seed)
     if len(kept) == 0:
         return None
     factor = _factor_to_uv(traces[:, kept], recording, group.name, log)
@@ -284,27 +283,6 @@ def _positions_or_dummy(positions_um: np.ndarray | None, indices: np.ndarray, na
         f"order of the channels, {LINEAR_SPACING_UM:g} um apart. Attach the real one with recording.set_probe",
     )
     return np.column_stack([np.zeros(num_channels), LINEAR_SPACING_UM * np.arange(num_channels)])
-
-
-def _useful_channels(traces: np.ndarray, group: ChannelGroup, log: RunLog) -> np.ndarray:
-    """Indices of the channels of traces (num_samples, num_channels) that are neither flat nor a copy of another."""
-    channel_ids = group.recording.channel_ids
-    deviation = traces.std(axis=0, dtype="float64")
-    usual = np.median(deviation[deviation > 0]) if np.any(deviation > 0) else 0.0
-    alive = np.flatnonzero(deviation > FLAT_RATIO * usual)
-    if len(alive) < len(channel_ids):
-        dead = [str(channel_ids[index]) for index in np.setdiff1d(np.arange(len(channel_ids)), alive)]
-        log.warning("preprocessing", f"group {group.name}: flat channels left out: {', '.join(dead)}")
-    if len(alive) < 2:
-        return alive
-    copies = np.triu(np.abs(np.corrcoef(traces[:, alive].T)) > DUPLICATE_CORRELATION, k=1)
-    is_copy = copies.any(axis=0)
-    for index in np.flatnonzero(is_copy):
-        source = channel_ids[alive[np.flatnonzero(copies[:, index])[0]]]
-        log.warning(
-            "preprocessing", f"group {group.name}: channel {channel_ids[alive[index]]} repeats {source}: left out"
-        )
-    return alive[~is_copy]
 
 
 def _factor_to_uv(traces: np.ndarray, recording, name, log: RunLog) -> float:
