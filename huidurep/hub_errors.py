@@ -1,7 +1,9 @@
 """What went wrong with the Hub, in one sentence: expected, found, remedy."""
 
 RATE_LIMITED, SERVER_ERROR = 429, 500
-NO_RIGHTS = (401, 403)
+UNAUTHORIZED, FORBIDDEN = 401, 403
+NO_RIGHTS = (UNAUTHORIZED, FORBIDDEN)
+WRONG_TOKEN = "Invalid credentials in Authorization header"
 NETWORK = ("http", "requests", "urllib3", "ssl", "socket")
 
 
@@ -44,7 +46,7 @@ def explain_reading(error, name, revision, *, cache_dir, is_offline):
             f"expected the revision {revision!r} of the Hub repository {name}, found no such branch, tag or commit: "
             f"choose one of {page}/commits."
         )
-    if isinstance(cause, errors.RepositoryNotFoundError):
+    if _is_hidden(cause):
         from .hub import list_checkpoints
 
         return (
@@ -54,7 +56,7 @@ def explain_reading(error, name, revision, *, cache_dir, is_offline):
         )
     if _status(cause) in NO_RIGHTS:
         return (
-            f"expected to be allowed to read the Hub repository {name}, found {in_one_line(cause)}: make a token with "
+            f"expected to be allowed to read the Hub repository {name}, found {_answer(cause)}: make a token with "
             f"read access at {constants.ENDPOINT}/settings/tokens, then pass token= or set HF_TOKEN."
         )
     return _explain_connection(error, f"the Hub to give {name}", f"or {elsewhere}")
@@ -79,7 +81,7 @@ def explain_writing(error, name):
     cause = _cause(error)
     if isinstance(cause, errors.RepositoryNotFoundError) or _status(cause) in NO_RIGHTS:
         return (
-            f"expected a token that may write to the Hub repository {name}, found {in_one_line(cause)}: make one at "
+            f"expected a token that may write to the Hub repository {name}, found {_answer(cause)}: make one at "
             f"{constants.ENDPOINT}/settings/tokens, then pass token= or set HF_TOKEN."
         )
     if isinstance(cause, errors.OfflineModeIsEnabled):
@@ -114,7 +116,7 @@ def _explain_connection(error, expected, remedy):
             "log in with `hf auth login`, which allows more."
         )
     if status is not None and status >= SERVER_ERROR:
-        return f"expected {expected}, found its server failing ({said}): try again later, {remedy}."
+        return f"expected {expected}, found its server failing ({_answer(cause)}): try again later, {remedy}."
     # The client comes with httpx, httpx2 or requests, by its version; their errors have no common class.
     is_network = isinstance(cause, ConnectionError | TimeoutError) or type(cause).__module__.startswith(NETWORK)
     advice = (
@@ -131,6 +133,21 @@ def _cause(error):
     while chain[-1].__cause__ is not None and not isinstance(chain[-1], HfHubHTTPError):
         chain.append(chain[-1].__cause__)
     return chain[-1]
+
+
+def _is_hidden(error):
+    """Whether the Hub says that there is no such repository, which is also what it says of others' private ones."""
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    said = error.response.headers.get("X-Error-Message") if _status(error) == UNAUTHORIZED else WRONG_TOKEN
+    # The client makes this of a bare 401 only where the endpoint is https.
+    return isinstance(error, RepositoryNotFoundError) or said != WRONG_TOKEN
+
+
+def _answer(error):
+    """What the server answered, without the addresses that the client adds."""
+    said = getattr(error, "server_message", None)
+    return f"{_status(error)} {error.response.reason_phrase}{f': {said}' if said else ''}"
 
 
 def _status(error):
