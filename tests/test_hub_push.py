@@ -1,6 +1,7 @@
 """Publishing to the Hub, and carrying away from it: the unmodified client against hub_server.py."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from huidurep.cli import app
 EMBEDDED = huidurep.list_checkpoints()["tetrode"]
 LAYOUT = {path.name for path in EMBEDDED.iterdir()}
 MADE_BY_HUB = ".gitattributes"
-EXAMPLE = Path(__file__).parents[1] / "examples" / "04_publish_to_hub.py"
+ROOT = Path(__file__).parents[1]
+EXAMPLE, PAGE = ROOT / "examples" / "04_publish_to_hub.py", ROOT / "docs" / "howto" / "hub.md"
 OWNER = ("--token", "hf_owner")
 
 
@@ -208,3 +210,14 @@ def test_example(hub, client, name):
     assert f"published {name} at commit {hub.repositories[name].branches['main']}" in printed
     assert "before and after: 0\n" in printed and "licence on the card: apache-2.0" in printed
     assert hub.repositories[name].private and set(published(hub, name)) == LAYOUT
+
+
+def test_snippets_of_the_page_run(hub, client, tmp_path):
+    name = "owner/my-probe"  # as the page calls it
+    hub.publish(name, {each: (EMBEDDED / each).read_bytes() for each in LAYOUT})
+    snippets = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf8"), flags=re.DOTALL)
+    assert len(snippets) == 3
+    script = tmp_path / "snippets.py"
+    script.write_text("\n".join(snippets))
+    client(hub_client.run_script, script, HF_TOKEN="hf_owner")
+    assert hub.repositories[name].last_message == "Fine-tuned on three rats"
