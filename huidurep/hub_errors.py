@@ -59,7 +59,7 @@ def explain_reading(error, name, revision, *, cache_dir, is_offline):
             f"expected to be allowed to read the Hub repository {name}, found {_answer(cause)}: make a token with "
             f"read access at {constants.ENDPOINT}/settings/tokens, then pass token= or set HF_TOKEN."
         )
-    return _explain_connection(error, f"the Hub to give {name}", f"or {elsewhere}")
+    return _explain_connection(error, f"the Hub to give {name}", f"try again, or {elsewhere}")
 
 
 def explain_writing(error, name):
@@ -86,7 +86,7 @@ def explain_writing(error, name):
         )
     if isinstance(cause, errors.OfflineModeIsEnabled):
         return f"expected a connection, to publish {name}, found HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE: unset it."
-    return _explain_connection(error, f"the Hub to take {name}", "and publish it again")
+    return _explain_connection(error, f"the Hub to take {name}", "publish it again")
 
 
 def in_one_line(error):
@@ -116,13 +116,13 @@ def _explain_connection(error, expected, remedy):
             "log in with `hf auth login`, which allows more."
         )
     if status is not None and status >= SERVER_ERROR:
-        return f"expected {expected}, found its server failing ({_answer(cause)}): try again later, {remedy}."
+        return f"expected {expected}, found its server failing ({_answer(cause)}): wait, then {remedy}."
     # The client comes with httpx, httpx2 or requests, by its version; their errors have no common class.
     is_network = isinstance(cause, ConnectionError | TimeoutError) or type(cause).__module__.startswith(NETWORK)
-    advice = (
-        f"check the network, a proxy (HTTPS_PROXY) and HF_ENDPOINT, {remedy}" if is_network else "try again after that"
+    advice = "check the network, a proxy (HTTPS_PROXY) and HF_ENDPOINT" if is_network else "mend that"
+    return (
+        f"expected {expected} at {constants.ENDPOINT}, found {type(cause).__name__} ({said}): {advice}, then {remedy}."
     )
-    return f"expected {expected} at {constants.ENDPOINT}, found {type(cause).__name__} ({said}): {advice}."
 
 
 def _cause(error):

@@ -1,5 +1,6 @@
 """Reading from the Hub: the unmodified client against a real HTTP server on loopback (hub_server.py)."""
 
+import hashlib
 import os
 import re
 import socket
@@ -8,6 +9,7 @@ import sys
 from pathlib import Path
 
 import hub_client
+import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import load_file, save
@@ -103,6 +105,17 @@ def test_branches_and_commits_by_name(hub, client, name, versions, tmp_path):
     assert Path(client(hub_client.load, name, cache_dir=tmp_path, revision="v2")[0]).name == commit
 
 
+def load_in_spite_of_a_break(client, name, cache_dir):
+    """The folder. The client goes on by itself; old ones gave up, and the next load goes on."""
+    try:
+        return client(hub_client.load, name, cache_dir=cache_dir)[0]
+    except OSError as error:
+        if tuple(map(int, huggingface_hub.__version__.split(".")[:2])) >= (1, 20):
+            raise
+        assert "peer closed connection" in str(error) and "try again" in str(error)
+        return client(hub_client.load, name, cache_dir=cache_dir)[0]
+
+
 def test_a_broken_download_goes_on_where_it_broke(hub, client, name, tmp_path):
     # The client writes pieces of 10 MiB: only what is longer can be taken up again in the middle.
     torch.manual_seed(0)
@@ -111,8 +124,8 @@ def test_a_broken_download_goes_on_where_it_broke(hub, client, name, tmp_path):
     size = len(files[WEIGHTS])
     assert size > 11 * 2**20
     hub.publish(name, files)
-    hub.fail("GET /content/", cut_after=11 * 2**20, times=2)  # the fingerprint is shorter, whichever comes first
-    folder, _, _ = client(hub_client.load, name, cache_dir=tmp_path / "cache")
+    hub.fail(f"GET /content/{hashlib.sha256(files[WEIGHTS]).hexdigest()}", cut_after=11 * 2**20)
+    folder = load_in_spite_of_a_break(client, name, tmp_path / "cache")
     assert (Path(folder) / WEIGHTS).read_bytes() == files[WEIGHTS]
     resumed = [each for each in hub.bodies() if each.range]
     assert [(each.range, each.status) for each in resumed] == [(f"bytes={10 * 2**20}-", 206)]
@@ -122,7 +135,7 @@ def test_a_broken_download_goes_on_where_it_broke(hub, client, name, tmp_path):
 def test_a_small_file_broken_off_is_fetched_again(hub, client, name, versions, tmp_path):
     hub.publish(name, versions[0])
     hub.fail("GET .*/config.json", cut_after=20)
-    folder, _, _ = client(hub_client.load, name, cache_dir=tmp_path)
+    folder = load_in_spite_of_a_break(client, name, tmp_path)
     assert read_folder(folder) == versions[0]
 
 
@@ -184,9 +197,9 @@ BROKEN = {
     "server down": (
         "GET /api/models",
         dict(status=503),
-        ["server failing (", "503", "try again later", "huidurep download"],
+        ["server failing (", "503", "wait, then try again", "huidurep download"],
     ),
-    "server error": ("GET /content", dict(status=500), ["server failing (", "500", "try again later"]),
+    "server error": ("GET /content", dict(status=500), ["server failing (", "500", "wait, then try again"]),
     "hangs up": ("GET /api/models", dict(silent_s=0.0), ["check the network", "HTTPS_PROXY", "huidurep download"]),
     "file lost": ("HEAD", dict(status=404, headers={"X-Error-Code": "EntryNotFound"}), ["EntryNotFound", "owner/"]),
 }
