@@ -143,7 +143,7 @@ def push_folder(folder, repo_id, **options):
 
 
 def _upload(folder, repo_id, *, license=None, tags=None, private=None, token=None, **options):
-    """Upload a folder that may be changed, in one commit."""
+    """Upload a folder that may be changed."""
     from huggingface_hub import HfApi
 
     api, branch = HfApi(token=token), options.get("revision")
