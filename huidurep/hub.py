@@ -92,12 +92,13 @@ def resolve_checkpoint(name_or_path, **hub_options):
     folder, name, embedded = Path(name_or_path).expanduser(), str(name_or_path), list_checkpoints()
     if not name.strip():
         raise OSError("expected the name or the folder of a checkpoint, found nothing: name one, such as 'tetrode'.")
-    if folder.is_dir() and ((folder / "config.json").is_file() or name not in embedded):
-        logger.info("checkpoint %s: local folder %s", name, folder.resolve())
-        return folder
-    if name in embedded:
-        logger.info("checkpoint %s: embedded in the package", name)
-        return embedded[name]
+    is_folder = folder.is_dir() and ((folder / "config.json").is_file() or name not in embedded)
+    if is_folder or name in embedded:
+        place = f"local folder {folder.resolve()}" if is_folder else "embedded in the package"
+        logger.info("checkpoint %s: %s", name, place)
+        if hub_options.get("revision"):
+            logger.warning("checkpoint %s: its revision is not looked at, only Hub repositories have some", name)
+        return folder if is_folder else embedded[name]
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise OSError(
             f"expected a local folder, one of the embedded checkpoints {sorted(embedded)} or a Hub repository "

@@ -108,14 +108,17 @@ def _explain_connection(error, expected, remedy):
 
     cause = _cause(error)
     status, said = _status(cause), in_one_line(cause)
-    if isinstance(cause, errors.HFValidationError | errors.LocalTokenNotFoundError):
-        return said
+    if isinstance(cause, errors.HFValidationError):
+        return f"expected {expected}, found a name that cannot be ({said}): correct it."
+    if isinstance(cause, errors.LocalTokenNotFoundError):
+        return f"expected {expected}, found no token: run `hf auth login`, set HF_TOKEN, or pass the token itself."
     if status == RATE_LIMITED:
         return (
             f"expected {expected}, found that it has had too many requests from here ({said}): wait some minutes, or "
             "log in with `hf auth login`, which allows more."
         )
-    if status is not None and status >= SERVER_ERROR:
+    # A file that is listed and then not found is the server's fault, too.
+    if status is not None and (status >= SERVER_ERROR or isinstance(cause, errors.EntryNotFoundError)):
         return f"expected {expected}, found its server failing ({_answer(cause)}): wait, then {remedy}."
     # The client comes with httpx, httpx2 or requests, by its version; their errors have no common class.
     is_network = isinstance(cause, ConnectionError | TimeoutError) or type(cause).__module__.startswith(NETWORK)

@@ -156,4 +156,6 @@ def how_to_repair(folder):
     -------
     str
     """
-    return "load it once with force_download=True" if commit_of(folder) else "download or copy the checkpoint again"
+    if commit_of(folder):
+        return "load it once with force_download=True, or run `huidurep download NAME --force`"
+    return "download or copy the checkpoint again"

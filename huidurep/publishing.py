@@ -65,17 +65,10 @@ def copy_files(source, folder, patterns=(*WEIGHTS, *COMPANIONS, *LICENCE_FILES))
         Files that `folder` has already are left as they are.
     patterns : sequence of str
         Names of files, with wildcards.
-
-    Returns
-    -------
-    list of str
-        Names of what was copied.
     """
-    found = sorted({path for pattern in patterns for path in source.glob(pattern) if path.is_file()})
-    copied = [path for path in found if not (folder / path.name).exists()]
-    for path in copied:
-        shutil.copyfile(path, folder / path.name)  # follows the links of the Hub's cache
-    return [path.name for path in copied]
+    for path in sorted({path for pattern in patterns for path in source.glob(pattern)}):
+        if path.is_file() and not (folder / path.name).exists():
+            shutil.copyfile(path, folder / path.name)  # follows the links of the Hub's cache
 
 
 def push_model(model, repo_id, *, max_shard_size="50GB", **options):

@@ -70,7 +70,7 @@ def load(name, **options):
 
     with log_lines() as lines:
         model = HuiduRep.from_pretrained(name, **options)
-    return model.name_or_path, float(model.reduction.weight.sum()), lines
+    return model.name_or_path, model.reduction.weight.sum().item(), lines
 
 
 def load_pipeline(name, **options):

@@ -160,11 +160,11 @@ def prepare(hub, name, files):
         "gated": (f"{name}-gated", {}, ["access on request", f"{hub.url}/{name}-gated", "HF_TOKEN"]),
         "gated, not let in": (f"{name}-gated", {"token": "hf_reader"}, ["access on request"]),
         "bad token": (name, {"token": "hf_wrong"}, ["Invalid credentials", "make a token"]),
-        "no token": (name, {"token": True}, ["Token is required"]),
+        "no token": (name, {"token": True}, ["found no token", "hf auth login"]),
         "revision": (name, {"revision": "v9"}, ["revision 'v9'", "no such branch, tag or commit", "/commits"]),
         "commit": (name, {"revision": "0" * 40}, ["revision '000", "no such branch, tag or commit"]),
         "not a checkpoint": (f"{name}-foreign", {}, ["no config.json", "correct the name"]),
-        "bad name": ("owner/a b", {}, ["a b"]),
+        "bad name": ("owner/a b", {}, ["cannot be", "'owner/a b'", "correct it"]),
     }
 
 
@@ -196,7 +196,7 @@ BROKEN = {
     "server down": ("GET /api/models", dict(status=503), ["server failing (503", "wait", "huidurep download"]),
     "server error": ("GET /content", dict(status=500), ["server failing (500", "wait, then try again"]),
     "hangs up": ("GET /api/models", dict(silent_s=0.0), ["check the network", "HTTPS_PROXY", "huidurep download"]),
-    "file lost": ("HEAD", NO_ENTRY, ["EntryNotFound", "owner/"]),
+    "file lost": ("HEAD", NO_ENTRY, ["server failing (404", "owner/"]),
 }
 
 
@@ -297,6 +297,7 @@ def test_folders_and_embedded_names_connect_to_nothing(hub, client, tmp_path):
         "INFO checkpoint tetrode: embedded in the package",
     ]
     client(hub_client.load_pipeline, "tetrode")
+    assert "its revision is not looked at" in client(hub_client.load, "tetrode", revision="v2")[2][-1]
     assert asked(hub) == []
 
 
