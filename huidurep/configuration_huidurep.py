@@ -203,7 +203,7 @@ class HuiduRepConfig(PreTrainedConfig):
         """
         name = str(pretrained_model_name_or_path)
         embedded = Path(__file__).parent / "checkpoints" / name
-        if name and not Path(name).is_dir() and (embedded / "config.json").is_file():
+        if name and not (Path(name) / "config.json").is_file() and (embedded / "config.json").is_file():
             name = str(embedded)
         return super().from_pretrained(name, **kwargs)
 

@@ -82,7 +82,7 @@ class HuiduRepPreTrainedModel(PreTrainedModel):
         pretrained_model_name_or_path : str or Path
             Local folder, then embedded name such as ``"tetrode"``, then Hub repository: the first that exists.
         *args, **kwargs
-            As in ``transformers.PreTrainedModel.from_pretrained`` (``revision``, ``cache_dir``, ``token``, ...).
+            As in transformers; ``revision``, ... as in :func:`huidurep.hub_repository.fetch_repository`.
 
         Returns
         -------
@@ -91,7 +91,7 @@ class HuiduRepPreTrainedModel(PreTrainedModel):
         Raises
         ------
         OSError
-            If no checkpoint is found there, or its files cannot be read.
+            If no checkpoint is found there, the Hub does not give it, or its files cannot be read.
         ValueError
             If weights are missing or unexpected, or the fingerprint stored with the checkpoint is not reproduced.
         """
@@ -125,7 +125,7 @@ class HuiduRepPreTrainedModel(PreTrainedModel):
         ----------
         repo_id : str
         **options
-            As in ``transformers.PreTrainedModel.push_to_hub``: ``private``, ``token``, ``commit_message``, ...
+            ``license``, ``private``, ``token``, ``commit_message``, ...
         """
         from . import publishing
 
