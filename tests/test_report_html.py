@@ -7,8 +7,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from browser import console_errors, requested_urls, reset, save_pdf
-from spikeinterface.core.base import minimum_spike_dtype
-from stand_in import RATE_HZ, TETRODE_UM, PcaModel, as_recording, planted, waveform
+from stand_in import TETRODE_UM, PcaModel, as_recording, planted
+from synthetic_result import synthetic
 from typer.testing import CliRunner
 
 from huidurep.cli import app
@@ -18,7 +18,6 @@ from huidurep.report_html.neighbours import find_pairs
 from huidurep.report_html.packing import TimeAxis
 from huidurep.report_html.words import find_remarks, format_duration, summarise
 from huidurep.sorting.export import SortingResult
-from huidurep.sorting.measures import TEMPLATE_CHANNELS, Measures, make_sorting
 
 pytest.importorskip("jinja2")
 
@@ -64,66 +63,6 @@ def parse(page):
     assert len(parsed.ids) == len(set(parsed.ids))
     assert all(link.startswith("#") or link == "data:," for link in parsed.links)
     return parsed, json.loads(parsed.data)
-
-
-def synthetic(num_units, spikes_per_unit, *, num_segments=1, unit_ids=None, seed=0):
-    """A result without a recording: units along a shank, their embeddings in clouds, the first two in one cloud."""
-    rng = np.random.default_rng(seed)
-    num_spikes, num_samples = num_units * spikes_per_unit, int(600 * RATE_HZ)
-    vector = np.zeros(num_spikes, dtype=minimum_spike_dtype)
-    vector["segment_index"] = np.sort(rng.integers(0, num_segments, num_spikes))
-    vector["sample_index"] = rng.integers(0, num_samples, num_spikes)
-    vector["unit_index"] = rng.permutation(np.repeat(np.arange(num_units), spikes_per_unit))
-    vector = vector[np.lexsort((vector["sample_index"], vector["segment_index"]))]
-    unit_index = vector["unit_index"]
-    sorting = make_sorting(vector, RATE_HZ, np.array(unit_ids or np.arange(num_units)), num_segments)
-    centres = rng.normal(0, 8, (num_units, 8))
-    if num_units > 1:
-        centres[1] = centres[0]
-    main = np.arange(num_units) // 2
-    main[1:2] = main[:1]
-    num_channels = max(TEMPLATE_CHANNELS, num_units // 2 + 1)
-    contacts_um = np.column_stack([np.zeros(num_channels), 20.0 * np.arange(num_channels)])
-    near = np.argsort(np.abs(np.arange(num_channels) - main[:, None]), axis=1, kind="stable")[:, :TEMPLATE_CHANNELS]
-    shape = waveform(num_samples=90, peak=30)[None, :, None]
-    heights = rng.uniform(40, 200, num_units)
-    properties = {
-        "main_channel_id": main,
-        "group": np.zeros(num_units, dtype=int),
-        "snr": heights / 8,
-        "peak_uv": -heights,
-        "refractory_violations": rng.uniform(0, 0.02, num_units),
-        "isolation": rng.uniform(0.8, 1, num_units),
-        "presence": np.ones(num_units),
-        "quality": np.where(np.arange(num_units) % 3, "good", "mua"),
-    }
-    for name, values in properties.items():
-        sorting.set_property(name, values)
-    measures = Measures(
-        channel_ids=np.arange(num_channels),
-        channel_groups=np.zeros(num_channels, dtype=int),
-        channel_positions_um=contacts_um,
-        templates_uv=(heights[:, None, None] * shape * np.exp(-np.arange(TEMPLATE_CHANNELS) / 4)).astype("float32"),
-        template_channels=near,
-        peak_index=np.array(30),
-        amplitudes_uv=rng.normal(-heights[unit_index], 8).astype("float32"),
-        positions_um=np.column_stack([np.zeros(num_spikes), 20.0 * main[unit_index]]).astype("float32"),
-        motion_um=np.sin(vector["sample_index"] / num_samples).astype("float32"),
-    )
-    return SortingResult(
-        sorting,
-        (centres[unit_index] + rng.normal(0, 1, (num_spikes, 8))).astype("float32"),
-        np.ones(num_spikes, dtype="float32"),
-        SortingParameters(seed=3),
-        "tetrode",
-        log=[{"stage": "motion", "seconds": 1.5, "message": "nothing <moved>", "is_warning": True}],
-        measures=measures,
-        provenance={
-            "num_samples": [num_samples] * num_segments,
-            "num_channels": num_channels,
-            "versions": {"x": "1.2"},
-        },
-    )
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +134,9 @@ def test_no_units(tmp_path):
     recording = as_recording(np.zeros((3000, 4), dtype="float32"), positions_um=TETRODE_UM)
     page = SpikeSortingPipeline(PcaModel())(recording).write_report(tmp_path / "none.html")
     _, data = parse(page)
-    assert "No units were found in 0.1 s of 4 channels" in page.read_text(encoding="utf8") and data["units"] == []
+    text = page.read_text(encoding="utf8")
+    assert "No units were found in 0.1 s of 4 channels" in text and data["units"] == []
+    assert "--recording" not in text  # nothing is missing where there is nothing
 
 
 def test_odd_ids_are_text(tmp_path):
@@ -264,7 +205,12 @@ def test_command(sorted_tetrode, tmp_path):
     elsewhere = CliRunner().invoke(app, ["report", str(folder), "--to", str(tmp_path / "new" / "page.html")])
     assert elsewhere.exit_code == 0 and (tmp_path / "new" / "page.html").is_file()
     assert CliRunner().invoke(app, ["report", str(tmp_path)]).exit_code == 2
+    without = CliRunner().invoke(app, ["report", str(folder), "--overwrite", "--probe", "tetrode"])
+    assert without.exit_code == 2 and "--recording" in without.stderr
     SortingResult.load(folder)  # the page does no harm there
+    np.savez(folder / "measures.npz", **{**vars(result.measures), "amplitudes_uv": result.measures.amplitudes_uv[1:]})
+    torn = CliRunner().invoke(app, ["report", str(folder), "--overwrite"])
+    assert torn.exit_code == 2 and "one amplitude a spike" in torn.stderr
 
 
 # ------------------------------------------------------------------------------------------------- in a browser

@@ -27,7 +27,7 @@ MAX_CANDIDATES = 60
 CORRELOGRAM_MS, CORRELOGRAM_BIN_MS = 50.0, 0.5  # whole window, bin
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pair:
     """Two units held against each other.
 
