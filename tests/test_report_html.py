@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from huidurep.cli import app
 from huidurep.pipeline import SortingParameters, SpikeSortingPipeline
 from huidurep.report_html import write_page
-from huidurep.report_html.neighbours import find_pairs
+from huidurep.report_html.neighbours import Pair, find_pairs
 from huidurep.report_html.packing import TimeAxis
 from huidurep.report_html.words import find_remarks, format_duration, summarise
 from huidurep.sorting.export import SortingResult
@@ -160,12 +160,22 @@ def test_pairs_tell_one_cloud_from_two():
     assert pairs[0, 1].projection.sum(axis=1).tolist() == [300, 300]
     # both fire at random and never mind each other: their spike times tell that they are two
     assert pairs[0, 1].evidence > 0
-    # one cloud on one contact: a candidate unless times speak against it
-    candidates = [key for key, pair in pairs.items() if pair.is_candidate(merge_bias=0.0)]
-    assert candidates in ([(0, 1)], [])
-    assert [pair.is_candidate(merge_bias=100.0) for pair in pairs.values() if pair.similarity > 0.8] == [True] * len(
-        [pair for pair in pairs.values() if pair.similarity > 0.8]
-    )
+
+
+@pytest.mark.parametrize(
+    ("distance", "evidence", "similarity", "merge_bias", "expected"),
+    [
+        (3.5, 2.0, 0.9, 0.0, True),
+        (3.5, 3.0, 0.9, 0.0, False),  # spike times tell
+        (7.0, 0.0, 0.9, 0.0, False),  # the embedding tells
+        (7.0, 0.0, 0.9, 2.0, True),
+        (3.5, 2.0, 0.7, 0.0, False),  # templates tell
+        (3.5, 2.0, None, 0.0, True),  # no templates known
+    ],
+)
+def test_candidates_are_alike_and_badly_separated(distance, evidence, similarity, merge_bias, expected):
+    pair = Pair(0, 1, 1.0, distance, evidence, similarity, np.zeros((2, 32), dtype=int))
+    assert pair.is_candidate(merge_bias) is expected
 
 
 def test_words():
