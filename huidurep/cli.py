@@ -1,4 +1,4 @@
-"""The command line: ``huidurep sort | embed | finetune | simulate | pretrain | list``.
+"""The command line: ``huidurep sort | embed | report | finetune | simulate | pretrain | list``.
 
 Everything heavy is imported inside the commands, so that ``huidurep --help`` answers at once.
 """
@@ -20,6 +20,7 @@ from typer.core import TyperGroup
 from huidurep.cli_files import attach_probe, check_output, check_writable, load_array, read_recording
 from huidurep.cli_finetune import add_finetune
 from huidurep.cli_hub import add_hub
+from huidurep.cli_report import add_report
 from huidurep.cli_simulate import simulate_app
 
 
@@ -179,6 +180,7 @@ def embed(
     typer.echo(f"{embeddings.shape[0]} spikes x {embeddings.shape[1]} numbers -> {output}")
 
 
+add_report(app)
 add_finetune(app)
 add_hub(app)
 app.add_typer(simulate_app, name="simulate")

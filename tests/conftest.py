@@ -9,6 +9,7 @@ os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
 
 import pytest  # noqa: E402
+from browser import browser  # noqa: E402, F401
 
 
 @pytest.fixture(scope="session")

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import logging
+import platform
 import sys
 import time
+from datetime import datetime, timezone
+from importlib.metadata import version
 
 logger = logging.getLogger(__name__)
+
+PACKAGES = ("huidurep", "spikeinterface", "torch", "transformers", "numpy", "scipy", "scikit-learn")
 
 
 class RunLog:
@@ -15,7 +20,7 @@ class RunLog:
     Attributes
     ----------
     entries : list of dict
-        stage (str), seconds (float), message (str).
+        stage (str), seconds (float), message (str); is_warning (True) where the user should look at it.
     """
 
     def __init__(self):
@@ -36,7 +41,8 @@ class RunLog:
         """
         now = time.perf_counter()
         seconds, self._last = now - self._last, now
-        self.entries.append({"stage": stage, "seconds": round(seconds, 3), "message": message})
+        entry = {"stage": stage, "seconds": round(seconds, 3), "message": message}
+        self.entries.append(entry | ({"is_warning": True} if level >= logging.WARNING else {}))
         logger.log(level, "%s: %s (%.1f s)", stage, message, seconds)
 
     def warning(self, stage: str, message: str) -> None:
@@ -55,6 +61,30 @@ class RunLog:
     def total_seconds(self) -> float:
         """Seconds of all entries together."""
         return sum(entry["seconds"] for entry in self.entries)
+
+
+def describe_run(recording) -> dict:
+    """What is sorted, when and by which versions, as plain values for JSON.
+
+    Parameters
+    ----------
+    recording : BaseRecording
+        Its shape is noted, its traces are not read.
+
+    Returns
+    -------
+    dict
+        time (UTC, ISO 8601), platform, versions (of Python and of packages), num_channels, sampling_frequency (Hz) and
+        num_samples, one a segment.
+    """
+    return {
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "platform": platform.platform(),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "num_channels": recording.get_num_channels(),
+        "sampling_frequency": float(recording.get_sampling_frequency()),
+        "num_samples": [int(recording.get_num_samples(index)) for index in range(recording.get_num_segments())],
+    }
 
 
 def peak_memory_mb() -> float:

@@ -1,0 +1,65 @@
+"""The command ``huidurep report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from huidurep.cli_files import attach_probe, check_writable, read_recording
+
+PAGE = "report.html"
+
+
+def add_report(app: typer.Typer) -> None:
+    """Register the command.
+
+    Parameters
+    ----------
+    app : typer.Typer
+    """
+    app.command(name="report")(_report)
+
+
+def _report(  # noqa: PLR0913 - every command-line option is an argument
+    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Folder that huidurep sort wrote.")],
+    to: Annotated[Path | None, typer.Option(metavar="FILE", help="Page to write; default: OUTPUT/report.html.")] = None,
+    recording: Annotated[
+        Path | None, typer.Option(metavar="INPUT", help="What was sorted; for folders of versions that saved less.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier page.")] = False,
+    sampling_frequency: Annotated[float | None, typer.Option(help="Raw binary: Hz.")] = None,
+    num_channels: Annotated[int | None, typer.Option(min=1, help="Raw binary: channels.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="Raw binary: sample type, such as int16.")] = None,
+    gain_to_uv: Annotated[float | None, typer.Option(help="Raw binary: uV of one step.")] = None,
+    offset_to_uv: Annotated[float | None, typer.Option(help="Raw binary: uV of the value 0.")] = None,
+    probe: Annotated[str | None, typer.Option(help="'tetrode' or a probeinterface JSON file.")] = None,
+) -> None:
+    """Write one HTML page about a sorting.
+
+    It says what was found and what to look at, with a table of the units and pictures of each. It needs no network and
+    no other file: send it to a colleague.
+    """
+    page = output / PAGE if to is None else to
+    if page.is_dir():
+        raise IsADirectoryError(
+            f"expected a file to write, found the folder {page}: name a file such as {page / PAGE}."
+        )
+    if page.exists() and not overwrite:
+        raise FileExistsError(f"expected a new file, found {page}: name another one with --to or pass --overwrite.")
+    from huidurep import SortingResult
+    from huidurep.report_html import write_page
+
+    result = SortingResult.load(output)
+    check_writable(page.absolute().parent)
+    raw = dict(sampling_frequency=sampling_frequency, num_channels=num_channels, dtype=dtype)
+    if recording is None:
+        if any(value is not None for value in (*raw.values(), gain_to_uv, offset_to_uv, probe)):
+            raise ValueError("expected --recording with options of a recording, found none: add it or leave them out.")
+        source = None
+    else:
+        source = read_recording(recording, raw, gain_to_uv, offset_to_uv)
+        source = source if probe is None else attach_probe(source, probe)
+    write_page(result, page, name=output.absolute().name, recording=source, overwrite=overwrite)
+    typer.echo(f"{result.sorting.get_num_units()} units, {page.stat().st_size / 1e6:.1f} MB -> {page}")
