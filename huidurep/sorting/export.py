@@ -98,13 +98,24 @@ class SortingResult:
         partial = folder.with_name(folder.name + ".partial")  # an interrupted save leaves no half result behind
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
+        try:
+            self._write(partial)
+            if folder.exists():
+                shutil.rmtree(folder)
+            partial.rename(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        return folder
+
+    def _write(self, folder: Path) -> None:
+        """Write all files into a new folder."""
         with warnings.catch_warnings():  # that the recording is not saved with its sorting needs no warning
             warnings.filterwarnings("ignore", category=UserWarning, module="spikeinterface")
-            saved = self.sorting.save(folder=partial / "sorting", format="numpy_folder")
+            saved = self.sorting.save(folder=folder / "sorting", format="numpy_folder")
         # the top folder opens too: SpikeInterface reads this file, whose path to sorting/ is relative
-        saved.dump_to_json(partial / "si_folder.json", relative_to=partial, include_annotations=False)
-        np.save(partial / "embeddings.npy", self.embeddings)
-        np.save(partial / "posteriors.npy", self.posteriors)
+        saved.dump_to_json(folder / "si_folder.json", relative_to=folder, include_annotations=False)
+        np.save(folder / "embeddings.npy", self.embeddings)
+        np.save(folder / "posteriors.npy", self.posteriors)
         info = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
@@ -113,11 +124,7 @@ class SortingResult:
             "parameters": self.parameters.to_dict(),
             "log": self.log,
         }
-        (partial / INFO_FILE).write_text(json.dumps(info, indent=2), encoding="utf8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.rename(folder)
-        return folder
+        (folder / INFO_FILE).write_text(json.dumps(info, indent=2), encoding="utf8")
 
     @classmethod
     def load(cls, folder) -> SortingResult:

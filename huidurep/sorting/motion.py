@@ -41,6 +41,7 @@ def correct_motion(group: PreparedGroup, parameters: SortingParameters, log: Run
         The same one where nothing moved by 2 um or more; otherwise with the same channels, corrected.
     """
     if parameters.motion is None or (parameters.motion == "auto" and not _is_suited(group)):
+        log.skip("motion")
         return group
     if group.recording.get_num_segments() > 1:
         log.warning("motion", f"group {group.name}: several segments, motion is not corrected; concatenate them first")
