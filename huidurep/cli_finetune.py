@@ -52,8 +52,9 @@ def _finetune(  # noqa: PLR0913 - every command-line option is an argument
 ) -> None:
     """Fine-tune a checkpoint on your own recordings, without labels.
 
-    It takes minutes; a minute or more of recording is enough. What is held out tells whether it helped: better, same or worse. Only where
-    it is better does DIR get the new weights. `huidurep sort RECORDING OUTPUT --model DIR` uses the result.
+    It takes minutes; a minute or more of recording is enough. What is held out tells whether it helped: better, same or
+    worse. Only where it is better does DIR get the new weights. `huidurep sort RECORDING OUTPUT --model DIR` uses the
+    result.
     """
     for path in inputs:
         check_output(output, input_path=path)
