@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from .sorting.detection import detect_spikes, has_whole_snippet
-from .sorting.export import main_channels
+from .sorting.measures import main_channels
 from .sorting.parameters import SortingParameters
 from .sorting.preprocessing import PreparedGroup, preprocess, split_groups
 from .sorting.run_log import RunLog
@@ -214,7 +214,7 @@ class _GroupReader:
         order = np.lexsort((peaks["sample_index"], peaks["segment_index"]))
         vector = to_spike_vector(peaks[order], labels[order])
         templates = mean_waveforms(self.prepared.recording, vector, len(ids), self.parameters)
-        channels, peaks_uv = main_channels(templates, self.rate, self.parameters)
+        channels, _, peaks_uv = main_channels(templates, self.rate, self.parameters)
         snr = np.abs(peaks_uv) / self.prepared.noise_levels_uv[channels]
         reach, before = int(SEARCH_MS * 1e-3 * self.rate), self.parameters.num_samples_before(self.rate)
         spikes, main = {}, {}

@@ -17,7 +17,7 @@ from .sorting.merging import find_units, settle_units
 from .sorting.motion import correct_motion
 from .sorting.parameters import SortingParameters
 from .sorting.preprocessing import ChannelGroup, PreparedGroup, preprocess, split_groups
-from .sorting.run_log import RunLog, peak_memory_mb
+from .sorting.run_log import RunLog, describe_run, peak_memory_mb
 from .sorting.waveforms import iterate_waveforms, spike_times_s
 
 __all__ = ["SortingParameters", "SortingResult", "SpikeSortingPipeline", "choose_checkpoint", "sort"]
@@ -143,6 +143,7 @@ class SpikeSortingPipeline:
         """
         log = RunLog(progress)
         self.parameters.check_recording(recording)
+        provenance = describe_run(recording)
         log("checks", _describe(recording))
         groups = split_groups(recording, self.parameters, log)
         # one ChannelGroup a tetrode, shank or probe; none where the recording is empty
@@ -151,8 +152,8 @@ class SpikeSortingPipeline:
         sorted_groups = [pipeline._sort_group(group, log) for group in log.follow(groups)]
         # one GroupSorting a group
         embedding_size = pipeline.model.config.embedding_size
-        sorting, embeddings, posteriors = assemble(sorted_groups, recording, embedding_size)
-        # units of all groups, (num_spikes, embedding_size), (num_spikes,)
+        sorting, embeddings, posteriors, measures = assemble(sorted_groups, recording, embedding_size)
+        # units of all groups, (num_spikes, embedding_size), (num_spikes,), templates and places
         found = f"{sorting.get_num_units()} units, {len(posteriors)} spikes"
         log("result", f"{found}, {log.total_seconds:.1f} s in all, peak memory {peak_memory_mb():.0f} MiB")
         return SortingResult(
@@ -163,6 +164,8 @@ class SpikeSortingPipeline:
             pipeline.model_name,
             pipeline.model_revision,
             log.entries,
+            measures,
+            provenance,
         )
 
     def _sort_group(self, group: ChannelGroup, log: RunLog) -> GroupSorting:

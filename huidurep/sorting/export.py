@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import spikeinterface
-from spikeinterface.core import BaseSorting, NumpySorting
+from spikeinterface.core import BaseSorting
 from spikeinterface.core.base import minimum_spike_dtype
-from spikeinterface.core.numpyextractors import SpikeVectorSortingSegment
 
 from .confidence import unit_confidence
+from .measures import Measures, join_measures, main_channels, make_sorting, measure_units
 from .merging import GroupUnits
 from .parameters import SortingParameters
 from .preprocessing import PreparedGroup
@@ -23,7 +23,7 @@ from .waveforms import mean_waveforms, to_spike_vector
 FORMAT = "huidurep-sorting"
 FORMAT_VERSION = 1
 INFO_FILE = "huidurep.json"
-PEAK_SEARCH_MS = 0.5  # how far from its place the peak of a template may lie
+MEASURES_FILE = "measures.npz"
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,15 @@ class GroupSorting:
     posteriors : ndarray of float32, (num_spikes,)
     properties : dict of str to list
         One value a unit.
+    measures : Measures | None
+        None where there are no units.
     """
 
     spike_vector: np.ndarray
     embeddings: np.ndarray
     posteriors: np.ndarray
     properties: dict
+    measures: Measures | None = None
 
 
 @dataclass
@@ -62,7 +65,11 @@ class SortingResult:
     parameters : SortingParameters
     model_name, model_revision : str | None
     log : list of dict
-        stage, seconds, message.
+        stage, seconds, message; is_warning where the user should look at it.
+    measures : Measures | None
+        Templates, and size and place of every spike; None for results of versions that did not measure them.
+    provenance : dict
+        What was sorted, when and by which versions, as `describe_run` has it; empty for results of earlier versions.
     """
 
     sorting: BaseSorting
@@ -72,6 +79,8 @@ class SortingResult:
     model_name: str | None = None
     model_revision: str | None = None
     log: list = field(default_factory=list)
+    measures: Measures | None = None
+    provenance: dict = field(default_factory=dict)
 
     def save(self, folder, *, overwrite: bool = False) -> Path:
         """Write everything into one folder, which may be moved; `spikeinterface.load(folder)` gives the sorting.
@@ -116,6 +125,8 @@ class SortingResult:
         saved.dump_to_json(folder / "si_folder.json", relative_to=folder, include_annotations=False)
         np.save(folder / "embeddings.npy", self.embeddings)
         np.save(folder / "posteriors.npy", self.posteriors)
+        if self.measures is not None:
+            self.measures.save(folder / MEASURES_FILE)
         info = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
@@ -123,6 +134,7 @@ class SortingResult:
             "model_revision": self.model_revision,
             "parameters": self.parameters.to_dict(),
             "log": self.log,
+            "provenance": self.provenance,
         }
         (folder / INFO_FILE).write_text(json.dumps(info, indent=2), encoding="utf8")
 
@@ -166,8 +178,17 @@ class SortingResult:
                 f"expected one embedding and one posterior a spike ({num_spikes}), found {len(embeddings)} and "
                 f"{len(posteriors)} in {folder}; copy the folder again or sort again"
             )
-        parameters = SortingParameters.from_dict(info["parameters"])
-        return cls(sorting, embeddings, posteriors, parameters, info["model_name"], info["model_revision"], info["log"])
+        return cls(
+            sorting,
+            embeddings,
+            posteriors,
+            SortingParameters.from_dict(info["parameters"]),
+            info["model_name"],
+            info["model_revision"],
+            info["log"],
+            Measures.load(folder / MEASURES_FILE),
+            info.get("provenance", {}),
+        )
 
 
 def check_output_folder(folder, *, overwrite: bool = False) -> None:
@@ -227,7 +248,7 @@ def describe_group(
     spike_vector = to_spike_vector(spikes, unit_index)
     sampling_frequency = group.recording.get_sampling_frequency()
     templates_uv = mean_waveforms(group.recording, spike_vector, len(unit_labels), parameters)
-    channels, peaks_uv = main_channels(templates_uv, sampling_frequency, parameters)
+    channels, _, peaks_uv = main_channels(templates_uv, sampling_frequency, parameters)
     properties = {
         "main_channel_id": list(group.recording.channel_ids[channels]),
         "group": [group.name] * len(unit_labels),
@@ -236,8 +257,9 @@ def describe_group(
         "num_spikes": [int((unit_index == unit).sum()) for unit in range(len(unit_labels))],
     }
     properties |= unit_confidence(group.recording, spike_vector, posteriors, len(unit_labels))
+    measures = measure_units(group, spike_vector, templates_uv, parameters)
     spike_vector["segment_index"] = group.segment_indices[spike_vector["segment_index"]]
-    return GroupSorting(spike_vector, embeddings, posteriors, properties)
+    return GroupSorting(spike_vector, embeddings, posteriors, properties, measures)
 
 
 def empty_group(embedding_size: int) -> GroupSorting:
@@ -261,37 +283,7 @@ def empty_group(embedding_size: int) -> GroupSorting:
     )
 
 
-def main_channels(
-    templates_uv: np.ndarray, sampling_frequency: float, parameters: SortingParameters
-) -> tuple[np.ndarray, np.ndarray]:
-    """Channel on which each template is largest, and its value at the peak.
-
-    Parameters
-    ----------
-    templates_uv : ndarray, (num_units, num_samples, num_channels)
-    sampling_frequency : float
-        Hz.
-    parameters : SortingParameters
-        Window and sign of the peak.
-
-    Returns
-    -------
-    channels : ndarray of int, (num_units,)
-    peaks_uv : ndarray of float, (num_units,)
-    """
-    num_before = parameters.num_samples_before(sampling_frequency)
-    reach = int(PEAK_SEARCH_MS * sampling_frequency / 1000.0)
-    near = templates_uv[:, max(0, num_before - reach) : num_before + reach + 1]
-    size = {"neg": -near, "pos": near, "both": np.abs(near)}[parameters.peak_sign].max(axis=1)
-    channels = size.argmax(axis=1) if len(size) else np.zeros(0, dtype="int64")
-    units = np.arange(len(channels))
-    peaks_uv = size[units, channels].astype("float64")
-    if parameters.peak_sign == "neg":
-        peaks_uv = -peaks_uv
-    return channels, peaks_uv
-
-
-def assemble(groups: list[GroupSorting], recording, embedding_size: int) -> tuple[BaseSorting, np.ndarray, np.ndarray]:
+def assemble(groups: list[GroupSorting], recording, embedding_size: int):
     """Join the groups to one sorting with unit ids 0, 1, ..., the same in every segment.
 
     Parameters
@@ -308,6 +300,8 @@ def assemble(groups: list[GroupSorting], recording, embedding_size: int) -> tupl
     sorting : NumpySorting
     embeddings : ndarray of float32, (num_spikes, embedding_size)
     posteriors : ndarray of float32, (num_spikes,)
+    measures : Measures | None
+        None where there are no units.
     """
     num_units, vectors = 0, [np.zeros(0, dtype=minimum_spike_dtype)]
     for group in groups:
@@ -317,11 +311,9 @@ def assemble(groups: list[GroupSorting], recording, embedding_size: int) -> tupl
         vectors.append(vector)
     spikes = np.concatenate(vectors)
     order = np.lexsort((spikes["unit_index"], spikes["sample_index"], spikes["segment_index"]))
-    spikes, unit_ids = spikes[order], np.arange(num_units)
-    sorting = NumpySorting(spikes, recording.get_sampling_frequency(), unit_ids)
-    # NumpySorting counts the segments that have spikes; the recording's count
-    for segment_index in range(sorting.get_num_segments(), recording.get_num_segments()):
-        sorting.add_sorting_segment(SpikeVectorSortingSegment(spikes, segment_index, unit_ids))
+    sorting = make_sorting(
+        spikes[order], recording.get_sampling_frequency(), np.arange(num_units), recording.get_num_segments()
+    )
     for name, empty in _EMPTY_PROPERTIES.items():
         values = [value for group in groups for value in group.properties[name]]
         dtype = recording.channel_ids.dtype if name == "main_channel_id" else None
@@ -329,7 +321,8 @@ def assemble(groups: list[GroupSorting], recording, embedding_size: int) -> tupl
     sorting.register_recording(recording)
     embeddings = np.concatenate([np.zeros((0, embedding_size), "float32"), *[group.embeddings for group in groups]])
     posteriors = np.concatenate([np.zeros(0, "float32"), *[group.posteriors for group in groups]])
-    return sorting, embeddings[order], posteriors[order]
+    measures = join_measures([group.measures for group in groups if group.measures is not None], order)
+    return sorting, embeddings[order], posteriors[order], measures
 
 
 _EMPTY_PROPERTIES = {

@@ -67,7 +67,7 @@ def correct_motion(group: PreparedGroup, parameters: SortingParameters, log: Run
     # blanked stretches are still constant after interpolation
     levels = noise_levels(traces, find_active(traces, cached.get_sampling_frequency()))
     log("motion", f"group {group.name}: {preset}, {span_um:.1f} um corrected")
-    return replace(group, recording=cached, noise_levels_uv=levels)
+    return replace(group, recording=cached, noise_levels_uv=levels, motion=motion)
 
 
 def _is_suited(group: PreparedGroup) -> bool:

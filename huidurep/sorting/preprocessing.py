@@ -64,6 +64,8 @@ class PreparedGroup:
         float32, uV, filtered, without dead and duplicated channels.
     noise_levels_uv : ndarray of float, (num_channels,)
         Standard deviation of the noise by its median absolute deviation.
+    motion : Motion | None
+        SpikeInterface's estimate of the motion of the tissue that was undone in `recording`.
     """
 
     name: object
@@ -72,6 +74,7 @@ class PreparedGroup:
     noise_levels_uv: np.ndarray
     num_groups: int = 1
     is_placed: bool = True
+    motion: object | None = None
 
 
 def split_groups(recording, parameters: SortingParameters, log: RunLog) -> list[ChannelGroup]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+import platform
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timezone
+from importlib.metadata import version
 
 logger = logging.getLogger(__name__)
 
+PACKAGES = ("huidurep", "spikeinterface", "torch", "transformers", "numpy", "scipy", "scikit-learn")
 # Stages of a channel group in order, with the share of the seconds that each takes, about, on a tetrode and on a column
 # of 32 contacts: the time left is a guess. Adapting counts as embedding, cleaning and settling as description.
 STAGES = (
@@ -29,7 +33,7 @@ class RunLog:
     Attributes
     ----------
     entries : list of dict
-        stage (str), seconds (float), message (str).
+        stage (str), seconds (float), message (str); is_warning (True) where the user should look at it.
 
     Parameters
     ----------
@@ -94,7 +98,8 @@ class RunLog:
         """
         now = time.perf_counter()
         seconds, self._last = now - self._last, now
-        self.entries.append({"stage": stage, "seconds": round(seconds, 3), "message": message})
+        entry = {"stage": stage, "seconds": round(seconds, 3), "message": message}
+        self.entries.append(entry | ({"is_warning": True} if level >= logging.WARNING else {}))
         logger.log(level, "%s: %s (%.1f s)", stage, message, seconds)
         self.skip(stage)
 
@@ -114,6 +119,30 @@ class RunLog:
     def total_seconds(self) -> float:
         """Seconds of all entries together."""
         return sum(entry["seconds"] for entry in self.entries)
+
+
+def describe_run(recording) -> dict:
+    """What is sorted, when and by which versions, as plain values for JSON.
+
+    Parameters
+    ----------
+    recording : BaseRecording
+        Its shape is noted, its traces are not read.
+
+    Returns
+    -------
+    dict
+        time (UTC, ISO 8601), platform, versions (of Python and of packages), num_channels, sampling_frequency (Hz) and
+        num_samples, one a segment.
+    """
+    return {
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "platform": platform.platform(),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "num_channels": recording.get_num_channels(),
+        "sampling_frequency": float(recording.get_sampling_frequency()),
+        "num_samples": [int(recording.get_num_samples(index)) for index in range(recording.get_num_segments())],
+    }
 
 
 def peak_memory_mb() -> float:

@@ -32,7 +32,7 @@ def recording():
 
 
 def result_of(groups, recording):
-    sorting, embeddings, posteriors = assemble(groups, recording, 2)
+    sorting, embeddings, posteriors, _ = assemble(groups, recording, 2)
     log = [{"stage": "x", "seconds": 0.1, "message": "y"}]
     return SortingResult(sorting, embeddings, posteriors, SortingParameters(seed=3), "tetrode", "v1", log)
 
@@ -40,7 +40,7 @@ def result_of(groups, recording):
 def test_groups_are_joined_in_order_of_time(recording):
     first = group_of([10, 30, 5], [0, 1, 0], [0, 0, 1], 0, ["a", "b"])
     second = group_of([20, 30, 1], [0, 0, 0], [0, 0, 1], 7, ["d"])
-    sorting, embeddings, _ = assemble([first, empty_group(2), second], recording, 2)
+    sorting, embeddings, _, _ = assemble([first, empty_group(2), second], recording, 2)
     vector = sorting.to_spike_vector()
     assert vector["sample_index"].tolist() == [10, 20, 30, 30, 1, 5]
     assert vector["unit_index"].tolist() == [0, 2, 1, 2, 2, 0]
