@@ -13,7 +13,6 @@ from pathlib import Path
 import spikeinterface.comparison
 
 import huidurep
-from huidurep import report
 
 MATCH_WINDOW_MS = 0.4
 
@@ -62,13 +61,14 @@ def main():
     print(f"4. Drawing into {options.output}")
     options.output.mkdir(parents=True, exist_ok=True)
     pictures = {
-        "templates": report.plot_templates(result, recording),
-        "raster": report.plot_raster(result),
-        "embedding": report.plot_embedding(result),
+        "templates": result.plot_templates(),
+        "raster": result.plot_raster(),
+        "embedding": result.plot_embedding(),
     }
     for name, figure in pictures.items():
         figure.savefig(options.output / f"{name}.png", dpi=120)
         print(f"   {options.output / name}.png")
+    print(f"   {result.write_report(options.output / 'report.html', overwrite=True)}")
 
 
 if __name__ == "__main__":

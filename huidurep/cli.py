@@ -1,4 +1,4 @@
-"""The command line: ``huidurep sort | embed | finetune | pretrain | simulate | list``.
+"""The command line: ``huidurep sort | embed | report | finetune | pretrain | simulate | list``.
 
 Everything heavy is imported inside the commands, so that ``huidurep --help`` answers at once.
 """
@@ -30,6 +30,7 @@ from huidurep.cli_options import (
 )
 from huidurep.cli_output import is_watched, only_results_on_stdout, print_json, stage_bar, start_logging, tell_result
 from huidurep.cli_pretrain import add_pretrain
+from huidurep.cli_report import add_report
 from huidurep.cli_simulate import simulate_app
 
 app = typer.Typer(
@@ -204,6 +205,7 @@ def embed(
     tell_result(f"{num_spikes} spikes x {size} numbers -> {output}", facts, as_json=as_json)
 
 
+add_report(app)
 add_finetune(app)
 add_pretrain(app)
 app.add_typer(simulate_app, name="simulate")

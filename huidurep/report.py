@@ -5,51 +5,128 @@ from __future__ import annotations
 import numpy as np
 
 from .sorting.export import SortingResult
-from .sorting.preprocessing import preprocess, split_groups
-from .sorting.run_log import RunLog
-from .sorting.waveforms import mean_waveforms
+from .sorting.measures import Measures, measure_again
 
 # Okabe & Ito 2008, "Color universal design": told apart by colour-blind readers. Black is kept for text.
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#999999")
 MARKERS = "os^Dv<>PX*"  # changes when the colours have been used up, so that units stay distinct
 MAX_POINTS = 20000
-MAX_UNITS_TEMPLATES = 24
+MAX_UNITS = 24  # panels of a picture
+NUM_COLUMNS = 6
+MAX_CONTACTS = 12  # of a template
 TRACE_WIDTH = 0.85  # of the distance to the next contact
 TRACE_HEIGHT = 0.9
 
 
-def plot_templates(result: SortingResult, recording):
+def plot_templates(result: SortingResult, recording=None):
     """Mean waveform of every unit, drawn at the contacts of the probe.
 
     Parameters
     ----------
     result : SortingResult
-        Of this recording.
-    recording : BaseRecording
-        The recording that was sorted.
+    recording : BaseRecording | None
+        The recording that was sorted; only needed for results of versions that did not keep templates.
 
     Returns
     -------
     matplotlib.figure.Figure
         One panel a unit, at most 24 (those with the most spikes); all share one scale, written in the title.
+
+    Raises
+    ------
+    ValueError
+        Neither kept templates nor a recording.
     """
     new_figure = _figure_class()
-    templates = _templates(result, recording)
-    if not templates:
+    units = _largest_units(result)
+    if len(units) == 0:
         return _empty_figure(new_figure, "no units")
-    num_columns = min(len(templates), 6)
-    num_rows = -(-len(templates) // num_columns)
-    figure = new_figure(figsize=(2.1 * num_columns, 2.3 * num_rows + 0.5), layout="constrained")
-    axes = figure.subplots(num_rows, num_columns, squeeze=False)
-    span_uv = max(np.ptp(template["waveform_uv"], axis=0).max() for template in templates.values())
-    for axis in axes.ravel()[len(templates) :]:
-        axis.set_axis_off()
-    for axis, (unit_index, template) in zip(axes.ravel(), templates.items(), strict=False):
-        _draw_template(axis, template, COLORS[unit_index % len(COLORS)], span_uv)
-        snr = result.sorting.get_property("snr")[unit_index]
-        axis.set_title(f"unit {result.sorting.unit_ids[unit_index]}, SNR {snr:.1f}", fontsize=8)
-    shown = "" if len(templates) == result.sorting.get_num_units() else f", {len(templates)} largest units"
+    measures = _measures(result, recording)
+    figure, axes = _panels(new_figure, len(units), height=2.3)
+    span_uv = float(np.nanmax(np.ptp(measures.templates_uv[units], axis=1)))
+    for axis, unit in zip(axes, units, strict=True):
+        _draw_template(axis, measures, unit, COLORS[unit % len(COLORS)], span_uv)
+        snr = result.sorting.get_property("snr")[unit]
+        axis.set_title(f"unit {result.sorting.unit_ids[unit]}, SNR {snr:.1f}", fontsize=8)
+    shown = "" if len(units) == result.sorting.get_num_units() else f", {len(units)} largest units"
     figure.suptitle(f"templates at the contacts, full height {span_uv:.0f} uV{shown}", fontsize=9)
+    return figure
+
+
+def plot_autocorrelograms(result: SortingResult):
+    """Lags between the spikes of each unit.
+
+    Parameters
+    ----------
+    result : SortingResult
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One panel a unit, at most 24 (those with the most spikes), by SpikeInterface's widget.
+    """
+    new_figure = _figure_class()
+    units = _largest_units(result)
+    if len(units) == 0:
+        return _empty_figure(new_figure, "no units")
+    import spikeinterface.widgets
+
+    unit_ids = result.sorting.unit_ids[units]
+    figure, axes = _panels(new_figure, len(units), height=1.7)
+    spikeinterface.widgets.plot_autocorrelograms(
+        result.sorting,
+        unit_ids=list(unit_ids),
+        window_ms=50.0,
+        bin_ms=0.5,
+        unit_colors={unit_id: COLORS[unit % len(COLORS)] for unit, unit_id in zip(units, unit_ids, strict=True)},
+        axes=axes,
+    )
+    for axis, unit_id in zip(axes, unit_ids, strict=True):
+        axis.set_title(f"unit {unit_id}", fontsize=8)
+        axis.tick_params(labelsize=7)
+    figure.supxlabel("lag (ms)", fontsize=9)
+    figure.supylabel("spikes", fontsize=9)
+    return figure
+
+
+def plot_amplitudes(result: SortingResult, recording=None, *, segment_index: int = 0):
+    """Amplitude of the spikes of each unit over time: a slope is drift.
+
+    Parameters
+    ----------
+    result : SortingResult
+    recording : BaseRecording | None
+        The recording that was sorted; only needed for results of versions that did not keep amplitudes.
+    segment_index : int
+        Segment of the recording.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One panel a unit, at most 24 (those with the most spikes).
+
+    Raises
+    ------
+    ValueError
+        Neither kept amplitudes nor a recording.
+    """
+    new_figure = _figure_class()
+    units = _largest_units(result)
+    if len(units) == 0:
+        return _empty_figure(new_figure, "no units")
+    amplitudes_uv = _measures(result, recording).amplitudes_uv
+    vector = result.sorting.to_spike_vector()
+    is_here = vector["segment_index"] == segment_index
+    figure, axes = _panels(new_figure, len(units), height=1.7)
+    for axis, unit in zip(axes, units, strict=True):
+        rows = np.flatnonzero(is_here & (vector["unit_index"] == unit))
+        times_s = vector["sample_index"][rows] / result.sorting.get_sampling_frequency()
+        # thousands of markers make a file that no editor opens
+        axis.plot(times_s, amplitudes_uv[rows], ".", color=COLORS[unit % len(COLORS)], markersize=1.5, rasterized=True)
+        axis.set_title(f"unit {result.sorting.unit_ids[unit]}", fontsize=8)
+        axis.tick_params(labelsize=7)
+    figure.supxlabel("time (s)", fontsize=9)
+    figure.supylabel("amplitude (uV)", fontsize=9)
     return figure
 
 
@@ -131,40 +208,43 @@ def plot_embedding(result: SortingResult, *, seed: int = 0):
     return figure
 
 
-def _templates(result: SortingResult, recording) -> dict:
-    """Template and contacts of the units with the most spikes, by unit index."""
+def _largest_units(result: SortingResult) -> np.ndarray:
+    """Index of the units with the most spikes, in the order of the units."""
     counts = np.bincount(result.sorting.to_spike_vector()["unit_index"], minlength=result.sorting.get_num_units())
-    shown = np.sort(np.argsort(-counts, kind="stable")[:MAX_UNITS_TEMPLATES])
-    unit_groups = result.sorting.get_property("group")
-    spikes = result.sorting.to_spike_vector()
-    templates = {}
-    log = RunLog()
-    for group in split_groups(recording, result.parameters, log):
-        units = [unit for unit in shown if unit_groups[unit] == group.name]
-        prepared = preprocess(group, result.parameters, log) if units else None
-        if prepared is None:
-            continue
-        vector = spikes[np.isin(spikes["unit_index"], units)].copy()
-        vector["unit_index"] = np.searchsorted(units, vector["unit_index"])
-        vector["segment_index"] = np.searchsorted(group.segment_indices, vector["segment_index"])
-        waveforms_uv = mean_waveforms(prepared.recording, vector, len(units), result.parameters)
-        positions_um = prepared.recording.get_channel_locations()
-        for unit, waveform_uv in zip(units, waveforms_uv, strict=True):
-            templates[unit] = {"waveform_uv": waveform_uv, "positions_um": positions_um}
-    return dict(sorted(templates.items()))
+    return np.sort(np.argsort(-counts, kind="stable")[:MAX_UNITS])
 
 
-def _draw_template(axis, template: dict, color: str, span_uv: float) -> None:
-    waveform_uv, positions_um = template["waveform_uv"], template["positions_um"]
-    main = np.ptp(waveform_uv, axis=0).argmax()
-    near = np.argsort(np.linalg.norm(positions_um - positions_um[main], axis=1), kind="stable")[:12]
-    step_x, step_y = (_spacing(positions_um[near, dimension]) for dimension in (0, 1))
-    time = np.linspace(-0.5, 0.5, len(waveform_uv)) * TRACE_WIDTH * step_x
-    for channel in near:
-        x, y = positions_um[channel]
+def _measures(result: SortingResult, recording) -> Measures:
+    if result.measures is not None:
+        return result.measures
+    if recording is None:
+        raise ValueError(
+            "expected templates and amplitudes in the result, found none: an earlier version made it; give the "
+            "recording that was sorted as recording="
+        )
+    return measure_again(result.sorting, recording, result.parameters)
+
+
+def _panels(new_figure, num_panels: int, *, height: float) -> tuple:
+    """A figure with one axis a panel, in rows of at most six."""
+    num_columns = min(num_panels, NUM_COLUMNS)
+    num_rows = -(-num_panels // num_columns)
+    figure = new_figure(figsize=(2.1 * num_columns, height * num_rows + 0.5), layout="constrained")
+    axes = figure.subplots(num_rows, num_columns, squeeze=False).ravel()
+    for axis in axes[num_panels:]:
+        axis.remove()
+    return figure, axes[:num_panels]
+
+
+def _draw_template(axis, measures: Measures, unit: int, color: str, span_uv: float) -> None:
+    near = np.flatnonzero(measures.template_channels[unit] >= 0)[:MAX_CONTACTS]
+    positions_um = measures.channel_positions_um[measures.template_channels[unit, near]]
+    step_x, step_y = (_spacing(positions_um[:, dimension]) for dimension in (0, 1))
+    time = np.linspace(-0.5, 0.5, measures.templates_uv.shape[1]) * TRACE_WIDTH * step_x
+    for row, (x, y) in zip(near, positions_um, strict=True):
         axis.plot(x, y, ".", color="0.75", markersize=3)
-        height = TRACE_HEIGHT * step_y * waveform_uv[:, channel] / span_uv
-        axis.plot(x + time, y + height, color=color, linewidth=1.8 if channel == main else 1.0)
+        height = TRACE_HEIGHT * step_y * measures.templates_uv[unit, :, row] / span_uv
+        axis.plot(x + time, y + height, color=color, linewidth=1.0 if row else 1.8)
     axis.set_axis_off()
 
 

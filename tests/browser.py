@@ -79,7 +79,8 @@ def save_screenshot(driver, path, *, full_page=False):
 
 
 def save_pdf(driver, path):
-    """The page as it is printed."""
+    """The page as it is printed, whatever medium `reset` has set."""
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     options = {"printBackground": True, "preferCSSPageSize": True}
     path.write_bytes(base64.b64decode(driver.execute_cdp_cmd("Page.printToPDF", options)["data"]))
     return path

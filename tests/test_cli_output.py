@@ -33,7 +33,7 @@ def waveforms(tmp_path):
     return path
 
 
-def test_sort_as_json(tetrode_folder, tmp_path):
+def test_sort_and_report_as_json(tetrode_folder, tmp_path):
     result = run("sort", tetrode_folder, tmp_path / "out", "--model", "tetrode", "--json")
     assert result.exit_code == 0, result.output
     told, sorting = json.loads(result.stdout), spikeinterface.load(tmp_path / "out")
@@ -42,6 +42,13 @@ def test_sort_as_json(tetrode_folder, tmp_path):
     assert told["num_spikes"] == len(sorting.to_spike_vector())
     assert (told["duration_s"], told["num_channels"]) == (pytest.approx(15.0), 4)
     assert not result.stderr  # no bars, for it is no terminal
+    told = json.loads(run("report", tmp_path / "out", "--json").stdout)
+    page = tmp_path / "out" / "report.html"
+    assert told == {
+        "page": str(page),
+        "num_units": len(sorting.unit_ids),
+        "size_mb": round(page.stat().st_size / 1e6, 1),
+    }
 
 
 def test_embed_and_simulate_as_json(waveforms, tmp_path):
@@ -157,7 +164,7 @@ def test_ctrl_c(tetrode_folder, tmp_path):
 
 
 def test_progress_is_shown_on_a_terminal(tmp_path):
-    """And nowhere else: test_sort_as_json."""
+    """And nowhere else: test_sort_and_report_as_json."""
     pty = pytest.importorskip("pty")
     fcntl, struct, termios = (pytest.importorskip(name) for name in ("fcntl", "struct", "termios"))
     ours, theirs = pty.openpty()

@@ -29,7 +29,6 @@ from recordings import (  # noqa: E402
 from spikeinterface.comparison import compare_sorter_to_ground_truth  # noqa: E402
 
 import huidurep  # noqa: E402
-from huidurep.report_html import write_page  # noqa: E402
 
 OWN = "my own recording"
 AUTO = "auto: by the probe"
@@ -118,7 +117,7 @@ def _sort(limits, progress, source, checkpoint, upload, *described):
         with tempfile.TemporaryDirectory(prefix="huidurep-") as folder:
             result = pipeline(recording, progress=show)
             output = result.save(Path(folder) / "huidurep")
-            page = write_page(result, output / "report.html")
+            page = result.write_report(output / "report.html")
             archive = shutil.make_archive(str(output), "zip", folder, output.name)
             seconds = time.monotonic() - started
             yield (

@@ -17,6 +17,8 @@ AMPLITUDE_POINTS = 1000  # of a unit
 DRIFT_POINTS = 12000
 RATE_BINS = 480
 MAX_SHORT = 32767
+TREND_BINS, TREND_SPIKES = 24, 5
+MOTION_BINS = 60
 SHORTEST_SHANK_UM = 60.0  # on shorter ones tissue that moves is not seen as moving
 
 
@@ -245,8 +247,34 @@ def pack_drift(measures: Measures, times_s: np.ndarray, axis: TimeAxis, seed: in
         "sizes": to_base64(np.searchsorted(np.quantile(size, [0.25, 0.5, 0.75]), size), "<u1"),
         "num_shown": len(rows),
         "moved_um": round(float(np.ptp(measures.motion_um)), 1),
-        "line": _median_motion(measures.motion_um, times_s, axis),
+        "line": _stretch_medians(measures.motion_um, times_s, axis, MOTION_BINS) if measures.motion_um.any() else None,
     }
+
+
+def pack_trend(measures: Measures, unit_index: np.ndarray, times_s: np.ndarray, axis: TimeAxis) -> list:
+    """How the amplitude of each unit changes: drift where contacts are too near to each other to see tissue move.
+
+    Parameters
+    ----------
+    measures : Measures
+    unit_index : ndarray of int, (num_spikes,)
+    times_s : ndarray of float, (num_spikes,)
+        On the axis.
+    axis : TimeAxis
+
+    Returns
+    -------
+    list of list
+        A line a unit: medians in 24 stretches of the axis, as shares of the median of all; None where it has fewer than
+        five spikes.
+    """
+    lines = []
+    for unit in range(len(measures.templates_uv)):
+        own = unit_index == unit
+        usual = float(np.median(measures.amplitudes_uv[own])) if own.any() else 1.0
+        medians = _stretch_medians(measures.amplitudes_uv[own], times_s[own], axis, TREND_BINS, TREND_SPIKES)
+        lines.append([None if value is None else round(value / (usual or 1.0), 3) for value in medians])
+    return lines
 
 
 def sparkline(template_uv: np.ndarray, width: float, height: float) -> str:
@@ -269,10 +297,8 @@ def sparkline(template_uv: np.ndarray, width: float, height: float) -> str:
     return " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
 
 
-def _median_motion(motion_um: np.ndarray, times_s: np.ndarray, axis: TimeAxis, num_bins: int = 60) -> list | None:
-    """Median in stretches of the axis, um; None where there was no correction."""
-    if not motion_um.any():
-        return None
+def _stretch_medians(values: np.ndarray, times_s: np.ndarray, axis: TimeAxis, num_bins: int, fewest: int = 1) -> list:
+    """Medians in equal stretches of the axis; None where there are fewer values."""
     bins = np.minimum((times_s / axis.total_s * num_bins).astype(int), num_bins - 1)
-    medians = [np.median(motion_um[bins == number]) if np.any(bins == number) else None for number in range(num_bins)]
-    return [None if value is None else round(float(value), 2) for value in medians]
+    parts = [values[bins == number] for number in range(num_bins)]
+    return [round(float(np.median(part)), 2) if len(part) >= fewest else None for part in parts]

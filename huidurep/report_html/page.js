@@ -2,7 +2,10 @@
 (function () {
   const DATA = JSON.parse(document.getElementById("data").textContent);
   const AXIS = DATA.axis;
-  const DEFAULT_TEXT_PX = 6.2; // width of a letter at 11 px, to leave room for labels
+  const LETTER_PX = 6.6; // width of a letter at 11 px, to leave room for labels
+  // Letters keep their size: pictures are drawn as wide as the page shows them, within what print can still shrink.
+  const WIDE_PX = Math.max(330, Math.min(900, document.querySelector("main").clientWidth));
+  const MIDDLE_PX = Math.min(760, WIDE_PX);
 
   // ---------------------------------------------------------------- elements
 
@@ -149,7 +152,8 @@
       x: [left - stepX * 0.55, right + stepX * 0.55], y: [low - stepY * 0.6, high + stepY * 0.6],
     });
     const [lowest, highest] = extent(values);
-    const scale = (0.95 * stepY) / (highest - lowest || 1);
+    const tall = stepY * (new Set(ys).size > 4 ? 1.6 : 0.95); // many rows are low: large waveforms may overlap
+    const scale = tall / (highest - lowest || 1);
     contacts.forEach((contact, row) => {
       plot.svg.append(draw("circle", { class: "contact", cx: plot.x(contact[0]), cy: plot.y(contact[1]), r: 2.6 }));
       let path = "";
@@ -159,14 +163,14 @@
       }
       plot.svg.append(draw("path", { class: row ? "trace" : "trace main", d: path }));
     });
-    addScale(plot, template, stepX, stepY, (highest - lowest || 1) * template.uv);
+    addScale(plot, template, stepX, tall, (highest - lowest || 1) * template.uv);
     return figure("Template on the probe", plot.svg, "Mean waveform at the " + contacts.length + " nearest contacts (dots); the main one is bold.");
   }
 
-  function addScale(plot, template, stepX, stepY, spanUv) {
+  function addScale(plot, template, stepX, tall, spanUv) {
     const power = Math.pow(10, Math.floor(Math.log10(spanUv * 0.6)));
     const uv = [5, 2, 1].map((each) => each * power).find((each) => each <= spanUv * 0.6) || power;
-    const height = Math.abs(plot.y(0) - plot.y((0.95 * stepY * uv) / spanUv));
+    const height = Math.abs(plot.y(0) - plot.y((tall * uv) / spanUv));
     const ms = 1 / (template.end_ms - template.start_ms);
     const width = Math.abs(plot.x(0) - plot.x(0.86 * stepX * ms));
     const x = plot.inner.x0 + 4, y = plot.room.height - 6;
@@ -174,10 +178,10 @@
     plot.svg.append(draw("text", { x: x + 6, y: y - 6 }, short(uv * Math.min(height, 60) / height) + " µV, 1 ms"));
   }
 
-  function correlogramChart(label, counts, isAuto) {
+  function correlogramChart(label, counts, size) {
     const half = counts.length / 2, reach = half * DATA.bin_ms;
-    const plot = makePlot(label, { x: [-reach, reach], y: [0, extent(counts)[1] * 1.05 || 1], xLabel: "lag (ms)", yLabel: "spikes" });
-    const near = 1.5;
+    const most = extent(counts)[1], near = 1.5;
+    const plot = makePlot(label, Object.assign({ x: [-reach, reach], y: [0, most * 1.05 || 1], xLabel: "lag (ms)", yLabel: "spikes" }, size));
     plot.svg.append(draw("rect", { class: "band", x: plot.x(-near), y: plot.inner.y1, width: plot.x(near) - plot.x(-near), height: plot.inner.y0 - plot.inner.y1 }));
     let path = "";
     counts.forEach((count, bin) => {
@@ -185,14 +189,14 @@
       if (count) path += "M" + from + " " + plot.inner.y0 + "V" + plot.y(count) + "H" + round(to + 0.1) + "V" + plot.inner.y0 + "Z";
     });
     plot.svg.append(draw("path", { class: "bars", d: path }));
-    addAxes(plot, { yTicks: extent(counts)[1] < 4 ? extent(counts)[1] : 4 });
+    addAxes(plot, { yTicks: Math.min(4, most) });
     return plot.svg;
   }
 
   function autocorrelogram(unit) {
     const half = DATA.units[unit].acg;
     const counts = half.slice().reverse().concat(half);
-    return figure("Autocorrelogram", correlogramChart("Autocorrelogram of unit " + DATA.units[unit].id, counts),
+    return figure("Autocorrelogram", correlogramChart("Autocorrelogram of unit " + DATA.units[unit].id, counts, { width: MIDDLE_PX, height: 170 }),
       "Lags between its own spikes. A neuron leaves the shaded 1.5 ms on either side empty.");
   }
 
@@ -203,7 +207,7 @@
     const [low, high] = extent(values);
     const margin = 0.06 * (high - low || 1);
     const plot = makePlot("Amplitude over time of unit " + DATA.units[unit].id, {
-      width: 760, height: 210, right: 84, x: [0, total],
+      width: MIDDLE_PX, height: 200, right: 84, x: [0, total],
       y: [(low - margin) * packed.uv, (high + margin) * packed.uv], xLabel: "time (" + time.name + ")", yLabel: "amplitude (µV)",
     });
     let path = "";
@@ -215,10 +219,8 @@
     addAxes(plot, { xTicks: 8 });
     addHistogram(plot, values, packed.uv);
     const shown = packed.num_shown < numSpikes(unit) ? packed.num_shown + " spikes, drawn at random" : "every spike";
-    const result = figure("Amplitude over time", plot.svg,
+    return figure("Amplitude over time", plot.svg,
       "Filtered trace at the peak, " + shown + "; on the right how they are distributed. A slope is drift, a cut edge means that smaller spikes were missed.");
-    result.classList.add("span");
-    return result;
   }
 
   function numSpikes(unit) {
@@ -304,7 +306,7 @@
       row.append(make("figure", {}, correlogramChart(label, pair.ccg),
         make("figcaption", {}, "With unit ", unitLink(other), ": D " + pair.separation.toFixed(1) + ", evidence of two neurons " + pair.evidence.toFixed(1) + " nats" + similarity + ".")));
     }
-    box.append(row, make("p", { class: "hint" }, "Cross-correlograms. Pieces of one neuron leave the shaded 1.5 ms empty, two neurons do not."));
+    box.append(row, make("p", { class: "hint" }, "Cross-correlograms. Pieces of one neuron leave the shaded 1.5 ms empty, two neurons do not; a peak in the middle: both hold the same spikes."));
     return box;
   }
 
@@ -333,13 +335,20 @@
       fill(shape, { class: "place " + kind, "data-unit": unit }, [draw("title", {}, "unit " + DATA.units[unit].id)]);
       plot.svg.append(shape);
     });
-    if (DATA.units.length <= 40) labelPlaces(plot, unitGroup.map((group) => offsets[group]));
+    labelPlaces(plot, unitGroup.map((group) => offsets[group]));
     return figure("Where the units lie", plot.svg, "Filled circles are good, open triangles several neurons; larger ones have larger spikes. Grey squares: contacts. Across and along the probe the scales differ.");
   }
 
+  // Names beside the places, on the left where there is no room on the right, none where there is none at all.
   function labelPlaces(plot, offsets) {
+    const taken = DATA.overview.probe.units.map((place, unit) => [plot.x(place[0] + offsets[unit]) - 6, plot.y(place[1]) - 6, 12, 12]);
+    const isFree = (box) => taken.every((each) => box[0] > each[0] + each[2] || box[0] + box[2] < each[0] || box[1] > each[1] + each[3] || box[1] + box[3] < each[1]);
     DATA.overview.probe.units.forEach((place, unit) => {
-      plot.svg.append(draw("text", { class: "strong", x: plot.x(place[0] + offsets[unit]) + 10, y: plot.y(place[1]) + 4 }, DATA.units[unit].id));
+      const x = plot.x(place[0] + offsets[unit]), y = plot.y(place[1]), name = DATA.units[unit].id, width = name.length * LETTER_PX;
+      const box = [[x + 9, y - 6, width, 12], [x - 9 - width, y - 6, width, 12]].find(isFree);
+      if (!box) return;
+      taken.push(box);
+      plot.svg.append(draw("text", { class: "strong", x: box[0], y: y + 4 }, name));
     });
   }
 
@@ -366,7 +375,7 @@
     const longest = isNamed ? Math.max(...DATA.units.map((unit) => unit.id.length)) : 3;
     const height = Math.max(150, order.length * (isNamed ? 13 : Math.max(1.2, 400 / order.length))) + 44;
     const plot = makePlot("When the units fire", {
-      width: 760, height, left: 26 + Math.min(120, longest * DEFAULT_TEXT_PX), x: [0, AXIS.total_s / time.seconds], y: [order.length, 0],
+      width: WIDE_PX, height, left: 26 + Math.min(120, longest * LETTER_PX), x: [0, AXIS.total_s / time.seconds], y: [order.length, 0],
       xLabel: "time (" + time.name + ")", yLabel: DATA.overview.probe ? "units by depth" : "units",
     });
     const canvas = make("canvas", { width: rates.num_bins, height: order.length });
@@ -399,7 +408,7 @@
     const time = timeUnit(), total = AXIS.total_s / time.seconds;
     const [low, high] = extent(depths);
     const plot = makePlot("Depth of spikes over time", {
-      width: 760, height: 400, left: 54, x: [0, total], y: [low * drift.um - 10, high * drift.um + 10], xLabel: "time (" + time.name + ")", yLabel: "depth (µm)",
+      width: MIDDLE_PX, height: 400, left: 54, x: [0, total], y: [low * drift.um - 10, high * drift.um + 10], xLabel: "time (" + time.name + ")", yLabel: "depth (µm)",
     });
     const paths = ["", "", "", ""];
     for (let index = 0; index < times.length; index++) {
@@ -422,6 +431,34 @@
     return figure("Drift", plot.svg, drift.num_shown.toLocaleString("en") + " spikes as they were recorded, larger ones darker. " + told);
   }
 
+  // For contacts too near to each other to see tissue move along them.
+  function trendChart() {
+    const lines = DATA.overview.trend;
+    const time = timeUnit(), total = AXIS.total_s / time.seconds;
+    const [low, high] = extent(lines.flat().filter((value) => value !== null));
+    const plot = makePlot("Amplitude of the units over time", {
+      width: MIDDLE_PX, height: 400, left: 54, x: [0, total], y: [Math.min(0.5, low - 0.05), Math.max(1.5, high + 0.05)],
+      xLabel: "time (" + time.name + ")", yLabel: "amplitude, of the unit’s median",
+    });
+    addSegments(plot, time);
+    const pathOf = (line) => {
+      let path = "", isDown = false;
+      line.forEach((value, bin) => {
+        if (value !== null) path += (isDown ? "L" : "M") + plot.x(((bin + 0.5) / line.length) * total) + " " + plot.y(value);
+        isDown = value !== null;
+      });
+      return path;
+    };
+    for (const line of lines) plot.svg.append(draw("path", { class: "trace", style: "opacity:.55", d: pathOf(line) }));
+    const middle = lines[0].map((_, bin) => {
+      const here = lines.map((line) => line[bin]).filter((value) => value !== null).sort((a, b) => a - b);
+      return here.length ? here[Math.floor(here.length / 2)] : null;
+    });
+    plot.svg.append(draw("path", { class: "motion", d: pathOf(middle) }));
+    addAxes(plot, { xTicks: 8, yTicks: 8 });
+    return figure("Drift", plot.svg, "Amplitude of each unit over time (thin lines) and the median of all (thick). The contacts lie too near to each other to see tissue move along them; where it moves, amplitudes rise and fall.");
+  }
+
   function drawOverview() {
     const box = document.getElementById("charts");
     if (!DATA.units.length) {
@@ -432,7 +469,7 @@
     if (DATA.overview.probe) {
       first.append(probeChart());
       if (DATA.overview.drift) first.append(driftChart());
-      else first.append(figure("Drift", missing("The contacts lie too near to each other to see tissue move along them. Drift shows in each unit’s amplitude over time.")));
+      else first.append(trendChart());
     }
     box.append(first, rasterChart());
     box.addEventListener("click", (event) => {
@@ -446,9 +483,12 @@
   function drawPanel(details) {
     const box = details.querySelector(".panel"), unit = Number(details.dataset.unit);
     if (box.childElementCount) return;
-    const has = DATA.units[unit].template !== null;
-    box.append(has ? templateChart(unit) : figure("Template on the probe", missing("Not saved in this folder.")), autocorrelogram(unit),
-      has ? amplitudeChart(unit) : figure("Amplitude over time", missing("Not saved in this folder.")), neighbours(unit), candidates(unit));
+    if (DATA.units[unit].template === null) {
+      box.append(figure("Template and amplitudes", missing("Not saved in this folder.")), autocorrelogram(unit));
+    } else {
+      box.append(templateChart(unit), make("div", {}, amplitudeChart(unit), autocorrelogram(unit)));
+    }
+    box.append(neighbours(unit), candidates(unit));
   }
 
   function open(unit, isShown) {
@@ -534,5 +574,5 @@
   drawOverview();
   listen();
   if (location.hash) openFromHash();
-  else open(0, false);
+  else open(0, false); // one, to show what the others hold
 })();

@@ -19,11 +19,12 @@ from .packing import (
     pack_drift,
     pack_rates,
     pack_templates,
+    pack_trend,
     sparkline,
 )
 from .words import count, find_remarks, format_duration, summarise
 
-SPARKLINE = {"width": 72, "height": 26}
+SPARKLINE = {"width": 60, "height": 24}
 # property, head of the column, what it means, digits, factor
 COLUMNS = (
     ("num_spikes", "spikes", "Number of spikes", 0, 1.0),
@@ -36,7 +37,9 @@ COLUMNS = (
 )
 
 
-def write_page(result: SortingResult, path, *, recording=None, overwrite: bool = False, seed: int = 0) -> Path:
+def write_page(
+    result: SortingResult, path, *, name: str = "", recording=None, overwrite: bool = False, seed: int = 0
+) -> Path:
     """Write the report of a sorting: one HTML file that needs nothing else.
 
     Parameters
@@ -44,6 +47,8 @@ def write_page(result: SortingResult, path, *, recording=None, overwrite: bool =
     result : SortingResult
     path : str or Path
         File to write; its folder is made.
+    name : str
+        Of the recording or the sorting, for the head of the page.
     recording : BaseRecording | None
         The recording that was sorted. Templates, amplitudes and places are measured from it where the result does not
         have them, as results of earlier versions do not. None: the page says what is missing.
@@ -73,7 +78,7 @@ def write_page(result: SortingResult, path, *, recording=None, overwrite: bool =
     measures = result.measures
     if measures is None and recording is not None:
         measures = measure_again(result.sorting, recording, result.parameters)
-    text = template.render(**_collect(result, measures, seed))
+    text = template.render(name=name, **_collect(result, measures, seed))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf8")
     return path
@@ -185,7 +190,7 @@ def _pack_overview(result: SortingResult, measures: Measures | None, axis: TimeA
     order = np.arange(num_units)
     packed = {"probe": None, "drift": None}
     if measures is not None and num_units:
-        places_um = _unit_places(measures, vector["unit_index"], num_units)
+        places_um = _unit_places(measures)
         # by depth within groups, as the eye meets them on the probe
         order = np.lexsort((-places_um[:, 1], measures.channel_groups[measures.template_channels[:, 0]]))
         packed["probe"] = {
@@ -194,19 +199,18 @@ def _pack_overview(result: SortingResult, measures: Measures | None, axis: TimeA
             "units": places_um.round(1).tolist(),
         }
         packed["drift"] = pack_drift(measures, times_s, axis, seed)
+        if packed["drift"] is None:
+            packed["trend"] = pack_trend(measures, vector["unit_index"], times_s, axis)
     rates = pack_rates(vector["unit_index"], times_s, num_units, axis)
     return packed | {"rates": rates, "order": order.tolist()}
 
 
-def _unit_places(measures: Measures, unit_index: np.ndarray, num_units: int) -> np.ndarray:
-    """Median place (num_units, 2) um of the spikes of each unit; its main contact where there are none."""
-    places_um = measures.channel_positions_um[measures.template_channels[:, 0]].copy()
-    for unit in range(num_units):
-        found = measures.positions_um[unit_index == unit]
-        found = found[np.isfinite(found).all(axis=1)]
-        if len(found):
-            places_um[unit] = np.median(found, axis=0)
-    return places_um
+def _unit_places(measures: Measures) -> np.ndarray:
+    """Place (num_units, 2) um of each unit: its contacts, weighted by the square of the template's height there."""
+    weights = np.ptp(np.nan_to_num(measures.templates_uv), axis=1) ** 2 + 1e-9
+    weights[measures.template_channels < 0] = 0.0
+    contacts_um = measures.channel_positions_um[measures.template_channels]
+    return (contacts_um * weights[:, :, None]).sum(axis=1) / weights.sum(axis=1, keepdims=True)
 
 
 def _describe_run(result: SortingResult) -> dict:

@@ -17,6 +17,7 @@ from .confidence import unit_confidence
 from .measures import Measures, join_measures, main_channels, make_sorting, measure_units
 from .merging import GroupUnits
 from .parameters import SortingParameters
+from .pictures import Pictures
 from .preprocessing import PreparedGroup
 from .waveforms import mean_waveforms, to_spike_vector
 
@@ -50,7 +51,7 @@ class GroupSorting:
 
 
 @dataclass
-class SortingResult:
+class SortingResult(Pictures):
     """What a sorting gives.
 
     Attributes
