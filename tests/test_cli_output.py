@@ -141,12 +141,16 @@ def test_an_interrupted_save_keeps_the_earlier_result(tmp_path, monkeypatch):
     arrays = np.zeros((2, 3), "float32"), np.ones(2, "float32")
     result = SortingResult(sorting, *arrays, huidurep.SortingParameters(seed=7))
     result.save(tmp_path / "out")
-    monkeypatch.setattr("numpy.save", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        result.save(tmp_path / "out", overwrite=True)
-    monkeypatch.undo()
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    assert SortingResult.load(tmp_path / "out").parameters.seed == 7
+    rename = Path.rename
+    for name, interrupted in (
+        ("numpy.save", interrupt),  # in the middle of writing, and when the earlier result has made way
+        ("pathlib.Path.rename", lambda old, new: interrupt() if old.name == "new" else rename(old, new)),
+    ):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(name, interrupted)
+            result.save(tmp_path / "out", overwrite=True)
+        assert [path.name for path in tmp_path.iterdir()] == ["out"]
+        assert SortingResult.load(tmp_path / "out").parameters.seed == 7
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for another process")

@@ -42,8 +42,8 @@ channel) need the fields below, `.npy` all but channels and type; NWB says every
 # No fonts from elsewhere.
 THEME = gr.themes.Soft(primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
 CSS = """
-.report { padding: 0 }
-.report iframe { width: 100%; height: 85vh; border: 1px solid var(--border-color-primary) }
+#report * { padding: 0 }
+#report iframe { width: 100%; height: 85vh; border: 1px solid var(--border-color-primary) }
 """
 
 
@@ -52,9 +52,15 @@ def build_app(limits=Limits()):  # noqa: B008 - frozen
     with gr.Blocks(title="HuiduRep", analytics_enabled=False, delete_cache=(600, 3600)) as app:
         gr.Markdown(INTRODUCTION)
         with gr.Row():
-            source = gr.Radio([*BUILT_IN, OWN], value=next(iter(BUILT_IN)), label="Recording", elem_id="source")
+            source = gr.Radio(
+                [*BUILT_IN, OWN], value=next(iter(BUILT_IN)), label="Recording", elem_id="source", min_width=300
+            )
             checkpoint = gr.Dropdown(
-                [AUTO, *huidurep.list_checkpoints()], value=AUTO, label="Checkpoint", elem_id="checkpoint"
+                [AUTO, *huidurep.list_checkpoints()],
+                value=AUTO,
+                label="Checkpoint",
+                elem_id="checkpoint",
+                min_width=300,
             )
         with gr.Column(visible=False) as own:
             gr.Markdown(TERMS.format(limits=limits, minutes=limits.max_duration_s / 60))
@@ -65,16 +71,24 @@ def build_app(limits=Limits()):  # noqa: B008 - frozen
         with gr.Row():
             results = gr.DownloadButton("All results (zip)", visible=False, elem_id="results")
             page = gr.DownloadButton("The report (HTML)", visible=False, elem_id="page")
-        report = gr.HTML(elem_id="report", elem_classes="report")
-        button.click(
+        report = gr.HTML(elem_id="report")
+        outputs = [summary, results, page, report]
+        cleared = button.click(_clear, None, outputs, api_visibility="private")
+        cleared.then(
             lambda *values, progress=gr.Progress(): (yield from _sort(limits, progress, *values)),  # noqa: B008
             [source, checkpoint, *fields],
-            [summary, results, page, report, fields[0]],
+            [*outputs, fields[0]],
             show_progress_on=summary,
             api_visibility="private",
         )
     app.queue(default_concurrency_limit=1, max_size=16)
     return app
+
+
+def _clear():
+    """The page without the result of an earlier recording."""
+    hidden = gr.DownloadButton(visible=False)
+    return "", hidden, hidden, ""
 
 
 def _upload_fields(limits):
@@ -85,7 +99,7 @@ def _upload_fields(limits):
         frequency = gr.Number(30000, label="Sampling frequency (Hz)", minimum=0)
         channels = gr.Number(4, label="Channels", precision=0, minimum=1)
         dtype = gr.Dropdown(list(SAMPLE_TYPES), value="int16", label="Sample type")
-        gain = gr.Number(0, label="uV of one step (0: not known)", minimum=0)
+        gain = gr.Number(0, label="uV per step (0: unknown)", minimum=0)
     with gr.Row():
         probe = gr.Dropdown(list(PROBES), value=UNKNOWN, label="Where the contacts are")
         pitch = gr.Number(20, label="Between neighbouring contacts (um)", visible=False, minimum=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,16 +106,20 @@ class SortingResult(Pictures):
         """
         folder = Path(folder)
         check_output_folder(folder, overwrite=overwrite)
-        partial = folder.with_name(folder.name + ".partial")  # an interrupted save leaves no half result behind
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+        folder.absolute().parent.mkdir(parents=True, exist_ok=True)
+        # what is interrupted leaves no half result behind, and an earlier result as it was
+        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.absolute().parent))
+        new, old = work / "new", work / "old"
         try:
-            self._write(partial)
+            new.mkdir()
+            self._write(new)
             if folder.exists():
-                shutil.rmtree(folder)
-            partial.rename(folder)
+                folder.rename(old)
+            new.rename(folder)
         finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            if old.exists() and not folder.exists():
+                old.rename(folder)
+            shutil.rmtree(work, ignore_errors=True)
         return folder
 
     def _write(self, folder: Path) -> None:
