@@ -5,15 +5,20 @@ Exit codes: 0 done, 1 something failed, 2 the input or the usage can be mended, 
 
 from __future__ import annotations
 
+import _thread
 import errno
 import logging
+import sys
+import threading
 import traceback
+from contextlib import contextmanager
 
 import typer
 from typer.core import TyperGroup
 
 from huidurep.cli_output import print_json
 
+AGAIN_S = 0.2
 FAILED, CAN_BE_MENDED, INTERRUPTED = 1, 2, 130
 # Options of `huidurep` itself that may also stand after the command, where people write them; True: with a value.
 FOREMOST = {"--debug": False, "--verbose": False, "-v": False, "--log-file": True}
@@ -53,7 +58,8 @@ class OneSentenceErrors(TyperGroup):
         """
         as_json = "--json" in ctx.args
         try:
-            return super().invoke(ctx)
+            with _no_interruption_lost():
+                return super().invoke(ctx)
         except (typer.Exit, typer.Abort):
             raise
         except KeyboardInterrupt as error:
@@ -76,6 +82,24 @@ class OneSentenceErrors(TyperGroup):
             if not is_input and not ctx.params.get("debug"):
                 typer.echo("huidurep: --debug shows where this came from, --log-file FILE keeps it.", err=True)
             raise typer.Exit(code) from error
+
+
+@contextmanager
+def _no_interruption_lost():
+    """Ctrl-C that Python drops, for it came while an object was being cleared away, comes again a moment later."""
+    others = sys.unraisablehook
+
+    def hook(unraisable):
+        if isinstance(unraisable.exc_value, KeyboardInterrupt):
+            threading.Timer(AGAIN_S, _thread.interrupt_main).start()
+        else:
+            others(unraisable)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = others
 
 
 def _tell(sentence: str, exit_code: int, as_json: bool) -> None:

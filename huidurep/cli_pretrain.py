@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from pathlib import Path
 from typing import Annotated
@@ -10,8 +11,8 @@ from typing import Annotated
 import typer
 
 from huidurep.cli_files import check_output, check_writable
-from huidurep.cli_options import AsJson
-from huidurep.cli_output import only_results_on_stdout, tell_result
+from huidurep.cli_options import AsJson, Progress
+from huidurep.cli_output import is_watched, only_results_on_stdout, tell_result
 
 
 def add_pretrain(app: typer.Typer) -> None:
@@ -27,6 +28,7 @@ def add_pretrain(app: typer.Typer) -> None:
 def _pretrain(
     config: Annotated[Path, typer.Option(metavar="FILE", help="JSON or YAML file of the training's settings.")],
     output: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write; a run that stopped there goes on.")],
+    progress: Progress = True,
     as_json: AsJson = False,
 ) -> None:
     """Train a model on simulated units.
@@ -40,6 +42,8 @@ def _pretrain(
     settings = _load_settings(config)
     from huidurep.training.pretrain import pretrain as run
 
+    if not (progress and is_watched()):  # the level of this logger is what transformers asks about its bars
+        logging.getLogger("transformers.training_args").setLevel(logging.ERROR)
     try:
         with only_results_on_stdout():
             written = run(settings, output)

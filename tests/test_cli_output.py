@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -151,6 +152,22 @@ def test_an_interrupted_save_keeps_the_earlier_result(tmp_path, monkeypatch):
             result.save(tmp_path / "out", overwrite=True)
         assert [path.name for path in tmp_path.iterdir()] == ["out"]
         assert SortingResult.load(tmp_path / "out").parameters.seed == 7
+
+
+def test_an_interruption_that_python_drops_comes_again(waveforms, tmp_path, monkeypatch):
+    class Cleared:
+        def __del__(self):
+            interrupt()
+
+    def load(name):
+        Cleared()
+        for _ in range(3000):
+            time.sleep(0.01)
+
+    monkeypatch.setattr(huidurep.HuiduRep, "from_pretrained", load)
+    started = time.monotonic()
+    assert_interrupted(run("embed", waveforms, tmp_path / "out.npy"), tmp_path, ["waveforms.npy"])
+    assert time.monotonic() - started < 10
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for another process")
