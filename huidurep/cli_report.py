@@ -57,8 +57,13 @@ def _report(  # noqa: PLR0913 - every command-line option is an argument
     result = SortingResult.load(output)
     check_writable(page.absolute().parent)
     raw = dict(sampling_frequency=sampling_frequency, num_channels=num_channels, dtype=dtype)
-    source = None if recording is None else read_recording(recording, raw, gain_to_uv, offset_to_uv)
-    source = source if probe is None or source is None else attach_probe(source, probe)
+    if recording is None:
+        if any(value is not None for value in (*raw.values(), gain_to_uv, offset_to_uv, probe)):
+            raise ValueError("expected --recording with options of a recording, found none: add it or leave them out.")
+        source = None
+    else:
+        source = read_recording(recording, raw, gain_to_uv, offset_to_uv)
+        source = source if probe is None else attach_probe(source, probe)
     with new_file(page) as partial:
         write_page(result, partial, name=output.absolute().name, recording=source)
     num_units, size_mb = result.sorting.get_num_units(), round(page.stat().st_size / 1e6, 1)

@@ -41,7 +41,7 @@ def raw_file(tmp_path):
 def test_help_names_every_command():
     result = run("--help")
     assert result.exit_code == 0
-    for command in ("sort", "embed", "simulate", "pretrain", "list"):
+    for command in ("sort", "embed", "report", "simulate", "pretrain", "list"):
         assert command in result.output
 
 

@@ -85,6 +85,20 @@ class TimeAxis:
         return {"total_s": self.total_s, "starts_s": [round(float(start), 4) for start in self.starts_s[1:]]}
 
 
+def spike_counts(sorting) -> np.ndarray:
+    """Number of spikes of every unit, as they are now: the property of that name may be older than a curation.
+
+    Parameters
+    ----------
+    sorting : BaseSorting
+
+    Returns
+    -------
+    ndarray of int, (num_units,)
+    """
+    return np.bincount(sorting.to_spike_vector()["unit_index"], minlength=sorting.get_num_units())
+
+
 def to_base64(values: np.ndarray, dtype: str) -> str:
     """Numbers as text, rounded to whole ones.
 

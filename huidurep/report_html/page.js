@@ -106,7 +106,7 @@
       }
     }
     if (chosen.yTicks) {
-      for (const value of ticks(room.y[0], room.y[1], chosen.yTicks)) {
+      for (const value of ticks(room.y[0], room.y[1], chosen.yTicks).filter((each) => !chosen.isCount || Number.isInteger(each))) {
         svg.append(draw("path", { class: "axis", d: "M" + inner.x0 + " " + y(value) + "h-4" }));
         svg.append(draw("text", { x: inner.x0 - 7, y: y(value) + 4, "text-anchor": "end" }, short(value)));
       }
@@ -189,7 +189,7 @@
       if (count) path += "M" + from + " " + plot.inner.y0 + "V" + plot.y(count) + "H" + round(to + 0.1) + "V" + plot.inner.y0 + "Z";
     });
     plot.svg.append(draw("path", { class: "bars", d: path }));
-    addAxes(plot, { yTicks: Math.min(4, most) });
+    addAxes(plot, { isCount: true });
     return plot.svg;
   }
 

@@ -21,6 +21,7 @@ from .packing import (
     pack_templates,
     pack_trend,
     sparkline,
+    spike_counts,
 )
 from .words import count, find_remarks, format_duration, summarise
 
@@ -135,7 +136,7 @@ def _collect(result: SortingResult, measures: Measures | None, seed: int) -> dic
 
 def _table_rows(result: SortingResult, measures: Measures | None, axis: TimeAxis, remarks: list) -> list[dict]:
     sorting = result.sorting
-    counts = np.bincount(sorting.to_spike_vector()["unit_index"], minlength=sorting.get_num_units())
+    counts = spike_counts(sorting)
     values = {name: sorting.get_property(name) for name, *_ in COLUMNS}
     values |= {"num_spikes": counts, "rate_hz": counts / axis.total_s}
     words = {name: sorting.get_property(name) for name in ("quality", "main_channel_id", "group")}

@@ -9,7 +9,7 @@ import numpy as np
 from ..sorting.confidence import LEAST_ISOLATION, MOST_VIOLATIONS
 from ..sorting.export import SortingResult
 from .neighbours import Pair
-from .packing import TimeAxis
+from .packing import TimeAxis, spike_counts
 
 SMALL_SNR = 5.0
 LEAST_PRESENCE = 0.9
@@ -91,7 +91,7 @@ def find_remarks(result: SortingResult, candidates: list[Pair]) -> list[Remark]:
         text = f"May be pieces of one neuron ({count(len(candidates), 'pair')}): compare them before you trust either"
         remarks.append(Remark(text, units, "merge?"))
     for name, is_meant, flag, text in _CONDITIONS:
-        values = result.sorting.get_property(name)
+        values = spike_counts(result.sorting) if name == "num_spikes" else result.sorting.get_property(name)
         if values is not None and np.any(is_meant(values)):
             remarks.append(Remark(text, np.flatnonzero(is_meant(values)).tolist(), flag))
     return remarks

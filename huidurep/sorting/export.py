@@ -184,6 +184,12 @@ class SortingResult(Pictures):
                 f"expected one embedding and one posterior a spike ({num_spikes}), found {len(embeddings)} and "
                 f"{len(posteriors)} in {folder}; copy the folder again or sort again"
             )
+        measures = Measures.load(folder / MEASURES_FILE)
+        if measures is not None and len(measures.amplitudes_uv) != num_spikes:
+            raise ValueError(
+                f"expected one amplitude a spike ({num_spikes}), found {len(measures.amplitudes_uv)} in {folder}; copy "
+                f"the folder again, or remove {MEASURES_FILE}, which can be measured again"
+            )
         return cls(
             sorting,
             embeddings,
@@ -192,7 +198,7 @@ class SortingResult(Pictures):
             info["model_name"],
             info["model_revision"],
             info["log"],
-            Measures.load(folder / MEASURES_FILE),
+            measures,
             info.get("provenance", {}),
         )
 

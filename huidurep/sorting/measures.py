@@ -283,7 +283,8 @@ def _check_fit(sorting, recording) -> None:
     if found != (sorting.get_num_segments(), sorting.get_sampling_frequency()):
         raise ValueError(
             f"expected a recording of {sorting.get_num_segments()} segments at "
-            f"{sorting.get_sampling_frequency():g} Hz, found {found[0]} at {found[1]:g} Hz; give the recording sorted"
+            f"{sorting.get_sampling_frequency():g} Hz, found {found[0]} at {found[1]:g} Hz; "
+            "give the recording that was sorted"
         )
     num_samples = np.array([recording.get_num_samples(index) for index in range(found[0])])
     spikes = sorting.to_spike_vector()
