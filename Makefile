@@ -9,6 +9,10 @@ RECORDINGS ?=
 # Threads of one process (numpy, torch, numba).
 THREADS ?= 2
 EXTRAS = train,simulate,report,dev
+# Versions that pip keeps to.
+CONSTRAINTS = constraints.txt
+# Environment of the demo of examples/space/: gradio asks for an older pillow than constraints.txt has.
+SPACE_VENV ?= .venv-space
 
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
@@ -17,7 +21,7 @@ RUN = OMP_NUM_THREADS=$(THREADS) OPENBLAS_NUM_THREADS=$(THREADS) MKL_NUM_THREADS
 	NUMBA_NUM_THREADS=$(THREADS) HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1 MPLBACKEND=Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all benchmark lint clean
+.PHONY: help install demo test test-all test-space space benchmark lint clean
 
 help: ## this list
 	@echo "usage: make TARGET [PYTHON=python3.11] [TORCH_INDEX=URL] [THREADS=2]"; echo
@@ -37,6 +41,13 @@ test-all: $(STAMP) ## run the slow tests too
 	@echo "==> Running all tests but those that need the network or a GPU"
 	@$(RUN) $(BIN)/python -m pytest -m "not network and not gpu"
 
+test-space: $(SPACE_VENV)/.with-gradio ## run the tests of the demo, in an environment of its own with gradio
+	@echo "==> Running the tests of examples/space"
+	@$(RUN) $(SPACE_VENV)/bin/python -m pytest tests/test_space.py tests/test_space_browser.py
+
+space: $(SPACE_VENV)/.with-gradio ## serve the demo of examples/space/ at http://127.0.0.1:7860
+	@$(RUN) $(SPACE_VENV)/bin/python examples/space/app.py
+
 benchmark: $(STAMP) ## measure again and rewrite the tables of README.md (RECORDINGS=FOLDER: sorting too, see benchmarks/)
 	@echo "==> Embeddings against principal components"
 	@$(RUN) $(BIN)/python benchmarks/embedding.py
@@ -47,8 +58,8 @@ lint: $(STAMP) ## ruff
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 
-clean: ## remove what was built: .venv, demo_output, caches
-	rm -rf $(VENV) demo_output build *.egg-info .pytest_cache .ruff_cache
+clean: ## remove what was built: .venv, .venv-space, demo_output, caches
+	rm -rf $(VENV) $(SPACE_VENV) demo_output build *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP): setup.cfg pyproject.toml constraints.txt
@@ -58,18 +69,24 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	@echo "==> Creating $(VENV) with $$($(PYTHON) --version)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 		echo "'$(PYTHON) -m venv' failed; on Debian and Ubuntu install the package python3-venv, then run make again." >&2; exit 1; }
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt setuptools
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c $(CONSTRAINTS) setuptools
 	@if nvidia-smi -L >/dev/null 2>&1; then \
 		echo "==> Installing torch $(TORCH_VERSION) (an NVIDIA GPU was found)"; \
-		$(BIN)/python -m pip install -qq "torch==$(TORCH_VERSION)" -c constraints.txt; \
+		$(BIN)/python -m pip install -qq "torch==$(TORCH_VERSION)" -c $(CONSTRAINTS); \
 	else \
 		echo "==> Installing torch $(TORCH_VERSION) for the CPU (no NVIDIA GPU was found)"; \
 		$(BIN)/python -m pip install -qq $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --only-binary=:all: \
-			"torch==$(TORCH_VERSION)+cpu" -c constraints.txt 2>/dev/null || { \
+			"torch==$(TORCH_VERSION)+cpu" -c $(CONSTRAINTS) 2>/dev/null || { \
 		echo "    no CPU-only build in the indexes known to pip (see TORCH_INDEX in README.md); taking the default build"; \
-		$(BIN)/python -m pip install -qq "torch==$(TORCH_VERSION)" -c constraints.txt; }; \
+		$(BIN)/python -m pip install -qq "torch==$(TORCH_VERSION)" -c $(CONSTRAINTS); }; \
 	fi
-	@echo "==> Installing huidurep and the tested versions of what it needs (constraints.txt)"
-	@$(BIN)/python -m pip install -qq --no-build-isolation -c constraints.txt -e ".[$(EXTRAS)]"
+	@echo "==> Installing huidurep and the tested versions of what it needs ($(CONSTRAINTS))"
+	@$(BIN)/python -m pip install -qq --no-build-isolation -c $(CONSTRAINTS) -e ".[$(EXTRAS)]"
 	@touch $(STAMP)
 	@echo "==> $(VENV) is ready; nothing below needs the network"
+
+$(SPACE_VENV)/.with-gradio: setup.cfg pyproject.toml constraints.txt
+	@mkdir -p $(SPACE_VENV)
+	@grep -v '^pillow==' constraints.txt > $(SPACE_VENV)/constraints.txt
+	@$(MAKE) --no-print-directory install VENV=$(SPACE_VENV) EXTRAS=space,dev CONSTRAINTS=$(SPACE_VENV)/constraints.txt
+	@touch $@

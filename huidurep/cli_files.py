@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 SI_SUFFIXES = (".json", ".pkl", ".pickle", ".zarr")
@@ -59,6 +61,27 @@ def check_writable(folder: Path) -> None:
         raise PermissionError(
             f"expected to be allowed to write in {nearest}, found: {error.strerror}; name another OUTPUT."
         ) from error
+
+
+@contextmanager
+def new_file(path: Path):
+    """A file beside `path` to write to; it takes that name when all has gone well, and goes otherwise.
+
+    Parameters
+    ----------
+    path : Path
+
+    Yields
+    ------
+    Path
+    """
+    path.absolute().parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def read_recording(path: Path, raw: dict, gain_to_uv: float | None, offset_to_uv: float | None):

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from huidurep.cli_files import attach_probe, check_writable, read_recording
+from huidurep.cli_files import attach_probe, check_writable, new_file, read_recording
+from huidurep.cli_options import AsJson, GainToUv, NumChannels, OffsetToUv, ProbeFile, SampleType, SamplingFrequency
+from huidurep.cli_output import tell_result
 
 PAGE = "report.html"
 
@@ -29,12 +31,13 @@ def _report(  # noqa: PLR0913 - every command-line option is an argument
         Path | None, typer.Option(metavar="INPUT", help="What was sorted; for folders of versions that saved less.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier page.")] = False,
-    sampling_frequency: Annotated[float | None, typer.Option(help="Raw binary: Hz.")] = None,
-    num_channels: Annotated[int | None, typer.Option(min=1, help="Raw binary: channels.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="Raw binary: sample type, such as int16.")] = None,
-    gain_to_uv: Annotated[float | None, typer.Option(help="Raw binary: uV of one step.")] = None,
-    offset_to_uv: Annotated[float | None, typer.Option(help="Raw binary: uV of the value 0.")] = None,
-    probe: Annotated[str | None, typer.Option(help="'tetrode' or a probeinterface JSON file.")] = None,
+    as_json: AsJson = False,
+    sampling_frequency: SamplingFrequency = None,
+    num_channels: NumChannels = None,
+    dtype: SampleType = None,
+    gain_to_uv: GainToUv = None,
+    offset_to_uv: OffsetToUv = None,
+    probe: ProbeFile = None,
 ) -> None:
     """Write one HTML page about a sorting.
 
@@ -61,5 +64,8 @@ def _report(  # noqa: PLR0913 - every command-line option is an argument
     else:
         source = read_recording(recording, raw, gain_to_uv, offset_to_uv)
         source = source if probe is None else attach_probe(source, probe)
-    write_page(result, page, name=output.absolute().name, recording=source, overwrite=overwrite)
-    typer.echo(f"{result.sorting.get_num_units()} units, {page.stat().st_size / 1e6:.1f} MB -> {page}")
+    with new_file(page) as partial:
+        write_page(result, partial, name=output.absolute().name, recording=source)
+    num_units, size_mb = result.sorting.get_num_units(), round(page.stat().st_size / 1e6, 1)
+    facts = {"page": page, "num_units": num_units, "size_mb": size_mb}
+    tell_result(f"{num_units} units, {size_mb} MB -> {page}", facts, as_json=as_json)

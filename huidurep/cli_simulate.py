@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +10,8 @@ import typer
 from typer.core import TyperGroup
 
 from huidurep.cli_files import check_output, check_writable
+from huidurep.cli_options import AsJson, Progress
+from huidurep.cli_output import is_watched, only_results_on_stdout, tell_result
 
 
 class _SimulateGroup(TyperGroup):
@@ -28,7 +29,7 @@ class _SimulateGroup(TyperGroup):
 
 simulate_app = typer.Typer(
     cls=_SimulateGroup,
-    help="Simulate recordings whose spikes are known, or the cells to make spikes of.",
+    help="Simulate recordings with known spikes, or cells to make them of.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -44,6 +45,8 @@ def _recording(  # noqa: PLR0913 - every command-line option is an argument
     drift_um: Annotated[float, typer.Option(help="Drift over the recording, um.")] = 0.0,
     sampling_frequency: Annotated[float, typer.Option(help="Hz.")] = 30000.0,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same result.")] = 0,
+    progress: Progress = True,
+    as_json: AsJson = False,
 ) -> None:
     """Write a recording whose spikes are known.
 
@@ -56,19 +59,25 @@ def _recording(  # noqa: PLR0913 - every command-line option is an argument
     import spikeinterface
 
     from huidurep import __version__, simulate_recording
+    from huidurep.finetuning_folder import new_folder
 
-    recording, sorting = simulate_recording(**settings)
-
-    output.mkdir(parents=True, exist_ok=True)
-    recording.save(folder=output / "recording", progress_bar=False, n_jobs=1)
-    sorting.save(folder=output / "sorting")
-    (output / "simulation.json").write_text(json.dumps(settings | dict(huidurep=__version__), indent=2) + "\n")
+    with only_results_on_stdout(), new_folder(output) as folder:
+        recording, sorting = simulate_recording(**settings)
+        recording.save(folder=folder / "recording", progress_bar=progress and is_watched(), n_jobs=1)
+        sorting.save(folder=folder / "sorting")
+        (folder / "simulation.json").write_text(json.dumps(settings | dict(huidurep=__version__), indent=2) + "\n")
     written = spikeinterface.load(output / "recording")
     truth = spikeinterface.load(output / "sorting")
-    typer.echo(
-        f"{written.get_total_duration():.1f} s of {written.get_num_channels()} channels with "
-        f"{len(truth.unit_ids)} units -> {output}"
-    )
+    facts = {
+        "output": output,
+        "num_units": len(truth.unit_ids),
+        "num_spikes": len(truth.to_spike_vector()),
+        "duration_s": written.get_total_duration(),
+        "num_channels": written.get_num_channels(),
+        **settings,
+    }
+    sentence = "{duration_s:.1f} s of {num_channels} channels with {num_units} units -> {output}"
+    tell_result(sentence.format(**facts), facts, as_json=as_json)
 
 
 @simulate_app.command("cells")
@@ -77,6 +86,7 @@ def _cells(
     python: Annotated[
         str | None, typer.Option(help="Python of an environment with MEArec, neuron and LFPy; default: one is made.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Rebuild the bank of detailed cells with MEArec and NEURON (about 4 minutes; Linux, macOS).
 
@@ -89,10 +99,12 @@ def _cells(
     from huidurep.simulation.rebuild_cells import LICENCE, rebuild_cell_bank
 
     typer.echo(LICENCE, err=True)
-    logging.getLogger("huidurep.simulation").setLevel(logging.INFO)  # minutes without a word would be too quiet
-    paths = rebuild_cell_bank(output, python=python)
-    cells = load_cell_bank(output)
-    typer.echo(f"{len(cells)} of {len(paths)} cells, CC BY-NC-SA 4.0 (see LICENSE.txt) -> {output}")
+    with only_results_on_stdout():
+        paths = rebuild_cell_bank(output, python=python)
+        cells = load_cell_bank(output)
+    facts = {"output": output, "num_cells": len(cells), "num_asked": len(paths), "license": "CC BY-NC-SA 4.0"}
+    sentence = "{num_cells} of {num_asked} cells, {license} (see LICENSE.txt) -> {output}"
+    tell_result(sentence.format(**facts), facts, as_json=as_json)
 
 
 def _check_bank_folder(output: Path) -> None:

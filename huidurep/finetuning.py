@@ -146,6 +146,7 @@ def _finetune(pipeline, name, recordings, sortings, settings, *, folder, output_
     """Train, prove, and write everything into `folder`."""
     from .finetuning_folder import source_of, write_checkpoint
     from .finetuning_recordings import SortingExamination
+    from .sorting.jobs import get_job_kwargs
     from .training.finetune import hold_out_units, make_maker, train
     from .training.proof import BETTER, Proof, judge
 
@@ -158,7 +159,8 @@ def _finetune(pipeline, name, recordings, sortings, settings, *, folder, output_
     proof = Proof(windows, config, trained_units, held_out, real_spikes=real_spikes, seed=seed)
     sortings = SortingExamination(windows, pipeline.parameters, seed)
     before = proof.score(pipeline.model) | sortings.score(pipeline.model)
-    trained, losses = train(pipeline.model, maker, folder / "run", steps=settings["steps"], seed=seed)
+    options = dict(steps=settings["steps"], seed=seed, disable_tqdm=not get_job_kwargs()["progress_bar"])
+    trained, losses = train(pipeline.model, maker, folder / "run", **options)
     shutil.rmtree(folder / "run", ignore_errors=True)  # the Trainer wrote nothing of use there
     after = proof.score(trained) | sortings.score(trained)
     verdict, gain, tolerance = judge(before, after)

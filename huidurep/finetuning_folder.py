@@ -57,7 +57,7 @@ def new_folder(output_dir):
             raise
         raise OSError(
             errno.ENOSPC,
-            f"expected room for a checkpoint at {output_dir}, found: {os.strerror(errno.ENOSPC)}; nothing was kept "
+            f"expected room for what is written to {output_dir}, found: {os.strerror(errno.ENOSPC)}; nothing was kept "
             "there: free some space, or name another folder",
         ) from error
     finally:

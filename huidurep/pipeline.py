@@ -124,13 +124,16 @@ class SpikeSortingPipeline:
         defaults = json.loads(beside.read_text(encoding="utf8")) if beside.is_file() else {}
         return cls(HuiduRep.from_pretrained(folder), {**defaults, **parameters}, str(name), commit_of(folder))
 
-    def __call__(self, recording) -> SortingResult:
+    def __call__(self, recording, *, progress=None) -> SortingResult:
         """Sort a recording.
 
         Parameters
         ----------
         recording : BaseRecording
             Any SpikeInterface recording, raw.
+        progress : callable | None
+            Called before each stage with the share of the work that is done (0 to 1, a guess) and a text such as
+            "group 2 of 4, stage 5 of 8: clustering". What it raises ends the sorting.
 
         Returns
         -------
@@ -141,7 +144,7 @@ class SpikeSortingPipeline:
         TypeError, ValueError
             As `sort`.
         """
-        log = RunLog()
+        log = RunLog(progress)
         self.parameters.check_recording(recording)
         provenance = describe_run(recording)
         log("checks", _describe(recording))
@@ -149,7 +152,7 @@ class SpikeSortingPipeline:
         # one ChannelGroup a tetrode, shank or probe; none where the recording is empty
         pipeline = self if self.model is not None else self._pick(groups, log)
         # with the model that suits the groups
-        sorted_groups = [pipeline._sort_group(group, log) for group in groups]
+        sorted_groups = [pipeline._sort_group(group, log) for group in log.follow(groups)]
         # one GroupSorting a group
         embedding_size = pipeline.model.config.embedding_size
         sorting, embeddings, posteriors, measures = assemble(sorted_groups, recording, embedding_size)

@@ -60,7 +60,7 @@ def test_list_is_a_table_with_a_line_a_checkpoint():
 
 
 def test_list_as_json():
-    found = {each["name"]: each for each in json.loads(run("list", "--json").output)}
+    found = {each["name"]: each for each in json.loads(run("list", "--json").output)["checkpoints"]}
     assert found.keys() == huidurep.list_checkpoints().keys()
     tetrode = found["tetrode"]
     assert (tetrode["num_channels"], tetrode["sampling_frequency"], tetrode["window_ms"]) == (4, 30000.0, 3.0)
@@ -201,8 +201,10 @@ def test_sort_refuses_an_unknown_model(raw_file, tmp_path):
 
 
 def test_debug_shows_the_traceback(tmp_path):
-    result = CliRunner().invoke(app, ["--debug", "sort", str(tmp_path / "nothing"), str(tmp_path / "out")])
-    assert isinstance(result.exception, FileNotFoundError)
+    words = ("sort", tmp_path / "nothing", tmp_path / "out")
+    for result in (run("--debug", *words), run(*words, "--debug")):
+        assert result.exit_code == 2
+        assert "Traceback" in result.stderr and "FileNotFoundError" in result.stderr
 
 
 def test_embed_writes_one_row_a_waveform(tmp_path):

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import spikeinterface
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -52,3 +53,16 @@ def test_finetune_own_probe(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "gain" in printed and "3. Sorting with the result" in printed
     assert (tmp_path / "out" / "finetuning.json").is_file()
+
+
+def test_many_recordings(tmp_path):
+    """One fails, and the other is there; a second run tries only what is missing."""
+    words = ("05_many_recordings.py", "--output", tmp_path, "--num-recordings", 2, "--duration-s", 4)
+    finished = run(*words)
+    assert finished.returncode == 0, finished.stderr
+    assert "rat0: " in finished.stdout and "rat1: FAILED, " in finished.stdout
+    assert "1 sorted, 1 failed" in finished.stdout
+    sorting = spikeinterface.load(tmp_path / "sortings" / "rat0" / "sorter_output" / "sorting")
+    assert sorting.get_num_units() > 0
+    again = run(*words, "--num-workers", 1)
+    assert "1 to sort" in again.stdout and "0 sorted, 1 failed" in again.stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,18 +106,33 @@ class SortingResult(Pictures):
         """
         folder = Path(folder)
         check_output_folder(folder, overwrite=overwrite)
-        partial = folder.with_name(folder.name + ".partial")  # an interrupted save leaves no half result behind
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+        folder.absolute().parent.mkdir(parents=True, exist_ok=True)
+        # what is interrupted leaves no half result behind, and an earlier result as it was
+        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.absolute().parent))
+        new, old = work / "new", work / "old"
+        try:
+            new.mkdir()
+            self._write(new)
+            if folder.exists():
+                folder.rename(old)
+            new.rename(folder)
+        finally:
+            if old.exists() and not folder.exists():
+                old.rename(folder)
+            shutil.rmtree(work, ignore_errors=True)
+        return folder
+
+    def _write(self, folder: Path) -> None:
+        """Write all files into a new folder."""
         with warnings.catch_warnings():  # that the recording is not saved with its sorting needs no warning
             warnings.filterwarnings("ignore", category=UserWarning, module="spikeinterface")
-            saved = self.sorting.save(folder=partial / "sorting", format="numpy_folder")
+            saved = self.sorting.save(folder=folder / "sorting", format="numpy_folder")
         # the top folder opens too: SpikeInterface reads this file, whose path to sorting/ is relative
-        saved.dump_to_json(partial / "si_folder.json", relative_to=partial, include_annotations=False)
-        np.save(partial / "embeddings.npy", self.embeddings)
-        np.save(partial / "posteriors.npy", self.posteriors)
+        saved.dump_to_json(folder / "si_folder.json", relative_to=folder, include_annotations=False)
+        np.save(folder / "embeddings.npy", self.embeddings)
+        np.save(folder / "posteriors.npy", self.posteriors)
         if self.measures is not None:
-            self.measures.save(partial / MEASURES_FILE)
+            self.measures.save(folder / MEASURES_FILE)
         info = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
@@ -126,11 +142,7 @@ class SortingResult(Pictures):
             "log": self.log,
             "provenance": self.provenance,
         }
-        (partial / INFO_FILE).write_text(json.dumps(info, indent=2), encoding="utf8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.rename(folder)
-        return folder
+        (folder / INFO_FILE).write_text(json.dumps(info, indent=2), encoding="utf8")
 
     @classmethod
     def load(cls, folder) -> SortingResult:

@@ -44,6 +44,7 @@ def correct_motion(group: PreparedGroup, parameters: SortingParameters, log: Run
         The same one where nothing moved by 2 um or more; otherwise with the same channels, corrected.
     """
     if parameters.motion is None or (parameters.motion == "auto" and not _is_suited(group)):
+        log.skip("motion")
         return group
     recording, name = group.recording, AUTO_PRESET if parameters.motion == "auto" else parameters.motion
     if is_motion_folder(name):

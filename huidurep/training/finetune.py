@@ -151,9 +151,8 @@ def train(model, maker, work_folder, *, steps, seed, **training):
             seed=seed,
             save_strategy="no",
             report_to=[],
-            disable_tqdm=True,
             use_cpu=not torch.cuda.is_available(),
-            **{**DEFAULT_TRAINING, **training},
+            **{"disable_tqdm": True, **DEFAULT_TRAINING, **training},
         )
         whole = HuiduRepForPreTraining(config)
         whole.huidurep.load_state_dict(model.state_dict())
