@@ -16,6 +16,7 @@ from spikeinterface.core.numpyextractors import SpikeVectorSortingSegment
 
 from .confidence import unit_confidence
 from .merging import GroupUnits
+from .outputs import ResultOutputs
 from .parameters import SortingParameters
 from .preprocessing import PreparedGroup
 from .waveforms import mean_waveforms, to_spike_vector
@@ -47,7 +48,7 @@ class GroupSorting:
 
 
 @dataclass
-class SortingResult:
+class SortingResult(ResultOutputs):
     """What a sorting gives.
 
     Attributes

@@ -22,7 +22,9 @@ AUTO_DURATION_S = 30.0  # the motion is estimated every second, and against othe
 SMALLEST_MOTION_UM = 2.0  # less is not worth blurring the traces for
 
 
-def correct_motion(group: PreparedGroup, parameters: SortingParameters, log: RunLog) -> PreparedGroup:
+def correct_motion(
+    group: PreparedGroup, parameters: SortingParameters, log: RunLog, *, cache: bool = True
+) -> PreparedGroup:
     """Undo the motion of the tissue along a probe, where there is some.
 
     Parameters
@@ -34,6 +36,8 @@ def correct_motion(group: PreparedGroup, parameters: SortingParameters, log: Run
         with the preset "dredge_fast"; with the name of a preset, every group is.
     log : RunLog
         Told how far the tissue moved, or why that was not looked at.
+    cache : bool
+        As in `preprocess`.
 
     Returns
     -------
@@ -60,13 +64,14 @@ def correct_motion(group: PreparedGroup, parameters: SortingParameters, log: Run
     # the channels stay those that the user knows
     options = {**options, "border_mode": "force_extrapolate"}
     moved = interpolate_motion(group.recording, motion, **options)
-    cached, _ = cache_preprocessing(moved, mode="auto", job_kwargs=get_job_kwargs())
-    chunks = draw_chunks(cached, parameters.seed)
-    traces = read_chunks(cached, chunks)
+    if cache:
+        moved, _ = cache_preprocessing(moved, mode="auto", job_kwargs=get_job_kwargs())
+    chunks = draw_chunks(moved, parameters.seed)
+    traces = read_chunks(moved, chunks)
     # blanked stretches are still constant after interpolation
-    levels = noise_levels(traces, find_active(traces, cached.get_sampling_frequency()))
+    levels = noise_levels(traces, find_active(traces, moved.get_sampling_frequency()))
     log("motion", f"group {group.name}: {preset}, {span_um:.1f} um corrected")
-    return replace(group, recording=cached, noise_levels_uv=levels)
+    return replace(group, recording=moved, noise_levels_uv=levels)
 
 
 def _is_suited(group: PreparedGroup) -> bool:

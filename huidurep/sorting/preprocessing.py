@@ -123,7 +123,9 @@ def split_groups(recording, parameters: SortingParameters, log: RunLog) -> list[
     return groups
 
 
-def preprocess(group: ChannelGroup, parameters: SortingParameters, log: RunLog) -> PreparedGroup | None:
+def preprocess(
+    group: ChannelGroup, parameters: SortingParameters, log: RunLog, *, cache: bool = True
+) -> PreparedGroup | None:
     """Scale to uV, remove the offset, filter, drop dead and duplicated channels, reference, cache.
 
     Parameters
@@ -134,6 +136,8 @@ def preprocess(group: ChannelGroup, parameters: SortingParameters, log: RunLog) 
         Filter, reference and seed are read.
     log : RunLog
         Told what was decided.
+    cache : bool
+        Hold the traces in memory where they fit. False: computed when read, and saved by saying how.
 
     Returns
     -------
@@ -172,14 +176,15 @@ def preprocess(group: ChannelGroup, parameters: SortingParameters, log: RunLog) 
     reference = parameters.common_reference
     if reference or (reference is None and len(kept) >= COMMON_REFERENCE_CHANNELS):
         filtered = spre.common_reference(filtered, reference="global", operator="median", dtype="float32")
-    cached, _ = cache_preprocessing(filtered, mode="auto", job_kwargs=get_job_kwargs())
-    noise_levels_uv = noise_levels(read_chunks(cached, chunks), active)
+    if cache:
+        filtered, _ = cache_preprocessing(filtered, mode="auto", job_kwargs=get_job_kwargs())
+    noise_levels_uv = noise_levels(read_chunks(filtered, chunks), active)
     log(
         "preprocessing",
         f"group {group.name}: {len(kept)} channels, {parameters.freq_min_hz:g}-"
         f"{min(parameters.freq_max_hz, highest_hz):g} Hz, noise {np.median(noise_levels_uv):.1f} uV",
     )
-    return PreparedGroup(group.name, cached, group.segment_indices, noise_levels_uv, group.num_groups, group.is_placed)
+    return PreparedGroup(group.name, filtered, group.segment_indices, noise_levels_uv, group.num_groups, group.is_placed)
 
 
 def _measure_offsets(group: ChannelGroup, chunks: list, log: RunLog) -> tuple[np.ndarray, list[np.ndarray]]:
