@@ -17,6 +17,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
+from huidurep.cli_convert import add_convert
 from huidurep.cli_files import attach_probe, check_output, check_writable, load_array, read_recording
 from huidurep.cli_finetune import add_finetune
 from huidurep.cli_simulate import simulate_app
@@ -179,6 +180,7 @@ def embed(
 
 
 add_finetune(app)
+add_convert(app)
 app.add_typer(simulate_app, name="simulate")
 
 

@@ -64,14 +64,14 @@ def export_to_nwb(
     check_new(path, overwrite=overwrite)
     check_pair(result, recording)
     _check_times(recording)
-    spikeinterface_tools, nwb_helpers = _import_neuroconv()
-    nwbfile = nwb_helpers.make_nwbfile_from_metadata(_describe_session(result, session_start_time, metadata))
-    spikeinterface_tools.add_recording_metadata_to_nwbfile(
+    tools = _import_neuroconv().tools
+    nwbfile = tools.nwb_helpers.make_nwbfile_from_metadata(_describe_session(result, session_start_time, metadata))
+    tools.spikeinterface.add_recording_metadata_to_nwbfile(
         recording, nwbfile=nwbfile, metadata={"Ecephys": {}, **copy.deepcopy(metadata or {})}
     )
     sorting = result.sorting.select_units(result.sorting.unit_ids)  # a view: the result's own has no recording set
     sorting.register_recording(recording)
-    spikeinterface_tools.add_sorting_to_nwbfile(
+    tools.spikeinterface.add_sorting_to_nwbfile(
         sorting,
         nwbfile,
         property_descriptions=DESCRIPTIONS,
@@ -82,21 +82,62 @@ def export_to_nwb(
     _add_spike_columns(nwbfile.units, result)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.stem + ".partial.nwb")  # an interrupted export leaves no half file behind
-    nwb_helpers.configure_and_write_nwbfile(nwbfile, partial, backend="hdf5")
+    tools.nwb_helpers.configure_and_write_nwbfile(nwbfile, partial, backend="hdf5")
     partial.replace(path)
     return path
 
 
-def _import_neuroconv():
-    """neuroconv's two modules that are used."""
+def read_metadata(path) -> dict:
+    """Read metadata for `export_to_nwb`.
+
+    Parameters
+    ----------
+    path : str or Path
+        JSON or YAML file.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    FileNotFoundError
+        Nothing at `path`.
+    ImportError
+        neuroconv is not installed.
+    ValueError
+        Not such a file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"expected a JSON or YAML file of metadata, found none at {path}; correct the path")
+    if path.suffix not in (".json", ".yml", ".yaml"):
+        raise ValueError(f"expected a file ending in .json, .yml or .yaml, found {path.name!r}; rename it")
+    neuroconv = _import_neuroconv()
+    import yaml
+
     try:
-        from neuroconv.tools import nwb_helpers
-        from neuroconv.tools import spikeinterface as spikeinterface_tools
+        found = neuroconv.utils.load_dict_from_file(path)
+    except (ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"expected JSON or YAML in {path}, found {error}; correct the file") from error
+    if not isinstance(found, dict):
+        raise ValueError(
+            f"expected names and values in {path}, found {type(found).__name__}; write sections such as Subject"
+        )
+    return found
+
+
+def _import_neuroconv():
+    """neuroconv, with the modules that are used."""
+    try:
+        import neuroconv.tools.nwb_helpers
+        import neuroconv.tools.spikeinterface
+        import neuroconv.utils
     except ImportError as error:
         raise ImportError(
             f"expected neuroconv, which writes NWB, found none ({error}); pip install huidurep[nwb]"
         ) from error
-    return spikeinterface_tools, nwb_helpers
+    return neuroconv
 
 
 def _check_request(path: Path, session_start_time, metadata) -> None:
@@ -136,7 +177,7 @@ def _check_times(recording) -> None:
 
 
 def _describe_session(result, session_start_time: datetime, metadata: dict | None) -> dict:
-    """neuroconv's metadata with what it has to have; what was given goes first."""
+    """Neuroconv's metadata with what it has to have; what was given goes first."""
     described = copy.deepcopy(metadata or {})
     described["NWBFile"] = {
         "session_description": "Extracellular recording, spike sorted.",

@@ -184,7 +184,9 @@ def preprocess(
         f"group {group.name}: {len(kept)} channels, {parameters.freq_min_hz:g}-"
         f"{min(parameters.freq_max_hz, highest_hz):g} Hz, noise {np.median(noise_levels_uv):.1f} uV",
     )
-    return PreparedGroup(group.name, filtered, group.segment_indices, noise_levels_uv, group.num_groups, group.is_placed)
+    return PreparedGroup(
+        group.name, filtered, group.segment_indices, noise_levels_uv, group.num_groups, group.is_placed
+    )
 
 
 def _measure_offsets(group: ChannelGroup, chunks: list, log: RunLog) -> tuple[np.ndarray, list[np.ndarray]]:
