@@ -62,9 +62,10 @@ class SpikeEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         self.device = device
 
     def __sklearn_tags__(self):
-        """What scikit-learn asks of the input: three axes."""
+        """For scikit-learn: the input has three axes, the output is float32."""
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array, tags.input_tags.three_d_array = False, True
+        tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
 
     def fit(self, X, y=None):

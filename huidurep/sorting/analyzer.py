@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
 import spikeinterface
 import spikeinterface.metrics  # noqa: F401 - makes its extension known to SortingAnalyzer.compute
 import spikeinterface.postprocessing  # noqa: F401 - likewise
-from spikeinterface.core import ChannelSparsity, aggregate_channels, create_sorting_analyzer, get_channel_distances
+from spikeinterface.core import (
+    ChannelSparsity,
+    aggregate_channels,
+    create_sorting_analyzer,
+    get_available_analyzer_extensions,
+    get_channel_distances,
+    select_segment_sorting,
+)
 
 from .jobs import get_job_kwargs
 from .motion import correct_motion
@@ -61,26 +70,37 @@ def build_analyzer(result, recording, folder=None, *, extensions=None, overwrite
     ------
     FileExistsError
         The folder holds something.
+    ImportError
+        pandas is not installed.
     TypeError
         Not a recording.
     ValueError
-        Another recording than the one that was sorted, or a result without units.
+        Another recording than the one that was sorted, a result without units, or an unknown extension.
     """
-    check_pair(result, recording)
-    prepared, segment_indices = prepare_recording(recording, result.parameters)
-    sorting = result.sorting
-    if len(segment_indices) < sorting.get_num_segments():  # those too short for a spike
-        sorting = sorting.select_segments(segment_indices.tolist())
+    names = EXTENSIONS if extensions is None else tuple(extensions)
+    unknown = sorted(set(names) - set(get_available_analyzer_extensions()))
+    if unknown:
+        known = ", ".join(get_available_analyzer_extensions())
+        raise ValueError(f"expected extensions among {known}, found {', '.join(unknown)}; correct the name")
+    if "quality_metrics" in names and importlib.util.find_spec("pandas") is None:
+        raise ImportError("expected pandas, which SpikeInterface's quality metrics need; pip install huidurep[phy]")
     where = {"format": "memory"}
     if folder is not None:
         folder = Path(folder)
         check_new(folder, overwrite=overwrite, mark=ANALYZER_FILE)
         where = {"format": "binary_folder", "folder": folder, "overwrite": folder.exists()}
-    sparsity = unit_channels(sorting, prepared)
-    analyzer = create_sorting_analyzer(sorting, prepared, sparsity=sparsity, **where)
-    names = EXTENSIONS if extensions is None else tuple(extensions)
+    check_pair(result, recording)
+    prepared, segment_indices = prepare_recording(recording, result.parameters)
+    sorting = result.sorting
+    if len(segment_indices) < sorting.get_num_segments():  # those too short for a spike
+        sorting = select_segment_sorting(sorting, segment_indices.tolist())
+    with warnings.catch_warnings():  # nor that a recording in memory does not go along into the folder
+        warnings.filterwarnings("ignore", message="The recording registered to this sorting|.*not serializable")
+        analyzer = create_sorting_analyzer(sorting, prepared, sparsity=unit_channels(sorting, prepared), **where)
     try:
-        analyzer.compute(_with_parameters(names, result.parameters), **get_job_kwargs())
+        with warnings.catch_warnings():  # that metrics which nobody asked for cannot be computed needs no warning
+            warnings.filterwarnings("ignore", message="The following metrics will not be computed")
+            analyzer.compute(_with_parameters(names, result.parameters), **get_job_kwargs())
         if folder is not None:
             result.save(folder / RESULT_FOLDER)
     except BaseException:

@@ -14,7 +14,6 @@ from .analyzer import build_analyzer, check_new, check_pair
 EXTENSIONS = ("random_spikes", "templates")
 DESCRIPTIONS = {
     "main_channel_id": "Channel on which the unit's mean waveform is largest.",
-    "group": "Channel group that the unit was sorted in.",
     "snr": "Trough of the mean waveform over the noise level (median absolute deviation / 0.6745) of its channel.",
     "peak_uv": "Trough of the mean waveform on its main channel, in uV.",
     "num_spikes": "Number of spikes.",
@@ -23,6 +22,7 @@ DESCRIPTIONS = {
     "presence": "Share of stretches of a minute (or of tenths of a shorter recording) in which the unit fires.",
     "quality": "'good' where isolation is at least 0.9 and refractory violations are at most 0.01, otherwise 'mua'.",
 }
+PLACES = ("rel_x", "rel_y", "rel_z")
 POSTERIOR = "Probability that each spike is of this unit, given its embedding."
 EMBEDDING = "Embedding of each spike by the HuiduRep encoder."
 
@@ -67,7 +67,7 @@ def export_to_nwb(
     tools = _import_neuroconv().tools
     nwbfile = tools.nwb_helpers.make_nwbfile_from_metadata(_describe_session(result, session_start_time, metadata))
     tools.spikeinterface.add_recording_metadata_to_nwbfile(
-        recording, nwbfile=nwbfile, metadata={"Ecephys": {}, **copy.deepcopy(metadata or {})}
+        _with_places(recording), nwbfile=nwbfile, metadata=_describe_electrodes(metadata)
     )
     sorting = result.sorting.select_units(result.sorting.unit_ids)  # a view: the result's own has no recording set
     sorting.register_recording(recording)
@@ -75,10 +75,12 @@ def export_to_nwb(
         sorting,
         nwbfile,
         property_descriptions=DESCRIPTIONS,
+        skip_properties=["group"],  # units name their electrode group below, as NWB has it
         units_description=_describe_units(result),
         waveform_data_dict=_templates(result, recording),
         unit_electrode_indices=[list(range(recording.get_num_channels()))] * sorting.get_num_units(),
     )
+    _add_electrode_groups(nwbfile, result, recording)
     _add_spike_columns(nwbfile.units, result)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.stem + ".partial.nwb")  # an interrupted export leaves no half file behind
@@ -177,7 +179,7 @@ def _check_times(recording) -> None:
 
 
 def _describe_session(result, session_start_time: datetime, metadata: dict | None) -> dict:
-    """Neuroconv's metadata with what it has to have; what was given goes first."""
+    """Metadata for neuroconv with what it has to have; what was given goes first."""
     described = copy.deepcopy(metadata or {})
     described["NWBFile"] = {
         "session_description": "Extracellular recording, spike sorted.",
@@ -185,6 +187,20 @@ def _describe_session(result, session_start_time: datetime, metadata: dict | Non
         **described.get("NWBFile", {}),
         "session_start_time": session_start_time,
     }
+    return described
+
+
+def _describe_electrodes(metadata: dict | None) -> dict:
+    """Metadata for neuroconv with descriptions of the columns of `_with_places`; what was given goes first."""
+    described = copy.deepcopy(metadata or {})
+    ecephys = described.setdefault("Ecephys", {})
+    given = ecephys.get("Electrodes", [])
+    known = {column["name"] for column in given}
+    missing = [name for name in PLACES if name not in known]
+    columns = [
+        {"name": name, "description": f"Place of the contact on the probe, {name[-1]} in um."} for name in missing
+    ]
+    ecephys["Electrodes"] = [*given, *columns]
     return described
 
 
@@ -206,6 +222,24 @@ def _templates(result, recording) -> dict:
         filled[name] = np.full((*measured_uv.shape[:2], recording.get_num_channels()), np.nan, dtype="float32")
         filled[name][:, :, columns] = 1e-6 * measured_uv
     return {**filled, "sampling_rate": recording.get_sampling_frequency(), "unit": "volts"}
+
+
+def _with_places(recording):
+    """The recording with its contacts as the properties that NWB has for them: neuroconv 0.10 looks for "location"."""
+    if not recording.has_probe() or "location" in recording.get_property_keys():  # SpikeInterface before 0.105
+        return recording
+    view = recording.select_channels(recording.channel_ids)
+    places_um = recording.get_channel_locations(axes="xyz" if recording.has_3d_probe() else "xy")
+    for name, values in zip(PLACES, places_um.T, strict=False):
+        view.set_property(name, values)
+    return view
+
+
+def _add_electrode_groups(nwbfile, result, recording) -> None:
+    """Electrode group of each unit's main channel."""
+    rows = recording.ids_to_indices(result.sorting.get_property("main_channel_id"))
+    groups = [nwbfile.electrodes["group"][int(row)] for row in rows]
+    nwbfile.units.add_column("electrode_group", "Electrode group of the unit's main channel.", data=groups)
 
 
 def _add_spike_columns(units, result) -> None:
