@@ -88,12 +88,16 @@ def _convert(  # noqa: PLR0913 - every command-line option is an argument
     }
     with use_job_kwargs(dict(n_jobs=n_jobs, progress_bar=progress)):
         writers[to](recording, output, **options)
-    opens = {
+    typer.echo(f"{result.sorting.get_num_units()} units -> {output}; open it with: {_how_to_open(to, output)}")
+
+
+def _how_to_open(to: Format, output: Path) -> str:
+    """What to type next."""
+    return {
         Format.PHY: f"phy template-gui {output / 'params.py'}",
         Format.NWB: f"pynwb.read_nwb({str(output)!r})",
         Format.ANALYZER: f"sigui {output}",
-    }
-    typer.echo(f"{result.sorting.get_num_units()} units -> {output}; open it with: {opens[to]}")
+    }[to]
 
 
 def _parse_start(text: str | None) -> datetime:

@@ -40,6 +40,11 @@ EXTENSIONS = (
 SPARSITY_UM = 100.0  # a unit's channels lie within this of its main channel, in its own group
 GROUP_DISTANCE_UM = 300.0  # between groups whose contacts were given the same places
 ANALYZER_FILE = "spikeinterface_info.json"
+EXPECTED_WARNINGS = (
+    "The recording registered to this sorting",  # a recording in memory does not go along into the folder
+    ".*not serializable",
+    "The following metrics will not be computed",  # those of extensions that nobody asked for
+)
 RESULT_FOLDER = "huidurep"  # inside the analyzer's folder: the result itself, with embeddings and posteriors
 
 
@@ -77,13 +82,7 @@ def build_analyzer(result, recording, folder=None, *, extensions=None, overwrite
     ValueError
         Another recording than the one that was sorted, a result without units, or an unknown extension.
     """
-    names = EXTENSIONS if extensions is None else tuple(extensions)
-    unknown = sorted(set(names) - set(get_available_analyzer_extensions()))
-    if unknown:
-        known = ", ".join(get_available_analyzer_extensions())
-        raise ValueError(f"expected extensions among {known}, found {', '.join(unknown)}; correct the name")
-    if "quality_metrics" in names and importlib.util.find_spec("pandas") is None:
-        raise ImportError("expected pandas, which SpikeInterface's quality metrics need; pip install huidurep[phy]")
+    names = _check_extensions(extensions)
     where = {"format": "memory"}
     if folder is not None:
         folder = Path(folder)
@@ -94,12 +93,11 @@ def build_analyzer(result, recording, folder=None, *, extensions=None, overwrite
     sorting = result.sorting
     if len(segment_indices) < sorting.get_num_segments():  # those too short for a spike
         sorting = select_segment_sorting(sorting, segment_indices.tolist())
-    with warnings.catch_warnings():  # nor that a recording in memory does not go along into the folder
-        warnings.filterwarnings("ignore", message="The recording registered to this sorting|.*not serializable")
-        analyzer = create_sorting_analyzer(sorting, prepared, sparsity=unit_channels(sorting, prepared), **where)
     try:
-        with warnings.catch_warnings():  # that metrics which nobody asked for cannot be computed needs no warning
-            warnings.filterwarnings("ignore", message="The following metrics will not be computed")
+        with warnings.catch_warnings():
+            for message in EXPECTED_WARNINGS:
+                warnings.filterwarnings("ignore", message=message)
+            analyzer = create_sorting_analyzer(sorting, prepared, sparsity=unit_channels(sorting, prepared), **where)
             analyzer.compute(_with_parameters(names, result.parameters), **get_job_kwargs())
         if folder is not None:
             result.save(folder / RESULT_FOLDER)
@@ -238,6 +236,17 @@ def check_new(path: Path, *, overwrite: bool, mark: str | None = None) -> None:
     if not (overwrite and is_earlier):
         remedy = "or overwrite it" if is_earlier else "or remove it yourself"
         raise FileExistsError(f"expected nothing yet at {path}, found a {_kind(path)}; name another place, {remedy}")
+
+
+def _check_extensions(extensions) -> tuple:
+    """The names to compute, if they can be computed."""
+    names, known = EXTENSIONS if extensions is None else tuple(extensions), get_available_analyzer_extensions()
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        raise ValueError(f"expected extensions among {', '.join(known)}, found {', '.join(unknown)}; correct the name")
+    if "quality_metrics" in names and importlib.util.find_spec("pandas") is None:
+        raise ImportError("expected pandas, which SpikeInterface's quality metrics need; pip install huidurep[phy]")
+    return names
 
 
 def _kind(path: Path) -> str:

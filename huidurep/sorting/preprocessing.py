@@ -152,18 +152,8 @@ def preprocess(
     recording = group.recording
     chunks = draw_chunks(recording, parameters.seed)
     offsets, active = _measure_offsets(group, chunks, log)
-    gains = _read_gains(recording)
-    # the offset is measured, not read: it goes together with the electrode's own, before the filter can ring on it
-    scaled = spre.scale(recording, gain=gains, offset=-gains * offsets, dtype="float32")
-    highest_hz = HIGHEST_FREQUENCY * recording.get_sampling_frequency() / 2
-    filtered = spre.bandpass_filter(
-        scaled,
-        freq_min=parameters.freq_min_hz,
-        freq_max=min(parameters.freq_max_hz, highest_hz),
-        ftype="bessel",
-        filter_order=2,
-        dtype="float32",
-    )
+    highest_hz = min(parameters.freq_max_hz, HIGHEST_FREQUENCY * recording.get_sampling_frequency() / 2)
+    filtered = _scale_and_filter(recording, offsets, (parameters.freq_min_hz, highest_hz))
     traces = np.concatenate(read_chunks(filtered, chunks))[np.concatenate(active)]
     kept = _useful_channels(traces, group, log)
     if len(kept) == 0:
@@ -181,11 +171,21 @@ def preprocess(
     noise_levels_uv = noise_levels(read_chunks(filtered, chunks), active)
     log(
         "preprocessing",
-        f"group {group.name}: {len(kept)} channels, {parameters.freq_min_hz:g}-"
-        f"{min(parameters.freq_max_hz, highest_hz):g} Hz, noise {np.median(noise_levels_uv):.1f} uV",
+        f"group {group.name}: {len(kept)} channels, {parameters.freq_min_hz:g}-{highest_hz:g} Hz, "
+        f"noise {np.median(noise_levels_uv):.1f} uV",
     )
     return PreparedGroup(
         group.name, filtered, group.segment_indices, noise_levels_uv, group.num_groups, group.is_placed
+    )
+
+
+def _scale_and_filter(recording, offsets: np.ndarray, band_hz: tuple):
+    """The recording in uV, if its gains are, between two frequencies; `offsets` (num_channels,) as stored."""
+    gains = _read_gains(recording)
+    # the offset is measured, not read: it goes together with the electrode's own, before the filter can ring on it
+    scaled = spre.scale(recording, gain=gains, offset=-gains * offsets, dtype="float32")
+    return spre.bandpass_filter(
+        scaled, freq_min=band_hz[0], freq_max=band_hz[1], ftype="bessel", filter_order=2, dtype="float32"
     )
 
 
