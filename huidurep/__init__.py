@@ -8,12 +8,14 @@ import importlib
 __version__ = "0.1.0"
 
 _HOMES = {
+    "EmbedWaveforms": "feature_node",
     "HuiduRep": "modeling_huidurep",
     "HuiduRepConfig": "configuration_huidurep",
     "HuiduRepForPreTraining": "modeling_pretraining",
     "HuiduRepSorter": "sorter",
     "SortingParameters": "sorting.parameters",
     "SortingResult": "pipeline",
+    "SpikeEmbedder": "spike_embedder",
     "SpikeSortingPipeline": "pipeline",
     "finetune": "finetuning",
     "list_checkpoints": "hub",

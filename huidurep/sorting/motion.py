@@ -24,7 +24,9 @@ AUTO_DURATION_S = 30.0  # the motion is estimated every second, and against othe
 SMALLEST_MOTION_UM = 2.0  # less is not worth blurring the traces for
 
 
-def correct_motion(group: PreparedGroup, parameters: SortingParameters, log: RunLog) -> PreparedGroup:
+def correct_motion(
+    group: PreparedGroup, parameters: SortingParameters, log: RunLog, *, cache: bool = True
+) -> PreparedGroup:
     """Undo the motion of the tissue along a probe, where there is some.
 
     Parameters
@@ -37,6 +39,8 @@ def correct_motion(group: PreparedGroup, parameters: SortingParameters, log: Run
         recorded one after the other.
     log : RunLog
         Told how far the tissue moved, or why that was not looked at.
+    cache : bool
+        As in `preprocess`.
 
     Returns
     -------
@@ -66,13 +70,14 @@ def correct_motion(group: PreparedGroup, parameters: SortingParameters, log: Run
     # the channels stay those that the user knows
     options = {**options, "border_mode": "force_extrapolate"}
     moved = _cut_like(interpolate_motion(recording, motion, **options), group.recording)
-    cached = cache_traces(moved, "motion", log)
-    chunks = draw_chunks(cached, parameters.seed)
-    traces = read_chunks(cached, chunks)
+    if cache:
+        moved = cache_traces(moved, "motion", log)
+    chunks = draw_chunks(moved, parameters.seed)
+    traces = read_chunks(moved, chunks)
     # blanked stretches are still constant after interpolation
-    levels = noise_levels(traces, find_active(traces, cached.get_sampling_frequency()))
+    levels = noise_levels(traces, find_active(traces, moved.get_sampling_frequency()))
     log("motion", f"group {group.name}: {name}, {span_um:.1f} um corrected")
-    return replace(group, recording=cached, noise_levels_uv=levels, motion=motion)
+    return replace(group, recording=moved, noise_levels_uv=levels, motion=_cut_motion(motion, group.recording))
 
 
 def _is_suited(group: PreparedGroup) -> bool:
@@ -94,6 +99,24 @@ def _cut_like(single, recording):
     ends = np.cumsum([recording.get_num_samples(index) for index in range(recording.get_num_segments())])
     starts = [0, *ends[:-1]]
     return append_recordings([single.frame_slice(start, end) for start, end in zip(starts, ends, strict=True)])
+
+
+def _cut_motion(motion: Motion, recording) -> Motion:
+    """The motion of a recording with one segment, as that of the segments of `recording` that it is made of."""
+    if recording.get_num_segments() == motion.num_segments:
+        return motion
+    displacement, temporal_bins_s, begin_s = [], [], 0.0
+    for index in range(recording.get_num_segments()):
+        end_s = begin_s + recording.get_num_samples(index) / recording.get_sampling_frequency()
+        bins_s = motion.temporal_bins_s[0]
+        rows = np.flatnonzero((bins_s >= begin_s) & (bins_s < end_s))
+        if len(rows) == 0:  # a segment shorter than a bin
+            rows = np.array([np.abs(bins_s - (begin_s + end_s) / 2).argmin()])
+        start_s = recording.sample_index_to_time(0, segment_index=index)
+        displacement.append(motion.displacement[0][rows])
+        temporal_bins_s.append(bins_s[rows] - begin_s + start_s)
+        begin_s = end_s
+    return Motion(displacement, temporal_bins_s, motion.spatial_bins_um, motion.direction, motion.interpolation_method)
 
 
 def _of_segments(motion: Motion, segment_indices: np.ndarray) -> Motion:

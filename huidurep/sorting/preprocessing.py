@@ -124,7 +124,9 @@ def split_groups(recording, parameters: SortingParameters, log: RunLog) -> list[
     return groups
 
 
-def preprocess(group: ChannelGroup, parameters: SortingParameters, log: RunLog) -> PreparedGroup | None:
+def preprocess(
+    group: ChannelGroup, parameters: SortingParameters, log: RunLog, *, cache: bool = True
+) -> PreparedGroup | None:
     """Scale to uV, remove the offset, filter, leave out useless channels, reference, cache.
 
     Parameters
@@ -135,6 +137,8 @@ def preprocess(group: ChannelGroup, parameters: SortingParameters, log: RunLog) 
         Filter, reference and seed are read.
     log : RunLog
         Told what was decided.
+    cache : bool
+        Compute the traces once, as `cache_traces`. False: computed when read, and saved by saying how.
 
     Returns
     -------
@@ -149,18 +153,8 @@ def preprocess(group: ChannelGroup, parameters: SortingParameters, log: RunLog) 
     recording = group.recording
     chunks = draw_chunks(recording, parameters.seed)
     offsets, active = _measure_offsets(group, chunks, log)
-    gains = _read_gains(recording)
-    # the offset is measured, not read: it goes together with the electrode's own, before the filter can ring on it
-    scaled = spre.scale(recording, gain=gains, offset=-gains * offsets, dtype="float32")
-    highest_hz = HIGHEST_FREQUENCY * recording.get_sampling_frequency() / 2
-    filtered = spre.bandpass_filter(
-        scaled,
-        freq_min=parameters.freq_min_hz,
-        freq_max=min(parameters.freq_max_hz, highest_hz),
-        ftype="bessel",
-        filter_order=2,
-        dtype="float32",
-    )
+    highest_hz = min(parameters.freq_max_hz, HIGHEST_FREQUENCY * recording.get_sampling_frequency() / 2)
+    filtered = _scale_and_filter(recording, offsets, (parameters.freq_min_hz, highest_hz))
     traces = np.concatenate(read_chunks(filtered, chunks))[np.concatenate(active)]
     kept = useful_channels(traces, recording, group.name, log, is_placed=group.is_placed, seed=parameters.seed)
     if len(kept) == 0:
@@ -173,14 +167,27 @@ def preprocess(group: ChannelGroup, parameters: SortingParameters, log: RunLog) 
     reference = parameters.common_reference
     if reference or (reference is None and len(kept) >= COMMON_REFERENCE_CHANNELS):
         filtered = spre.common_reference(filtered, reference="global", operator="median", dtype="float32")
-    cached = cache_traces(filtered, "preprocessing", log)
-    noise_levels_uv = noise_levels(read_chunks(cached, chunks), active)
+    if cache:
+        filtered = cache_traces(filtered, "preprocessing", log)
+    noise_levels_uv = noise_levels(read_chunks(filtered, chunks), active)
     log(
         "preprocessing",
-        f"group {group.name}: {len(kept)} channels, {parameters.freq_min_hz:g}-"
-        f"{min(parameters.freq_max_hz, highest_hz):g} Hz, noise {np.median(noise_levels_uv):.1f} uV",
+        f"group {group.name}: {len(kept)} channels, {parameters.freq_min_hz:g}-{highest_hz:g} Hz, "
+        f"noise {np.median(noise_levels_uv):.1f} uV",
     )
-    return PreparedGroup(group.name, cached, group.segment_indices, noise_levels_uv, group.num_groups, group.is_placed)
+    return PreparedGroup(
+        group.name, filtered, group.segment_indices, noise_levels_uv, group.num_groups, group.is_placed
+    )
+
+
+def _scale_and_filter(recording, offsets: np.ndarray, band_hz: tuple):
+    """The recording in uV, if its gains are, between two frequencies; `offsets` (num_channels,) as stored."""
+    gains = _read_gains(recording)
+    # the offset is measured, not read: it goes together with the electrode's own, before the filter can ring on it
+    scaled = spre.scale(recording, gain=gains, offset=-gains * offsets, dtype="float32")
+    return spre.bandpass_filter(
+        scaled, freq_min=band_hz[0], freq_max=band_hz[1], ftype="bessel", filter_order=2, dtype="float32"
+    )
 
 
 def _measure_offsets(group: ChannelGroup, chunks: list, log: RunLog) -> tuple[np.ndarray, list[np.ndarray]]:
