@@ -8,7 +8,9 @@ TORCH_INDEX ?=
 RECORDINGS ?=
 # Threads of one process (numpy, torch, numba).
 THREADS ?= 2
-EXTRAS = train,simulate,report,dev
+# What pip is held to: the tested versions, or those of `make test-versions`.
+CONSTRAINTS ?= constraints.txt
+EXTRAS = train,simulate,report,onnx,dev
 
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
@@ -17,7 +19,7 @@ RUN = OMP_NUM_THREADS=$(THREADS) OPENBLAS_NUM_THREADS=$(THREADS) MKL_NUM_THREADS
 	NUMBA_NUM_THREADS=$(THREADS) HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1 MPLBACKEND=Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all benchmark lint clean
+.PHONY: help install demo test test-all test-common test-versions benchmark lint clean
 
 help: ## this list
 	@echo "usage: make TARGET [PYTHON=python3.11] [TORCH_INDEX=URL] [THREADS=2]"; echo
@@ -37,6 +39,19 @@ test-all: $(STAMP) ## run the slow tests too
 	@echo "==> Running all tests but those that need the network or a GPU"
 	@$(RUN) $(BIN)/python -m pytest -m "not network and not gpu"
 
+test-common: $(STAMP) ## run transformers' own model tests on ours (fetches its source from PyPI the first time)
+	@echo "==> Running the common model tests of the installed transformers"
+	@$(BIN)/python tests/common/fetch.py $(COMMON)
+	@$(BIN)/python -m pip install -qq -c constraints.txt parameterized
+	@$(RUN) TRANSFORMERS_TESTS=$(COMMON) $(BIN)/python -m pytest -m common tests/common
+
+test-versions: ## run the tests with the lowest and the newest versions that setup.cfg allows, each in its environment
+	@echo "==> Lowest versions (constraints-lowest.txt), in .venv-lowest"
+	@$(MAKE) --no-print-directory test VENV=.venv-lowest CONSTRAINTS=constraints-lowest.txt
+	@echo "==> Newest versions, in a fresh .venv-newest"
+	@rm -rf .venv-newest
+	@$(MAKE) --no-print-directory test VENV=.venv-newest CONSTRAINTS=/dev/null
+
 benchmark: $(STAMP) ## measure again and rewrite the tables of README.md (RECORDINGS=FOLDER: sorting too, see benchmarks/)
 	@echo "==> Embeddings against principal components"
 	@$(RUN) $(BIN)/python benchmarks/embedding.py
@@ -48,28 +63,28 @@ lint: $(STAMP) ## ruff
 	@$(BIN)/ruff format --check .
 
 clean: ## remove what was built: .venv, demo_output, caches
-	rm -rf $(VENV) demo_output build *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-lowest .venv-newest demo_output build *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(STAMP): setup.cfg pyproject.toml constraints.txt
+$(STAMP): setup.cfg pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
 		echo "huidurep needs Python 3.10 or newer, found '$(PYTHON)': $$($(PYTHON) --version 2>/dev/null || echo no such program)." \
 			"Name another one: make PYTHON=python3.11 ..." >&2; exit 1; }
 	@echo "==> Creating $(VENV) with $$($(PYTHON) --version)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 		echo "'$(PYTHON) -m venv' failed; on Debian and Ubuntu install the package python3-venv, then run make again." >&2; exit 1; }
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt setuptools
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c $(CONSTRAINTS) setuptools
 	@if nvidia-smi -L >/dev/null 2>&1; then \
 		echo "==> Installing torch $(TORCH_VERSION) (an NVIDIA GPU was found)"; \
-		$(BIN)/python -m pip install -qq "torch==$(TORCH_VERSION)" -c constraints.txt; \
+		$(BIN)/python -m pip install -qq "torch==$(TORCH_VERSION)" -c $(CONSTRAINTS); \
 	else \
 		echo "==> Installing torch $(TORCH_VERSION) for the CPU (no NVIDIA GPU was found)"; \
 		$(BIN)/python -m pip install -qq $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --only-binary=:all: \
-			"torch==$(TORCH_VERSION)+cpu" -c constraints.txt 2>/dev/null || { \
+			"torch==$(TORCH_VERSION)+cpu" -c $(CONSTRAINTS) 2>/dev/null || { \
 		echo "    no CPU-only build in the indexes known to pip (see TORCH_INDEX in README.md); taking the default build"; \
-		$(BIN)/python -m pip install -qq "torch==$(TORCH_VERSION)" -c constraints.txt; }; \
+		$(BIN)/python -m pip install -qq "torch==$(TORCH_VERSION)" -c $(CONSTRAINTS); }; \
 	fi
-	@echo "==> Installing huidurep and the tested versions of what it needs (constraints.txt)"
-	@$(BIN)/python -m pip install -qq --no-build-isolation -c constraints.txt -e ".[$(EXTRAS)]"
+	@echo "==> Installing huidurep and what it needs ($(CONSTRAINTS))"
+	@$(BIN)/python -m pip install -qq --no-build-isolation -c $(CONSTRAINTS) -e ".[$(EXTRAS)]"
 	@touch $(STAMP)
 	@echo "==> $(VENV) is ready; nothing below needs the network"

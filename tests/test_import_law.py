@@ -13,7 +13,14 @@ PACKAGE = Path(huidurep.__file__).parent
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 NAMES = {path: ".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in MODULES}
 
-MODEL_MODULES = {"modeling_geometry", "modeling_huidurep", "modeling_layers", "modeling_pretraining", "inference"}
+MODEL_MODULES = {
+    "modeling_geometry",
+    "modeling_huidurep",
+    "modeling_layers",
+    "modeling_outputs",
+    "modeling_pretraining",
+    "inference",
+}
 MODEL_MAY_IMPORT = MODEL_MODULES | {"configuration_huidurep", "losses", "input_contract"}
 MODEL_MAY_IMPORT_LAZILY = {"hub", "publishing", "training"}
 FORBIDDEN = {
