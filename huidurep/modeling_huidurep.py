@@ -14,6 +14,7 @@ from .modeling_layers import (
     HuiduRepStack,
     attention_mask,
     encode,
+    make_record,
     sinusoidal_positions,
     valid_tokens,
 )
@@ -26,6 +27,7 @@ class HuiduRepPreTrainedModel(PreTrainedModel):
     config_class = HuiduRepConfig
     base_model_prefix = "huidurep"
     main_input_name = "waveforms"
+    _input_embed_layer = "embeddings"
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _no_split_modules = ["HuiduRepLayer"]
@@ -71,6 +73,8 @@ class HuiduRepPreTrainedModel(PreTrainedModel):
         ValueError
             If weights are missing or unexpected, or the fingerprint stored with the checkpoint is not reproduced.
         """
+        if pretrained_model_name_or_path is None:  # transformers takes weights from memory, too: state_dict=...
+            return super().from_pretrained(None, *args, **kwargs)
         from .hub import load_model
 
         return load_model(super().from_pretrained, cls, pretrained_model_name_or_path, *args, **kwargs)
@@ -78,7 +82,8 @@ class HuiduRepPreTrainedModel(PreTrainedModel):
     def save_pretrained(self, save_directory, *args, **kwargs):
         """Write config.json, model.safetensors and the fingerprint of the weights into a folder.
 
-        Card and sorting parameters of the checkpoint it was loaded from come along while the weights are those.
+        Card and sorting parameters of the checkpoint it was loaded from come along while the weights are those; the
+        model's code does if it came with that checkpoint.
 
         Parameters
         ----------
@@ -88,10 +93,13 @@ class HuiduRepPreTrainedModel(PreTrainedModel):
         """
         from .hub import no_progress_bars, write_fingerprint
         from .publishing import copy_companions
+        from .publishing_code import copy_code
 
         # Before the weights: `push_to_hub=True` uploads the folder from inside the call below.
         write_fingerprint(self, save_directory)
         copy_companions(self, save_directory)
+        if getattr(self.config, "auto_map", None):
+            copy_code(save_directory, type(self).__name__)
         with no_progress_bars():
             super().save_pretrained(save_directory, *args, **kwargs)
 
@@ -231,7 +239,7 @@ class HuiduRep(HuiduRepPreTrainedModel):
         features = self.describe_positions(snippets, channel_positions, channel_mask)
         tokens = self.embeddings(snippets, channel_mask, features)
         valid = valid_tokens(sample_mask, tokens.shape[1], self.config.patch_size)
-        record = self._recorded(output_hidden_states, output_attentions)
+        record = make_record(self.config, hidden_states=output_hidden_states, attentions=output_attentions)
         hidden, embeddings = encode(self.encoder, self.reduction, tokens, valid, record)
         denoised = reconstruction = None
         if output_denoised_tokens:
@@ -245,12 +253,6 @@ class HuiduRep(HuiduRepPreTrainedModel):
         record = {name: tuple(tensors) for name, tensors in record.items()}
         output = HuiduRepOutput(embeddings, hidden, reconstruction, denoised, **record)
         return output if (self.config.return_dict if return_dict is None else return_dict) else output.to_tuple()
-
-    def _recorded(self, output_hidden_states, output_attentions):
-        """Empty lists, by name, for what the encoder is to keep on its way."""
-        asked = dict(hidden_states=output_hidden_states, attentions=output_attentions)
-        return {name: [] for name, wanted in asked.items()
-                if (getattr(self.config, f"output_{name}") if wanted is None else wanted)}  # fmt: skip
 
     def describe_positions(self, snippets, channel_positions=None, channel_mask=None):
         """Features of the contacts, from which the weights of their channels come.

@@ -140,6 +140,24 @@ class HuiduRepAdapter(nn.Module):
         return self.representation(embeddings) + self.snippet(F.pad(snippets, (0, missing)).flatten(1))
 
 
+def make_record(config, **asked):
+    """Empty lists for what :func:`encode` is to keep on its way.
+
+    Parameters
+    ----------
+    config : HuiduRepConfig
+    **asked : bool, optional
+        ``hidden_states``, ``attentions``; where None, the configuration's ``output_hidden_states``, ... says.
+
+    Returns
+    -------
+    dict of str to list
+        One of each name that is wanted.
+    """
+    wanted = {name: getattr(config, f"output_{name}") if each is None else each for name, each in asked.items()}
+    return {name: [] for name, each in wanted.items() if each}
+
+
 def encode(encoder, reduction, tokens, valid=None, record=None):
     """Run tokens through an encoder and its reduction.
 
@@ -149,7 +167,7 @@ def encode(encoder, reduction, tokens, valid=None, record=None):
     tokens : torch.FloatTensor (num_spikes, num_tokens, hidden_size)
     valid : torch.BoolTensor (num_spikes, num_tokens), optional
     record : dict of str to list, optional
-        Lists named "hidden_states" and "attentions", of those that are wanted; the encoder's are appended to them.
+        From :func:`make_record`; the encoder's hidden states and attentions are appended to its lists.
 
     Returns
     -------

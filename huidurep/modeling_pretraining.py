@@ -28,6 +28,8 @@ class HuiduRepForPreTraining(HuiduRepPreTrainedModel):
     config : HuiduRepConfig
     """
 
+    main_input_name = "view_1"
+
     def __init__(self, config):
         super().__init__(config)
         self.huidurep = HuiduRep(config)

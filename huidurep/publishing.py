@@ -8,6 +8,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from .hub import FINGERPRINT, same_fingerprints
+from .publishing_code import add_code
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ def copy_companions(model, folder):
 
 
 def push_model(model, repo_id, *, max_shard_size="50GB", tags=None, private=None, token=None, **options):
-    """Save a model with all that belongs to it and upload the folder to the Hub.
+    """Save a model with all that belongs to it, its code too, and upload the folder to the Hub.
 
     Parameters
     ----------
@@ -65,6 +66,7 @@ def push_model(model, repo_id, *, max_shard_size="50GB", tags=None, private=None
     api = HfApi(token=token)
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder, max_shard_size=max_shard_size)
+        add_code(folder)
         _tag_card(Path(folder) / "README.md", tags)
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
         return api.upload_folder(repo_id=repo_id, folder_path=folder, **{"commit_message": "Upload model"} | options)

@@ -22,7 +22,7 @@ MODEL_MODULES = {
     "inference",
 }
 MODEL_MAY_IMPORT = MODEL_MODULES | {"configuration_huidurep", "losses", "input_contract"}
-MODEL_MAY_IMPORT_LAZILY = {"hub", "publishing", "training"}
+MODEL_MAY_IMPORT_LAZILY = {"hub", "publishing", "publishing_code", "training"}
 FORBIDDEN = {
     "sorting": {"torch", "transformers", "huidurep.training", "huidurep.simulation", "huidurep.modeling_huidurep"},
     "training": {"spikeinterface", "huidurep.sorting", "huidurep.pipeline"},
