@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 TORCH_VERSION = $(shell sed -n 's/^torch==//p' constraints.txt)
+TRANSFORMERS_VERSION = $(shell sed -n 's/^transformers==\([0-9.]*\).*/\1/p' constraints.txt)
 # PyTorch's index of CPU wheels, or any other package index that holds them. Empty: only the indexes pip knows already.
 TORCH_INDEX ?=
 # Folder of ground-truth recordings for `make benchmark`.
@@ -13,6 +14,7 @@ CONSTRAINTS ?= constraints.txt
 EXTRAS = train,simulate,report,onnx,dev
 
 BIN = $(VENV)/bin
+COMMON = build/transformers-$(TRANSFORMERS_VERSION)
 STAMP = $(VENV)/.installed
 # Every thread pool is told its size: the default of several libraries is one thread a core each, which is slower.
 RUN = OMP_NUM_THREADS=$(THREADS) OPENBLAS_NUM_THREADS=$(THREADS) MKL_NUM_THREADS=$(THREADS) \
@@ -23,7 +25,7 @@ RUN = OMP_NUM_THREADS=$(THREADS) OPENBLAS_NUM_THREADS=$(THREADS) MKL_NUM_THREADS
 
 help: ## this list
 	@echo "usage: make TARGET [PYTHON=python3.11] [TORCH_INDEX=URL] [THREADS=2]"; echo
-	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{printf "%-14s%s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{printf "%-15s%s\n", $$1, $$2}'
 
 install: $(STAMP) ## build .venv from constraints.txt (demo, test and benchmark do it by themselves)
 
@@ -39,11 +41,12 @@ test-all: $(STAMP) ## run the slow tests too
 	@echo "==> Running all tests but those that need the network or a GPU"
 	@$(RUN) $(BIN)/python -m pytest -m "not network and not gpu"
 
-test-common: $(STAMP) ## run transformers' own model tests on ours (fetches its source from PyPI the first time)
-	@echo "==> Running the common model tests of the installed transformers"
-	@$(BIN)/python tests/common/fetch.py $(COMMON)
-	@$(BIN)/python -m pip install -qq -c constraints.txt parameterized
-	@$(RUN) TRANSFORMERS_TESTS=$(COMMON) $(BIN)/python -m pytest -m common tests/common
+test-common: $(STAMP) ## run transformers' own common model tests on ours (fetches its source from PyPI the first time)
+	@echo "==> Running the common model tests of transformers $(TRANSFORMERS_VERSION)"
+	@test -d $(COMMON)/tests || { $(BIN)/python -m pip download -qq --no-deps --no-binary transformers -d build \
+		"transformers==$(TRANSFORMERS_VERSION)" && tar -xzf $(COMMON).tar.gz -C build; }
+	@$(BIN)/python -m pip install -qq -c $(CONSTRAINTS) parameterized
+	@$(RUN) PYTHONPATH=$(COMMON) $(BIN)/python -m pytest -o addopts= -q tests/common_model_tests.py
 
 test-versions: ## run the tests with the lowest and the newest versions that setup.cfg allows, each in its environment
 	@echo "==> Lowest versions (constraints-lowest.txt), in .venv-lowest"

@@ -293,7 +293,7 @@ class HuiduRep(HuiduRepPreTrainedModel):
         torch.FloatTensor (num_spikes, num_samples, num_channels)
         """
         patches = self.decoder_projection(self.decoder(hidden, attention_mask(valid)))
-        samples = patches.reshape(len(hidden), hidden.shape[1] * self.config.patch_size, self.patch_channels)
+        samples = patches.reshape(hidden.shape[0], hidden.shape[1] * self.config.patch_size, self.patch_channels)
         if features is not None:
             samples = self.readout(samples, features)
         missing = num_samples - samples.shape[1]

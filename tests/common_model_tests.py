@@ -1,7 +1,7 @@
 """transformers' own common model tests, run on ours: ``make test-common`` fetches them, for they are not in its wheel.
 
 Not collected with the other tests. What the source distribution lacks of them, the tests of text generation and of its
-exporters, is replaced by nothing; tests/test_common_behaviour.py and tests/conversion have ours of torch.export.
+exporters, is replaced by nothing; tests/test_modeling_transformers.py and tests/conversion have ours of torch.export.
 """
 
 import sys
