@@ -1,9 +1,12 @@
 """HuiduRep: spike sorting with pretrained spike representations (arXiv 2507.17224).
 
-The public names below are imported when first used, so that ``import huidurep`` stays light.
+The public names below are imported when first used, so that ``import huidurep`` stays light; transformers' Auto classes
+learn of the models when they are imported themselves.
 """
 
 import importlib
+
+from .auto import watch_imports
 
 __version__ = "0.1.0"
 
@@ -35,3 +38,6 @@ def __getattr__(name):
 
 def __dir__():
     return sorted(set(globals()) | set(__all__))
+
+
+watch_imports()

@@ -28,7 +28,9 @@ def list_checkpoints():
     dict of str to Path
         Name -> folder.
     """
-    return {folder.name: folder for folder in sorted(EMBEDDED.iterdir()) if (folder / "config.json").exists()}
+    # There are none where the code was published beside weights, without the package.
+    folders = sorted(EMBEDDED.iterdir()) if EMBEDDED.is_dir() else []
+    return {folder.name: folder for folder in folders if (folder / "config.json").exists()}
 
 
 def describe_checkpoints():

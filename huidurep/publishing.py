@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from .hub import FINGERPRINT, same_fingerprints
 from .hub_errors import explain_writing
+from .publishing_code import add_code
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ def copy_files(source, folder, patterns=(*WEIGHTS, *COMPANIONS, *LICENCE_FILES))
 
 
 def push_model(model, repo_id, *, max_shard_size="50GB", **options):
-    """Save a model with all that belongs to it and upload the folder to the Hub.
+    """Save a model with all that belongs to it, its code too, and upload the folder to the Hub.
 
     Parameters
     ----------
@@ -94,6 +95,7 @@ def push_model(model, repo_id, *, max_shard_size="50GB", **options):
     """
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder, max_shard_size=max_shard_size)
+        add_code(folder)
         return _upload(Path(folder), repo_id, **options)
 
 
@@ -132,6 +134,7 @@ def push_folder(folder, repo_id, **options):
         raise OSError(f"expected {FINGERPRINT} in {folder}, found none: write it with model.save_pretrained(...).")
     with tempfile.TemporaryDirectory() as staged:
         copy_files(folder, Path(staged))
+        add_code(staged)
         return _upload(Path(staged), repo_id, **options)
 
 

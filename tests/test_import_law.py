@@ -13,7 +13,14 @@ PACKAGE = Path(huidurep.__file__).parent
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 NAMES = {path: ".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in MODULES}
 
-MODEL_MODULES = {"modeling_geometry", "modeling_huidurep", "modeling_layers", "modeling_pretraining", "inference"}
+MODEL_MODULES = {
+    "modeling_geometry",
+    "modeling_huidurep",
+    "modeling_layers",
+    "modeling_outputs",
+    "modeling_pretraining",
+    "inference",
+}
 MODEL_MAY_IMPORT = MODEL_MODULES | {"configuration_huidurep", "losses", "input_contract"}
 # Those who embed without sorting: the node of SpikeInterface's pipelines and the transformer of scikit-learn. They
 # take waveforms that others have cut, so they need the model and nothing of sorting/. What "auto" means is asked of
@@ -23,7 +30,7 @@ EMBEDDING_MODULES = {
     "feature_node": {("encoder_choice", False)},
     "spike_embedder": {("encoder_choice", False), ("input_contract", False)},
 }
-MODEL_MAY_IMPORT_LAZILY = {"hub", "publishing", "training"}
+MODEL_MAY_IMPORT_LAZILY = {"hub", "publishing", "publishing_code", "training"}
 FORBIDDEN = {
     "sorting": {"torch", "transformers", "huidurep.training", "huidurep.simulation", "huidurep.modeling_huidurep"},
     "training": {"spikeinterface", "huidurep.sorting", "huidurep.pipeline"},

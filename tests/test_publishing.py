@@ -76,5 +76,7 @@ def test_options_of_the_upload_reach_the_client(finetuned, tmp_path, monkeypatch
     given = api.upload_folder.call_args.kwargs
     wanted = dict(repo_id="owner/name", commit_message="first", create_pr=True)
     assert {name: given[name] for name in wanted} == wanted
+    code = {name for name in names(uploaded) if name.endswith(".py")}
+    assert names(uploaded) - code == WEIGHTS | set(COMPANIONS) and "modeling_huidurep.py" in code
     card = ModelCard.load(uploaded / "README.md")
     assert "rat" in card.data.tags and card.data.license == "apache-2.0"
