@@ -7,6 +7,7 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).resolve().parent))
 from table_text import bold_best, header_note, markdown, mean_of
 
+CLEAN = 0.01  # of the intervals of a unit, those shorter than its refractory period
 REAL = "opto"  # kinds whose units are real; the others are simulated
 COUNTS = ("units_found", "units_true", "well_detected", "false_positive_units", "redundant_units", "overmerged_units")
 
@@ -106,3 +107,26 @@ def sorting_block(results):
 def sorting_parts_block(results):
     """Markdown of the results of sorting_variants.py: accuracy by kind."""
     return "\n\n".join([*(accuracy_table(part) for part in parts_of(results["rows"])), rows_note(results)])
+
+
+def locust_block(results):
+    """Markdown of benchmarks/locust.py: what each sorter claims of a recording without a truth."""
+    lines = []
+    for row in results["rows"]:
+        name = f"{'HuiduRep' if row['sorter'] == 'huidurep' else row['sorter']} {row['version']}"
+        units = row.get("units", [])
+        clean = [unit for unit in units if unit["violations"] < CLEAN]
+        cells = [len(units), len(clean), sum(unit["num_spikes"] for unit in clean)] if "error" not in row else ["-"] * 3
+        worst = f"{100 * max(unit['violations'] for unit in units):.1f}" if units else "-"
+        lowest = f"{min(unit['snr'] for unit in units):.1f}" if units else "-"
+        lines.append([row["recording"], name, *cells, worst, lowest])
+    head = [
+        "recording",
+        "sorter",
+        "units",
+        f"units below {100 * CLEAN:g} %",
+        "their spikes",
+        "worst unit, %",
+        "lowest SNR",
+    ]
+    return f"{markdown(head, lines)}\n\n{header_note(results['header'])} %: intervals below 1.5 ms."

@@ -15,7 +15,7 @@ from pathlib import Path
 # appended, for its own name is that of a package
 sys.path.append(str(Path(__file__).resolve().parent))
 from results_files import ROOT, weights_digest
-from sorting_tables import sorting_block, sorting_parts_block
+from sorting_tables import locust_block, sorting_block, sorting_parts_block
 from table_text import bold_best, header_note, markdown, mean_of
 
 CHECKPOINTS = ROOT / "huidurep" / "checkpoints"
@@ -276,6 +276,7 @@ def finetuning_block(results):
 
 BLOCKS = dict(sorting=sorting_block, embedding=embedding_block, checkpoints=checkpoints_block, ablation=ablation_block)
 BLOCKS |= dict(adaptation=adaptation_block, finetuning=finetuning_block, sorting_parts=sorting_parts_block)
+BLOCKS |= dict(locust=locust_block)
 SOURCES = dict(checkpoints="embedding")  # results of another name than the block's
 
 

@@ -74,3 +74,14 @@ def test_the_picture_is_drawn(tmp_path):
     command = [sys.executable, ROOT / "benchmarks/sorting_picture.py", "--results", tmp_path / "sorting.json"]
     subprocess.run([*command, "--output", tmp_path / "picture.png"], check=True)
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_locust_table_counts_units_without_short_intervals(tmp_path):
+    units = [dict(num_spikes=90, violations=0.0, snr=9.0), dict(num_spikes=50, violations=0.034, snr=4.2)]
+    rows = [
+        dict(recording="trial", sorter="huidurep", version="1.0", units=units, seconds=3.0),
+        dict(recording="trial", sorter="lupin", version="2.0", error="broke"),
+    ]
+    text = make_tables(make_results() | dict(rows=rows), tmp_path, "locust")
+    assert "| trial | HuiduRep 1.0 | 2 | 1 | 90 | 3.4 | 4.2 |" in text
+    assert "| trial | lupin 2.0 | - | - | - | - | - |" in text

@@ -12,8 +12,8 @@ import numpy as np
 from spikeinterface.core import get_channel_distances
 
 from .coincidences import is_near, running_sample_index
+from .duplicates import is_duplicate
 from .joining import join_units
-from .matching import is_duplicate
 from .merging import GroupUnits
 from .parameters import SortingParameters
 from .preprocessing import PreparedGroup
@@ -81,7 +81,7 @@ def clean_units(
         if components[unit][0] is components[whole][0]:
             components[whole] = (components[whole][0], np.union1d(components[whole][1], components[unit][1]))
     spikes["channel_index"] = units.unit_channels[labels]
-    is_kept = ~is_duplicate(spikes, labels, group.recording.get_sampling_frequency())
+    is_kept = ~is_duplicate(spikes, labels, group.recording)
     log("cleaning", f"group {group.name}: {len(into)} units joined another, {len(noise)} were noise")
     return replace(units, components=components), spikes[is_kept], labels[is_kept]
 

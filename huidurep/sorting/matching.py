@@ -6,12 +6,12 @@ import numpy as np
 import spikeinterface.preprocessing as spre
 from spikeinterface.core import ChannelSparsity, Templates
 from spikeinterface.core.base import base_peak_dtype
-from spikeinterface.curation.curation_tools import find_duplicated_spikes
 from spikeinterface.sortingcomponents.matching import find_spikes_from_templates
 from spikeinterface.sortingcomponents.matching.method_list import matching_methods
 
 from .coincidences import is_near, running_sample_index
 from .detection import has_whole_snippet
+from .duplicates import DUPLICATE_MS, is_duplicate
 from .jobs import get_job_kwargs
 from .merging import GroupUnits
 from .parameters import SortingParameters
@@ -22,7 +22,6 @@ from .waveforms import mean_waveforms, to_spike_vector
 CONFIDENT_POSTERIOR = 0.8
 SURE_POSTERIOR = 0.95  # a detected spike that is so probable needs no matching
 MIN_CONFIDENT_SPIKES = 10  # a unit with fewer takes its template from all its spikes
-DUPLICATE_MS = 0.3  # no neuron fires twice so soon
 WHITENING_RADIUS_UM = 100.0
 DENSE_CHANNELS = 16  # larger groups give each template only the channels on which it stands out
 SPARSE_PEAK_TO_PEAK = 2.0  # noise levels
@@ -65,7 +64,7 @@ def match_spikes(
         if units.is_one_mixture:
             spikes, labels = _with_sure(spikes, labels, group.recording, peaks, units)
     spikes["channel_index"] = units.unit_channels[labels]
-    is_kept = ~is_duplicate(spikes, labels, group.recording.get_sampling_frequency())
+    is_kept = ~is_duplicate(spikes, labels, group.recording)
     is_kept &= has_whole_snippet(spikes, group.recording, parameters)
     if parameters.num_units is None:  # units that were asked for stay, however few their spikes
         counts = np.bincount(labels[is_kept], minlength=units.num_units)
@@ -78,33 +77,6 @@ def match_spikes(
         f"{num_found - len(labels)} duplicates and spikes of small units left out",
     )
     return spikes, labels
-
-
-def is_duplicate(spikes: np.ndarray, labels: np.ndarray, sampling_frequency: float) -> np.ndarray:
-    """Which spikes follow another one of their unit sooner than a neuron can fire.
-
-    Parameters
-    ----------
-    spikes : ndarray, (num_spikes,)
-        In order of time within segments.
-    labels : ndarray of int64, (num_spikes,)
-        Unit of each.
-    sampling_frequency : float
-        Hz.
-
-    Returns
-    -------
-    ndarray of bool, (num_spikes,)
-    """
-    is_duplicate = np.zeros(len(spikes), dtype=bool)
-    num_samples = int(DUPLICATE_MS * sampling_frequency / 1000.0)
-    for unit in np.unique(labels):
-        for segment_index in np.unique(spikes["segment_index"]):
-            rows = np.flatnonzero((labels == unit) & (spikes["segment_index"] == segment_index))
-            train = spikes["sample_index"][rows].astype("int64")
-            if len(train) > 1:
-                is_duplicate[rows[find_duplicated_spikes(train, num_samples, method="keep_first_iterative")]] = True
-    return is_duplicate
 
 
 def _match(
