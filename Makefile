@@ -2,30 +2,32 @@
 PYTHON ?= python3
 VENV ?= .venv
 TORCH_VERSION = $(shell sed -n 's/^torch==//p' constraints.txt)
+TRANSFORMERS_VERSION = $(shell sed -n 's/^transformers==\([0-9.]*\).*/\1/p' constraints.txt)
 # PyTorch's index of CPU wheels, or any other package index that holds them. Empty: only the indexes pip knows already.
 TORCH_INDEX ?=
 # Folder of ground-truth recordings for `make benchmark`.
 RECORDINGS ?=
 # Threads of one process (numpy, torch, numba).
 THREADS ?= 2
-EXTRAS = train,simulate,report,dev
-# Versions that pip keeps to.
-CONSTRAINTS = constraints.txt
+EXTRAS = train,simulate,report,onnx,dev
+# What pip is held to: the tested versions, or those of `make test-versions`.
+CONSTRAINTS ?= constraints.txt
 # Environment of the demo of examples/space/: gradio asks for an older pillow than constraints.txt has.
 SPACE_VENV ?= .venv-space
 
 BIN = $(VENV)/bin
+COMMON = build/transformers-$(TRANSFORMERS_VERSION)
 STAMP = $(VENV)/.installed
 # Every thread pool is told its size: the default of several libraries is one thread a core each, which is slower.
 RUN = OMP_NUM_THREADS=$(THREADS) OPENBLAS_NUM_THREADS=$(THREADS) MKL_NUM_THREADS=$(THREADS) \
 	NUMBA_NUM_THREADS=$(THREADS) HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1 MPLBACKEND=Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all test-space space benchmark lint clean
+.PHONY: help install demo test test-all test-common test-versions test-space space benchmark lint clean
 
 help: ## this list
 	@echo "usage: make TARGET [PYTHON=python3.11] [TORCH_INDEX=URL] [THREADS=2]"; echo
-	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{printf "%-14s%s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{printf "%-15s%s\n", $$1, $$2}'
 
 install: $(STAMP) ## build .venv from constraints.txt (demo, test and benchmark do it by themselves)
 
@@ -40,6 +42,20 @@ test: $(STAMP) ## run the tests (offline; without those marked network, gpu or s
 test-all: $(STAMP) ## run the slow tests too
 	@echo "==> Running all tests but those that need the network or a GPU"
 	@$(RUN) $(BIN)/python -m pytest -m "not network and not gpu"
+
+test-common: $(STAMP) ## run transformers' own common model tests on ours (fetches its source from PyPI the first time)
+	@echo "==> Running the common model tests of transformers $(TRANSFORMERS_VERSION)"
+	@test -d $(COMMON)/tests || { $(BIN)/python -m pip download -qq --no-deps --no-binary transformers -d build \
+		"transformers==$(TRANSFORMERS_VERSION)" && tar -xzf $(COMMON).tar.gz -C build; }
+	@$(BIN)/python -m pip install -qq -c $(CONSTRAINTS) parameterized
+	@$(RUN) PYTHONPATH=$(COMMON) $(BIN)/python -m pytest -o addopts= -q tests/common_model_tests.py
+
+test-versions: ## run the tests with the lowest and the newest versions that setup.cfg allows, each in its environment
+	@echo "==> Lowest versions (constraints-lowest.txt), in .venv-lowest"
+	@$(MAKE) --no-print-directory test VENV=.venv-lowest CONSTRAINTS=constraints-lowest.txt
+	@echo "==> Newest versions, in a fresh .venv-newest"
+	@rm -rf .venv-newest
+	@$(MAKE) --no-print-directory test VENV=.venv-newest CONSTRAINTS=/dev/null
 
 test-space: $(SPACE_VENV)/.with-gradio ## run the tests of the demo, in an environment of its own with gradio
 	@echo "==> Running the tests of examples/space"
@@ -58,11 +74,11 @@ lint: $(STAMP) ## ruff
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 
-clean: ## remove what was built: .venv, .venv-space, demo_output, caches
-	rm -rf $(VENV) $(SPACE_VENV) demo_output build *.egg-info .pytest_cache .ruff_cache
+clean: ## remove what was built: the environments, demo_output, caches
+	rm -rf $(VENV) $(SPACE_VENV) .venv-lowest .venv-newest demo_output build *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(STAMP): setup.cfg pyproject.toml constraints.txt
+$(STAMP): setup.cfg pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
 		echo "huidurep needs Python 3.10 or newer, found '$(PYTHON)': $$($(PYTHON) --version 2>/dev/null || echo no such program)." \
 			"Name another one: make PYTHON=python3.11 ..." >&2; exit 1; }
@@ -80,7 +96,7 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 		echo "    no CPU-only build in the indexes known to pip (see TORCH_INDEX in README.md); taking the default build"; \
 		$(BIN)/python -m pip install -qq "torch==$(TORCH_VERSION)" -c $(CONSTRAINTS); }; \
 	fi
-	@echo "==> Installing huidurep and the tested versions of what it needs ($(CONSTRAINTS))"
+	@echo "==> Installing huidurep and what it needs ($(CONSTRAINTS))"
 	@$(BIN)/python -m pip install -qq --no-build-isolation -c $(CONSTRAINTS) -e ".[$(EXTRAS)]"
 	@touch $(STAMP)
 	@echo "==> $(VENV) is ready; nothing below needs the network"

@@ -1,19 +1,24 @@
 """HuiduRep: spike sorting with pretrained spike representations (arXiv 2507.17224).
 
-The public names below are imported when first used, so that ``import huidurep`` stays light.
+The public names below are imported when first used, so that ``import huidurep`` stays light; transformers' Auto classes
+learn of the models when they are imported themselves.
 """
 
 import importlib
 
+from .auto import watch_imports
+
 __version__ = "0.1.0"
 
 _HOMES = {
+    "EmbedWaveforms": "feature_node",
     "HuiduRep": "modeling_huidurep",
     "HuiduRepConfig": "configuration_huidurep",
     "HuiduRepForPreTraining": "modeling_pretraining",
     "HuiduRepSorter": "sorter",
     "SortingParameters": "sorting.parameters",
     "SortingResult": "pipeline",
+    "SpikeEmbedder": "spike_embedder",
     "SpikeSortingPipeline": "pipeline",
     "finetune": "finetuning",
     "list_checkpoints": "hub",
@@ -33,3 +38,6 @@ def __getattr__(name):
 
 def __dir__():
     return sorted(set(globals()) | set(__all__))
+
+
+watch_imports()

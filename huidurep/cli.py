@@ -14,9 +14,11 @@ from typing import Annotated
 import typer
 
 from huidurep.cli_completion import complete_matching, complete_model, complete_motion
+from huidurep.cli_convert import add_convert
 from huidurep.cli_errors import OneSentenceErrors
 from huidurep.cli_files import attach_probe, check_output, check_writable, load_array, new_file, read_recording
 from huidurep.cli_finetune import add_finetune
+from huidurep.cli_hub import add_hub
 from huidurep.cli_options import (
     AsJson,
     AutoModel,
@@ -207,6 +209,8 @@ def embed(
 
 add_report(app)
 add_finetune(app)
+add_convert(app)
+add_hub(app)
 add_pretrain(app)
 app.add_typer(simulate_app, name="simulate")
 

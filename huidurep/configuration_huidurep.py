@@ -8,8 +8,16 @@ CHANNEL_ORDERS = ("position", "nearest_first", "center")
 SPIKE_POLARITIES = ("negative", "any")
 SCALINGS = ("log", "linear")
 CHANNEL_MIXINGS = ("index", "position")
-# Settings that transformers itself writes into configurations (its Trainer sets use_cache, for one).
-TRANSFORMERS_SETTINGS = {"torch_dtype", "auto_map", "use_cache", "gradient_checkpointing"}
+# Settings that transformers itself writes into configurations (its Trainer sets use_cache, for one; version 5.0 both
+# implementations).
+TRANSFORMERS_SETTINGS = {
+    "torch_dtype",
+    "auto_map",
+    "use_cache",
+    "gradient_checkpointing",
+    "attn_implementation",
+    "experts_implementation",
+}
 
 
 class HuiduRepConfig(PreTrainedConfig):
@@ -203,7 +211,7 @@ class HuiduRepConfig(PreTrainedConfig):
         """
         name = str(pretrained_model_name_or_path)
         embedded = Path(__file__).parent / "checkpoints" / name
-        if name and not Path(name).is_dir() and (embedded / "config.json").is_file():
+        if name and not (Path(name) / "config.json").is_file() and (embedded / "config.json").is_file():
             name = str(embedded)
         return super().from_pretrained(name, **kwargs)
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
+from .hub_repository import HUB_KEYWORDS, commit_of, fetch_repository, how_to_repair
 from .probe_types import PROBE_TYPES
 
 logger = logging.getLogger(__name__)
@@ -17,7 +18,6 @@ EMBEDDED = Path(__file__).parent / "checkpoints"
 FINGERPRINT = "fingerprint.safetensors"
 # Other processors sum in another order; other weights are off by whole units.
 TOLERANCE = 1e-3
-HUB_KEYWORDS = ("revision", "cache_dir", "token", "local_files_only", "force_download", "proxies")
 
 
 def list_checkpoints():
@@ -28,7 +28,9 @@ def list_checkpoints():
     dict of str to Path
         Name -> folder.
     """
-    return {folder.name: folder for folder in sorted(EMBEDDED.iterdir()) if (folder / "config.json").exists()}
+    # There are none where the code was published beside weights, without the package.
+    folders = sorted(EMBEDDED.iterdir()) if EMBEDDED.is_dir() else []
+    return {folder.name: folder for folder in folders if (folder / "config.json").exists()}
 
 
 def describe_checkpoints():
@@ -71,11 +73,14 @@ def _read_card(folder):
 def resolve_checkpoint(name_or_path, **hub_options):
     """Find the folder of a checkpoint: local folder, then embedded name, then Hub repository (cache first).
 
+    The log says which. A local folder without config.json does not hide an embedded checkpoint of its name.
+
     Parameters
     ----------
     name_or_path : str or Path
     **hub_options
-        ``revision``, ``cache_dir``, ``token``, ``local_files_only``, ... of ``huggingface_hub.snapshot_download``.
+        ``revision``, ``cache_dir``, ``token``, ``local_files_only``, ``force_download`` of
+        :func:`huidurep.hub_repository.fetch_repository`.
 
     Returns
     -------
@@ -84,30 +89,25 @@ def resolve_checkpoint(name_or_path, **hub_options):
     Raises
     ------
     OSError
-        If there is no such checkpoint, or the Hub cannot be reached.
+        If there is no such checkpoint, or the Hub does not give it; the message says why.
     """
-    folder, name = Path(name_or_path).expanduser(), str(name_or_path)
+    folder, name, embedded = Path(name_or_path).expanduser(), str(name_or_path), list_checkpoints()
     if not name.strip():
         raise OSError("expected the name or the folder of a checkpoint, found nothing: name one, such as 'tetrode'.")
-    if folder.is_dir():
-        logger.info("checkpoint %s: local folder", name)
-        return folder
-    if name in list_checkpoints():
-        logger.info("checkpoint %s: embedded in the package", name)
-        return list_checkpoints()[name]
-    found = f"expected a local folder, one of the embedded checkpoints {sorted(list_checkpoints())}"
+    is_folder = folder.is_dir() and ((folder / "config.json").is_file() or name not in embedded)
+    if is_folder or name in embedded:
+        place = f"local folder {folder.resolve()}" if is_folder else "embedded in the package"
+        logger.info("checkpoint %s: %s", name, place)
+        if hub_options.get("revision"):
+            logger.warning("checkpoint %s: its revision is not looked at, only Hub repositories have some", name)
+        return folder if is_folder else embedded[name]
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise OSError(f"{found} or a Hub repository 'owner/name', found {name!r}: correct the name or the path.")
-    from huggingface_hub import snapshot_download
-
-    try:
-        folder = Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.md"], **hub_options))
-    except Exception as error:  # the Hub client raises a family of unrelated classes
         raise OSError(
-            f"{found} or a Hub repository, found {name!r}, which the Hub did not give ({error}): check the name and "
-            "the network, or download it elsewhere and pass the folder."
-        ) from error
-    logger.info("checkpoint %s: Hub repository at %s", name, folder)
+            f"expected a local folder, one of the embedded checkpoints {sorted(embedded)} or a Hub repository "
+            f"'owner/name', found {name!r}: correct the name or the path."
+        )
+    folder = fetch_repository(name, **hub_options)
+    logger.info("checkpoint %s: Hub repository, commit %s in %s", name, commit_of(folder), folder)
     return folder
 
 
@@ -155,7 +155,7 @@ def load_model(transformers_loader, cls, name_or_path, *args, **kwargs):
     if "config" not in kwargs:
         kwargs["config"] = _read_config(cls, folder)
     if not (folder / "model.safetensors").exists() and not (folder / "model.safetensors.index.json").exists():
-        raise OSError(f"expected model.safetensors in {folder}, found none: save the model again or copy the file.")
+        raise OSError(f"expected model.safetensors in {folder}, found none: {how_to_repair(folder)}.")
     try:
         with no_progress_bars():
             model, info = transformers_loader(folder, *args, output_loading_info=True, use_safetensors=True, **kwargs)
@@ -163,10 +163,12 @@ def load_model(transformers_loader, cls, name_or_path, *args, **kwargs):
         raise  # a keyword that neither transformers nor the model knows
     except (RuntimeError, ValueError) as error:
         raise ValueError(
-            f"the weights in {folder} do not fit its config.json ({error}): save the model again."
+            f"expected weights that fit config.json in {folder}, found others ({error}): {how_to_repair(folder)}."
         ) from error
     except Exception as error:  # safetensors raises its own class, not an OSError, for a truncated file
-        raise OSError(f"expected a readable model.safetensors in {folder}, found {error}: copy it again.") from error
+        raise OSError(
+            f"expected a readable model.safetensors in {folder}, found {error}: {how_to_repair(folder)}."
+        ) from error
     _check_loading(info, folder)
     _check_fingerprint(model, folder)
     return (model, info) if wants_info else model
@@ -180,7 +182,7 @@ def _read_config(cls, folder):
     try:
         settings, _ = PreTrainedConfig.get_config_dict(folder)
     except Exception as error:
-        raise OSError(f"expected JSON in {folder / 'config.json'}, found {error}: copy the file again.") from error
+        raise OSError(f"expected JSON in {folder / 'config.json'}, found {error}: {how_to_repair(folder)}.") from error
     if settings.get("model_type") != cls.config_class.model_type:
         raise ValueError(
             f"expected a HuiduRep checkpoint (model_type 'huidurep') in {folder}, found model_type "
@@ -291,7 +293,7 @@ def _check_fingerprint(model, folder):
     try:
         stored = load_file(path)
     except Exception as error:  # safetensors raises its own class for a damaged file
-        raise OSError(f"expected a readable {path}, found {error}: copy the checkpoint again.") from error
+        raise OSError(f"expected a readable {path}, found {error}: {how_to_repair(folder)}.") from error
     parameter = next(model.parameters())
     if parameter.dtype != torch.float32 or parameter.device.type == "meta":
         logger.info("fingerprint of %s not checked: weights are %s on %s", folder, parameter.dtype, parameter.device)
@@ -301,6 +303,6 @@ def _check_fingerprint(model, folder):
     if changed or not stored:
         raise ValueError(
             f"expected the {' and '.join(changed) or 'embeddings'} stored in {path} for a fixed input, found others: "
-            "the weights were not loaded as they were saved, or config.json was edited. "
-            "Download the checkpoint again, or update transformers."
+            "the weights were not loaded as they were saved, or config.json was edited. To mend it, "
+            f"{how_to_repair(folder)}, or update transformers."
         )

@@ -1,12 +1,9 @@
 """HuiduRep: the spike encoder with its denoising decoder."""
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import nn
 from transformers import PreTrainedModel
-from transformers.utils import ModelOutput
 
 from .configuration_huidurep import HuiduRepConfig
 from .input_contract import nominal_positions
@@ -17,31 +14,11 @@ from .modeling_layers import (
     HuiduRepStack,
     attention_mask,
     encode,
+    make_record,
     sinusoidal_positions,
     valid_tokens,
 )
-
-
-@dataclass
-class HuiduRepOutput(ModelOutput):
-    """Output of :class:`HuiduRep`.
-
-    Parameters
-    ----------
-    embeddings : torch.FloatTensor (num_spikes, embedding_size)
-        The representation to cluster.
-    last_hidden_state : torch.FloatTensor (num_spikes, num_tokens, hidden_size)
-        Tokens of the last encoder layer.
-    reconstruction : torch.FloatTensor (num_spikes, num_samples, num_channels), optional
-        Denoised snippet in uV, by the decoder that was trained.
-    denoised_tokens : torch.FloatTensor (num_spikes, num_tokens, hidden_size), optional
-        Output of the research code's feature decoder (converted checkpoints only).
-    """
-
-    embeddings: torch.FloatTensor | None = None
-    last_hidden_state: torch.FloatTensor | None = None
-    reconstruction: torch.FloatTensor | None = None
-    denoised_tokens: torch.FloatTensor | None = None
+from .modeling_outputs import HuiduRepOutput
 
 
 class HuiduRepPreTrainedModel(PreTrainedModel):
@@ -50,6 +27,7 @@ class HuiduRepPreTrainedModel(PreTrainedModel):
     config_class = HuiduRepConfig
     base_model_prefix = "huidurep"
     main_input_name = "waveforms"
+    _input_embed_layer = "embeddings"
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _no_split_modules = ["HuiduRepLayer"]
@@ -82,7 +60,7 @@ class HuiduRepPreTrainedModel(PreTrainedModel):
         pretrained_model_name_or_path : str or Path
             Local folder, then embedded name such as ``"tetrode"``, then Hub repository: the first that exists.
         *args, **kwargs
-            As in ``transformers.PreTrainedModel.from_pretrained`` (``revision``, ``cache_dir``, ``token``, ...).
+            As in transformers; ``revision``, ... as in :func:`huidurep.hub_repository.fetch_repository`.
 
         Returns
         -------
@@ -91,18 +69,21 @@ class HuiduRepPreTrainedModel(PreTrainedModel):
         Raises
         ------
         OSError
-            If no checkpoint is found there, or its files cannot be read.
+            If no checkpoint is found there, the Hub does not give it, or its files cannot be read.
         ValueError
             If weights are missing or unexpected, or the fingerprint stored with the checkpoint is not reproduced.
         """
-        from . import hub
+        if pretrained_model_name_or_path is None:  # transformers takes weights from memory, too: state_dict=...
+            return super().from_pretrained(None, *args, **kwargs)
+        from .hub import load_model
 
-        return hub.load_model(super().from_pretrained, cls, pretrained_model_name_or_path, *args, **kwargs)
+        return load_model(super().from_pretrained, cls, pretrained_model_name_or_path, *args, **kwargs)
 
     def save_pretrained(self, save_directory, *args, **kwargs):
         """Write config.json, model.safetensors and the fingerprint of the weights into a folder.
 
-        Card and sorting parameters of the checkpoint it was loaded from come along while the weights are those.
+        Card and sorting parameters of the checkpoint it was loaded from come along while the weights are those; the
+        model's code does if it came with that checkpoint.
 
         Parameters
         ----------
@@ -110,12 +91,16 @@ class HuiduRepPreTrainedModel(PreTrainedModel):
         *args, **kwargs
             As in ``transformers.PreTrainedModel.save_pretrained``.
         """
-        from . import hub, publishing
+        from .hub import no_progress_bars, write_fingerprint
+        from .publishing import copy_companions
+        from .publishing_code import copy_code
 
         # Before the weights: `push_to_hub=True` uploads the folder from inside the call below.
-        hub.write_fingerprint(self, save_directory)
-        publishing.copy_companions(self, save_directory)
-        with hub.no_progress_bars():
+        write_fingerprint(self, save_directory)
+        copy_companions(self, save_directory)
+        if getattr(self.config, "auto_map", None):
+            copy_code(save_directory, type(self).__name__)
+        with no_progress_bars():
             super().save_pretrained(save_directory, *args, **kwargs)
 
     def push_to_hub(self, repo_id, **options):
@@ -125,11 +110,11 @@ class HuiduRepPreTrainedModel(PreTrainedModel):
         ----------
         repo_id : str
         **options
-            As in ``transformers.PreTrainedModel.push_to_hub``: ``private``, ``token``, ``commit_message``, ...
+            ``license``, ``private``, ``token``, ``commit_message``, ...
         """
-        from . import publishing
+        from .publishing import push_model
 
-        return publishing.push_model(self, repo_id, **options)
+        return push_model(self, repo_id, **options)
 
 
 class HuiduRep(HuiduRepPreTrainedModel):
@@ -211,15 +196,17 @@ class HuiduRep(HuiduRepPreTrainedModel):
             snippets = snippets.masked_fill(channel_mask[:, None, :] == 0, 0.0)
         return snippets if sample_mask is None else snippets.masked_fill(sample_mask[:, :, None] == 0, 0.0)
 
-    def forward(
+    def forward(  # noqa: PLR0913 - what transformers lets users ask of every model is among them
         self,
         waveforms,
         channel_mask=None,
         sample_mask=None,
         output_reconstruction=False,
         output_denoised_tokens=False,
-        return_dict=True,
+        return_dict=None,
         channel_positions=None,
+        output_hidden_states=None,
+        output_attentions=None,
     ):
         """Embed snippets that meet the input contract.
 
@@ -237,10 +224,12 @@ class HuiduRep(HuiduRepPreTrainedModel):
         output_denoised_tokens : bool, default False
             Embed as the research code's "denoise" option did (its feature decoder was never trained; for repeating old
             results only).
-        return_dict : bool, default True
-            Return a :class:`HuiduRepOutput` rather than a tuple.
+        return_dict : bool, optional
+            Return a :class:`HuiduRepOutput` rather than a tuple. Default: as the configuration says (yes).
         channel_positions : torch.FloatTensor (num_spikes or 1, num_channels, 2), optional
             um; by default nominal ones. Only where channels are told apart by position.
+        output_hidden_states, output_attentions : bool, optional
+            Also return what stands between the encoder's layers, and its attention. Default: as the configuration says.
 
         Returns
         -------
@@ -250,7 +239,8 @@ class HuiduRep(HuiduRepPreTrainedModel):
         features = self.describe_positions(snippets, channel_positions, channel_mask)
         tokens = self.embeddings(snippets, channel_mask, features)
         valid = valid_tokens(sample_mask, tokens.shape[1], self.config.patch_size)
-        hidden, embeddings = encode(self.encoder, self.reduction, tokens, valid)
+        record = make_record(self.config, hidden_states=output_hidden_states, attentions=output_attentions)
+        hidden, embeddings = encode(self.encoder, self.reduction, tokens, valid, record)
         denoised = reconstruction = None
         if output_denoised_tokens:
             denoised = self.denoised_tokens(hidden, valid)
@@ -260,8 +250,9 @@ class HuiduRep(HuiduRepPreTrainedModel):
             embeddings = self.adapter(embeddings, snippets)
         if output_reconstruction:
             reconstruction = self.unscale(self.decode(hidden, snippets.shape[1], valid, features))
-        output = HuiduRepOutput(embeddings, hidden, reconstruction, denoised)
-        return output if return_dict else output.to_tuple()
+        record = {name: tuple(tensors) for name, tensors in record.items()}
+        output = HuiduRepOutput(embeddings, hidden, reconstruction, denoised, **record)
+        return output if (self.config.return_dict if return_dict is None else return_dict) else output.to_tuple()
 
     def describe_positions(self, snippets, channel_positions=None, channel_mask=None):
         """Features of the contacts, from which the weights of their channels come.
@@ -302,7 +293,7 @@ class HuiduRep(HuiduRepPreTrainedModel):
         torch.FloatTensor (num_spikes, num_samples, num_channels)
         """
         patches = self.decoder_projection(self.decoder(hidden, attention_mask(valid)))
-        samples = patches.reshape(len(hidden), hidden.shape[1] * self.config.patch_size, self.patch_channels)
+        samples = patches.reshape(hidden.shape[0], hidden.shape[1] * self.config.patch_size, self.patch_channels)
         if features is not None:
             samples = self.readout(samples, features)
         missing = num_samples - samples.shape[1]
@@ -345,9 +336,9 @@ class HuiduRep(HuiduRepPreTrainedModel):
         -------
         ndarray (num_spikes, embedding_size) float32
         """
-        from . import inference
+        from .inference import embed
 
-        return inference.embed(self, waveforms, **options)
+        return embed(self, waveforms, **options)
 
     def denoise(self, waveforms, **options):
         """Denoise spikes of any window, rate and channel count; see :func:`huidurep.inference.denoise`.
@@ -362,9 +353,9 @@ class HuiduRep(HuiduRepPreTrainedModel):
         -------
         ndarray like `waveforms`, float32
         """
-        from . import inference
+        from .inference import denoise
 
-        return inference.denoise(self, waveforms, **options)
+        return denoise(self, waveforms, **options)
 
     def adapt(self, waveforms, **options):
         """Copy of the model, adapted in seconds to a recording's spikes; see :func:`huidurep.training.adapt.adapt`.
@@ -382,8 +373,13 @@ class HuiduRep(HuiduRepPreTrainedModel):
         -------
         HuiduRep
         """
-        from .training.adapt import adapt
-
+        # Absolute and guarded: a published folder holds the model's code, not the package's training road.
+        try:
+            from huidurep.training.adapt import adapt
+        except ImportError as error:
+            raise ImportError(
+                f"expected the package huidurep, which adapts models, found none ({error}): pip install huidurep."
+            ) from error
         return adapt(self, waveforms, **options)
 
     def _center_channels(self, waveforms):

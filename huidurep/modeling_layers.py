@@ -68,28 +68,32 @@ class HuiduRepLayer(GradientCheckpointingLayer):
     def _drop(self, x):
         return F.dropout(x, self.dropout, self.training)
 
-    def _attend(self, x, mask):
+    def _attend(self, x, mask, output_attentions):
         shape = (*x.shape[:2], 3, self.num_heads, x.shape[2] // self.num_heads)
         query, key, value = self.qkv(x).view(shape).permute(2, 0, 3, 1, 4)
-        dropout = self.dropout if self.training else 0.0
-        if self.config._attn_implementation == "eager":
+        dropout, attention = self.dropout if self.training else 0.0, None
+        # The fused kernel keeps its attention to itself.
+        if output_attentions or self.config._attn_implementation == "eager":
             scores = query @ key.transpose(2, 3) / math.sqrt(shape[-1])
             scores = scores if mask is None else scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-            mixed = F.dropout(scores.softmax(-1), dropout, self.training) @ value
+            attention = scores.softmax(-1)
+            mixed = F.dropout(attention, dropout, self.training) @ value
         else:
             mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
-        return self.output(mixed.transpose(1, 2).reshape(x.shape))
+        return self.output(mixed.transpose(1, 2).reshape(x.shape)), attention if output_attentions else None
 
     def _feed(self, x):
         return self.feed_out(self._drop(self.activation(self.feed_in(x))))
 
-    def forward(self, x, mask=None):
-        """Tokens -> tokens; `mask` as :func:`attention_mask` makes it."""
+    def forward(self, x, mask=None, output_attentions=False):
+        """Tokens -> tokens and, where asked for, attention; `mask` as :func:`attention_mask` makes it."""
         if self.norm_first:
-            x = x + self._drop(self._attend(self.attention_norm(x), mask))
-            return x + self._drop(self._feed(self.feed_norm(x)))
-        x = self.attention_norm(x + self._drop(self._attend(x, mask)))
-        return self.feed_norm(x + self._drop(self._feed(x)))
+            mixed, attention = self._attend(self.attention_norm(x), mask, output_attentions)
+            x = x + self._drop(mixed)
+            return x + self._drop(self._feed(self.feed_norm(x))), attention
+        mixed, attention = self._attend(x, mask, output_attentions)
+        x = self.attention_norm(x + self._drop(mixed))
+        return self.feed_norm(x + self._drop(self._feed(x))), attention
 
 
 class HuiduRepStack(nn.Module):
@@ -100,11 +104,20 @@ class HuiduRepStack(nn.Module):
         self.layers = nn.ModuleList(HuiduRepLayer(config) for _ in range(num_layers))
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if config.norm_first else nn.Identity()
 
-    def forward(self, x, mask=None):
-        """Tokens -> tokens; `mask` as :func:`attention_mask` makes it."""
+    def forward(self, x, mask=None, record=None):
+        """Tokens -> tokens; `mask` as :func:`attention_mask` makes it; `record` as in :func:`encode`."""
+        record = record or {}
+        states, attentions = record.get("hidden_states"), record.get("attentions")
         for layer in self.layers:
-            x = layer(x, mask)
-        return self.norm(x)
+            if states is not None:
+                states.append(x)
+            x, attention = layer(x, mask, attentions is not None)
+            if attentions is not None:
+                attentions.append(attention)
+        x = self.norm(x)
+        if states is not None:
+            states.append(x)
+        return x
 
 
 class HuiduRepAdapter(nn.Module):
@@ -127,7 +140,25 @@ class HuiduRepAdapter(nn.Module):
         return self.representation(embeddings) + self.snippet(F.pad(snippets, (0, missing)).flatten(1))
 
 
-def encode(encoder, reduction, tokens, valid=None):
+def make_record(config, **asked):
+    """Empty lists for what :func:`encode` is to keep on its way.
+
+    Parameters
+    ----------
+    config : HuiduRepConfig
+    **asked : bool, optional
+        ``hidden_states``, ``attentions``; where None, the configuration's ``output_hidden_states``, ... says.
+
+    Returns
+    -------
+    dict of str to list
+        One of each name that is wanted.
+    """
+    wanted = {name: getattr(config, f"output_{name}") if each is None else each for name, each in asked.items()}
+    return {name: [] for name, each in wanted.items() if each}
+
+
+def encode(encoder, reduction, tokens, valid=None, record=None):
     """Run tokens through an encoder and its reduction.
 
     Parameters
@@ -135,13 +166,15 @@ def encode(encoder, reduction, tokens, valid=None):
     encoder, reduction : nn.Module
     tokens : torch.FloatTensor (num_spikes, num_tokens, hidden_size)
     valid : torch.BoolTensor (num_spikes, num_tokens), optional
+    record : dict of str to list, optional
+        From :func:`make_record`; the encoder's hidden states and attentions are appended to its lists.
 
     Returns
     -------
     hidden : torch.FloatTensor (num_spikes, num_tokens, hidden_size)
     embeddings : torch.FloatTensor (num_spikes, embedding_size)
     """
-    hidden = encoder(tokens + sinusoidal_positions(tokens), attention_mask(valid))
+    hidden = encoder(tokens + sinusoidal_positions(tokens), attention_mask(valid), record)
     return hidden, reduction(mean_of_valid(hidden, valid))
 
 

@@ -1,56 +1,19 @@
 """HuiduRepForPreTraining: the encoder with the losses, momentum branch and heads that train it."""
 
 import copy
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers.utils import ModelOutput
 
 from .losses import prototype_loss, reconstruction_loss, symmetric_contrastive_loss
 from .modeling_huidurep import HuiduRep, HuiduRepPreTrainedModel
 from .modeling_layers import HuiduRepEmbeddings, HuiduRepStack, encode, valid_tokens
+from .modeling_outputs import HuiduRepForPreTrainingOutput
 
 # In the order in which they are logged and told.
 LOSSES = ("prototype_loss", "contrastive_loss", "reconstruction_loss")
 QUERIES, KEYS = ("query_1", "query_2"), ("key_1", "key_2")
-
-
-@dataclass
-class HuiduRepForPreTrainingOutput(ModelOutput):
-    """Output of :class:`HuiduRepForPreTraining`.
-
-    Parameters
-    ----------
-    loss : torch.FloatTensor, scalar
-        Sum of the losses below, each times its weight in the configuration.
-    prototype_loss, contrastive_loss : torch.FloatTensor, scalar, optional
-        None where the weight is 0.
-    reconstruction_loss : torch.FloatTensor, scalar
-        0 without clean views.
-    query_1, query_2, key_1, key_2 : torch.FloatTensor (num_units, projection_size), optional
-        L2-normalised predictions of the trained branch and projections of the momentum branch, for the first two views;
-        None without contrast.
-    reconstruction : torch.FloatTensor (num_units, num_samples, num_channels)
-        Denoised first view in uV.
-    embeddings : torch.FloatTensor (num_units, embedding_size)
-        Representation of the first view.
-    view_embeddings : torch.FloatTensor (num_units, num_views, embedding_size)
-        Representations of all views that the losses ask for: without the prototype loss the first two.
-    """
-
-    loss: torch.FloatTensor | None = None
-    prototype_loss: torch.FloatTensor | None = None
-    contrastive_loss: torch.FloatTensor | None = None
-    reconstruction_loss: torch.FloatTensor | None = None
-    query_1: torch.FloatTensor | None = None
-    query_2: torch.FloatTensor | None = None
-    key_1: torch.FloatTensor | None = None
-    key_2: torch.FloatTensor | None = None
-    reconstruction: torch.FloatTensor | None = None
-    embeddings: torch.FloatTensor | None = None
-    view_embeddings: torch.FloatTensor | None = None
 
 
 class HuiduRepForPreTraining(HuiduRepPreTrainedModel):
@@ -64,6 +27,8 @@ class HuiduRepForPreTraining(HuiduRepPreTrainedModel):
     ----------
     config : HuiduRepConfig
     """
+
+    main_input_name = "view_1"
 
     def __init__(self, config):
         super().__init__(config)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .hub_repository import HUB_KEYWORDS, commit_of
 from .probe_types import PROBE_TYPES, recognise_probe
 from .sorting.cleaning import clean_units
 from .sorting.detection import detect_spikes
@@ -68,7 +69,7 @@ class SpikeSortingPipeline:
     parameters : SortingParameters | dict | None
         None: the defaults.
     model_name, model_revision : str | None
-        Kept in the result.
+        Kept in the result: what was asked for, and the commit of a Hub repository.
     """
 
     def __init__(self, model=None, parameters=None, model_name=None, model_revision=None):
@@ -97,7 +98,8 @@ class SpikeSortingPipeline:
         revision : str | None
             Of a Hub repository.
         **parameters
-            Fields of `SortingParameters`; they go before those of the checkpoint.
+            Fields of `SortingParameters`; they go before those of the checkpoint. Also ``cache_dir``, ``token``,
+            ``local_files_only`` and ``force_download``, as in :meth:`HuiduRep.from_pretrained`.
 
         Returns
         -------
@@ -108,6 +110,7 @@ class SpikeSortingPipeline:
         OSError, ValueError
             A checkpoint that is missing, truncated or foreign.
         """
+        hub_options = {key: parameters.pop(key) for key in HUB_KEYWORDS if key in parameters}
         SortingParameters(**parameters)  # a wrong name is found before anything is downloaded
         if str(name) == "auto":
             pipeline = cls(None, parameters)
@@ -116,10 +119,10 @@ class SpikeSortingPipeline:
         from .hub import resolve_checkpoint
         from .modeling_huidurep import HuiduRep
 
-        folder = resolve_checkpoint(name, **({} if revision is None else {"revision": revision}))
+        folder = resolve_checkpoint(name, revision=revision, **hub_options)
         beside = folder / PARAMETERS_FILE
         defaults = json.loads(beside.read_text(encoding="utf8")) if beside.is_file() else {}
-        return cls(HuiduRep.from_pretrained(folder), {**defaults, **parameters}, str(name), revision)
+        return cls(HuiduRep.from_pretrained(folder), {**defaults, **parameters}, str(name), commit_of(folder))
 
     def __call__(self, recording, *, progress=None) -> SortingResult:
         """Sort a recording.

@@ -30,7 +30,9 @@ def register() -> None:
     nothing.
     """
     if sorter_dict.get(HuiduRepSorter.sorter_name) is not HuiduRepSorter:
-        sorter_full_list.append(HuiduRepSorter)
+        # one of that name that came with SpikeInterface gives way
+        others = [each for each in sorter_full_list if each.sorter_name != HuiduRepSorter.sorter_name]
+        sorter_full_list[:] = [*others, HuiduRepSorter]
         sorter_dict[HuiduRepSorter.sorter_name] = HuiduRepSorter
 
 

@@ -26,3 +26,27 @@ def tetrode_folder(tetrode_recording, tmp_path_factory):
     folder = tmp_path_factory.mktemp("recording") / "tetrode"
     tetrode_recording[0].save(folder=folder, n_jobs=1, progress_bar=False)
     return folder
+
+
+@pytest.fixture(scope="session")
+def _hub_and_client(tmp_path_factory):
+    from hub_client import client_process
+    from hub_server import HubServer
+
+    hub = HubServer()
+    with client_process(hub.url, tmp_path_factory.mktemp("hub_home")) as client:
+        yield hub, client
+    hub.close()
+
+
+@pytest.fixture
+def hub(_hub_and_client):
+    """A Hub on loopback that has seen nothing yet, hub_server.HubServer."""
+    _hub_and_client[0].forget()
+    return _hub_and_client[0]
+
+
+@pytest.fixture
+def client(_hub_and_client):
+    """Runs a function of hub_client in a process that is not offline and knows only that Hub."""
+    return _hub_and_client[1]

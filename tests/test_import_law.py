@@ -13,9 +13,24 @@ PACKAGE = Path(huidurep.__file__).parent
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 NAMES = {path: ".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in MODULES}
 
-MODEL_MODULES = {"modeling_geometry", "modeling_huidurep", "modeling_layers", "modeling_pretraining", "inference"}
+MODEL_MODULES = {
+    "modeling_geometry",
+    "modeling_huidurep",
+    "modeling_layers",
+    "modeling_outputs",
+    "modeling_pretraining",
+    "inference",
+}
 MODEL_MAY_IMPORT = MODEL_MODULES | {"configuration_huidurep", "losses", "input_contract"}
-MODEL_MAY_IMPORT_LAZILY = {"hub", "publishing", "training"}
+# Those who embed without sorting: the node of SpikeInterface's pipelines and the transformer of scikit-learn. They
+# take waveforms that others have cut, so they need the model and nothing of sorting/. What "auto" means is asked of
+# pipeline.py, lazily, where the model and sorting/ meet and which alone knows it.
+EMBEDDING_MODULES = {
+    "encoder_choice": {("modeling_huidurep", True), ("pipeline", True)},
+    "feature_node": {("encoder_choice", False)},
+    "spike_embedder": {("encoder_choice", False), ("input_contract", False)},
+}
+MODEL_MAY_IMPORT_LAZILY = {"hub", "publishing", "publishing_code", "training"}
 FORBIDDEN = {
     "sorting": {"torch", "transformers", "huidurep.training", "huidurep.simulation", "huidurep.modeling_huidurep"},
     "training": {"spikeinterface", "huidurep.sorting", "huidurep.pipeline"},
@@ -76,6 +91,11 @@ def test_roads_stay_apart(path):
     for name, _ in imports_of(path):
         for forbidden in FORBIDDEN.get(road, ()):
             assert name != forbidden and not name.startswith(forbidden + "."), f"{NAMES[path]} imports {name}"
+
+
+@pytest.mark.parametrize(("name", "allowed"), EMBEDDING_MODULES.items())
+def test_those_who_embed_need_nothing_of_sorting(name, allowed):
+    assert set(siblings_of(PACKAGE / f"{name}.py")) == allowed
 
 
 PROBE = """

@@ -62,7 +62,8 @@ def test_a_new_model_has_no_companions(tmp_path):
     assert names(tmp_path) == WEIGHTS
 
 
-def test_push_to_hub_uploads_the_card(finetuned, tmp_path, monkeypatch):
+def test_options_of_the_upload_reach_the_client(finetuned, tmp_path, monkeypatch):
+    """What the Hub makes of them is tested in test_hub_push.py."""
     uploaded, api = tmp_path / "uploaded", Mock()
     api.create_repo.return_value.repo_id = "owner/name"
     api.upload_folder.side_effect = lambda *, folder_path, **_: shutil.copytree(folder_path, uploaded)
@@ -72,9 +73,10 @@ def test_push_to_hub_uploads_the_card(finetuned, tmp_path, monkeypatch):
     model.push_to_hub("name", private=True, token="secret", tags=["rat"], commit_message="first", create_pr=True)
     made.assert_called_once_with(token="secret")
     api.create_repo.assert_called_once_with("name", private=True, exist_ok=True)
-    options = {name: value for name, value in api.upload_folder.call_args.kwargs.items() if name != "folder_path"}
-    assert options == dict(repo_id="owner/name", commit_message="first", create_pr=True)
-    assert names(uploaded) == WEIGHTS | set(COMPANIONS)
+    given = api.upload_folder.call_args.kwargs
+    wanted = dict(repo_id="owner/name", commit_message="first", create_pr=True)
+    assert {name: given[name] for name in wanted} == wanted
+    code = {name for name in names(uploaded) if name.endswith(".py")}
+    assert names(uploaded) - code == WEIGHTS | set(COMPANIONS) and "modeling_huidurep.py" in code
     card = ModelCard.load(uploaded / "README.md")
     assert "rat" in card.data.tags and card.data.license == "apache-2.0"
-    assert torch.equal(HuiduRep.from_pretrained(uploaded).reduction.weight, model.reduction.weight)

@@ -17,6 +17,7 @@ from spikeinterface.core.base import minimum_spike_dtype
 from .confidence import unit_confidence
 from .measures import Measures, join_measures, main_channels, make_sorting, measure_units
 from .merging import GroupUnits
+from .outputs import ResultOutputs
 from .parameters import SortingParameters
 from .pictures import Pictures
 from .preprocessing import PreparedGroup
@@ -52,7 +53,7 @@ class GroupSorting:
 
 
 @dataclass
-class SortingResult(Pictures):
+class SortingResult(Pictures, ResultOutputs):
     """What a sorting gives.
 
     Attributes

@@ -309,6 +309,11 @@ def _measure_spikes(recording, sorting, shifts: np.ndarray) -> tuple[np.ndarray,
 def _motion_of_spikes(group: PreparedGroup, spike_vector: np.ndarray, depths_um: np.ndarray) -> np.ndarray:
     if group.motion is None:
         return np.zeros(len(spike_vector), dtype="float32")
-    times_s = group.recording.sample_index_to_time(spike_vector["sample_index"], segment_index=0)
-    moved_um = group.motion.get_displacement_at_time_and_depth(times_s, depths_um.astype("float64"), segment_index=0)
-    return np.asarray(moved_um, dtype="float32")
+    moved_um = np.zeros(len(spike_vector), dtype="float32")
+    for segment in range(group.motion.num_segments):
+        rows = spike_vector["segment_index"] == segment
+        times_s = group.recording.sample_index_to_time(spike_vector["sample_index"][rows], segment_index=segment)
+        moved_um[rows] = group.motion.get_displacement_at_time_and_depth(
+            times_s, depths_um[rows].astype("float64"), segment_index=segment
+        )
+    return moved_um

@@ -7,10 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import spikeinterface.preprocessing as spre
-from spikeinterface.sortingcomponents.tools import cache_preprocessing
+from spikeinterface.core import append_recordings, concatenate_recordings
+from spikeinterface.core.motion import Motion
 
+from .caching import cache_traces
 from .jobs import get_job_kwargs
-from .parameters import SortingParameters
+from .parameters import SortingParameters, is_motion_folder
 from .preprocessing import PreparedGroup
 from .run_log import RunLog
 from .sampling import draw_chunks, find_active, noise_levels, read_chunks
@@ -22,7 +24,9 @@ AUTO_DURATION_S = 30.0  # the motion is estimated every second, and against othe
 SMALLEST_MOTION_UM = 2.0  # less is not worth blurring the traces for
 
 
-def correct_motion(group: PreparedGroup, parameters: SortingParameters, log: RunLog) -> PreparedGroup:
+def correct_motion(
+    group: PreparedGroup, parameters: SortingParameters, log: RunLog, *, cache: bool = True
+) -> PreparedGroup:
     """Undo the motion of the tissue along a probe, where there is some.
 
     Parameters
@@ -31,9 +35,12 @@ def correct_motion(group: PreparedGroup, parameters: SortingParameters, log: Run
         Filtered recording in uV with its noise levels.
     parameters : SortingParameters
         `motion` and `seed` are read. With "auto", shanks of 32 channels or more whose places are known are corrected
-        with the preset "dredge_fast"; with the name of a preset, every group is.
+        with the preset "dredge_fast"; with the name of a preset or a saved motion, every group is. Segments count as
+        recorded one after the other.
     log : RunLog
         Told how far the tissue moved, or why that was not looked at.
+    cache : bool
+        As in `preprocess`.
 
     Returns
     -------
@@ -43,31 +50,34 @@ def correct_motion(group: PreparedGroup, parameters: SortingParameters, log: Run
     if parameters.motion is None or (parameters.motion == "auto" and not _is_suited(group)):
         log.skip("motion")
         return group
-    if group.recording.get_num_segments() > 1:
-        log.warning("motion", f"group {group.name}: several segments, motion is not corrected; concatenate them first")
-        return group
-    preset = AUTO_PRESET if parameters.motion == "auto" else parameters.motion
-    motion = _estimate(group, preset, parameters.peak_sign)
+    recording, name = group.recording, AUTO_PRESET if parameters.motion == "auto" else parameters.motion
+    if is_motion_folder(name):
+        motion, preset = _of_segments(Motion.load(name), group.segment_indices), AUTO_PRESET
+    else:
+        # one after the other, so that a neuron has one place in all segments; SpikeInterface estimates one segment
+        recording = concatenate_recordings([recording]) if recording.get_num_segments() > 1 else recording
+        motion, preset = _estimate(recording, group.noise_levels_uv, name, parameters.peak_sign), name
     if motion is None:
-        log.warning("motion", f"group {group.name}: {preset} found no motion estimate, the traces stay as they are")
+        log.warning("motion", f"group {group.name}: {name} found no motion estimate, the traces stay as they are")
         return group
-    span_um = float(np.ptp(motion.displacement[0], axis=0).max())
+    span_um = max(float(np.ptp(displacement, axis=0).max()) for displacement in motion.displacement)
     if span_um < SMALLEST_MOTION_UM:
-        log("motion", f"group {group.name}: {preset}, {span_um:.1f} um, nothing to correct")
+        log("motion", f"group {group.name}: {name}, {span_um:.1f} um, nothing to correct")
         return group
     from spikeinterface.sortingcomponents.motion import interpolate_motion
 
     options = spre.get_motion_parameters_preset(preset)["interpolate_motion_kwargs"]
     # the channels stay those that the user knows
     options = {**options, "border_mode": "force_extrapolate"}
-    moved = interpolate_motion(group.recording, motion, **options)
-    cached, _ = cache_preprocessing(moved, mode="auto", job_kwargs=get_job_kwargs())
-    chunks = draw_chunks(cached, parameters.seed)
-    traces = read_chunks(cached, chunks)
+    moved = _cut_like(interpolate_motion(recording, motion, **options), group.recording)
+    if cache:
+        moved = cache_traces(moved, "motion", log)
+    chunks = draw_chunks(moved, parameters.seed)
+    traces = read_chunks(moved, chunks)
     # blanked stretches are still constant after interpolation
-    levels = noise_levels(traces, find_active(traces, cached.get_sampling_frequency()))
-    log("motion", f"group {group.name}: {preset}, {span_um:.1f} um corrected")
-    return replace(group, recording=cached, noise_levels_uv=levels, motion=motion)
+    levels = noise_levels(traces, find_active(traces, moved.get_sampling_frequency()))
+    log("motion", f"group {group.name}: {name}, {span_um:.1f} um corrected")
+    return replace(group, recording=moved, noise_levels_uv=levels, motion=_cut_motion(motion, group.recording))
 
 
 def _is_suited(group: PreparedGroup) -> bool:
@@ -82,11 +92,45 @@ def _is_suited(group: PreparedGroup) -> bool:
     )
 
 
-def _estimate(group: PreparedGroup, preset: str, peak_sign: str):
-    """SpikeInterface's Motion of a group, None where it fails."""
-    view = group.recording.select_channels(group.recording.channel_ids)
+def _cut_like(single, recording):
+    """A recording, cut into segments as long as those of another one where that has more of them."""
+    if recording.get_num_segments() == single.get_num_segments():
+        return single
+    ends = np.cumsum([recording.get_num_samples(index) for index in range(recording.get_num_segments())])
+    starts = [0, *ends[:-1]]
+    return append_recordings([single.frame_slice(start, end) for start, end in zip(starts, ends, strict=True)])
+
+
+def _cut_motion(motion: Motion, recording) -> Motion:
+    """The motion of a recording with one segment, as that of the segments of `recording` that it is made of."""
+    if recording.get_num_segments() == motion.num_segments:
+        return motion
+    displacement, temporal_bins_s, begin_s = [], [], 0.0
+    for index in range(recording.get_num_segments()):
+        end_s = begin_s + recording.get_num_samples(index) / recording.get_sampling_frequency()
+        bins_s = motion.temporal_bins_s[0]
+        rows = np.flatnonzero((bins_s >= begin_s) & (bins_s < end_s))
+        if len(rows) == 0:  # a segment shorter than a bin
+            rows = np.array([np.abs(bins_s - (begin_s + end_s) / 2).argmin()])
+        start_s = recording.sample_index_to_time(0, segment_index=index)
+        displacement.append(motion.displacement[0][rows])
+        temporal_bins_s.append(bins_s[rows] - begin_s + start_s)
+        begin_s = end_s
+    return Motion(displacement, temporal_bins_s, motion.spatial_bins_um, motion.direction, motion.interpolation_method)
+
+
+def _of_segments(motion: Motion, segment_indices: np.ndarray) -> Motion:
+    """The motion of those segments of the recording that are long enough to be sorted."""
+    displacement = [motion.displacement[index] for index in segment_indices]
+    temporal_bins_s = [motion.temporal_bins_s[index] for index in segment_indices]
+    return Motion(displacement, temporal_bins_s, motion.spatial_bins_um, motion.direction, motion.interpolation_method)
+
+
+def _estimate(recording, noise_levels_uv: np.ndarray, preset: str, peak_sign: str):
+    """SpikeInterface's Motion of a recording of one segment, None where it fails."""
+    view = recording.select_channels(recording.channel_ids)
     # where SpikeInterface looks before it measures noise levels, which it would do without our seed
-    view.set_property("noise_level_mad_raw", group.noise_levels_uv)
+    view.set_property("noise_level_mad_raw", noise_levels_uv)
     options = {}
     if peak_sign == "pos":  # troughs alone serve for "both"
         steps = spre.get_motion_parameters_preset(preset)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 
 import numpy as np
 
@@ -33,9 +34,10 @@ class SortingParameters:
         Edges of the band-pass filter; the upper one is lowered where the recording's rate asks for it.
     common_reference : bool | None
         Subtract the median over the channels of a group. None: where a group has 32 channels or more.
-    motion : str | None
+    motion : str | Path | None
         Motion of the tissue is undone before detection by a preset of SpikeInterface's `correct_motion`. "auto":
-        "dredge_fast", on shanks of 32 channels or more, at most 60 um wide, recorded for 30 s or longer. None: never.
+        "dredge_fast", on shanks of 32 channels or more, at most 60 um wide, recorded for 30 s or longer. The folder of
+        a `Motion` that was saved: that one, whatever the probe. None: never.
     detect_threshold : float
         Smallest trough that is a spike, in noise levels (median absolute deviation / 0.6745) of its channel.
     peak_sign : {"neg", "pos", "both"}
@@ -69,7 +71,7 @@ class SortingParameters:
     seed : int
         Same seed, same result.
     bad_channel_ids : sequence
-        Channels of the recording to leave out. Flat and duplicated channels are found without being named.
+        Channels of the recording to leave out. Flat, copied and noisy channels are found without being named.
 
     Raises
     ------
@@ -116,6 +118,8 @@ class SortingParameters:
 
     def __post_init__(self):
         object.__setattr__(self, "bad_channel_ids", _as_tuple(self.bad_channel_ids))
+        if isinstance(self.motion, Path):
+            object.__setattr__(self, "motion", str(self.motion))
         for name, (is_valid, expected) in _VALID.items():
             value = getattr(self, name)
             if not is_valid(value):
@@ -199,7 +203,8 @@ class SortingParameters:
         TypeError
             Not a recording.
         ValueError
-            Sampling frequency, channels, bad channel ids, duration or samples that are not finite.
+            Sampling frequency, channels, bad channel ids, duration, a motion of other segments, or samples that are
+            not finite.
         """
         if not hasattr(recording, "get_traces") or not hasattr(recording, "get_num_channels"):
             raise TypeError(
@@ -216,6 +221,8 @@ class SortingParameters:
                 f"found {max(num_samples)} samples in the longest one; check that the file's axes are (time, channel), "
                 "or lower ms_before and ms_after"
             )
+        if is_motion_folder(self.motion):
+            _check_motion(self.motion, len(num_samples))
         _check_finite(recording, channel_ids)
 
     def _check_sampling_frequency(self, sampling_frequency: float) -> None:
@@ -245,6 +252,30 @@ class SortingParameters:
                 f"{len(self.bad_channel_ids)} are in bad_channel_ids; give a recording with channels"
             )
         return kept
+
+
+def is_motion_folder(value) -> bool:
+    """Whether a value of `motion` is the folder of a saved Motion.
+
+    Parameters
+    ----------
+    value : object
+        Presets and None are not.
+
+    Returns
+    -------
+    bool
+    """
+    return isinstance(value, str) and (Path(value) / "displacement_seg0.npy").is_file()
+
+
+def _check_motion(folder: str, num_segments: int) -> None:
+    """Raise ValueError where a saved Motion is not of a recording of so many segments."""
+    found = len(list(Path(folder).glob("displacement_seg*.npy")))
+    if found != num_segments:
+        raise ValueError(
+            f"expected the motion of {num_segments} segments, found {found} in {folder}; estimate it on this recording"
+        )
 
 
 def _check_finite(recording, channel_ids: list) -> None:
@@ -298,8 +329,8 @@ _VALID = {
     "merge_bias": (_is_number, "a finite number"),
     "peak_sign": (lambda value: value in ("neg", "pos", "both"), '"neg", "pos" or "both"'),
     "motion": (
-        lambda value: value is None or value in ("auto", *MOTION_PRESETS),
-        f'None, "auto" or one of {MOTION_PRESETS}',
+        lambda value: value is None or value in ("auto", *MOTION_PRESETS) or is_motion_folder(value),
+        f'None, "auto", one of {MOTION_PRESETS} or a folder that Motion.save of SpikeInterface wrote',
     ),
     "matching": (lambda value: value is None or value in MATCHING_METHODS, f"None or one of {MATCHING_METHODS}"),
     "template_interval_s": (lambda value: value is None or _is_positive(value), "None or a number above 0"),

@@ -10,17 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import spikeinterface.preprocessing as spre
-from spikeinterface.sortingcomponents.tools import cache_preprocessing
 
-from .jobs import get_job_kwargs
+from .bad_channels import useful_channels
+from .caching import cache_traces
 from .parameters import SortingParameters
 from .run_log import RunLog
 from .sampling import CHUNK_S, NUM_CHUNKS, draw_chunks, find_active, noise_levels, read_chunks
 
 NOMINAL_NOISE_UV = 10.0  # a file that does not say what its numbers mean is scaled so that its noise is this
 PLAUSIBLE_NOISE_UV = (0.2, 500.0)  # outside, the gains are not gains to uV (volts, raw steps) and are not used
-FLAT_RATIO = 1e-3  # a channel whose sd is this small beside the median channel is dead
-DUPLICATE_CORRELATION = 0.9995  # two amplifiers never agree so well
 COMMON_REFERENCE_CHANNELS = 32
 HIGHEST_FREQUENCY = 0.9  # of the Nyquist frequency
 TETRODE_SPACING_UM = 12.5
@@ -61,7 +59,7 @@ class PreparedGroup:
     name, segment_indices, num_groups, is_placed
         As in `ChannelGroup`.
     recording : BaseRecording
-        float32, uV, filtered, without dead and duplicated channels.
+        float32, uV, filtered, without flat, copied and noisy channels.
     noise_levels_uv : ndarray of float, (num_channels,)
         Standard deviation of the noise by its median absolute deviation.
     motion : Motion | None
@@ -126,8 +124,10 @@ def split_groups(recording, parameters: SortingParameters, log: RunLog) -> list[
     return groups
 
 
-def preprocess(group: ChannelGroup, parameters: SortingParameters, log: RunLog) -> PreparedGroup | None:
-    """Scale to uV, remove the offset, filter, drop dead and duplicated channels, reference, cache.
+def preprocess(
+    group: ChannelGroup, parameters: SortingParameters, log: RunLog, *, cache: bool = True
+) -> PreparedGroup | None:
+    """Scale to uV, remove the offset, filter, leave out useless channels, reference, cache.
 
     Parameters
     ----------
@@ -137,6 +137,8 @@ def preprocess(group: ChannelGroup, parameters: SortingParameters, log: RunLog) 
         Filter, reference and seed are read.
     log : RunLog
         Told what was decided.
+    cache : bool
+        Compute the traces once, as `cache_traces`. False: computed when read, and saved by saying how.
 
     Returns
     -------
@@ -151,20 +153,10 @@ def preprocess(group: ChannelGroup, parameters: SortingParameters, log: RunLog) 
     recording = group.recording
     chunks = draw_chunks(recording, parameters.seed)
     offsets, active = _measure_offsets(group, chunks, log)
-    gains = _read_gains(recording)
-    # the offset is measured, not read: it goes together with the electrode's own, before the filter can ring on it
-    scaled = spre.scale(recording, gain=gains, offset=-gains * offsets, dtype="float32")
-    highest_hz = HIGHEST_FREQUENCY * recording.get_sampling_frequency() / 2
-    filtered = spre.bandpass_filter(
-        scaled,
-        freq_min=parameters.freq_min_hz,
-        freq_max=min(parameters.freq_max_hz, highest_hz),
-        ftype="bessel",
-        filter_order=2,
-        dtype="float32",
-    )
+    highest_hz = min(parameters.freq_max_hz, HIGHEST_FREQUENCY * recording.get_sampling_frequency() / 2)
+    filtered = _scale_and_filter(recording, offsets, (parameters.freq_min_hz, highest_hz))
     traces = np.concatenate(read_chunks(filtered, chunks))[np.concatenate(active)]
-    kept = _useful_channels(traces, group, log)
+    kept = useful_channels(traces, recording, group.name, log, is_placed=group.is_placed, seed=parameters.seed)
     if len(kept) == 0:
         return None
     factor = _factor_to_uv(traces[:, kept], recording, group.name, log)
@@ -175,14 +167,27 @@ def preprocess(group: ChannelGroup, parameters: SortingParameters, log: RunLog) 
     reference = parameters.common_reference
     if reference or (reference is None and len(kept) >= COMMON_REFERENCE_CHANNELS):
         filtered = spre.common_reference(filtered, reference="global", operator="median", dtype="float32")
-    cached, _ = cache_preprocessing(filtered, mode="auto", job_kwargs=get_job_kwargs())
-    noise_levels_uv = noise_levels(read_chunks(cached, chunks), active)
+    if cache:
+        filtered = cache_traces(filtered, "preprocessing", log)
+    noise_levels_uv = noise_levels(read_chunks(filtered, chunks), active)
     log(
         "preprocessing",
-        f"group {group.name}: {len(kept)} channels, {parameters.freq_min_hz:g}-"
-        f"{min(parameters.freq_max_hz, highest_hz):g} Hz, noise {np.median(noise_levels_uv):.1f} uV",
+        f"group {group.name}: {len(kept)} channels, {parameters.freq_min_hz:g}-{highest_hz:g} Hz, "
+        f"noise {np.median(noise_levels_uv):.1f} uV",
     )
-    return PreparedGroup(group.name, cached, group.segment_indices, noise_levels_uv, group.num_groups, group.is_placed)
+    return PreparedGroup(
+        group.name, filtered, group.segment_indices, noise_levels_uv, group.num_groups, group.is_placed
+    )
+
+
+def _scale_and_filter(recording, offsets: np.ndarray, band_hz: tuple):
+    """The recording in uV, if its gains are, between two frequencies; `offsets` (num_channels,) as stored."""
+    gains = _read_gains(recording)
+    # the offset is measured, not read: it goes together with the electrode's own, before the filter can ring on it
+    scaled = spre.scale(recording, gain=gains, offset=-gains * offsets, dtype="float32")
+    return spre.bandpass_filter(
+        scaled, freq_min=band_hz[0], freq_max=band_hz[1], ftype="bessel", filter_order=2, dtype="float32"
+    )
 
 
 def _measure_offsets(group: ChannelGroup, chunks: list, log: RunLog) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -288,27 +293,6 @@ def _positions_or_dummy(positions_um: np.ndarray | None, indices: np.ndarray, na
         f"order of the channels, {LINEAR_SPACING_UM:g} um apart. Attach the real one with recording.set_probe",
     )
     return np.column_stack([np.zeros(num_channels), LINEAR_SPACING_UM * np.arange(num_channels)])
-
-
-def _useful_channels(traces: np.ndarray, group: ChannelGroup, log: RunLog) -> np.ndarray:
-    """Indices of the channels of traces (num_samples, num_channels) that are neither flat nor a copy of another."""
-    channel_ids = group.recording.channel_ids
-    deviation = traces.std(axis=0, dtype="float64")
-    usual = np.median(deviation[deviation > 0]) if np.any(deviation > 0) else 0.0
-    alive = np.flatnonzero(deviation > FLAT_RATIO * usual)
-    if len(alive) < len(channel_ids):
-        dead = [str(channel_ids[index]) for index in np.setdiff1d(np.arange(len(channel_ids)), alive)]
-        log.warning("preprocessing", f"group {group.name}: flat channels left out: {', '.join(dead)}")
-    if len(alive) < 2:
-        return alive
-    copies = np.triu(np.abs(np.corrcoef(traces[:, alive].T)) > DUPLICATE_CORRELATION, k=1)
-    is_copy = copies.any(axis=0)
-    for index in np.flatnonzero(is_copy):
-        source = channel_ids[alive[np.flatnonzero(copies[:, index])[0]]]
-        log.warning(
-            "preprocessing", f"group {group.name}: channel {channel_ids[alive[index]]} repeats {source}: left out"
-        )
-    return alive[~is_copy]
 
 
 def _factor_to_uv(traces: np.ndarray, recording, name, log: RunLog) -> float:

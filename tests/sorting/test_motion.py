@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from spikeinterface.core import NumpyRecording
+from spikeinterface.core.motion import Motion
 
 from huidurep.sorting.motion import correct_motion
 from huidurep.sorting.parameters import SortingParameters
@@ -107,10 +108,51 @@ def test_an_estimate_that_fails_costs_no_sorting(moving, monkeypatch):
     assert "no motion estimate" in log.entries[-1]["message"]
 
 
-def test_several_segments_are_left_alone_with_a_warning(moving):
-    traces = moving.recording.get_traces(0)
-    recording = NumpyRecording([traces[:200000], traces[200000:]], RATE_HZ)
-    recording.set_dummy_probe_from_locations(moving.recording.get_channel_locations())
-    group, log = replace(moving, recording=recording), RunLog()
-    assert correct_motion(group, SortingParameters(), log) is group
-    assert "concatenate" in log.entries[-1]["message"]
+def in_two_segments(group, times_s=(0.0, 0.0)):
+    traces = group.recording.get_traces(0)
+    recording = NumpyRecording([traces[:200000], traces[200000:]], RATE_HZ, t_starts=list(times_s))
+    recording.set_dummy_probe_from_locations(group.recording.get_channel_locations())
+    return replace(group, recording=recording, segment_indices=np.arange(2))
+
+
+def test_segments_are_corrected_as_one_recording(moving):
+    corrected = correct_motion(in_two_segments(moving), SortingParameters(), RunLog()).recording
+    assert [corrected.get_num_samples(index) for index in range(2)] == [200000, 200000]
+    whole = correct_motion(moving, SortingParameters(), RunLog()).recording  # it owns the memory of its traces
+    assert np.allclose(corrected.get_traces(0), whole.get_traces(0)[:200000], atol=1e-3)
+    assert np.allclose(corrected.get_traces(1), whole.get_traces(0)[200000:], atol=1e-3)
+
+
+def known_motion(folder, spans_s):
+    """What `prepared` has put in, as SpikeInterface saves it: one segment for each (start, end)."""
+    bins_s = [np.arange(start, end) + 0.5 for start, end in spans_s]
+    displacement = [moved_by(times_s)[:, None] for times_s in bins_s]
+    Motion(displacement, bins_s, np.array([310.0])).save(folder)
+    return str(folder)
+
+
+def test_a_motion_of_the_users_own_is_taken(moving, tmp_path):
+    still, log = replace(moving, is_placed=False), RunLog()
+    parameters = SortingParameters(motion=known_motion(tmp_path / "one", [(0, 40)]))
+    corrected = correct_motion(still, parameters, log)
+    before, after = (abs(centre_um(group, 8, 12) - centre_um(group, 28, 32)) for group in (moving, corrected))
+    assert after < 0.35 * before
+    assert "29.9 um corrected" in log.entries[-1]["message"]
+    # segments with times of their own; the second one alone where the first was too short to sort
+    parameters = SortingParameters(motion=known_motion(tmp_path / "two", [(0, 20), (20, 40)]))
+    in_two = correct_motion(in_two_segments(moving, (0.0, 20.0)), parameters, RunLog()).recording
+    later = slice(10000, None)  # within the first bin of a segment there is no motion before it to go by
+    assert np.allclose(in_two.get_traces(1)[later], corrected.recording.get_traces(0)[200000:][later], atol=1e-3)
+    second = in_two_segments(moving, (0.0, 20.0))
+    second = replace(second, recording=second.recording.select_segments([1]), segment_indices=np.array([1]))
+    alone = correct_motion(second, parameters, RunLog()).recording
+    assert np.allclose(alone.get_traces(0), in_two.get_traces(1), atol=1e-3)
+
+
+def test_a_motion_of_other_segments_is_refused(moving, tmp_path):
+    parameters = SortingParameters(motion=known_motion(tmp_path / "one", [(0, 40)]))
+    parameters.check_recording(moving.recording)
+    with pytest.raises(ValueError, match="motion of 2 segments, found 1"):
+        parameters.check_recording(in_two_segments(moving).recording)
+    with pytest.raises(ValueError, match="Motion.save"):
+        SortingParameters(motion=str(tmp_path))

@@ -1,0 +1,91 @@
+"""AutoConfig and AutoModel of transformers learn of the models, without transformers being imported for it.
+
+transformers has no entry points for models: they are registered with its Auto classes, which takes an import of
+seconds. So a finder stands in ``sys.meta_path`` and registers once the modules concerned are there anyway.
+"""
+
+import importlib
+import importlib.machinery
+import logging
+import sys
+
+logger = logging.getLogger(__name__)
+
+CONFIGURATIONS = "transformers.models.auto.configuration_auto"
+MODELS = "transformers.models.auto.modeling_auto"
+# Of these, each imports the next but one or the other: while one is half imported, the models cannot be.
+MODEL_MODULES = (
+    f"{__package__}.modeling_pretraining",
+    f"{__package__}.modeling_huidurep",
+    "transformers.modeling_layers",
+    MODELS,
+)
+WATCHED = (CONFIGURATIONS, *MODEL_MODULES)
+
+
+class _Watcher:
+    """Finder that finds nothing by itself: it has what others find report that it was imported."""
+
+    def __init__(self):
+        self.imported = {name for name in WATCHED if name in sys.modules}
+        self.registered = set()
+
+    def find_spec(self, name, path=None, target=None):
+        """Spec of a watched module, as Python's own finder has it, with our step after its execution."""
+        if name not in WATCHED:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        if spec is None or spec.loader is None:
+            return None
+        execute = spec.loader.exec_module
+
+        def execute_and_register(module):
+            execute(module)
+            self.imported.add(name)
+            self.register()
+
+        spec.loader.exec_module = execute_and_register
+        return spec
+
+    def register(self):
+        """Register what can be by now; a failure is told, but it is not to break the import it happens in."""
+        steps = {CONFIGURATIONS: register_configuration, MODELS: register_models}
+        for name, step in steps.items():
+            needed = MODEL_MODULES if name == MODELS else (CONFIGURATIONS,)
+            half_imported = any(each in sys.modules and each not in self.imported for each in needed)
+            if name in self.imported and name not in self.registered and not half_imported:
+                self.registered.add(name)
+                try:
+                    step()
+                except Exception as error:
+                    logger.warning("transformers' Auto classes will not know HuiduRep (%s)", error)
+        if len(self.registered) == len(steps) and self in sys.meta_path:
+            sys.meta_path.remove(self)
+
+
+def register_configuration():
+    """Let ``AutoConfig`` know HuiduRepConfig."""
+    from transformers import AutoConfig
+
+    from .configuration_huidurep import HuiduRepConfig
+
+    AutoConfig.register(HuiduRepConfig.model_type, HuiduRepConfig, exist_ok=True)
+
+
+def register_models():
+    """Let ``AutoModel`` and ``AutoModelForPreTraining`` know the models."""
+    from transformers import AutoModel, AutoModelForPreTraining
+
+    from .configuration_huidurep import HuiduRepConfig
+    from .modeling_huidurep import HuiduRep
+    from .modeling_pretraining import HuiduRepForPreTraining
+
+    AutoModel.register(HuiduRepConfig, HuiduRep, exist_ok=True)
+    AutoModelForPreTraining.register(HuiduRepConfig, HuiduRepForPreTraining, exist_ok=True)
+
+
+def watch_imports():
+    """Register now what can be, and the rest when transformers is imported. Called once, by the package."""
+    watcher = _Watcher()
+    sys.meta_path.insert(0, watcher)
+    watcher.register()

@@ -1,0 +1,72 @@
+"""Traces that are computed once: in memory, in a file that goes by itself, or not where the disk is full."""
+
+import gc
+
+import numpy as np
+import pytest
+import spikeinterface.preprocessing as spre
+from spikeinterface.core import NumpyRecording
+
+from huidurep.sorting import caching
+from huidurep.sorting.run_log import RunLog
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def lazy():
+    traces = np.random.default_rng(0).normal(0, 10, (30000, 4)).astype("float32")
+    return spre.scale(NumpyRecording([traces, traces[:9000]], 10000.0), gain=2.0, dtype="float32")
+
+
+def assert_same(found, expected):
+    for index in range(2):
+        assert np.array_equal(found.get_traces(segment_index=index), expected.get_traces(segment_index=index))
+
+
+def test_short_traces_stay_in_memory(lazy, folder):
+    cached = caching.cache_traces(lazy, "preprocessing", RunLog())
+    assert_same(cached, lazy)
+    assert "Memory" in type(cached).__name__ and not list(folder.iterdir())
+
+
+def test_long_traces_go_to_a_file_that_goes_with_the_recording(lazy, folder, monkeypatch):
+    monkeypatch.setattr(caching, "MEMORY_BYTES", 1000)
+    cached = caching.cache_traces(lazy, "preprocessing", RunLog())
+    assert_same(cached, lazy)
+    assert len(list(folder.glob("huidurep-*/traces/*.raw"))) == 2
+    assert gc.get_freeze_count() == 0
+    del cached
+    gc.collect()
+    assert not list(folder.iterdir())
+
+
+def test_another_process_does_not_remove_the_file(tmp_path):
+    caching._remove(tmp_path, -1)
+    assert tmp_path.is_dir()
+
+
+def test_a_full_disk_costs_time_not_the_sorting(lazy, folder, monkeypatch):
+    monkeypatch.setattr(caching, "MEMORY_BYTES", 1000)
+    monkeypatch.setattr(caching, "SPARE_BYTES", 2**60)
+    log = RunLog()
+    assert caching.cache_traces(lazy, "motion", log) is lazy
+    assert log.entries[-1]["stage"] == "motion" and "TMPDIR" in log.entries[-1]["message"]
+    assert not list(folder.iterdir())
+
+
+def test_an_interrupt_leaves_nothing_behind(lazy, folder, monkeypatch):
+    monkeypatch.setattr(caching, "MEMORY_BYTES", 1000)
+
+    def interrupted(*_, **__):
+        assert list(folder.iterdir())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(lazy), "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        caching.cache_traces(lazy, "preprocessing", RunLog())
+    assert not list(folder.iterdir())
