@@ -1,4 +1,4 @@
-"""The command line: ``huidurep sort | embed | report | finetune | pretrain | simulate | list``.
+"""The command line: ``huidurep sort | embed | report | convert | finetune | pretrain | simulate | list | ...``.
 
 Everything heavy is imported inside the commands, so that ``huidurep --help`` answers at once.
 """

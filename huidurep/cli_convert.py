@@ -10,6 +10,17 @@ from typing import Annotated
 import typer
 
 from huidurep.cli_files import attach_probe, check_writable, read_recording
+from huidurep.cli_options import (
+    AsJson,
+    GainToUv,
+    NumChannels,
+    OffsetToUv,
+    ProbeFile,
+    Progress,
+    SampleType,
+    SamplingFrequency,
+)
+from huidurep.cli_output import is_watched, only_results_on_stdout, tell_result
 
 
 class Format(str, Enum):
@@ -48,13 +59,14 @@ def _convert(  # noqa: PLR0913 - every command-line option is an argument
     ] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier conversion there.")] = False,
     n_jobs: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
-    progress: Annotated[bool, typer.Option("--progress/--no-progress", help="Progress bars.")] = True,
-    sampling_frequency: Annotated[float | None, typer.Option(help="Raw binary: Hz.")] = None,
-    num_channels: Annotated[int | None, typer.Option(min=1, help="Raw binary: channels.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="Raw binary: sample type, such as int16.")] = None,
-    gain_to_uv: Annotated[float | None, typer.Option(help="Raw binary: uV of one step.")] = None,
-    offset_to_uv: Annotated[float | None, typer.Option(help="Raw binary: uV of the value 0.")] = None,
-    probe: Annotated[str | None, typer.Option(help="'tetrode' or a probeinterface JSON file.")] = None,
+    progress: Progress = True,
+    as_json: AsJson = False,
+    sampling_frequency: SamplingFrequency = None,
+    num_channels: NumChannels = None,
+    dtype: SampleType = None,
+    gain_to_uv: GainToUv = None,
+    offset_to_uv: OffsetToUv = None,
+    probe: ProbeFile = None,
 ) -> None:
     """Convert a result for phy, to NWB, or to SpikeInterface's SortingAnalyzer.
 
@@ -62,16 +74,7 @@ def _convert(  # noqa: PLR0913 - every command-line option is an argument
     is done again.
     """
     check_writable(output.absolute().parent)
-    options = {"overwrite": overwrite}
-    if to is Format.NWB:
-        from huidurep.sorting.nwb import read_metadata
-
-        options |= {"session_start_time": _parse_start(session_start_time)}
-        options |= {"metadata": None if metadata is None else read_metadata(metadata)}
-    elif session_start_time is not None or metadata is not None:
-        raise ValueError(
-            f"--session-start-time and --metadata are for --to nwb, found --to {to.value}: leave them out."
-        )
+    options = {"overwrite": overwrite, **_nwb_options(to, session_start_time, metadata)}
     if to is Format.PHY:
         options |= {"copy_recording": copy_recording}
     from huidurep import SortingResult
@@ -86,9 +89,26 @@ def _convert(  # noqa: PLR0913 - every command-line option is an argument
         Format.NWB: result.export_to_nwb,
         Format.ANALYZER: result.to_analyzer,
     }
-    with use_job_kwargs(dict(n_jobs=n_jobs, progress_bar=progress)):
+    jobs = dict(n_jobs=n_jobs, progress_bar=progress and is_watched())
+    with only_results_on_stdout(), use_job_kwargs(jobs):
         writers[to](recording, output, **options)
-    typer.echo(f"{result.sorting.get_num_units()} units -> {output}; open it with: {_how_to_open(to, output)}")
+    facts = {"output": output, "format": to.value, "num_units": result.sorting.get_num_units()}
+    sentence = f"{facts['num_units']} units -> {output}; open it with: {_how_to_open(to, output)}"
+    tell_result(sentence, facts, as_json=as_json)
+
+
+def _nwb_options(to: Format, session_start_time: str | None, metadata: Path | None) -> dict:
+    """What only NWB is told."""
+    if to is Format.NWB:
+        from huidurep.sorting.nwb import read_metadata
+
+        known = None if metadata is None else read_metadata(metadata)
+        return {"session_start_time": _parse_start(session_start_time), "metadata": known}
+    if session_start_time is not None or metadata is not None:
+        raise ValueError(
+            f"--session-start-time and --metadata are for --to nwb, found --to {to.value}: leave them out."
+        )
+    return {}
 
 
 def _how_to_open(to: Format, output: Path) -> str:

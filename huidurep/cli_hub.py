@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from huidurep.cli_files import check_output, check_writable
+from huidurep.cli_options import AsJson
+from huidurep.cli_output import tell_result
 
 Token = Annotated[str | None, typer.Option(help="Access token; default: HF_TOKEN, or that of `hf auth login`.")]
-AsJson = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
 
 
 def add_hub(app: typer.Typer) -> None:
@@ -57,10 +57,8 @@ def _download(
         output.mkdir(parents=True, exist_ok=True)
         copy_files(folder, output)
         folder = output
-    if as_json:
-        typer.echo(json.dumps(dict(name=name, commit=commit, folder=str(folder)), indent=2))
-    else:
-        typer.echo(f"{name}{f' at commit {commit}' if commit else ''}, checked -> {folder}")
+    facts = dict(name=name, commit=commit, folder=folder)
+    tell_result(f"{name}{f' at commit {commit}' if commit else ''}, checked -> {folder}", facts, as_json=as_json)
 
 
 def _push(  # noqa: PLR0913 - every command-line option is an argument
@@ -84,7 +82,5 @@ def _push(  # noqa: PLR0913 - every command-line option is an argument
 
     options = dict(license=licence, private=private, token=token, revision=revision, commit_message=message)
     info = push_folder(folder, repo, **options)
-    if as_json:
-        typer.echo(json.dumps(dict(repository=repo, commit=info.oid, url=str(info.commit_url)), indent=2))
-    else:
-        typer.echo(f"{folder} -> {info.commit_url}")
+    facts = dict(repository=repo, commit=info.oid, url=info.commit_url)
+    tell_result(f"{folder} -> {info.commit_url}", facts, as_json=as_json)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import platform
+import re
 import shlex
 import sys
 from contextlib import contextmanager, redirect_stdout
@@ -155,12 +156,17 @@ def _open_log(path: Path) -> logging.Handler:
     path.absolute().parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    lines = [f"command: {shlex.join(sys.argv)}", f"folder: {Path.cwd()}"]
+    lines = [f"command: {_without_token(shlex.join(sys.argv))}", f"folder: {Path.cwd()}"]
     lines += [f"Python {platform.python_version()} on {platform.platform()}, {platform.machine()}"]
     lines += [", ".join(f"{name} {_version(name)}" for name in LOGGED_PACKAGES)]
     handler.stream.write(LOG_HEADER + "".join(f"# {line}\n" for line in lines))
     handler.stream.flush()
     return handler
+
+
+def _without_token(command: str) -> str:
+    """A log is sent to others."""
+    return re.sub(r"(--token[ =]|hf_)\S+", r"\1***", command)
 
 
 def _version(package: str) -> str:

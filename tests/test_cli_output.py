@@ -107,6 +107,14 @@ def test_a_log_file_holds_what_maintainers_ask_for(tmp_path):
     assert refused.exit_code == 2 and "thesis.tex" in refused.stderr and foreign.read_text() == "mine"
 
 
+@pytest.mark.parametrize("words", [("--token", "secret"), ("--token=secret",), ("hf_secret",)])
+def test_a_log_file_holds_no_token(words, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["huidurep", "push", "out", *words])
+    run("list", "--log-file", tmp_path / "log.txt")
+    text = (tmp_path / "log.txt").read_text()
+    assert "push out" in text and "secret" not in text and "***" in text
+
+
 def test_the_log_file_does_not_change_what_stderr_shows(tmp_path):
     words = ("simulate", "recording", "--num-units", 1, "--duration-s", 1, "--log-file", tmp_path / "log.txt")
     assert run(*words, tmp_path / "quiet").stderr == ""

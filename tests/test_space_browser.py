@@ -134,10 +134,10 @@ def test_no_file_of_the_server_is_read(address, tmp_path, capfd):
     httpx = pytest.importorskip("httpx")
     api, secret = f"{address[0]}gradio_api", write_recording(tmp_path / "secret.npy")
     dependencies = httpx.get(f"{address[0]}config").json()["dependencies"]
-    (click,) = (each for each in dependencies if each["targets"][0][1] == "click")
     file = {"path": str(secret), "meta": {"_type": "gradio.FileData"}}
     values = [app.OWN, app.AUTO, file, 30000, 4, "int16", 0, recordings.UNKNOWN, 20, None]
-    body = {"data": values, "fn_index": click["id"], "session_hash": "stranger"}
+    (sort,) = (each for each in dependencies if len(each["inputs"]) == len(values))
+    body = {"data": values, "fn_index": sort["id"], "session_hash": "stranger"}
     assert httpx.post(f"{api}/queue/join", json=body).is_success
     with httpx.stream("GET", f"{api}/queue/data?session_hash=stranger", timeout=PATIENCE_S) as stream:
         (ended,) = (line for line in stream.iter_lines() if "process_completed" in line)
