@@ -147,14 +147,19 @@ def test_phy_has_flags_properties_and_posteriors(phy_folder, result):
 
 def test_phy_features_are_the_embeddings_turned(phy_folder, result):
     model = pytest.importorskip("phylib.io.model").load_model(phy_folder / "params.py")
-    units = result.sorting.to_spike_vector()["unit_index"]
-    of_left = np.flatnonzero(result.sorting.get_property("group")[units] == "left")
-    features = model.get_features(of_left, np.arange(4)).reshape(len(of_left), -1)
-    # every number stands once, and no distance between spikes has changed
-    expected = np.linalg.norm(result.embeddings[of_left] - result.embeddings[of_left[0]], axis=1)
-    np.testing.assert_allclose(np.linalg.norm(features - features[0], axis=1), expected, rtol=1e-3, atol=1e-3)
-    by_channel = model.get_features(of_left, np.arange(4))
-    assert by_channel[:, 0, 0].var() == pytest.approx(features.var(axis=0).max(), rel=0.5)
+    groups = result.sorting.get_property("group")[result.sorting.to_spike_vector()["unit_index"]]
+    # three channels hold every number once, for that many are left of the group with the dead one
+    for group, channels in (("left", [0, 1, 2]), ("left", [1, 2, 3]), ("right", [4, 5, 6])):
+        own = np.flatnonzero(groups == group)
+        features = model.get_features(own, np.array(channels))
+        assert features.shape == (len(own), 3, 2)
+        flat = features.reshape(len(own), -1)
+        # no distance between spikes has changed
+        expected = np.linalg.norm(result.embeddings[own] - result.embeddings[own[0]], axis=1)
+        np.testing.assert_allclose(np.linalg.norm(flat - flat[0], axis=1), expected, rtol=1e-3, atol=1e-3)
+    # over all spikes, the numbers stand in order of how much they vary: 1st and 4th, 2nd and 5th, 3rd and 6th
+    variances = np.load(phy_folder / "pc_features.npy")[:, :, :3].var(axis=0)
+    assert (np.diff(variances.ravel()) <= 0).all()
 
 
 def test_phylib_opens_one_unit_without_its_recording(recording, tmp_path):

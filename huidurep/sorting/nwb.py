@@ -69,7 +69,7 @@ def export_to_nwb(
     tools.spikeinterface.add_recording_metadata_to_nwbfile(
         _with_places(recording), nwbfile=nwbfile, metadata=_describe_electrodes(metadata)
     )
-    sorting = result.sorting.select_units(result.sorting.unit_ids)  # a view: the result's own has no recording set
+    sorting = result.sorting.select_units(result.sorting.unit_ids)  # a view: the result's own stays as it is
     sorting.register_recording(recording)
     tools.spikeinterface.add_sorting_to_nwbfile(
         sorting,
@@ -82,10 +82,7 @@ def export_to_nwb(
     )
     _add_electrode_groups(nwbfile, result, recording)
     _add_spike_columns(nwbfile.units, result)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.stem + ".partial.nwb")  # an interrupted export leaves no half file behind
-    tools.nwb_helpers.configure_and_write_nwbfile(nwbfile, partial, backend="hdf5")
-    partial.replace(path)
+    _write(nwbfile, path, tools.nwb_helpers)
     return path
 
 
@@ -140,6 +137,17 @@ def _import_neuroconv():
             f"expected neuroconv, which writes NWB, found none ({error}); pip install huidurep[nwb]"
         ) from error
     return neuroconv
+
+
+def _write(nwbfile, path: Path, nwb_helpers) -> None:
+    """Write under another name first: an interrupted export leaves no half file, and an earlier one as it was."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.stem + ".partial.nwb")
+    try:
+        nwb_helpers.configure_and_write_nwbfile(nwbfile, partial, backend="hdf5")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _check_request(path: Path, session_start_time, metadata) -> None:

@@ -98,7 +98,8 @@ def _write_features(folder: Path, embeddings: np.ndarray, mask: np.ndarray, grou
     """Embeddings (num_spikes, embedding_size) as phy's features (num_spikes, num_features, num_channels of a unit).
 
     phy's features belong to channels, and it compares units on the channels of the first one. So a channel holds the
-    same numbers for every unit: the n-th channel of its group those at n modulo 4, and every fourth after them.
+    same numbers for every unit: the n-th channel of its group those at n modulo 4, and every fourth after them (or
+    third, where a unit has but three channels, and so on: each unit has all numbers).
 
     Parameters
     ----------
@@ -109,11 +110,11 @@ def _write_features(folder: Path, embeddings: np.ndarray, mask: np.ndarray, grou
     groups : ndarray, (num_channels,)
     """
     num_units, num_channels = mask.shape
+    num_places = min(SPREAD_CHANNELS, int(mask.sum(axis=1).min()))
     places = np.zeros(num_channels, dtype="int64")
     for group in np.unique(groups):
         own = np.flatnonzero(groups == group)
-        places[own] = np.arange(len(own)) % SPREAD_CHANNELS
-    num_places = int(places.max()) + 1
+        places[own] = np.arange(len(own)) % num_places
     # a rotation: no distance between spikes changes
     turn = PCA(svd_solver="covariance_eigh").fit(embeddings) if len(embeddings) > embeddings.shape[1] else None
     num_features = -(-embeddings.shape[1] // num_places)
