@@ -23,7 +23,7 @@ import huidurep
 
 logger = logging.getLogger("huidurep.conversion")
 
-# Of the graph: the first one that has all operators torch's exporter makes; onnxruntime knows it since 1.14.
+# Of the graph; files of it were opened with onnxruntime 1.20 to 1.32.
 OPSET = 18
 # Largest difference from torch, as a share of the largest value of the output where that is above 1.
 TOLERANCE = 1e-4

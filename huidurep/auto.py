@@ -1,18 +1,15 @@
-"""AutoConfig and AutoModel of transformers learn of the models, without transformers being imported for it.
+"""AutoConfig, AutoModel and pipeline of transformers learn of the models, without being imported for it.
 
-transformers has no entry points for models: they are registered with its Auto classes, which takes an import of
-seconds. So a finder stands in ``sys.meta_path`` and registers once the modules concerned are there anyway.
+transformers has no entry points for models: they are registered with its classes, which takes an import of seconds. So
+a finder stands in ``sys.meta_path`` and registers once the modules concerned are there anyway.
 """
 
-import importlib
 import importlib.machinery
-import logging
 import sys
-
-logger = logging.getLogger(__name__)
 
 CONFIGURATIONS = "transformers.models.auto.configuration_auto"
 MODELS = "transformers.models.auto.modeling_auto"
+PIPELINES = "transformers.pipelines"
 # Of these, each imports the next but one or the other: while one is half imported, the models cannot be.
 MODEL_MODULES = (
     f"{__package__}.modeling_pretraining",
@@ -20,7 +17,7 @@ MODEL_MODULES = (
     "transformers.modeling_layers",
     MODELS,
 )
-WATCHED = (CONFIGURATIONS, *MODEL_MODULES)
+WATCHED = (CONFIGURATIONS, *MODEL_MODULES, PIPELINES)
 
 
 class _Watcher:
@@ -49,16 +46,21 @@ class _Watcher:
 
     def register(self):
         """Register what can be by now; a failure is told, but it is not to break the import it happens in."""
-        steps = {CONFIGURATIONS: register_configuration, MODELS: register_models}
-        for name, step in steps.items():
-            needed = MODEL_MODULES if name == MODELS else (CONFIGURATIONS,)
+        steps = {
+            CONFIGURATIONS: (register_configuration, (CONFIGURATIONS,)),
+            MODELS: (register_models, MODEL_MODULES),
+            PIPELINES: (register_pipeline, (PIPELINES,)),
+        }
+        for name, (step, needed) in steps.items():
             half_imported = any(each in sys.modules and each not in self.imported for each in needed)
             if name in self.imported and name not in self.registered and not half_imported:
                 self.registered.add(name)
                 try:
                     step()
                 except Exception as error:
-                    logger.warning("transformers' Auto classes will not know HuiduRep (%s)", error)
+                    import logging  # here only: it would be most of what importing the package takes
+
+                    logging.getLogger(__name__).warning("transformers will not know HuiduRep (%s)", error)
         if len(self.registered) == len(steps) and self in sys.meta_path:
             sys.meta_path.remove(self)
 
@@ -82,6 +84,16 @@ def register_models():
 
     AutoModel.register(HuiduRepConfig, HuiduRep, exist_ok=True)
     AutoModelForPreTraining.register(HuiduRepConfig, HuiduRepForPreTraining, exist_ok=True)
+
+
+def register_pipeline():
+    """Let ``pipeline`` know the task "spike-sorting"."""
+    from transformers import AutoModel
+    from transformers.pipelines import PIPELINE_REGISTRY
+
+    from .transformers_pipeline import TASK, TransformersSpikeSorting
+
+    PIPELINE_REGISTRY.register_pipeline(TASK, pipeline_class=TransformersSpikeSorting, pt_model=AutoModel)
 
 
 def watch_imports():

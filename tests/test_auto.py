@@ -33,6 +33,8 @@ assert kinds == [
     "huidurep.modeling_huidurep.HuiduRep",
     "huidurep.modeling_pretraining.HuiduRepForPreTraining",
 ], kinds
+from transformers.pipelines import PIPELINE_REGISTRY
+assert "spike-sorting" in PIPELINE_REGISTRY.get_supported_tasks()
 assert not [finder for finder in sys.meta_path if type(finder).__module__ == "huidurep.auto"]
 """
 
@@ -48,6 +50,20 @@ def run(code, *words, **environment):
 def test_auto_classes_know_the_models_after_the_import(order):
     finished = run("\n".join(order) + USE, TETRODE)
     assert "not know" not in finished.stderr
+
+
+def test_pipeline_sorts_as_the_package_does(tetrode_recording):
+    from transformers import pipeline
+
+    recording, _ = tetrode_recording
+    sorter = pipeline("spike-sorting", model=str(TETRODE), min_unit_spikes=20)
+    result = sorter(recording)
+    expected = huidurep.SpikeSortingPipeline.from_pretrained("tetrode", min_unit_spikes=20)(recording)
+    assert result.parameters == expected.parameters and result.parameters.max_dimensions == 12  # beside the weights
+    assert np.array_equal(result.sorting.to_spike_vector(), expected.sorting.to_spike_vector())
+    assert sorter(recording, num_units=2).parameters.num_units == 2
+    with pytest.raises(TypeError, match="num_wings"):
+        sorter(recording, num_wings=2)
 
 
 REMOTE = """
