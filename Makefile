@@ -74,7 +74,7 @@ benchmark: $(STAMP) ## measure again and rewrite the tables of README.md (RECORD
 	@$(BIN)/python benchmarks/tables.py
 
 docs: $(DOCS_VENV)/.installed ## build the pages of docs/ into site/ (mkdocs, in an environment of its own)
-	@$(DOCS_VENV)/bin/mkdocs build --strict
+	@NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict
 
 lint: $(STAMP) ## ruff
 	@$(BIN)/ruff check .
