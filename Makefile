@@ -15,6 +15,9 @@ CONSTRAINTS ?= constraints.txt
 # Environment of the demo of examples/space/: gradio asks for an older pillow than constraints.txt has.
 SPACE_VENV ?= .venv-space
 
+# Environment of `make docs`: it needs neither torch nor the package.
+DOCS_VENV ?= .venv-docs
+
 BIN = $(VENV)/bin
 COMMON = build/transformers-$(TRANSFORMERS_VERSION)
 STAMP = $(VENV)/.installed
@@ -23,7 +26,7 @@ RUN = OMP_NUM_THREADS=$(THREADS) OPENBLAS_NUM_THREADS=$(THREADS) MKL_NUM_THREADS
 	NUMBA_NUM_THREADS=$(THREADS) HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1 MPLBACKEND=Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all test-common test-versions test-space space benchmark lint clean
+.PHONY: help install demo test test-all test-common test-versions test-space space docs benchmark lint clean
 
 help: ## this list
 	@echo "usage: make TARGET [PYTHON=python3.11] [TORCH_INDEX=URL] [THREADS=2]"; echo
@@ -70,12 +73,15 @@ benchmark: $(STAMP) ## measure again and rewrite the tables of README.md (RECORD
 	@$(if $(RECORDINGS),echo "==> Sorting against the peers" && $(RUN) $(BIN)/python benchmarks/sorting.py $(RECORDINGS))
 	@$(BIN)/python benchmarks/tables.py
 
+docs: $(DOCS_VENV)/.installed ## build the pages of docs/ into site/ (mkdocs, in an environment of its own)
+	@NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict
+
 lint: $(STAMP) ## ruff
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 
 clean: ## remove what was built: the environments, demo_output, caches
-	rm -rf $(VENV) $(SPACE_VENV) .venv-lowest .venv-newest demo_output build *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(SPACE_VENV) $(DOCS_VENV) .venv-lowest .venv-newest demo_output build site *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP): setup.cfg pyproject.toml $(CONSTRAINTS)
@@ -105,4 +111,11 @@ $(SPACE_VENV)/.with-gradio: setup.cfg pyproject.toml constraints.txt
 	@mkdir -p $(SPACE_VENV)
 	@grep -v '^pillow==' constraints.txt > $(SPACE_VENV)/constraints.txt
 	@$(MAKE) --no-print-directory install VENV=$(SPACE_VENV) EXTRAS=space,dev CONSTRAINTS=$(SPACE_VENV)/constraints.txt
+	@touch $@
+
+$(DOCS_VENV)/.installed: setup.cfg constraints.txt
+	@test -x $(DOCS_VENV)/bin/python || $(PYTHON) -m venv $(DOCS_VENV)
+	@sed -n '/^docs =/,/^[^ ]/s/^    //p' setup.cfg > $(DOCS_VENV)/requirements.txt
+	@$(DOCS_VENV)/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt \
+		-r $(DOCS_VENV)/requirements.txt
 	@touch $@

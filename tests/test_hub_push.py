@@ -54,7 +54,10 @@ def new_model(tmp_path):
 
 
 def published(hub, name, branch="main"):
-    return {path: content for path, content in hub.files(name, branch).items() if path != MADE_BY_HUB}
+    """What was published but the code, which is there for trust_remote_code."""
+    files = hub.files(name, branch)
+    assert {path for path in files if path.endswith(".py")} >= {"modeling_huidurep.py", "configuration_huidurep.py"}
+    return {path: content for path, content in files.items() if path != MADE_BY_HUB and not path.endswith(".py")}
 
 
 def test_published_layout_is_the_embedded_layout(hub, client, name, tmp_path):
@@ -81,7 +84,10 @@ def test_push_and_download_by_command(hub, client, name, folder, tmp_path):
         repository=name, commit=hub.repositories[name].branches["main"], url=f"{hub.url}/{name}/commit/{told['commit']}"
     )
     files = published(hub, name)
-    assert files == {each: (folder / each).read_bytes() for each in LAYOUT | {"LICENSE"}}
+    config = json.loads(files.pop("config.json"))
+    assert config.pop("auto_map")["AutoModel"] == "modeling_huidurep.HuiduRep"  # the one thing that is added
+    assert config == json.loads((folder / "config.json").read_text())
+    assert files == {each: (folder / each).read_bytes() for each in LAYOUT - {"config.json"} | {"LICENSE"}}
     carried, cache = tmp_path / "carried", tmp_path / "cache"
     words = ("download", name, "--output", carried, "--cache-dir", cache, *OWNER)
     code, printed, _ = client(hub_client.command, *words)
