@@ -30,7 +30,7 @@ def test_all_are_listed(six):
 
     from huidurep.cli import app
 
-    listed = json.loads(CliRunner().invoke(app, ["list", "--json"]).stdout)
+    listed = json.loads(CliRunner().invoke(app, ["list", "--json"]).stdout)["checkpoints"]
     assert {each["name"]: each["num_channels"] for each in listed} == CHANNELS
     assert {each["probe_type"] for each in listed} == set(PROBE_TYPES.values())
     assert {each["license"] for each in listed} == {"apache-2.0"}
