@@ -96,7 +96,7 @@ def sort(
         str | None, typer.Option(help="wobble, tdc-peeler, circus-omp or none.", autocompletion=complete_matching)
     ] = None,
     motion: Annotated[
-        str | None, typer.Option(help="auto, none or SpikeInterface's preset.", autocompletion=complete_motion)
+        str | None, typer.Option(help="auto, none, a preset or a Motion's folder.", autocompletion=complete_motion)
     ] = None,
     adapt: Annotated[bool, typer.Option("--adapt", help="Train on the recording's spikes, if that helps.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result there.")] = False,
