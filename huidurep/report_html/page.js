@@ -397,7 +397,7 @@
       });
     }
     const result = figure("When the units fire", plot.svg,
-      "Darker: more spikes in " + short(rates.bin_s) + " s, each unit against its own busiest moment" + (AXIS.starts_s.length ? "; dashed lines: segments." : "."));
+      "Darker: more spikes in " + (rates.bin_s < 1 ? Math.round(1000 * rates.bin_s) + " ms" : short(rates.bin_s) + " s") + ", each unit against its own busiest moment" + (AXIS.starts_s.length ? "; dashed lines: segments." : "."));
     result.classList.add("span");
     return result;
   }
