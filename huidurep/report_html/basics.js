@@ -1,0 +1,126 @@
+// Elements, numbers and axes that all pictures of the page share.
+const DATA = JSON.parse(document.getElementById("data").textContent);
+const AXIS = DATA.axis;
+const LETTER_PX = 6.6; // width of a letter at 11 px, to leave room for labels
+// Letters keep their size: pictures are drawn as wide as the page shows them, within what print can still shrink.
+const WIDE_PX = Math.max(330, Math.min(900, document.querySelector("main").clientWidth));
+const MIDDLE_PX = Math.min(760, WIDE_PX);
+
+// ---------------------------------------------------------------- elements
+
+function make(name, attributes, ...children) {
+  return fill(document.createElement(name), attributes, children);
+}
+
+function draw(name, attributes, ...children) {
+  return fill(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, children);
+}
+
+function fill(element, attributes, children) {
+  for (const name in attributes || {}) element.setAttribute(name, attributes[name]);
+  for (const child of children) element.append(child);
+  return element;
+}
+
+function figure(title, chart, caption) {
+  const parts = [make("h4", {}, title), chart];
+  if (caption) parts.push(make("figcaption", {}, ...[].concat(caption)));
+  return make("figure", {}, ...parts);
+}
+
+function missing(what) {
+  return make("p", { class: "hint" }, what);
+}
+
+function unitLink(unit) {
+  return make("a", { href: "#unit-" + unit }, DATA.units[unit].id);
+}
+
+function quality(unit) {
+  const badge = document.querySelector("#unit-" + unit + " .badge");
+  return badge && badge.classList.contains("good") ? "good" : "mua";
+}
+
+// ----------------------------------------------------------------- numbers
+
+function decode(text, ArrayType) {
+  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  return new ArrayType(bytes.buffer);
+}
+
+function extent(values) {
+  let low = Infinity, high = -Infinity;
+  for (const value of values) {
+    if (value < low) low = value;
+    if (value > high) high = value;
+  }
+  return low > high ? [0, 1] : [low, high];
+}
+
+function ticks(low, high, wanted) {
+  const rough = (high - low) / wanted || 1;
+  const power = Math.pow(10, Math.floor(Math.log10(rough)));
+  const step = [1, 2, 5, 10].map((each) => each * power).find((each) => each >= rough * 0.999);
+  const found = [];
+  for (let value = Math.ceil(low / step - 1e-9) * step; value <= high + step * 1e-6; value += step) {
+    found.push(Math.abs(value) < step * 1e-6 ? 0 : value);
+  }
+  return found;
+}
+
+function short(value) {
+  return String(parseFloat(value.toPrecision(4)));
+}
+
+function round(value) {
+  return Math.round(value * 10) / 10;
+}
+
+// Time in the unit that reads best.
+function timeUnit() {
+  if (AXIS.total_s < 300) return { name: "s", seconds: 1 };
+  return AXIS.total_s < 7200 ? { name: "min", seconds: 60 } : { name: "h", seconds: 3600 };
+}
+
+// -------------------------------------------------------------- coordinates
+
+// A picture with axes; options: width, height, left, right, top, bottom (room around), x and y (ranges), xLabel, yLabel
+function makePlot(label, options) {
+  const room = Object.assign({ width: 360, height: 210, left: 46, right: 10, top: 8, bottom: 36 }, options);
+  const svg = draw("svg", { class: "chart", viewBox: "0 0 " + room.width + " " + room.height, role: "img", "aria-label": label });
+  const inner = { x0: room.left, x1: room.width - room.right, y0: room.height - room.bottom, y1: room.top };
+  const x = (value) => round(inner.x0 + ((value - room.x[0]) / (room.x[1] - room.x[0] || 1)) * (inner.x1 - inner.x0));
+  const y = (value) => round(inner.y0 - ((value - room.y[0]) / (room.y[1] - room.y[0] || 1)) * (inner.y0 - inner.y1));
+  return { svg, inner, x, y, room };
+}
+
+function addAxes(plot, settings) {
+  const { svg, inner, x, y, room } = plot;
+  const chosen = Object.assign({ xTicks: 5, yTicks: 4 }, settings);
+  svg.append(draw("path", { class: "axis", d: "M" + inner.x0 + " " + inner.y1 + "V" + inner.y0 + "H" + inner.x1 }));
+  if (chosen.xTicks) {
+    for (const value of ticks(room.x[0], room.x[1], chosen.xTicks)) {
+      svg.append(draw("path", { class: "axis", d: "M" + x(value) + " " + inner.y0 + "v4" }));
+      svg.append(draw("text", { x: x(value), y: inner.y0 + 15, "text-anchor": "middle" }, short(value)));
+    }
+  }
+  if (chosen.yTicks) {
+    for (const value of ticks(room.y[0], room.y[1], chosen.yTicks).filter((each) => !chosen.isCount || Number.isInteger(each))) {
+      svg.append(draw("path", { class: "axis", d: "M" + inner.x0 + " " + y(value) + "h-4" }));
+      svg.append(draw("text", { x: inner.x0 - 7, y: y(value) + 4, "text-anchor": "end" }, short(value)));
+    }
+  }
+  if (room.xLabel) {
+    svg.append(draw("text", { x: (inner.x0 + inner.x1) / 2, y: room.height - 4, "text-anchor": "middle" }, room.xLabel));
+  }
+  if (room.yLabel) {
+    const middle = (inner.y0 + inner.y1) / 2;
+    svg.append(draw("text", { x: 11, y: middle, "text-anchor": "middle", transform: "rotate(-90 11 " + middle + ")" }, room.yLabel));
+  }
+}
+
+function addSegments(plot, unit) {
+  for (const start of AXIS.starts_s) {
+    plot.svg.append(draw("path", { class: "grid-line", d: "M" + plot.x(start / unit.seconds) + " " + plot.inner.y1 + "V" + plot.inner.y0 }));
+  }
+}

@@ -1,0 +1,168 @@
+// The pictures of the whole sorting.
+// ----------------------------------------------------------------- overview
+
+function probeChart() {
+  const probe = DATA.overview.probe;
+  const offsets = groupOffsets(probe);
+  const contactX = probe.contacts.map((each, row) => each[0] + offsets[probe.groups[row]]);
+  const unitGroup = DATA.units.map((unit) => probe.groups[unit.template.channels[0]]);
+  const [left, right] = extent(contactX), [low, high] = extent(probe.contacts.map((each) => each[1]));
+  const marginX = (right - left || 40) * 0.12, marginY = (high - low || 40) * 0.08;
+  const plot = makePlot("Units on the probe", {
+    height: 400, left: 54, x: [left - marginX, right + marginX], y: [low - marginY, high + marginY], xLabel: "across (µm)", yLabel: "depth (µm)",
+  });
+  addAxes(plot, { xTicks: offsets.some((each) => each) ? 0 : 4, yTicks: 8 });
+  probe.contacts.forEach((contact, row) => {
+    plot.svg.append(draw("rect", { class: "contact", x: plot.x(contactX[row]) - 2.5, y: plot.y(contact[1]) - 2.5, width: 5, height: 5 }));
+  });
+  const sizes = DATA.units.map((unit) => Math.abs(unit.template.uv));
+  const largest = Math.max(...sizes);
+  DATA.overview.probe.units.forEach((place, unit) => {
+    const r = 3.5 + 5 * Math.sqrt(sizes[unit] / largest);
+    const x = plot.x(place[0] + offsets[unitGroup[unit]]), y = plot.y(place[1]), kind = quality(unit);
+    const shape = kind === "good" ? draw("circle", { cx: x, cy: y, r }) : draw("path", { d: "M" + x + " " + (y - r) + "L" + (x + r) + " " + (y + r) + "H" + (x - r) + "Z" });
+    fill(shape, { class: "place " + kind, "data-unit": unit }, [draw("title", {}, "unit " + DATA.units[unit].id)]);
+    plot.svg.append(shape);
+  });
+  labelPlaces(plot, unitGroup.map((group) => offsets[group]));
+  return figure("Where the units lie", plot.svg, "Filled circles are good, open triangles several neurons; larger ones have larger spikes. Grey squares: contacts. Across and along the probe the scales differ.");
+}
+
+// Names beside the places, on the left where there is no room on the right, none where there is none at all.
+function labelPlaces(plot, offsets) {
+  const taken = DATA.overview.probe.units.map((place, unit) => [plot.x(place[0] + offsets[unit]) - 6, plot.y(place[1]) - 6, 12, 12]);
+  const isFree = (box) => taken.every((each) => box[0] > each[0] + each[2] || box[0] + box[2] < each[0] || box[1] > each[1] + each[3] || box[1] + box[3] < each[1]);
+  DATA.overview.probe.units.forEach((place, unit) => {
+    const x = plot.x(place[0] + offsets[unit]), y = plot.y(place[1]), name = DATA.units[unit].id, width = name.length * LETTER_PX;
+    const box = [[x + 9, y - 6, width, 12], [x - 9 - width, y - 6, width, 12]].find(isFree);
+    if (!box) return;
+    taken.push(box);
+    plot.svg.append(draw("text", { class: "strong", x: box[0], y: y + 4 }, name));
+  });
+}
+
+// Groups whose contacts share places stand side by side.
+function groupOffsets(probe) {
+  const boxes = [];
+  probe.contacts.forEach((contact, row) => {
+    const box = boxes[probe.groups[row]] || (boxes[probe.groups[row]] = [Infinity, -Infinity]);
+    box[0] = Math.min(box[0], contact[0]);
+    box[1] = Math.max(box[1], contact[0]);
+  });
+  let end = -Infinity;
+  return boxes.map((box) => {
+    const offset = end > -Infinity && box[0] <= end ? end + 40 - box[0] : 0;
+    end = box[1] + offset;
+    return offset;
+  });
+}
+
+function rasterChart() {
+  const rates = DATA.overview.rates, order = DATA.overview.order;
+  const values = decode(rates.values, Uint8Array);
+  const time = timeUnit(), isNamed = order.length <= 40;
+  const longest = isNamed ? Math.max(...DATA.units.map((unit) => unit.id.length)) : 3;
+  const height = Math.max(150, order.length * (isNamed ? 13 : Math.max(1.2, 400 / order.length))) + 44;
+  const plot = makePlot("When the units fire", {
+    width: WIDE_PX, height, left: 26 + Math.min(120, longest * LETTER_PX), x: [0, AXIS.total_s / time.seconds], y: [order.length, 0],
+    xLabel: "time (" + time.name + ")", yLabel: DATA.overview.probe ? "units by depth" : "units",
+  });
+  const canvas = make("canvas", { width: rates.num_bins, height: order.length });
+  const context = canvas.getContext("2d"), image = context.createImageData(rates.num_bins, order.length);
+  order.forEach((unit, row) => {
+    for (let bin = 0; bin < rates.num_bins; bin++) {
+      const at = 4 * (row * rates.num_bins + bin);
+      image.data.set([31, 134, 196, values[unit * rates.num_bins + bin]], at); // between the blues of both themes
+    }
+  });
+  context.putImageData(image, 0, 0);
+  const { inner } = plot;
+  plot.svg.append(draw("image", { href: canvas.toDataURL(), x: inner.x0, y: inner.y1, width: inner.x1 - inner.x0, height: inner.y0 - inner.y1, preserveAspectRatio: "none" }));
+  addSegments(plot, time);
+  addAxes(plot, { xTicks: 8, yTicks: 0 });
+  if (isNamed) {
+    order.forEach((unit, row) => {
+      plot.svg.append(draw("text", { x: inner.x0 - 6, y: plot.y(row + 0.5) + 4, "text-anchor": "end" }, DATA.units[unit].id.slice(0, 20)));
+    });
+  }
+  const result = figure("When the units fire", plot.svg,
+    "Darker: more spikes in " + (rates.bin_s < 1 ? Math.round(1000 * rates.bin_s) + " ms" : short(rates.bin_s) + " s") + ", each unit against its own busiest moment" + (AXIS.starts_s.length ? "; dashed lines: segments." : "."));
+  result.classList.add("span");
+  return result;
+}
+
+function driftChart() {
+  const drift = DATA.overview.drift;
+  const times = decode(drift.times, Uint16Array), depths = decode(drift.depths, Int16Array), sizes = decode(drift.sizes, Uint8Array);
+  const time = timeUnit(), total = AXIS.total_s / time.seconds;
+  const [low, high] = extent(depths);
+  const plot = makePlot("Depth of spikes over time", {
+    width: MIDDLE_PX, height: 400, left: 54, x: [0, total], y: [low * drift.um - 10, high * drift.um + 10], xLabel: "time (" + time.name + ")", yLabel: "depth (µm)",
+  });
+  const paths = ["", "", "", ""];
+  for (let index = 0; index < times.length; index++) {
+    paths[sizes[index]] += "M" + plot.x((times[index] / 65535) * total) + " " + plot.y(depths[index] * drift.um) + "h0";
+  }
+  addSegments(plot, time);
+  paths.forEach((path, size) => {
+    plot.svg.append(draw("path", { class: "dots", d: path, style: "stroke-width:" + (1.2 + 0.5 * size) + ";opacity:" + (0.2 + 0.2 * size) }));
+  });
+  let moved = "";
+  if (drift.line) {
+    const middle = ((low + high) / 2) * drift.um;
+    drift.line.forEach((value, bin) => {
+      if (value !== null) moved += (moved ? "L" : "M") + plot.x(((bin + 0.5) / drift.line.length) * total) + " " + plot.y(middle + value);
+    });
+    plot.svg.append(draw("path", { class: "motion", d: moved }));
+  }
+  addAxes(plot, { xTicks: 8, yTicks: 8 });
+  const told = drift.line ? "The line is the motion of the tissue, up to " + drift.moved_um + " µm, which was corrected before sorting." : "No motion was corrected.";
+  return figure("Drift", plot.svg, drift.num_shown.toLocaleString("en") + " spikes as they were recorded, larger ones darker. " + told);
+}
+
+// For contacts too near to each other to see tissue move along them.
+function trendChart() {
+  const lines = DATA.overview.trend;
+  const time = timeUnit(), total = AXIS.total_s / time.seconds;
+  const [low, high] = extent(lines.flat().filter((value) => value !== null));
+  const plot = makePlot("Amplitude of the units over time", {
+    width: MIDDLE_PX, height: 400, left: 54, x: [0, total], y: [Math.min(0.5, low - 0.05), Math.max(1.5, high + 0.05)],
+    xLabel: "time (" + time.name + ")", yLabel: "amplitude, of the unit’s median",
+  });
+  addSegments(plot, time);
+  const pathOf = (line) => {
+    let path = "", isDown = false;
+    line.forEach((value, bin) => {
+      if (value !== null) path += (isDown ? "L" : "M") + plot.x(((bin + 0.5) / line.length) * total) + " " + plot.y(value);
+      isDown = value !== null;
+    });
+    return path;
+  };
+  for (const line of lines) plot.svg.append(draw("path", { class: "trace", style: "opacity:.55", d: pathOf(line) }));
+  const middle = lines[0].map((_, bin) => {
+    const here = lines.map((line) => line[bin]).filter((value) => value !== null).sort((a, b) => a - b);
+    return here.length ? here[Math.floor(here.length / 2)] : null;
+  });
+  plot.svg.append(draw("path", { class: "motion", d: pathOf(middle) }));
+  addAxes(plot, { xTicks: 8, yTicks: 8 });
+  return figure("Drift", plot.svg, "Amplitude of each unit over time (thin lines) and the median of all (thick). The contacts lie too near to each other to see tissue move along them; where it moves, amplitudes rise and fall.");
+}
+
+function drawOverview() {
+  const box = document.getElementById("charts");
+  if (!DATA.units.length) {
+    box.append(missing("No units, nothing to draw."));
+    return;
+  }
+  const first = make("div", { class: "span overview" });
+  if (DATA.overview.probe) {
+    first.append(probeChart());
+    if (DATA.overview.drift) first.append(driftChart());
+    else first.append(trendChart());
+  }
+  box.append(first, rasterChart());
+  box.addEventListener("click", (event) => {
+    const place = event.target.closest("[data-unit]");
+    if (place) open(Number(place.dataset.unit), true);
+  });
+}

@@ -1,0 +1,184 @@
+// The pictures of one unit.
+// ------------------------------------------------------------- the pictures
+
+function spacing(values) {
+  const sorted = Array.from(new Set(values)).sort((a, b) => a - b);
+  let smallest = Infinity;
+  for (let index = 1; index < sorted.length; index++) {
+    const gap = sorted[index] - sorted[index - 1];
+    if (gap > 1e-3 && gap < smallest) smallest = gap;
+  }
+  return isFinite(smallest) ? smallest : 20;
+}
+
+function templateChart(unit) {
+  const template = DATA.units[unit].template;
+  const contacts = template.channels.map((channel) => DATA.overview.probe.contacts[channel]);
+  const values = decode(template.values, Int16Array);
+  const n = template.num_samples;
+  const xs = contacts.map((each) => each[0]), ys = contacts.map((each) => each[1]);
+  const stepX = spacing(xs), stepY = spacing(ys);
+  const [left, right] = extent(xs), [low, high] = extent(ys);
+  const height = Math.min(440, Math.max(210, ((high - low) / stepY + 1) * 46 + 20));
+  const plot = makePlot("Mean waveform of unit " + DATA.units[unit].id + " at the contacts of the probe", {
+    height, left: 8, right: 8, top: 14, bottom: 30,
+    x: [left - stepX * 0.55, right + stepX * 0.55], y: [low - stepY * 0.6, high + stepY * 0.6],
+  });
+  const [lowest, highest] = extent(values);
+  const tall = stepY * (new Set(ys).size > 4 ? 1.6 : 0.95); // many rows are low: large waveforms may overlap
+  const scale = tall / (highest - lowest || 1);
+  contacts.forEach((contact, row) => {
+    plot.svg.append(draw("circle", { class: "contact", cx: plot.x(contact[0]), cy: plot.y(contact[1]), r: 2.6 }));
+    let path = "";
+    for (let sample = 0; sample < n; sample++) {
+      const x = contact[0] + (sample / (n - 1) - 0.5) * 0.86 * stepX;
+      path += (sample ? "L" : "M") + plot.x(x) + " " + plot.y(contact[1] + values[row * n + sample] * scale);
+    }
+    plot.svg.append(draw("path", { class: row ? "trace" : "trace main", d: path }));
+  });
+  addScale(plot, template, stepX, tall, (highest - lowest || 1) * template.uv);
+  return figure("Template on the probe", plot.svg, "Mean waveform at the " + contacts.length + " nearest contacts (dots); the main one is bold.");
+}
+
+function addScale(plot, template, stepX, tall, spanUv) {
+  const power = Math.pow(10, Math.floor(Math.log10(spanUv * 0.6)));
+  const uv = [5, 2, 1].map((each) => each * power).find((each) => each <= spanUv * 0.6) || power;
+  const height = Math.abs(plot.y(0) - plot.y((tall * uv) / spanUv));
+  const ms = 1 / (template.end_ms - template.start_ms);
+  const width = Math.abs(plot.x(0) - plot.x(0.86 * stepX * ms));
+  const x = plot.inner.x0 + 4, y = plot.room.height - 6;
+  plot.svg.append(draw("path", { class: "axis", d: "M" + x + " " + (y - Math.min(height, 60)) + "V" + y + "h" + round(width) }));
+  plot.svg.append(draw("text", { x: x + 6, y: y - 6 }, short(uv * Math.min(height, 60) / height) + " µV, 1 ms"));
+}
+
+function correlogramChart(label, counts, size) {
+  const half = counts.length / 2, reach = half * DATA.bin_ms;
+  const most = extent(counts)[1], near = 1.5;
+  const plot = makePlot(label, Object.assign({ x: [-reach, reach], y: [0, most * 1.05 || 1], xLabel: "lag (ms)", yLabel: "spikes" }, size));
+  plot.svg.append(draw("rect", { class: "band", x: plot.x(-near), y: plot.inner.y1, width: plot.x(near) - plot.x(-near), height: plot.inner.y0 - plot.inner.y1 }));
+  let path = "";
+  counts.forEach((count, bin) => {
+    const from = plot.x((bin - half) * DATA.bin_ms), to = plot.x((bin - half + 1) * DATA.bin_ms);
+    if (count) path += "M" + from + " " + plot.inner.y0 + "V" + plot.y(count) + "H" + round(to + 0.1) + "V" + plot.inner.y0 + "Z";
+  });
+  plot.svg.append(draw("path", { class: "bars", d: path }));
+  addAxes(plot, { isCount: true });
+  return plot.svg;
+}
+
+function autocorrelogram(unit) {
+  const half = DATA.units[unit].acg;
+  const counts = half.slice().reverse().concat(half);
+  return figure("Autocorrelogram", correlogramChart("Autocorrelogram of unit " + DATA.units[unit].id, counts, { width: MIDDLE_PX, height: 170 }),
+    "Lags between its own spikes. A neuron leaves the shaded 1.5 ms on either side empty.");
+}
+
+function amplitudeChart(unit) {
+  const packed = DATA.units[unit].amplitudes;
+  const times = decode(packed.times, Uint16Array), values = decode(packed.values, Int16Array);
+  const time = timeUnit(), total = AXIS.total_s / time.seconds;
+  const [low, high] = extent(values);
+  const margin = 0.06 * (high - low || 1);
+  const plot = makePlot("Amplitude over time of unit " + DATA.units[unit].id, {
+    width: MIDDLE_PX, height: 200, right: 84, x: [0, total],
+    y: [(low - margin) * packed.uv, (high + margin) * packed.uv], xLabel: "time (" + time.name + ")", yLabel: "amplitude (µV)",
+  });
+  let path = "";
+  for (let index = 0; index < times.length; index++) {
+    path += "M" + plot.x((times[index] / 65535) * total) + " " + plot.y(values[index] * packed.uv) + "h0";
+  }
+  addSegments(plot, time);
+  plot.svg.append(draw("path", { class: "dots", d: path }));
+  addAxes(plot, { xTicks: 8 });
+  addHistogram(plot, values, packed.uv);
+  const shown = packed.num_shown < numSpikes(unit) ? packed.num_shown + " spikes, drawn at random" : "every spike";
+  return figure("Amplitude over time", plot.svg,
+    "Filtered trace at the peak, " + shown + "; on the right how they are distributed. A slope is drift, a cut edge means that smaller spikes were missed.");
+}
+
+function numSpikes(unit) {
+  const cell = document.querySelector('#table tr[data-unit="' + unit + '"] td.number');
+  return cell ? Number(cell.dataset.value) : 0;
+}
+
+function addHistogram(plot, values, uv) {
+  const bins = 30, counts = new Array(bins).fill(0);
+  const [low, high] = plot.room.y;
+  for (const value of values) counts[Math.min(bins - 1, Math.floor(((value * uv - low) / (high - low)) * bins))] += 1;
+  const most = Math.max(...counts), x0 = plot.inner.x1 + 8;
+  let path = "";
+  counts.forEach((count, bin) => {
+    const from = plot.y(low + (bin / bins) * (high - low)), to = plot.y(low + ((bin + 1) / bins) * (high - low));
+    if (count) path += "M" + x0 + " " + from + "H" + round(x0 + (count / most) * 66) + "V" + to + "H" + x0 + "Z";
+  });
+  plot.svg.append(draw("path", { class: "bars", d: path }));
+}
+
+function pairsOf(unit) {
+  return DATA.pairs.filter((pair) => pair.units.includes(unit)).sort((a, b) => a.distance - b.distance);
+}
+
+function projectionChart(unit, pair) {
+  const isFirst = pair.units[0] === unit;
+  const [own, other] = isFirst ? pair.projection : [pair.projection[1], pair.projection[0]];
+  const bins = own.length, last = bins - 1;
+  const sum = (counts) => counts.reduce((a, b) => a + b, 0) || 1;
+  const shares = [own, other].map((counts) => counts.map((count) => count / sum(counts)));
+  const plot = makePlot("Embeddings of units " + DATA.units[unit].id + " and " + DATA.units[otherOf(unit, pair)].id + " along the axis that tells them apart", {
+    width: 250, height: 96, left: 6, right: 6, top: 4, bottom: 8, x: [0, bins], y: [0, Math.max(...shares[0], ...shares[1]) * 1.05],
+  });
+  const at = (bin) => plot.x(isFirst ? bin : bins - bin); // its own unit always on the left
+  let bars = "", line = "";
+  for (let bin = 0; bin < bins; bin++) {
+    if (shares[0][bin]) bars += "M" + at(bin) + " " + plot.y(0) + "V" + plot.y(shares[0][bin]) + "H" + at(bin + 1) + "V" + plot.y(0) + "Z";
+    line += (bin ? "L" : "M" + at(0) + " " + plot.y(0) + "L") + at(bin) + " " + plot.y(shares[1][bin]) + "L" + at(bin + 1) + " " + plot.y(shares[1][bin]);
+    if (bin === last) line += "L" + at(bins) + " " + plot.y(0);
+  }
+  plot.svg.append(draw("path", { class: "bars", d: bars }), draw("path", { class: "other", d: line }));
+  addAxes(plot, { xTicks: 0, yTicks: 0 });
+  return plot.svg;
+}
+
+function otherOf(unit, pair) {
+  return pair.units[0] === unit ? pair.units[1] : pair.units[0];
+}
+
+function apart(pair) {
+  if (pair.separation < 3) return "not told apart by embedding";
+  return pair.separation < 6 ? "close" : "well apart";
+}
+
+function neighbours(unit) {
+  const pairs = pairsOf(unit).slice(0, 4);
+  const box = make("div", { class: "span" }, make("h4", {}, "Nearest units in the embedding"));
+  if (!pairs.length) {
+    box.append(missing("No unit near it to be taken for."));
+    return box;
+  }
+  const row = make("div", { class: "row" });
+  for (const pair of pairs) {
+    row.append(make("figure", {}, projectionChart(unit, pair),
+      make("figcaption", {}, "Unit ", unitLink(otherOf(unit, pair)), ": D " + pair.separation.toFixed(1) + ", " + apart(pair))));
+  }
+  box.append(row, make("p", { class: "hint" }, "Filled: this unit; dashed line: the other. Spikes along the axis that tells both apart best; D is Ashman’s, below 3 the sorting would join them."));
+  return box;
+}
+
+function candidates(unit) {
+  const pairs = pairsOf(unit).filter((pair) => pair.ccg);
+  const box = make("div", { class: "span" }, make("h4", {}, "Merge candidates"));
+  if (!pairs.length) {
+    box.append(missing("None: no unit beside it is both alike and badly separated."));
+    return box;
+  }
+  const row = make("div", { class: "row" });
+  for (const pair of pairs) {
+    const other = otherOf(unit, pair);
+    const label = "Cross-correlogram of units " + DATA.units[pair.units[0]].id + " and " + DATA.units[pair.units[1]].id;
+    const similarity = pair.similarity === null ? "" : ", template similarity " + pair.similarity.toFixed(2);
+    row.append(make("figure", {}, correlogramChart(label, pair.ccg),
+      make("figcaption", {}, "With unit ", unitLink(other), ": D " + pair.separation.toFixed(1) + ", evidence of two neurons " + pair.evidence.toFixed(1) + " nats" + similarity + ".")));
+  }
+  box.append(row, make("p", { class: "hint" }, "Cross-correlograms. Pieces of one neuron leave the shaded 1.5 ms empty, two neurons do not; a peak in the middle: both hold the same spikes."));
+  return box;
+}
