@@ -10,7 +10,7 @@ import sys
 CONFIGURATIONS = "transformers.models.auto.configuration_auto"
 MODELS = "transformers.models.auto.modeling_auto"
 PIPELINES = "transformers.pipelines"
-# Of these, each imports the next but one or the other: while one is half imported, the models cannot be.
+# Each may import those below it; while one of them is half imported, the models cannot be imported.
 MODEL_MODULES = (
     f"{__package__}.modeling_pretraining",
     f"{__package__}.modeling_huidurep",

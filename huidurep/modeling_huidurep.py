@@ -376,9 +376,11 @@ class HuiduRep(HuiduRepPreTrainedModel):
         # Absolute and guarded: a published folder holds the model's code, not the package's training road.
         try:
             from huidurep.training.adapt import adapt
-        except ImportError as error:
+        except ModuleNotFoundError as error:
+            if error.name != "huidurep":
+                raise
             raise ImportError(
-                f"expected the package huidurep, which adapts models, found none ({error}): pip install huidurep."
+                "expected the package huidurep, found the model's code only: install huidurep."
             ) from error
         return adapt(self, waveforms, **options)
 

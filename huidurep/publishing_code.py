@@ -1,7 +1,10 @@
 """The model's code beside its weights: ``trust_remote_code=True`` opens a published folder without huidurep."""
 
 import json
+import logging
 from pathlib import Path
+
+logger = logging.getLogger(__name__)
 
 NAMED_HERE = """
 
@@ -39,6 +42,9 @@ def add_code(folder):
     path = Path(folder) / "config.json"
     settings = json.loads(path.read_text(encoding="utf8"))
     architecture = (settings.get("architectures") or ["HuiduRep"])[0]
+    if architecture not in AUTO_MAPS:
+        logger.info("%s is no class of huidurep: it is published without code", architecture)
+        return
     settings["auto_map"] = AUTO_MAPS[architecture]
     path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf8")
     copy_code(folder, architecture)
@@ -51,8 +57,11 @@ def copy_code(folder, architecture):
     ----------
     folder : str or Path
         Made if it does not exist.
-    architecture : {"HuiduRep", "HuiduRepForPreTraining"}
+    architecture : str
+        Name of the model's class; nothing is copied for others than those of ``AUTO_MAPS``.
     """
+    if architecture not in AUTO_MAPS:
+        return
     from transformers.dynamic_module_utils import get_relative_import_files
 
     folder, here = Path(folder), Path(__file__).parent
