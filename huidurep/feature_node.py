@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 from spikeinterface.core.node_pipeline import PeakSource, PipelineNode, WaveformsNode, find_parent_of_type
 
@@ -52,6 +54,7 @@ class EmbedWaveforms(PipelineNode):
         self.gains = recording.get_channel_gains() if recording.has_scaleable_traces() else None
         self.model = choose_encoder(model, self.positions_um)
         self._kwargs.update(model=self.model, denoise=denoise)
+        self._process = os.getpid()
         self._loaded = load_encoder(self.model)  # here, so that a wrong name is an error before anything runs
 
     def __getstate__(self):
@@ -81,6 +84,8 @@ class EmbedWaveforms(PipelineNode):
         -------
         ndarray (num_peaks, embedding_size) float32
         """
+        if os.getpid() != self._process:
+            self._use_one_thread()
         if self._loaded is None:  # in a process that this node was sent to
             self._loaded = load_encoder(self.model)
         model = self._loaded
@@ -101,3 +106,10 @@ class EmbedWaveforms(PipelineNode):
                 denoise=self.denoise,
             )
         return embeddings
+
+    def _use_one_thread(self):
+        """In a worker: a forked one would wait for ever for threads of torch that only its parent has."""
+        import torch
+
+        torch.set_num_threads(1)
+        self._process = os.getpid()
