@@ -16,7 +16,7 @@ import typer
 from huidurep.cli_completion import complete_matching, complete_model, complete_motion
 from huidurep.cli_convert import add_convert
 from huidurep.cli_errors import OneSentenceErrors
-from huidurep.cli_files import attach_probe, check_output, check_writable, load_array, new_file, read_recording
+from huidurep.cli_files import check_output, check_writable, load_array, new_file, read_recording
 from huidurep.cli_finetune import add_finetune
 from huidurep.cli_hub import add_hub
 from huidurep.cli_options import (
@@ -118,8 +118,7 @@ def sort(
     raw = dict(sampling_frequency=sampling_frequency, num_channels=num_channels, dtype=dtype)
     check_output(output, overwrite=overwrite, input_path=input_path)
     check_writable(output.absolute().parent)  # an earlier result is replaced, not written into
-    recording = read_recording(input_path, raw, gain_to_uv, offset_to_uv)
-    recording = recording if probe is None else attach_probe(recording, probe)
+    recording = read_recording(input_path, raw, gain_to_uv, offset_to_uv, probe)
     given = dict(num_units=num_units, detect_threshold=detect_threshold, merge_bias=merge_bias, matching=matching)
     given |= dict(unit_threshold=unit_threshold, motion=motion, seed=seed, adapt=adapt or None)
     given = {name: value for name, value in given.items() if value is not None}

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from huidurep.cli_files import attach_probe, check_writable, read_recording
+from huidurep.cli_files import check_writable, read_recording
 from huidurep.cli_options import (
     AsJson,
     GainToUv,
@@ -82,8 +82,7 @@ def _convert(  # noqa: PLR0913 - every command-line option is an argument
 
     result = SortingResult.load(result_path)
     raw = dict(sampling_frequency=sampling_frequency, num_channels=num_channels, dtype=dtype)
-    recording = read_recording(recording_path, raw, gain_to_uv, offset_to_uv)
-    recording = recording if probe is None else attach_probe(recording, probe)
+    recording = read_recording(recording_path, raw, gain_to_uv, offset_to_uv, probe)
     writers = {
         Format.PHY: result.export_to_phy,
         Format.NWB: result.export_to_nwb,

@@ -84,8 +84,10 @@ def new_file(path: Path):
         partial.unlink(missing_ok=True)
 
 
-def read_recording(path: Path, raw: dict, gain_to_uv: float | None, offset_to_uv: float | None):
-    """Open INPUT as a SpikeInterface recording.
+def read_recording(
+    path: Path, raw: dict, gain_to_uv: float | None, offset_to_uv: float | None, probe: str | None = None
+):
+    """Open INPUT as a SpikeInterface recording, with the probe that --probe names.
 
     Parameters
     ----------
@@ -95,6 +97,8 @@ def read_recording(path: Path, raw: dict, gain_to_uv: float | None, offset_to_uv
         sampling_frequency (Hz), num_channels and dtype of raw samples; all None for anything else.
     gain_to_uv, offset_to_uv : float | None
         Of raw samples: uV = gain * sample + offset. None: the samples keep their scale.
+    probe : str | None
+        As `attach_probe` takes it. None: the recording's own, or none.
 
     Returns
     -------
@@ -105,8 +109,13 @@ def read_recording(path: Path, raw: dict, gain_to_uv: float | None, offset_to_uv
     FileNotFoundError
         Nothing at `path`.
     ValueError
-        Not a recording, raw options that are missing or do not fit the file's size.
+        Not a recording, raw options that are missing or do not fit the file's size, or a probe that does not fit.
     """
+    recording = _open_recording(path, raw, gain_to_uv, offset_to_uv)
+    return recording if probe is None else attach_probe(recording, probe)
+
+
+def _open_recording(path: Path, raw: dict, gain_to_uv: float | None, offset_to_uv: float | None):
     if not path.exists():
         raise FileNotFoundError(f"expected a recording at {path}, found nothing: correct the path.")
     if all(value is None for value in raw.values()):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from huidurep.cli_files import attach_probe, check_output, check_writable, read_recording
+from huidurep.cli_files import check_output, check_writable, read_recording
 from huidurep.cli_options import (
     AsJson,
     AutoModel,
@@ -60,8 +60,7 @@ def _finetune(  # noqa: PLR0913 - every command-line option is an argument
         check_output(output, input_path=path)
     check_writable(output.absolute().parent)
     raw = dict(sampling_frequency=sampling_frequency, num_channels=num_channels, dtype=dtype)
-    recordings = [read_recording(path, raw, gain_to_uv, offset_to_uv) for path in inputs]
-    recordings = recordings if probe is None else [attach_probe(each, probe) for each in recordings]
+    recordings = [read_recording(path, raw, gain_to_uv, offset_to_uv, probe) for path in inputs]
     sortings = [_load_sorting(path) for path in sorting] if sorting else None
     import spikeinterface
 

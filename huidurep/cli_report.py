@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from huidurep.cli_files import attach_probe, check_writable, new_file, read_recording
+from huidurep.cli_files import check_writable, new_file, read_recording
 from huidurep.cli_options import AsJson, GainToUv, NumChannels, OffsetToUv, ProbeFile, SampleType, SamplingFrequency
 from huidurep.cli_output import tell_result
 
@@ -62,8 +62,7 @@ def _report(  # noqa: PLR0913 - every command-line option is an argument
             raise ValueError("expected --recording with options of a recording, found none: add it or leave them out.")
         source = None
     else:
-        source = read_recording(recording, raw, gain_to_uv, offset_to_uv)
-        source = source if probe is None else attach_probe(source, probe)
+        source = read_recording(recording, raw, gain_to_uv, offset_to_uv, probe)
     with new_file(page) as partial:
         write_page(result, partial, name=output.absolute().name, recording=source)
     num_units, size_mb = result.sorting.get_num_units(), round(page.stat().st_size / 1e6, 1)
