@@ -60,7 +60,8 @@ def correct_motion(
     if motion is None:
         log.warning("motion", f"group {group.name}: {name} found no motion estimate, the traces stay as they are")
         return group
-    span_um = max(float(np.ptp(displacement, axis=0).max()) for displacement in motion.displacement)
+    # over all segments: tissue may lie still in each of them and elsewhere in the next
+    span_um = float(np.ptp(np.concatenate(motion.displacement), axis=0).max())
     if span_um < SMALLEST_MOTION_UM:
         log("motion", f"group {group.name}: {name}, {span_um:.1f} um, nothing to correct")
         return group

@@ -149,6 +149,18 @@ def test_a_motion_of_the_users_own_is_taken(moving, tmp_path):
     assert np.allclose(alone.get_traces(0), in_two.get_traces(1), atol=1e-3)
 
 
+def test_segments_between_which_the_tissue_moved_are_corrected(moving, tmp_path):
+    bins_s = [np.arange(20) + 0.5] * 2  # still in both, 20 um apart
+    Motion([np.zeros((20, 1)), np.full((20, 1), 20.0)], bins_s, np.array([310.0])).save(tmp_path / "apart")
+    group, log = in_two_segments(moving), RunLog()
+    corrected = correct_motion(group, SortingParameters(motion=str(tmp_path / "apart")), log)
+    assert "20.0 um corrected" in log.entries[-1]["message"]
+    assert np.allclose(corrected.recording.get_traces(0), group.recording.get_traces(0), atol=1e-2)
+    # by one contact, so the second segment's traces stand one channel lower
+    inner = corrected.recording.get_traces(1)[:, 4:28]
+    assert np.abs(inner - group.recording.get_traces(1)[:, 5:29]).mean() < 0.5 * np.abs(inner).mean()
+
+
 def test_a_motion_of_other_segments_is_refused(moving, tmp_path):
     parameters = SortingParameters(motion=known_motion(tmp_path / "one", [(0, 40)]))
     parameters.check_recording(moving.recording)
