@@ -12,7 +12,7 @@ from importlib.metadata import version
 
 logger = logging.getLogger(__name__)
 
-PACKAGES = ("huidurep", "spikeinterface", "torch", "transformers", "numpy", "scipy", "scikit-learn")
+PACKAGES = ("spikeinterface", "torch", "transformers", "numpy", "scipy", "scikit-learn")
 # Stages of a channel group in order, with the share of the seconds that each takes, about, on a tetrode and on a column
 # of 32 contacts: the time left is a guess. Adapting counts as embedding, cleaning and settling as description.
 STAGES = (
@@ -135,10 +135,13 @@ def describe_run(recording) -> dict:
         time (UTC, ISO 8601), platform, versions (of Python and of packages), num_channels, sampling_frequency (Hz) and
         num_samples, one a segment.
     """
+    from .. import __version__  # of the code that runs, which need not be installed
+
+    packages = {"huidurep": __version__} | {name: version(name) for name in PACKAGES}
     return {
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "platform": platform.platform(),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "versions": {"python": platform.python_version()} | packages,
         "num_channels": recording.get_num_channels(),
         "sampling_frequency": float(recording.get_sampling_frequency()),
         "num_samples": [int(recording.get_num_samples(index)) for index in range(recording.get_num_segments())],
