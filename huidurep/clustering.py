@@ -1,21 +1,19 @@
 """Gaussian mixture with an automatic number of units: over-split, then merge what is not separated.
 
 The rule. A Gaussian mixture with more components than units is fitted to the leading principal components of the
-embeddings; its components share one covariance, that of noise, so that none spreads over several units. Then the two
-least separated groups of components are merged, again and again: both groups are projected on their linear discriminant
-(Fisher 1936), two Gaussians are fitted to the projection of all their spikes, and Ashman's D = |m1 - m2| / sqrt((s1^2 +
-s2^2) / 2) (Ashman, Bird & Zepf 1994) says how far apart they are. The measure does not depend on how many spikes each
-group has, as unimodality tests do. The axis was chosen to separate the groups, so D counts only where two Gaussians
-explain the projection better than one by 3 log(n) nats, about twice what BIC asks: pieces of one Gaussian come out at
-0. Clouds of two neurons may overlap more than that, and spike times tell: each nat of evidence that two groups fire
+embeddings; its components share one covariance, that of noise, so that none spreads over several units. Where their
+spikes say that the tissue moved, components move along (`displacement`). Then the two least separated groups of
+components are merged, again and again: `separation` says by Ashman's D how far apart they are, as if they had not moved.
+Clouds of two neurons may overlap more than that, and spike times tell: each nat of evidence that two groups fire
 independently (the log likelihood ratio of `evidence_of_two`) adds one to D. Merging stops at 3, shifted by
 `merge_bias`. A unit is then a mixture of its components (Baudry et al. 2010), each with a covariance of its own, which
-follows clusters that are not Gaussian; a long one of even density may stay cut.
+follows clusters that are not Gaussian; a long one of even density may stay cut. One broad component more takes what is
+far from every unit.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import solve_triangular
@@ -24,16 +22,20 @@ from sklearn.cluster import KMeans
 from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 
-SEPARATION = 3.0
-EVIDENCE = 3.0  # nats per log(number of spikes) that two Gaussians must explain better than one: twice what BIC asks
+from .displacement import Displacement, estimate_displacement
+from .refractory import evidence_of_two
+from .separation import SEPARATION, covariance_of, principal_axes, separation_of_points
+from .tracks import REGULARISATION, fit_track, fit_tracks, one_hot
+
 MAX_COMPONENTS = 25
 SPIKES_PER_COMPONENT = 90
 # Short recordings: up to so many components as long as each has so many spikes.
 FEW_COMPONENTS, FEWEST_SPIKES = 10, 25
 PAIRS_PER_GROUP = 8
-MAX_PROJECTED = 2000
-REGULARISATION = 1e-3
-EMPTY = 1e-9  # spikes at 0 that every Gaussian has, for one without any has no mean
+# Components with few spikes: their covariance counts as so many more spikes of the covariance that all share.
+SHARED_SPIKES = 30
+# The broad component: of so many spikes, with so many times the covariance of all.
+NOISE_WEIGHT, NOISE_SPREAD = 0.02, 2.0
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,14 @@ class Clustering:
     num_units : int
     mean, axes : ndarray (embedding_size,), (embedding_size, num_dimensions)
         From embeddings to the space of the mixture.
-    weights, means, factors : ndarray
-        (num_components,), (num_components, num_dimensions) and the lower Cholesky factors of the covariances
-        (num_components, num_dimensions, num_dimensions).
+    weights, tracks, factors : ndarray
+        (num_components,), the means (num_components, num_terms, num_dimensions) and the lower Cholesky factors of the
+        covariances (num_components, num_dimensions, num_dimensions). The second term of a mean, if there is one, is
+        how far it moves with the displacement.
     component_units : ndarray (num_components,) int64
         Unit of each component, -1 for a component of no unit.
+    displacement : Displacement | None
+        Movement of the tissue that the components follow.
     """
 
     labels: np.ndarray
@@ -62,16 +67,19 @@ class Clustering:
     mean: np.ndarray
     axes: np.ndarray
     weights: np.ndarray
-    means: np.ndarray
+    tracks: np.ndarray
     factors: np.ndarray
     component_units: np.ndarray
+    displacement: Displacement | None = None
 
-    def unit_posteriors(self, embeddings):
+    def unit_posteriors(self, embeddings, times_s=None):
         """Probability of every unit.
 
         Parameters
         ----------
         embeddings : ndarray (num_spikes, embedding_size)
+        times_s : ndarray (num_spikes,), optional
+            Where components move: without them they are where they are on average.
 
         Returns
         -------
@@ -81,44 +89,52 @@ class Clustering:
         result = np.zeros((len(embeddings), self.num_units + 1), np.float32)
         if len(embeddings) and len(self.weights):
             points = (np.asarray(embeddings, float) - self.mean) @ self.axes
-            logs = _log_densities(points, self.weights, self.means, self.factors)
+            # a displacement is 0 on average over the spikes
+            design = np.eye(1, self.tracks.shape[1]).repeat(len(points), axis=0)
+            if self.displacement is not None and times_s is not None:
+                design = self.displacement.design(times_s)
+            logs = _log_densities(points, design, self.weights, self.tracks, self.factors)
             shares = np.exp(logs - logsumexp(logs, axis=1, keepdims=True))
             for component, unit in enumerate(self.component_units):
                 result[:, unit] += shares[:, component]  # unit -1 is the last column
         return result
 
-    def predict(self, embeddings):
+    def predict(self, embeddings, times_s=None):
         """Unit of each spike and its probability.
 
         Parameters
         ----------
         embeddings : ndarray (num_spikes, embedding_size)
+        times_s : ndarray (num_spikes,), optional
+            Where components move: without them they are where they are on average.
 
         Returns
         -------
         labels : ndarray (num_spikes,) int64
         posteriors : ndarray (num_spikes,) float32
         """
-        posteriors = self.unit_posteriors(embeddings)
+        posteriors = self.unit_posteriors(embeddings, times_s)
         if not self.num_units:
             return np.full(len(embeddings), -1), np.zeros(len(embeddings), np.float32)
         labels = posteriors.argmax(1)
         labels[labels == self.num_units] = -1
         return labels, np.where(labels >= 0, posteriors.max(1), 0).astype(np.float32)
 
-    def posterior_of(self, embeddings, labels):
+    def posterior_of(self, embeddings, labels, times_s=None):
         """Probability of the units that spikes were given to.
 
         Parameters
         ----------
         embeddings : ndarray (num_spikes, embedding_size)
         labels : ndarray (num_spikes,) int
+        times_s : ndarray (num_spikes,), optional
+            Where components move: without them they are where they are on average.
 
         Returns
         -------
         ndarray (num_spikes,) float32
         """
-        return self.unit_posteriors(embeddings)[np.arange(len(embeddings)), np.asarray(labels, int)]
+        return self.unit_posteriors(embeddings, times_s)[np.arange(len(embeddings)), np.asarray(labels, int)]
 
 
 def cluster_embeddings(
@@ -130,7 +146,7 @@ def cluster_embeddings(
     max_fit_spikes=20000,
     max_dimensions=20,
     seed=0,
-    evidence=None,
+    times_s=None,
 ):
     """Cluster embeddings with a Gaussian mixture; the number of units is found unless it is given.
 
@@ -148,8 +164,8 @@ def cluster_embeddings(
     max_dimensions : int, default 20
         Most principal components that the mixture sees.
     seed : int, default 0
-    evidence : callable, optional
-        Says, of the rows of two groups, how clearly they are two neurons by their times, as `evidence_of_two`.
+    times_s : ndarray (num_spikes,), optional
+        With them, who fires right after whom says which groups are two neurons, and components follow the tissue.
 
     Returns
     -------
@@ -160,29 +176,35 @@ def cluster_embeddings(
     ValueError
         If there are fewer spikes than units asked for, or embeddings are not finite.
     """
-    embeddings = _check(np.asarray(embeddings, float), num_units)
+    embeddings, times_s = _check(np.asarray(embeddings, float), times_s, num_units)
     if (num_spikes := len(embeddings)) < (min_unit_spikes if num_units is None else 1):
         return _nothing(embeddings)
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.permutation(num_spikes)[: max(max_fit_spikes, num_units or 1)])
     smallest = 1 if num_units is not None else max(2, int(min_unit_spikes * len(rows) / num_spikes))
-    mean, axes = _principal_axes(embeddings[rows], max_dimensions)
+    mean, axes = principal_axes(embeddings[rows], max_dimensions)
     points = (embeddings[rows] - mean) @ axes
-    judge = evidence and (lambda first, second: evidence(rows[first], rows[second]))
+    times = None if times_s is None else times_s[rows]
     with threadpool_limits(limits=1):
-        components = _drop_small(_over_split(points, num_units, rng), smallest // 2)
-        components, groups = _merge(points, components, SEPARATION + merge_bias, num_units, rng, judge).T
-    units = _drop_small(groups, smallest)
-    model = _describe(points, components, units, mean, axes)
-    found, posteriors = model.predict(embeddings)
+        components = _over_split(points, num_units, rng)
+        displacement = None if times is None else estimate_displacement(points, times, components)
+        design = np.ones((len(points), 1)) if displacement is None else displacement.design(times)
+        if displacement is not None:
+            components = _follow(points, design, components, num_units)
+        components = _drop_small(components, smallest // 2)
+        groups = _merge(points, design, components, SEPARATION + merge_bias, num_units, rng, times)
+        units = _drop_small(groups, smallest)
+        model = _describe(points, design, components, units, num_units is None)
+    model = replace(model, mean=mean, axes=axes, displacement=displacement)
+    found, posteriors = model.predict(embeddings, times_s)
     if num_units is not None and len(np.unique(found[found >= 0])) < num_units:
         # A unit that loses every spike to its neighbours' posteriors keeps those the mixture was fitted with.
         found[rows] = _compact(units)
-        posteriors = model.posterior_of(embeddings, found)
-    return Clustering(**{**vars(model), "labels": found, "posteriors": posteriors})
+        posteriors = model.posterior_of(embeddings, found, times_s)
+    return replace(model, labels=found, posteriors=posteriors)
 
 
-def _check(embeddings, num_units):
+def _check(embeddings, times_s, num_units):
     if num_units is not None and num_units > len(embeddings):
         raise ValueError(
             f"expected at least num_units={num_units} spikes, found {len(embeddings)}: lower num_units or "
@@ -190,7 +212,15 @@ def _check(embeddings, num_units):
         )
     if not np.isfinite(embeddings).all():
         raise ValueError("expected finite embeddings, found NaN or infinity: check the recording for invalid samples.")
-    return embeddings
+    if times_s is None:
+        return embeddings, None
+    times_s = np.asarray(times_s, float)
+    if times_s.shape != (len(embeddings),) or not np.isfinite(times_s).all():
+        raise ValueError(
+            f"expected a finite time of each of {len(embeddings)} spikes, found {times_s.shape} times; give times_s of "
+            "the same spikes, in seconds"
+        )
+    return embeddings, times_s
 
 
 def _nothing(embeddings):
@@ -198,17 +228,8 @@ def _nothing(embeddings):
     none = np.zeros(0)
     return Clustering(
         np.full(len(embeddings), -1), np.zeros(len(embeddings), np.float32), 0, np.zeros(size), np.eye(size),
-        none, np.zeros((0, size)), np.zeros((0, size, size)), none.astype(int),
+        none, np.zeros((0, 1, size)), np.zeros((0, size, size)), none.astype(int),
     )  # fmt: skip
-
-
-def _principal_axes(embeddings, most):
-    """Mean and leading principal axes, scaled alike so that the first has variance 1."""
-    mean = embeddings.mean(0)
-    _, sizes, axes = np.linalg.svd(embeddings - mean, full_matrices=False)
-    count = max(1, min(most, len(embeddings) // 4, int((sizes > 1e-6 * (sizes[0] + 1e-12)).sum())))
-    scale = sizes[0] / np.sqrt(len(embeddings))
-    return mean, axes[:count].T / (scale if scale > 0 else 1.0)
 
 
 def _over_split(points, num_units, rng):
@@ -237,13 +258,20 @@ def _fit_quietly(mixture, points):
         return mixture.fit_predict(points)
 
 
+def _follow(points, design, components, num_units):
+    """Components that move along."""
+    fitted = fit_tracks(points, one_hot(components), lambda weights: design @ fit_track(points, design, weights))
+    followed = fitted.shares.argmax(1)
+    return followed if num_units is None or len(np.unique(followed)) >= num_units else components
+
+
 def _drop_small(labels, smallest):
     values, counts = np.unique(labels[labels >= 0], return_counts=True)
     return np.where(np.isin(labels, values[counts >= smallest]), labels, -1)
 
 
-def _merge(points, components, limit, num_units, rng, evidence=None):
-    """Merge groups of components, least separated first: (num_points, 2) of component and group, -1 for none."""
+def _merge(points, design, components, limit, num_units, rng, times_s):
+    """Merge groups of components, least separated first: group of each point, -1 for none."""
     groups = components.copy()
     left = list(np.unique(components[components >= 0]))
     separations = {}
@@ -252,16 +280,24 @@ def _merge(points, components, limit, num_units, rng, evidence=None):
         for pair in _near_pairs(left, centres):
             if pair not in separations:
                 first, second = (np.flatnonzero(groups == group) for group in pair)
-                separations[pair] = _separation(points[first], points[second], rng)
-                if separations[pair] <= limit and evidence is not None:
-                    separations[pair] += evidence(first, second)
+                separations[pair] = separation_of_points(*_side_by_side(points, design, first, second), rng)
+                if separations[pair] <= limit and times_s is not None:
+                    separations[pair] += evidence_of_two(times_s[first], times_s[second])
         first, second = min(separations, key=separations.get)
         if num_units is None and separations[first, second] > limit:
             break
         groups[groups == second] = first
         left.remove(second)
         separations = {pair: d for pair, d in separations.items() if not {first, second} & set(pair)}
-    return np.stack([components, groups], 1)
+    return groups
+
+
+def _side_by_side(points, design, first, second):
+    """Points of two groups, without the movement of both taken as one: pieces of a unit that moved then coincide."""
+    if design.shape[1] > 1:
+        both = np.concatenate([first, second])
+        points = points - design @ fit_track(points[both], design[both])
+    return points[first], points[second]
 
 
 def _near_pairs(left, centres):
@@ -272,117 +308,46 @@ def _near_pairs(left, centres):
                 yield min(left[row], left[column]), max(left[row], left[column])
 
 
-def separation(first, second, *, max_dimensions=20, seed=0):
-    """Say how far two groups are apart, by the measure that decides on merging.
-
-    Parameters
-    ----------
-    first, second : ndarray (num_points, num_features)
-        At least two points each.
-    max_dimensions : int, default 20
-        Most principal components of both groups that are looked at.
-    seed : int, default 0
-        Of the points that are drawn from large groups.
-
-    Returns
-    -------
-    float
-        Ashman's D of two Gaussians on the linear discriminant; 0 where one Gaussian explains the projection as well.
-    """
-    mean, axes = _principal_axes(np.concatenate([first, second]).astype(float), max_dimensions)
-    return _separation((first - mean) @ axes, (second - mean) @ axes, np.random.default_rng(seed))
-
-
-def _separation(first, second, rng):
-    """Ashman's D of two Gaussians fitted to both groups' projection on their linear discriminant."""
-    spread = _covariance(first) + _covariance(second)
-    spread += 1e-6 * np.trace(spread) * np.eye(len(spread)) + 1e-12 * np.eye(len(spread))
-    axis = np.linalg.solve(spread, second.mean(0) - first.mean(0))
-    a, b = first @ axis, second @ axis
-    share = min(1.0, MAX_PROJECTED / (len(a) + len(b)))
-    if share < 1:
-        a, b = (rng.choice(x, max(2, int(share * len(x))), replace=False) for x in (a, b))
-    return _ashman_d(a, b)
-
-
-def _covariance(points):
-    """Covariance; its diagonal where the points are too few for more."""
-    if len(points) > 3 * points.shape[1]:
-        return np.cov(points.T).reshape(points.shape[1], -1)
-    return np.diag(points.var(0) + 1e-6)
-
-
-def _ashman_d(a, b, num_iterations=60):
-    """Fit two Gaussians to the union of two samples by EM, started from them; their Ashman's D."""
-    x = np.concatenate([a, b])
-    # Centred and scaled, sums of squares lose no digits, and one exponential an iteration is enough.
-    centre, scale = x.mean(), x.std() + 1e-150
-    x = (x - centre) / scale
-    powers = np.stack([np.ones_like(x), x, x * x])
-    whole, total = powers.sum(1), len(x)
-    floor = 1e-3 + 1e-12 / scale**2
-    mean = (np.array([a.mean(), b.mean()]) - centre) / scale
-    variance = np.array([a.var(), b.var()]) / scale**2 + floor
-    share = np.array([len(a), len(b)]) / total
-    for _ in range(num_iterations):
-        part = powers @ _share_of_second(powers, share, mean, variance)
-        count, sums, squares = np.stack([whole - part, part], 1)
-        size = count + EMPTY
-        mean = (sums - EMPTY * centre / scale) / size
-        variance = (squares - mean * (2 * sums - mean * count)) / size
-        variance = np.maximum(variance, 0) + floor
-        share = size / size.sum()
-    if share.min() * total < 2:
-        return 0.0  # one Gaussian took everything: nothing separates the groups
-    gain = logsumexp(_log_shares(x, share, mean, variance), axis=1).sum() + 0.5 * total * (np.log(x.var() + 1e-300) + 1)
-    if gain < EVIDENCE * np.log(total):
-        return 0.0  # one Gaussian explains both: the axis was chosen to separate them, and cut off its tail
-    return float(abs(mean[0] - mean[1]) / np.sqrt(variance.mean()))
-
-
-def _share_of_second(powers, share, mean, variance):
-    """Probability (num_points,) of the second of two Gaussians, whose log odds are a parabola in x."""
-    logs = [np.log(share) - 0.5 * np.log(variance) - 0.5 * mean**2 / variance, mean / variance, -0.5 / variance]
-    odds = np.diff(logs)[:, 0] @ powers
-    return 1 / (1 + np.exp(-np.clip(odds, -700, 700, out=odds)))
-
-
-def _log_shares(x, share, mean, variance):
-    """Log of share times density, up to a constant, of each point under each Gaussian (num_points, 2)."""
-    return np.log(share) - 0.5 * np.log(variance) - 0.5 * (x[:, None] - mean) ** 2 / variance
-
-
 def _compact(labels):
     """Labels renumbered from 0, -1 kept."""
     values = np.unique(labels[labels >= 0])
     return np.where(labels >= 0, np.searchsorted(values, labels), -1)
 
 
-def _describe(points, components, units, mean, axes):
-    """The mixture of the kept components, from their points; no labels yet."""
-    numbers = np.unique(components[components >= 0])
+def _describe(points, design, components, units, with_noise):
+    """The mixture of the kept components, from their points, in their space; no labels yet."""
+    numbers, sizes = np.unique(components[components >= 0], return_counts=True)
     compact = _compact(units)
     dimensions = points.shape[1]
-    weights, means, factors, owners = [], [], [], []
+    tracks, covariances, owners = [], [], []
     for number in numbers:
         rows = components == number
-        members = points[rows]
-        covariance = _covariance(members) + REGULARISATION * np.eye(dimensions)
-        weights.append(len(members) / len(points))
-        means.append(members.mean(0))
-        factors.append(np.linalg.cholesky(covariance))
+        tracks.append(points[rows].mean(0)[None] if design.shape[1] == 1 else fit_track(points[rows], design[rows]))
+        covariances.append(covariance_of(points[rows] - design[rows] @ tracks[-1]))
         owners.append(int(compact[rows][0]))
+    weights = list(sizes / len(points))
+    shared = sum(size * each for size, each in zip(sizes, covariances, strict=True)) / max(sizes.sum(), 1)
+    covariances = [
+        (size * each + SHARED_SPIKES * shared) / (size + SHARED_SPIKES)
+        for size, each in zip(sizes, covariances, strict=True)
+    ]
+    if with_noise and len(numbers):
+        weights = [weight * (1 - NOISE_WEIGHT) for weight in weights] + [NOISE_WEIGHT]
+        tracks.append(np.eye(design.shape[1], 1) * points.mean(0))
+        covariances.append(NOISE_SPREAD * covariance_of(points))
+        owners.append(-1)
+    factors = [np.linalg.cholesky(each + REGULARISATION * np.eye(dimensions)) for each in covariances]
     count = int(compact.max()) + 1 if len(compact) else 0
     return Clustering(
-        None, None, count, mean, axes, np.array(weights), np.array(means).reshape(-1, dimensions),
+        None, None, count, None, None, np.array(weights), np.array(tracks).reshape(-1, design.shape[1], dimensions),
         np.array(factors).reshape(-1, dimensions, dimensions), np.array(owners, int),
     )  # fmt: skip
 
 
-def _log_densities(points, weights, means, factors):
+def _log_densities(points, design, weights, tracks, factors):
     """Log of weight times density of each component (num_points, num_components)."""
     logs = np.empty((len(points), len(weights)))
-    for k, (weight, mean, factor) in enumerate(zip(weights, means, factors, strict=True)):
-        scaled = solve_triangular(factor, (points - mean).T, lower=True)
+    for k, (weight, track, factor) in enumerate(zip(weights, tracks, factors, strict=True)):
+        scaled = solve_triangular(factor, (points - design @ track).T, lower=True)
         logs[:, k] = np.log(weight) - np.log(np.diag(factor)).sum() - 0.5 * (scaled**2).sum(0)
     return logs - 0.5 * points.shape[1] * np.log(2 * np.pi)

@@ -196,7 +196,8 @@ class SpikeSortingPipeline:
             # without noise, pieces of one neuron joined
         embeddings = pipeline._embed(prepared, spikes, log)
         # -> (num_spikes, embedding_size)
-        units = settle_units(units, embeddings, labels, self.parameters, log)
+        times_s = spike_times_s(spikes, prepared.recording)
+        units = settle_units(units, embeddings, labels, times_s, self.parameters, log)
         # unit and posterior of every spike
         return describe_group(prepared, spikes, embeddings, units, self.parameters)
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 
-from huidurep.clustering import EVIDENCE, _ashman_d, cluster_embeddings
+from huidurep.clustering import cluster_embeddings
+from huidurep.separation import EVIDENCE, _ashman_d
 
 
 def planted_clusters(sizes, *, distance=8.0, num_dimensions=8, seed=0):

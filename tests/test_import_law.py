@@ -73,9 +73,21 @@ def test_imports_are_resolved():
     }
 
 
-@pytest.mark.parametrize("name", ["configuration_huidurep", "losses", "input_contract", "clustering", "refractory"])
+@pytest.mark.parametrize(
+    "name", ["configuration_huidurep", "losses", "input_contract", "refractory", "separation", "tracks"]
+)
 def test_foundations_import_no_sibling(name):
     assert list(siblings_of(PACKAGE / f"{name}.py")) == []
+
+
+def test_clustering_stands_on_its_foundations():
+    assert set(siblings_of(PACKAGE / "displacement.py")) == {("tracks", False)}
+    assert {name for name, _ in siblings_of(PACKAGE / "clustering.py")} == {
+        "displacement",
+        "refractory",
+        "separation",
+        "tracks",
+    }
 
 
 @pytest.mark.parametrize("name", sorted(MODEL_MODULES))

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from huidurep import clustering
 from huidurep.clustering import cluster_embeddings
 from huidurep.refractory import evidence_of_two
 
@@ -57,7 +58,7 @@ def test_a_neuron_that_fires_in_bouts_is_one():
     assert evidence_of_two(*in_two(bouts)) == 0
 
 
-def test_overlapping_clusters_stay_two_where_their_times_say_so():
+def test_overlapping_clusters_stay_two_where_their_times_say_so(monkeypatch):
     rng = np.random.default_rng(0)
     truth = np.repeat([0, 1], 1500)
 
@@ -65,20 +66,25 @@ def test_overlapping_clusters_stay_two_where_their_times_say_so():
         return rng.normal(size=(3000, 4)) + np.array([[0.0], [distance]])[truth] * np.eye(4)[0]
 
     asked = []
+    times_s = rng.permutation(3000) * 1e-3  # so short that no movement is looked for
 
-    def say(answer):
-        def evidence(first, second):
-            asked.append((truth[first].mean(), truth[second].mean()))
-            return answer
+    def found(points, answer):
+        def evidence(first_s, second_s):
+            first, second = (truth[np.searchsorted(ordered, each)].mean() for each in (first_s, second_s))
+            asked.append((first, second))
+            return answer(round(first) != round(second))
 
-        return evidence
+        order = np.argsort(times_s)
+        ordered, truth = times_s[order], np.repeat([0, 1], 1500)[order]
+        monkeypatch.setattr(clustering, "evidence_of_two", evidence)
+        return cluster_embeddings(points, times_s=times_s)
 
     near = clusters(2.6)
-    assert cluster_embeddings(near).num_units == cluster_embeddings(near, evidence=say(0.0)).num_units == 1
+    assert cluster_embeddings(near).num_units == found(near, lambda is_two: 0.0).num_units == 1
     assert any(round(first) != round(second) for first, second in asked)
     # pieces of one cloud are below 1 apart: times that say little (1.0) do not keep them two
-    assert cluster_embeddings(clusters(0.0), evidence=say(1.0)).num_units == 1
+    assert found(clusters(0.0), lambda is_two: 1.0).num_units == 1
     # 2.6 apart, with what times say: more than 3
-    told = cluster_embeddings(near, evidence=lambda a, b: 2.0 * (round(truth[a].mean()) != round(truth[b].mean())))
+    told = found(near, lambda is_two: 2.0 * is_two)
     assert told.num_units == 2 and np.mean(told.labels == truth) not in (0.5, 1.0)
     assert max(np.mean(told.labels == truth), np.mean(told.labels != truth)) > 0.85

@@ -9,8 +9,8 @@ from scipy.spatial.distance import cdist
 from spikeinterface.postprocessing.correlograms import compute_correlograms
 from threadpoolctl import threadpool_limits
 
-from ..clustering import SEPARATION, separation
 from ..refractory import evidence_of_two
+from ..separation import SEPARATION, separation
 from ..sorting.export import SortingResult
 from ..sorting.measures import Measures
 

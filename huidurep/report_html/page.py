@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..clustering import SEPARATION
+from ..separation import SEPARATION
 from ..sorting.export import SortingResult
 from ..sorting.measures import Measures, measure_again
 from ..sorting.parameters import SortingParameters

@@ -16,8 +16,8 @@ from spikeinterface.core import get_channel_distances
 from spikeinterface.sortingcomponents.tools import compute_sparsity_from_peaks_and_label
 from threadpoolctl import threadpool_limits
 
-from ..clustering import SEPARATION, separation
 from ..refractory import evidence_of_two
+from ..separation import SEPARATION, separation
 from .parameters import SortingParameters
 from .preprocessing import PreparedGroup
 from .waveforms import iterate_waveforms, mean_waveforms, nearest_channels, spike_times_s, to_spike_vector

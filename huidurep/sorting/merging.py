@@ -13,7 +13,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from .. import clustering
-from ..refractory import evidence_of_two
+from ..displacement import Displacement
 from .echoes import drop_echoes
 from .joining import join_units
 from .parameters import SortingParameters
@@ -51,11 +51,16 @@ class GroupUnits:
         return len(self.unit_channels)
 
     @property
+    def displacement(self) -> Displacement | None:
+        """Movement of the tissue that the mixture of a small group follows."""
+        return self.components[0][0].displacement if self.is_one_mixture else None
+
+    @property
     def is_one_mixture(self) -> bool:
         """Whether all units are components of one mixture, which judges every spike against all of them."""
         return len({id(mixture) for mixture, _ in self.components}) == 1
 
-    def posterior_of(self, embeddings: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    def posterior_of(self, embeddings: np.ndarray, labels: np.ndarray, times_s: np.ndarray) -> np.ndarray:
         """Probability of the unit that each spike was given to.
 
         Parameters
@@ -64,6 +69,8 @@ class GroupUnits:
             Embedded around the channel of the unit.
         labels : ndarray of int, (num_spikes,)
             Units.
+        times_s : ndarray, (num_spikes,)
+            As `spike_times_s` counts them.
 
         Returns
         -------
@@ -74,7 +81,7 @@ class GroupUnits:
             rows = np.flatnonzero(labels == unit)
             mixture, members = self.components[unit]
             for member in members:
-                posteriors[rows] += mixture.posterior_of(embeddings[rows], np.full(len(rows), member))
+                posteriors[rows] += mixture.posterior_of(embeddings[rows], np.full(len(rows), member), times_s[rows])
         return np.minimum(posteriors, 1.0)
 
 
@@ -127,6 +134,8 @@ def find_units(
         else:
             units = _cluster_together(embeddings, peaks, group, parameters)
     units = _without_faint(units, peaks, group, parameters)
+    if units.displacement is not None:
+        log("clustering", f"group {group.name}: follows tissue that moved ({units.displacement.gain:.2f} nats a spike)")
     num_assigned = int((units.labels >= 0).sum())
     if num_assigned == 0:
         units = _no_units(len(peaks))
@@ -166,7 +175,12 @@ def _fewer_spikes_than_units(num_peaks: int, group: PreparedGroup, parameters: S
 
 
 def settle_units(
-    units: GroupUnits, embeddings: np.ndarray, labels: np.ndarray, parameters: SortingParameters, log: RunLog
+    units: GroupUnits,
+    embeddings: np.ndarray,
+    labels: np.ndarray,
+    times_s: np.ndarray,
+    parameters: SortingParameters,
+    log: RunLog,
 ) -> GroupUnits:
     """Hold the units against the spikes that matching gave them.
 
@@ -181,6 +195,8 @@ def settle_units(
         Of the matched spikes.
     labels : ndarray of int64, (num_spikes,)
         Unit of each.
+    times_s : ndarray, (num_spikes,)
+        As `spike_times_s` counts them.
     parameters : SortingParameters
         Nothing is changed where `num_units` was asked for.
     log : RunLog
@@ -193,7 +209,7 @@ def settle_units(
     """
     components = list(units.components)
     if parameters.num_units is None and units.is_one_mixture and len(labels):
-        joined, gone = _judge(components, embeddings, labels)
+        joined, gone = _judge(components, embeddings, labels, times_s)
         labels = np.where(np.isin(labels, gone), -1, labels)
         for unit, into in joined.items():
             labels[labels == unit] = into
@@ -203,13 +219,15 @@ def settle_units(
     posteriors = np.zeros(len(labels), dtype="float32")
     kept = labels >= 0
     units = replace(units, components=components, labels=labels, posteriors=posteriors)
-    posteriors[kept] = units.posterior_of(embeddings[kept], labels[kept])
+    posteriors[kept] = units.posterior_of(embeddings[kept], labels[kept], times_s[kept])
     return units
 
 
-def _judge(components: list[tuple], embeddings: np.ndarray, labels: np.ndarray) -> tuple[dict, list]:
+def _judge(
+    components: list[tuple], embeddings: np.ndarray, labels: np.ndarray, times_s: np.ndarray
+) -> tuple[dict, list]:
     """Which matched units join which other, and which go; all are components of one mixture."""
-    of_components = components[0][0].unit_posteriors(embeddings)
+    of_components = components[0][0].unit_posteriors(embeddings, times_s)
     posteriors = np.stack([of_components[:, members].sum(axis=1) for _, members in components], axis=1)
     matched = np.unique(labels)
     # row: mean posterior of every unit over the spikes that matching gave to one
@@ -223,9 +241,6 @@ def _judge(components: list[tuple], embeddings: np.ndarray, labels: np.ndarray) 
 def _cluster(
     embeddings: np.ndarray, times_s: np.ndarray, parameters: SortingParameters, num_units: int | None
 ) -> clustering.Clustering:
-    def evidence(first: np.ndarray, second: np.ndarray) -> float:
-        return evidence_of_two(times_s[first], times_s[second])
-
     return clustering.cluster_embeddings(
         embeddings,
         num_units=num_units,
@@ -234,7 +249,7 @@ def _cluster(
         max_fit_spikes=parameters.max_fit_spikes,
         max_dimensions=parameters.max_dimensions,
         seed=parameters.seed,
-        evidence=evidence,
+        times_s=times_s,
     )
 
 

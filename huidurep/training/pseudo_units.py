@@ -3,7 +3,6 @@
 import numpy as np
 
 from ..clustering import cluster_embeddings
-from ..refractory import evidence_of_two
 
 NUM_COMPONENTS = 24
 WEIGHT = 0.7  # of the waveforms' standard deviation, where that of the embeddings is 1
@@ -131,6 +130,6 @@ def _cluster(points, times_s, seed):
     """Unit of each spike by the rule of the sorting, -1 where the mixture is not sure of it."""
     options = dict(seed=seed, max_dimensions=NUM_AXES, min_unit_spikes=SMALLEST_UNIT)
     if times_s is not None:
-        options["evidence"] = lambda first, second: evidence_of_two(times_s[first], times_s[second])
+        options["times_s"] = times_s
     found = cluster_embeddings(points, **options)
     return np.where(found.posteriors > SURE, found.labels, -1)

@@ -10,7 +10,7 @@ from huidurep.sorting.merging import find_units
 from huidurep.sorting.parameters import SortingParameters
 from huidurep.sorting.preprocessing import preprocess, split_groups
 from huidurep.sorting.run_log import RunLog
-from huidurep.sorting.waveforms import iterate_waveforms
+from huidurep.sorting.waveforms import iterate_waveforms, spike_times_s
 
 
 def prepared_peaks(recording, parameters, model):
@@ -39,9 +39,10 @@ def test_units_of_a_tetrode():
     agreement = sum(np.bincount(truth[units.labels == unit]).max() for unit in range(3)) / len(peaks)
     assert agreement > 0.95
     assert sorted(units.unit_channels.tolist()) == [0, 1, 2]
-    again = units.posterior_of(embeddings, units.labels)
+    times_s = spike_times_s(peaks, group.recording)
+    again = units.posterior_of(embeddings, units.labels, times_s)
     assert again == pytest.approx(units.posteriors, abs=1e-5)
-    assert units.posterior_of(embeddings, (units.labels + 1) % 3).mean() < 0.1
+    assert units.posterior_of(embeddings, (units.labels + 1) % 3, times_s).mean() < 0.1
 
 
 def test_units_that_hardly_rise_above_the_threshold_are_left_out():
@@ -81,8 +82,10 @@ def test_one_unit_between_two_channels_of_a_long_probe_is_one_unit():
         labels = labels[labels >= 0]
         assert np.bincount(labels).max() > 0.9 * len(labels)
     assert (units.unit_channels < 12).all()
-    assigned = units.labels >= 0
-    assert units.posterior_of(embeddings[assigned], units.labels[assigned]).shape == (assigned.sum(),)
+    assigned, times_s = units.labels >= 0, spike_times_s(peaks, group.recording)
+    assert units.posterior_of(embeddings[assigned], units.labels[assigned], times_s[assigned]).shape == (
+        assigned.sum(),
+    )
 
 
 def test_few_spikes():

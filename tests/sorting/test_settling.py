@@ -15,11 +15,11 @@ class Mixture:
     def __init__(self, num_units):
         self.num_units = num_units
 
-    def unit_posteriors(self, embeddings):
+    def unit_posteriors(self, embeddings, times_s):
         return np.column_stack([embeddings, 1 - embeddings.sum(1)]).astype("float32")
 
-    def posterior_of(self, embeddings, labels):
-        return self.unit_posteriors(embeddings)[np.arange(len(embeddings)), labels]
+    def posterior_of(self, embeddings, labels, times_s):
+        return self.unit_posteriors(embeddings, times_s)[np.arange(len(embeddings)), labels]
 
 
 def units_of(mixture, *, members=None):
@@ -33,7 +33,7 @@ def settle(posteriors, labels, *, members=None, **parameters):
     posteriors, labels, log = np.array(posteriors), np.array(labels), RunLog()
     units = units_of(Mixture(posteriors.shape[1]), members=members)
     before, components = labels.copy(), list(units.components)
-    settled = settle_units(units, posteriors, labels, SortingParameters(**parameters), log)
+    settled = settle_units(units, posteriors, labels, np.arange(len(labels)), SortingParameters(**parameters), log)
     assert np.array_equal(labels, before) and units.components == components
     return settled, log
 
@@ -92,14 +92,16 @@ def test_several_mixtures_are_left_alone():
         np.array([0, 1]),
         [(first, np.array([0])), (second, np.array([0]))],
     )
-    settled = settle_units(units, np.full((4, 1), 0.2), np.array([0, 0, 1, 1]), SortingParameters(), RunLog())
+    settled = settle_units(
+        units, np.full((4, 1), 0.2), np.array([0, 0, 1, 1]), np.arange(4), SortingParameters(), RunLog()
+    )
     assert settled.labels.tolist() == [0, 0, 1, 1]
     assert settled.posteriors == pytest.approx([0.2] * 4)
 
 
 def test_no_spikes():
     settled = settle_units(
-        units_of(Mixture(2)), np.zeros((0, 2)), np.zeros(0, dtype="int64"), SortingParameters(), RunLog()
+        units_of(Mixture(2)), np.zeros((0, 2)), np.zeros(0, dtype="int64"), np.zeros(0), SortingParameters(), RunLog()
     )
     assert len(settled.labels) == len(settled.posteriors) == 0
 
@@ -115,6 +117,6 @@ def test_real_mixture_takes_back_a_cluster_that_matching_cut_in_two():
     is_seen = mixture.labels != 1
     embeddings, labels = embeddings[is_seen], mixture.labels[is_seen]
     matched = np.where((labels == 0) & (rng.random(len(labels)) < 0.4), 1, labels)
-    settled = settle_units(units, embeddings, matched, SortingParameters(), RunLog())
+    settled = settle_units(units, embeddings, matched, np.arange(len(matched)), SortingParameters(), RunLog())
     assert np.array_equal(settled.labels, labels)
     assert np.median(settled.posteriors) > 0.99
