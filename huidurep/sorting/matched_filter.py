@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from spikeinterface.core import get_channel_distances
 from spikeinterface.core.base import base_peak_dtype
-from spikeinterface.core.node_pipeline import PeakRetriever, PipelineNode, run_node_pipeline
-from spikeinterface.sortingcomponents.peak_detection import detect_peaks
+from spikeinterface.core.node_pipeline import PipelineNode, run_node_pipeline
+from spikeinterface.sortingcomponents.peak_detection.matched_filtering import MatchedFilteringPeakDetector
 from spikeinterface.sortingcomponents.tools import get_prototype_and_waveforms_from_peaks
 
 from .jobs import get_job_kwargs
@@ -67,73 +67,69 @@ def detect_filtered(
     Parameters
     ----------
     group : PreparedGroup
-        Filtered recording in uV.
+        Filtered recording in uV with its noise levels.
     prototype : ndarray, (num_samples,)
         As `find_prototype` gives it.
     parameters : SortingParameters
         Sign, exclusion time and seed are read.
     threshold : float
-        In noise levels of the filtered traces.
+        In noise levels of what the filter gives.
     radius_um : float
         Within this distance only the largest peak is kept, and the trough is looked for.
 
     Returns
     -------
     ndarray, (num_peaks,)
-        SpikeInterface's peak dtype, each sample and channel once, in order of time within segments; amplitudes are
-        those of the traces, uV.
+        SpikeInterface's peak dtype, each sample and channel once, in order of time within segments. The amplitude, uV,
+        is that of a trough of as many noise levels as the filter's peak has of its own: what met `threshold`.
     """
-    peaks = detect_peaks(
+    detector = MatchedFilteringPeakDetector(
         group.recording,
-        method="matched_filtering",
-        method_kwargs={
-            "prototype": prototype,
-            "ms_before": FILTER_MS_BEFORE,
-            "peak_sign": parameters.peak_sign,
-            "detect_threshold": threshold,
-            "exclude_sweep_ms": parameters.exclude_sweep_ms,
-            "radius_um": radius_um,
-            "random_chunk_kwargs": statistics_kwargs(group.recording, parameters.seed),
-        },
-        job_kwargs=get_job_kwargs(),
+        prototype=prototype,
+        ms_before=FILTER_MS_BEFORE,
+        peak_sign=parameters.peak_sign,
+        detect_threshold=threshold,
+        exclude_sweep_ms=parameters.exclude_sweep_ms,
+        radius_um=radius_um,
+        random_chunk_kwargs=statistics_kwargs(group.recording, parameters.seed),
+        return_output=False,
     )
-    peaks = peaks[np.lexsort((peaks["sample_index"], peaks["segment_index"]))]
-    reach = dict(radius_um=radius_um, reach_ms=min(parameters.exclude_sweep_ms, TROUGH_MS))
-    source = PeakRetriever(group.recording, peaks)
-    node = MoveToTrough(group.recording, [source], group.noise_levels_uv, peak_sign=parameters.peak_sign, **reach)
-    peaks = run_node_pipeline(group.recording, [source, node], job_kwargs=get_job_kwargs(), job_name="move to trough")
+    node = MoveToTrough(
+        group.recording, [detector], group.noise_levels_uv, peak_sign=parameters.peak_sign, radius_um=radius_um
+    )
+    peaks = run_node_pipeline(
+        group.recording, [detector, node], job_kwargs=get_job_kwargs(), job_name="detect peaks (matched_filtering)"
+    )
     place = np.stack([peaks[name] for name in ("segment_index", "sample_index", "channel_index")], axis=1)
     return peaks[np.unique(place, axis=0, return_index=True)[1]]
 
 
 class MoveToTrough(PipelineNode):
-    """Peaks of a filter moved to the largest extremum of the traces around them, in noise levels.
+    """Peaks of a matched filter moved to the largest extremum of the traces around them, in noise levels.
 
     Parameters
     ----------
     recording : BaseRecording
         Filtered, uV.
-    parents : list of PeakSource
+    parents : list of one MatchedFilteringPeakDetector
         Where the peaks come from.
     noise_levels_uv : ndarray, (num_channels,)
     peak_sign : {"neg", "pos", "both"}
-    radius_um, reach_ms : float
-        How far the extremum may lie.
+    radius_um : float
+        How far the extremum may lie; in time it is 0.15 ms.
     """
 
-    _compute_has_extended_signature = True
-
-    def __init__(self, recording, parents, noise_levels_uv, *, peak_sign, radius_um, reach_ms):
+    def __init__(self, recording, parents, noise_levels_uv, *, peak_sign, radius_um):
         super().__init__(recording, return_output=True, parents=parents)
         self._noise_levels_uv = np.asarray(noise_levels_uv, dtype="float32")
         self._sign = {"neg": -1.0, "pos": 1.0}.get(peak_sign)
         self._is_near = get_channel_distances(recording) <= radius_um
-        self._reach = max(1, int(reach_ms * recording.get_sampling_frequency() / 1000.0))
-        options = dict(peak_sign=peak_sign, radius_um=radius_um, reach_ms=reach_ms)
+        self._reach = max(1, int(TROUGH_MS * recording.get_sampling_frequency() / 1000.0))
+        options = dict(peak_sign=peak_sign, radius_um=radius_um)
         self._kwargs = dict(recording=recording, parents=parents, noise_levels_uv=noise_levels_uv, **options)
 
     def get_dtype(self):
-        """As what it is given.
+        """SpikeInterface's peaks.
 
         Returns
         -------
@@ -150,37 +146,50 @@ class MoveToTrough(PipelineNode):
         """
         return self._reach + 1
 
-    def compute(self, traces, start_frame, end_frame, segment_index, max_margin, peaks):
+    def compute(self, traces, peaks):
         """Move the peaks of one chunk.
 
         Parameters
         ----------
         traces : ndarray, (num_samples, num_channels)
             uV.
-        start_frame, end_frame, segment_index, max_margin : int
-            Where the chunk lies.
         peaks : ndarray, (num_peaks,)
-            Samples counted within `traces`.
+            Of the detector, samples counted within `traces`.
 
         Returns
         -------
         ndarray, (num_peaks,)
-            Samples counted within the segment. A peak without an extremum around it stays.
+            Samples counted within `traces`, too. A peak without an extremum around it stays.
         """
         moved = np.zeros(len(peaks), dtype=base_peak_dtype)
+        if len(peaks) == 0:
+            return moved
+        samples, channels = self._find_troughs(traces, peaks["sample_index"], peaks["channel_index"])
+        moved["sample_index"], moved["channel_index"] = samples, channels
+        moved["segment_index"] = peaks["segment_index"]
+        sign = np.sign(traces[samples, channels]) if self._sign is None else self._sign
+        moved["amplitude"] = sign * self._heights(traces, peaks) * self._noise_levels_uv[channels]
+        return moved
+
+    def _find_troughs(self, traces, samples, channels):
+        """Sample and channel of the largest extremum around each peak."""
         window = np.arange(-self._reach - 1, self._reach + 2)
-        samples, channels = peaks["sample_index"], peaks["channel_index"]
         around = traces[samples[:, None] + window] / self._noise_levels_uv
         around = np.abs(around) if self._sign is None else self._sign * around
         inner = around[:, 1:-1]
         is_extremum = (inner > around[:, :-2]) & (inner >= around[:, 2:]) & self._is_near[channels][:, None]
-        heights = np.where(is_extremum, inner, -np.inf).reshape(len(peaks), -1)
-        best = heights.argmax(axis=1)
-        is_moved = np.isfinite(heights.max(axis=1, initial=-np.inf))
-        steps, places = np.divmod(best, traces.shape[1])
-        samples = np.where(is_moved, samples + steps - self._reach, samples)
-        moved["channel_index"] = np.where(is_moved, places, channels)
-        moved["amplitude"] = traces[samples, moved["channel_index"]]
-        moved["sample_index"] = samples + start_frame - max_margin
-        moved["segment_index"] = segment_index
-        return moved
+        heights = np.where(is_extremum, inner, -np.inf).reshape(len(samples), -1)
+        is_moved = np.isfinite(heights.max(axis=1))
+        steps, places = np.divmod(heights.argmax(axis=1), traces.shape[1])
+        return np.where(is_moved, samples + steps - self._reach, samples), np.where(is_moved, places, channels)
+
+    def _heights(self, traces, peaks):
+        """What the filter gives at each peak, in its own noise levels: the detector does not tell."""
+        detector = self.parents[0]
+        shape = detector.prototype[::-1]
+        window = np.arange(len(shape)) - detector.nbefore
+        on_channels = np.tensordot(traces[peaks["sample_index"][:, None] + window], shape, (1, 0))
+        template = peaks["z"].astype(int) * detector.num_templates + peaks["channel_index"]
+        filtered = detector.weights[template].multiply(on_channels).sum(axis=1)
+        noise = detector.abs_thresholds.reshape(-1)[template] / detector.detect_threshold
+        return np.abs(np.asarray(filtered).ravel()) / noise

@@ -1,12 +1,14 @@
 import numpy as np
 import pytest
 import spikeinterface
+from spikeinterface.sortingcomponents.peak_detection.matched_filtering import MatchedFilteringPeakDetector
 from stand_in import RATE_HZ, TETRODE_UM, as_recording, planted, share_found
 
 from huidurep.sorting.detection import detect_spikes
 from huidurep.sorting.jobs import use_job_kwargs
+from huidurep.sorting.matched_filter import FILTER_MS_BEFORE, find_prototype
 from huidurep.sorting.parameters import SortingParameters
-from huidurep.sorting.preprocessing import preprocess, split_groups
+from huidurep.sorting.preprocessing import preprocess, split_groups, statistics_kwargs
 from huidurep.sorting.run_log import RunLog
 
 FILTERED = dict(detection="matched_filtering")
@@ -95,17 +97,30 @@ def test_a_filter_finds_each_spike_at_its_trough(sign):
         assert all(np.sum(np.abs(peaks["sample_index"] - sample) <= 20) <= 1 for sample in alone)
 
 
-def test_amplitudes_of_a_filter_are_those_of_the_traces():
+def test_a_filter_tells_heights_in_its_own_noise_levels():
     traces, *_ = planted(duration_s=8.0, rate_hz=10.0)
     parameters = SortingParameters(detect_threshold=6.0, **FILTERED)
     (group,) = split_groups(as_recording(traces, positions_um=TETRODE_UM), parameters, RunLog())
     group = preprocess(group, parameters, RunLog())
     peaks = detect_spikes(group, parameters, RunLog())
+    heights = -peaks["amplitude"] / group.noise_levels_uv[peaks["channel_index"]]
+    assert 6.0 <= heights.min() < 7.0  # small ones are just above what was asked for
     filtered = group.recording.get_traces()
-    here = (peaks["sample_index"], peaks["channel_index"])
-    assert peaks["amplitude"] == pytest.approx(filtered[here], abs=1e-3)
-    before, after = (filtered[here[0] + step, here[1]] for step in (-1, 1))
-    assert np.all((filtered[here] < before) & (filtered[here] <= after))
+    troughs, before, after = (filtered[peaks["sample_index"] + step, peaks["channel_index"]] for step in (0, -1, 1))
+    assert np.all((troughs < before) & (troughs <= after))
+    # the largest that the detector itself makes of the traces there
+    peaks_of_traces = detect(as_recording(traces, positions_um=TETRODE_UM), detect_threshold=6.0)
+    detector = MatchedFilteringPeakDetector(
+        group.recording,
+        prototype=find_prototype(group, peaks_of_traces, parameters),
+        ms_before=FILTER_MS_BEFORE,
+        detect_threshold=6.0,
+        random_chunk_kwargs=statistics_kwargs(group.recording, parameters.seed),
+    )
+    response = detector.get_convolved_traces(filtered) * 6.0 / detector.abs_thresholds.reshape(-1, 1)
+    window = np.arange(-5, 6) - detector.nbefore
+    expected = response.max(axis=0)[peaks["sample_index"][:, None] + window].max(axis=1)
+    assert heights == pytest.approx(expected, rel=1e-3)
 
 
 def test_a_filter_finds_small_spikes_that_a_threshold_misses():
