@@ -51,7 +51,9 @@ def test_the_true_templates_find_nearly_everything(benchmarks, simulated):
     assert found["accuracy"] > 0.9 and found["units_found"] == 3 and found["false_positive_units"] == 0
 
 
-@pytest.mark.parametrize("variant", ["huidurep-pca", "huidurep-no-motion", "huidurep-no-matching"])
+@pytest.mark.parametrize(
+    "variant", ["huidurep-pca", "huidurep-no-motion", "huidurep-no-matching", "huidurep-matched-filter"]
+)
 def test_variants_sort(benchmarks, simulated, variant):
     _, sorting, variants = benchmarks
     recording, truth = simulated

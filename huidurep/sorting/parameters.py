@@ -42,11 +42,11 @@ class SortingParameters:
         "dredge_fast", on shanks of 32 channels or more, at most 60 um wide, recorded for 30 s or longer. The folder of
         a `Motion` that was saved: that one, whatever the probe. None: never.
     detection : {"locally_exclusive", "matched_filtering"}
-        SpikeInterface's detector: troughs of the traces, or of the traces filtered by the mean shape of the recording's
-        largest spikes, which also finds spikes that noise hides. Both give the sample and channel of the trough.
+        SpikeInterface's detector: troughs of the traces, or of the traces filtered by the shape of the recording's own
+        large spikes, which also finds some that noise hides. Both give the sample and channel of the trough.
     detect_threshold : float
         Smallest trough that is a spike, in noise levels (median absolute deviation / 0.6745) of its channel, or of what
-        the filter makes of it.
+        the filter makes of it; so is `unit_threshold`.
     peak_sign : {"neg", "pos", "both"}
         Which deflections are spikes.
     exclude_sweep_ms, radius_um : float

@@ -49,7 +49,8 @@ def check_preset(preset: str | None, num_units: int | None) -> None:
 
     Parameters
     ----------
-    preset, num_units
+    preset : str | None
+    num_units : int | None
         Of `SortingParameters`.
 
     Raises
