@@ -124,8 +124,8 @@ def sort(
     check_writable(output.absolute().parent)  # an earlier result is replaced, not written into
     recording = read_recording(input_path, raw, gain_to_uv, offset_to_uv, probe)
     given = dict(num_units=num_units, detect_threshold=detect_threshold, merge_bias=merge_bias, matching=matching)
-    given |= dict(unit_threshold=unit_threshold, motion=motion, seed=seed, adapt=adapt or None, detection=detection)
-    given |= dict(preset=preset)
+    given |= dict(unit_threshold=unit_threshold, motion=motion, seed=seed, adapt=adapt or None)
+    given |= dict(detection=detection, preset=preset)
     given = {name: value for name, value in given.items() if value is not None}
     given |= {name: None for name in ("matching", "motion") if given.get(name) == "none"}
 

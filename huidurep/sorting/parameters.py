@@ -76,8 +76,8 @@ class SortingParameters:
     template_interval_s : float | None
         Stretch of time over which templates are taken not to move. None: the whole recording.
     preset : {"paper"} | None
-        "paper" clusters as the paper did, for comparison: a mixture of `num_units` Gaussians with full covariances,
-        fitted to all embeddings of a group; it must be given. No motion, no matching, no adaptation, nothing merged or
+        "paper" clusters as the paper did, for comparison: a mixture of `num_units` (required) Gaussians with full
+        covariances, fitted to the embeddings of a group. No motion, no matching, no adaptation, nothing merged or
         dropped afterwards. Groups have at most as many channels as the model takes.
     seed : int
         Same seed, same result.
