@@ -2,14 +2,16 @@
 
     python benchmarks/probe_parameters.py [--seeds 81,82] [--output benchmarks/results/probe_parameters.json]
 
-Static recordings of 25 units on 64 contacts, 60 s, 10 uV noise, made with the package's simulator; with the defaults of
-SortingParameters, and with those that the tetrode and single-column checkpoints ship.
+Static recordings of 25 units on 64 contacts, or on the 32 of two silicon probes that are none of the types known, 60 s,
+10 uV noise, made with the package's simulator; with the defaults of SortingParameters, and with those that the tetrode
+and single-column checkpoints ship.
 """
 
 import argparse
 import time
 from pathlib import Path
 
+import numpy as np
 import probeinterface
 import spikeinterface.core as si
 from results_files import ROOT, run_header, write_results
@@ -19,7 +21,7 @@ from table_text import markdown
 import huidurep
 from huidurep.simulation.probes import contact_layout
 
-PROBES = ("neuropixels-2.0", "hd-mea")
+PROBES = ("neuropixels-2.0", "hd-mea", "poly2", "poly3")
 SETTINGS = {
     "defaults": dict(detect_threshold=4.5, unit_threshold=0.0),
     "as linear": dict(detect_threshold=4.0, unit_threshold=4.4),
@@ -28,11 +30,21 @@ SIMULATION = dict(num_units=25, duration_s=60.0, noise_uv=10.0, drift_um=0.0)
 NUM_CONTACTS = 64
 
 
+def contacts(kind):
+    """Contacts (num_contacts, 2) um; "poly2", "poly3": two, three staggered columns, as on NeuroNexus' A1x32."""
+    if kind == "poly2":
+        return np.array([(43.0 * (row % 2), 25.0 * row) for row in range(32)])
+    if kind == "poly3":
+        middle = [(18.0, 25.0 * row) for row in range(12)]
+        return np.array(middle + [(x, 12.5 + 25.0 * row) for x in (0.0, 36.0) for row in range(10)])
+    return contact_layout(kind, NUM_CONTACTS)
+
+
 def make_recording(kind, seed):
     """A recording on a patch of a probe, and its truth."""
     probe = probeinterface.Probe(ndim=2)
-    probe.set_contacts(contact_layout(kind, NUM_CONTACTS), shapes="square", shape_params={"width": 10})
-    probe.set_device_channel_indices(range(NUM_CONTACTS))
+    probe.set_contacts(contacts(kind), shapes="square", shape_params={"width": 10})
+    probe.set_device_channel_indices(range(len(probe.contact_positions)))
     return huidurep.simulate_recording(probe=probe, seed=seed, **SIMULATION)
 
 
@@ -56,6 +68,7 @@ def main():
     write_results(arguments.output, dict(header=header, rows=rows))
     names = (
         "probe",
+        "checkpoint",
         "seed",
         "setting",
         "accuracy",

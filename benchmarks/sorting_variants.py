@@ -1,10 +1,12 @@
-"""Further sorters of benchmarks/sorting.py: HuiduRep without one of its parts, and an upper bound.
+"""Further sorters of benchmarks/sorting.py: HuiduRep without one of its parts or with another, and an upper bound.
 
     python benchmarks/sorting.py FOLDER --sorters huidurep-pca,huidurep-no-matching,...
 
 `huidurep-pca`: principal components of the snippets, fitted to the recording, instead of the embedding;
 `huidurep-no-matching`: the clusters as they are; `huidurep-no-motion`: motion not corrected; `huidurep-known-k`: the
-number of true units given (of each recording, where it is one group); `true-templates`: HuiduRep's matching with the
+number of true units given (of each recording, where it is one group); `huidurep-paper`: that number, and clustering as
+in the paper (tetrodes only); `huidurep-matched-filter`: spikes detected by a matched filter; `huidurep-tdc-peeler` and
+`huidurep-circus-omp`: these matching methods instead of wobble; `true-templates`: HuiduRep's matching with the
 templates of the true spikes, what no clustering can pass.
 """
 
@@ -12,7 +14,19 @@ import numpy as np
 
 PCA_COMPONENTS = 24
 TRUE_SORTER = "true-templates"
-VARIANTS = ("huidurep-pca", "huidurep-no-matching", "huidurep-no-motion", "huidurep-known-k", TRUE_SORTER)
+# variant -> the parameters that differ
+OPTIONS = {
+    "huidurep-pca": {},
+    "huidurep-no-matching": dict(matching=None),
+    "huidurep-no-motion": dict(motion=None),
+    "huidurep-known-k": {},
+    "huidurep-paper": dict(preset="paper"),
+    "huidurep-matched-filter": dict(detection="matched_filtering"),
+    "huidurep-tdc-peeler": dict(matching="tdc-peeler"),
+    "huidurep-circus-omp": dict(matching="circus-omp"),
+}
+KNOWN_UNITS = ("huidurep-known-k", "huidurep-paper")  # are told the number of true units
+VARIANTS = (*OPTIONS, TRUE_SORTER)
 
 
 class PcaEncoder:
@@ -44,11 +58,9 @@ def sort_variant(sorter, recording, truth, *, model, seed):
 
     if sorter == TRUE_SORTER:
         return match_truth(recording, truth, model=model, seed=seed)
-    options = {
-        "huidurep-no-matching": dict(matching=None),
-        "huidurep-no-motion": dict(motion=None),
-        "huidurep-known-k": dict(num_units=len(truth.unit_ids)),
-    }.get(sorter, {})
+    options = dict(OPTIONS[sorter])
+    if sorter in KNOWN_UNITS:
+        options["num_units"] = len(truth.unit_ids)
     pipeline = SpikeSortingPipeline.from_pretrained(checkpoint_of(recording, model), seed=seed, **options)
     if sorter == "huidurep-pca":
         pipeline = SpikeSortingPipeline(PcaEncoder(pipeline.model, seed), pipeline.parameters, model_name="pca")

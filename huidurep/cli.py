@@ -22,9 +22,11 @@ from huidurep.cli_hub import add_hub
 from huidurep.cli_options import (
     AsJson,
     AutoModel,
+    Detection,
     GainToUv,
     NumChannels,
     OffsetToUv,
+    Preset,
     ProbeFile,
     Progress,
     SampleType,
@@ -99,6 +101,8 @@ def sort(
         str | None, typer.Option(help="auto, none, a preset or a Motion's folder.", autocompletion=complete_motion)
     ] = None,
     adapt: Annotated[bool, typer.Option("--adapt", help="Train on the recording's spikes, if that helps.")] = False,
+    detection: Detection = None,
+    preset: Preset = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result there.")] = False,
     n_jobs: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
     progress: Progress = True,
@@ -121,6 +125,7 @@ def sort(
     recording = read_recording(input_path, raw, gain_to_uv, offset_to_uv, probe)
     given = dict(num_units=num_units, detect_threshold=detect_threshold, merge_bias=merge_bias, matching=matching)
     given |= dict(unit_threshold=unit_threshold, motion=motion, seed=seed, adapt=adapt or None)
+    given |= dict(detection=detection, preset=preset)
     given = {name: value for name, value in given.items() if value is not None}
     given |= {name: None for name in ("matching", "motion") if given.get(name) == "none"}
 

@@ -27,6 +27,18 @@ def _matching_methods() -> list[str]:
     return [*MATCHING_METHODS, "none"]
 
 
+def _detection_methods() -> list[str]:
+    from huidurep.sorting.parameters import DETECTION_METHODS
+
+    return list(DETECTION_METHODS)
+
+
+def _presets() -> list[str]:
+    from huidurep.sorting.presets import PRESETS
+
+    return list(PRESETS)
+
+
 def _motion_presets() -> list[str]:
     from huidurep.sorting.parameters import MOTION_PRESETS
 
@@ -36,5 +48,7 @@ def _motion_presets() -> list[str]:
 complete_model = _completer(_checkpoints)
 complete_model_or_auto = _completer(lambda: ["auto", *_checkpoints()])
 complete_matching = _completer(_matching_methods)
+complete_detection = _completer(_detection_methods)
+complete_preset = _completer(_presets)
 complete_motion = _completer(_motion_presets)
 complete_probe = _completer(lambda: ["tetrode"])

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from huidurep.cli_completion import complete_model_or_auto, complete_probe
+from huidurep.cli_completion import complete_detection, complete_model_or_auto, complete_preset, complete_probe
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")]
 Progress = Annotated[bool, typer.Option("--progress/--no-progress", help="Bars with the time left, on a terminal.")]
@@ -15,6 +15,12 @@ AutoModel = Annotated[
     typer.Option(
         help="'auto' (by the probe), embedded name, folder or Hub name.", autocompletion=complete_model_or_auto
     ),
+]
+Detection = Annotated[
+    str | None, typer.Option(help="locally_exclusive or matched_filtering.", autocompletion=complete_detection)
+]
+Preset = Annotated[
+    str | None, typer.Option(help="paper: as the paper did, with --num-units.", autocompletion=complete_preset)
 ]
 
 SamplingFrequency = Annotated[float | None, typer.Option(help="Raw binary: Hz.")]

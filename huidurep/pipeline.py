@@ -18,6 +18,7 @@ from .sorting.merging import find_units, settle_units
 from .sorting.motion import correct_motion
 from .sorting.parameters import SortingParameters
 from .sorting.preprocessing import ChannelGroup, PreparedGroup, preprocess, split_groups
+from .sorting.presets import check_groups, preset_values
 from .sorting.run_log import RunLog, describe_run, peak_memory_mb
 from .sorting.waveforms import iterate_waveforms, spike_times_s
 
@@ -122,7 +123,8 @@ class SpikeSortingPipeline:
         folder = resolve_checkpoint(name, revision=revision, **hub_options)
         beside = folder / PARAMETERS_FILE
         defaults = json.loads(beside.read_text(encoding="utf8")) if beside.is_file() else {}
-        return cls(HuiduRep.from_pretrained(folder), {**defaults, **parameters}, str(name), commit_of(folder))
+        values = {**defaults, **preset_values(parameters.get("preset")), **parameters}
+        return cls(HuiduRep.from_pretrained(folder), values, str(name), commit_of(folder))
 
     def __call__(self, recording, *, progress=None) -> SortingResult:
         """Sort a recording.
@@ -152,6 +154,7 @@ class SpikeSortingPipeline:
         # one ChannelGroup a tetrode, shank or probe; none where the recording is empty
         pipeline = self if self.model is not None else self._pick(groups, log)
         # with the model that suits the groups
+        check_groups(pipeline.parameters.preset, groups, pipeline.model.config.num_channels)
         sorted_groups = [pipeline._sort_group(group, log) for group in log.follow(groups)]
         # one GroupSorting a group
         embedding_size = pipeline.model.config.embedding_size

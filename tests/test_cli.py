@@ -105,6 +105,8 @@ def test_sort_passes_on_what_is_given_and_nothing_else(tetrode_folder, tmp_path,
         (("--adapt",), {"adapt": True}),
         (("--motion", "rigid_fast", "--unit-threshold", 0), {"motion": "rigid_fast", "unit_threshold": 0.0}),
         (("--motion", "none", "--matching", "none"), {"motion": None, "matching": None}),
+        (("--preset", "paper", "--num-units", 3), {"preset": "paper", "num_units": 3}),
+        (("--detection", "matched_filtering"), {"detection": "matched_filtering"}),
     ):
         assert_refused(run("sort", tetrode_folder, tmp_path / "out", *words), "far enough")
         assert load.call_args.kwargs == {"seed": 0} | given

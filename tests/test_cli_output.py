@@ -237,6 +237,8 @@ def test_completion_of_commands_and_values():
     assert set(complete("embed", "--model", "")) == set(huidurep.list_checkpoints())
     assert set(complete("finetune", "--model", "")) == {"auto", *huidurep.list_checkpoints()}
     assert complete("sort", "--matching", "t") == ["tdc-peeler"]
+    assert complete("sort", "--detection", "m") == ["matched_filtering"]
+    assert complete("sort", "--preset", "") == ["paper"]
     assert complete("sort", "--motion", "dredge_") == ["dredge_fast"]
 
 

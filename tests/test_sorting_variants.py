@@ -51,7 +51,9 @@ def test_the_true_templates_find_nearly_everything(benchmarks, simulated):
     assert found["accuracy"] > 0.9 and found["units_found"] == 3 and found["false_positive_units"] == 0
 
 
-@pytest.mark.parametrize("variant", ["huidurep-pca", "huidurep-no-motion", "huidurep-no-matching"])
+@pytest.mark.parametrize(
+    "variant", ["huidurep-pca", "huidurep-no-motion", "huidurep-no-matching", "huidurep-matched-filter"]
+)
 def test_variants_sort(benchmarks, simulated, variant):
     _, sorting, variants = benchmarks
     recording, truth = simulated
@@ -61,8 +63,8 @@ def test_variants_sort(benchmarks, simulated, variant):
 
 def test_the_number_of_units_is_that_of_the_truth(benchmarks, simulated):
     *_, variants = benchmarks
-    found = variants.sort_variant("huidurep-known-k", *simulated, model="tetrode", seed=0)
-    assert found.get_num_units() == 3
+    for variant in ("huidurep-known-k", "huidurep-paper"):
+        assert variants.sort_variant(variant, *simulated, model="tetrode", seed=0).get_num_units() == 3
 
 
 def test_components_of_a_place_are_those_of_its_first_spikes(benchmarks):

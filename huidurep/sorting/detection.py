@@ -1,4 +1,4 @@
-"""Where the spikes are: SpikeInterface's locally exclusive peaks, without those whose snippet would be cut."""
+"""Where the spikes are: peaks that SpikeInterface's detectors find, without those whose snippet would be cut."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from spikeinterface.core import get_channel_distances
 from spikeinterface.sortingcomponents.peak_detection import detect_peaks
 
 from .jobs import get_job_kwargs
+from .matched_filter import FEWEST_PEAKS, PROTOTYPE_NOISE_LEVELS, detect_filtered, find_prototype
 from .parameters import SortingParameters
 from .preprocessing import PreparedGroup
 from .run_log import RunLog
@@ -22,9 +23,10 @@ def detect_spikes(group: PreparedGroup, parameters: SortingParameters, log: RunL
     group : PreparedGroup
         Filtered recording in uV with its noise levels.
     parameters : SortingParameters
-        Threshold, sign, exclusion time and radius, window.
+        Detector, threshold, sign, exclusion time and radius, window.
     log : RunLog
-        Told how many were found.
+        Told how many were found, and where large spikes are too few for a matched filter: then peaks of the traces are
+        taken.
 
     Returns
     -------
@@ -51,6 +53,16 @@ def detect_spikes(group: PreparedGroup, parameters: SortingParameters, log: RunL
         },
         job_kwargs=get_job_kwargs(),
     )
+    if parameters.detection == "matched_filtering":
+        prototype = find_prototype(group, peaks, parameters)
+        if prototype is None:
+            log.warning(
+                "detection",
+                f"group {group.name}: fewer than {FEWEST_PEAKS} peaks beyond {PROTOTYPE_NOISE_LEVELS:g} noise levels, "
+                "too few for a matched filter; peaks of the traces are taken",
+            )
+        else:
+            peaks = detect_filtered(group, prototype, parameters, threshold=threshold, radius_um=radius_um)
     num_found = len(peaks)
     peaks = peaks[np.lexsort((peaks["sample_index"], peaks["segment_index"]))]
     peaks = peaks[has_whole_snippet(peaks, recording, parameters)]

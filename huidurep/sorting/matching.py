@@ -16,6 +16,7 @@ from .jobs import get_job_kwargs
 from .merging import GroupUnits
 from .parameters import SortingParameters
 from .preprocessing import PreparedGroup, statistics_kwargs
+from .presets import PAPER
 from .run_log import RunLog
 from .waveforms import mean_waveforms, to_spike_vector
 
@@ -64,8 +65,9 @@ def match_spikes(
         if units.is_one_mixture:
             spikes, labels = _with_sure(spikes, labels, group.recording, peaks, units)
     spikes["channel_index"] = units.unit_channels[labels]
-    is_kept = ~is_duplicate(spikes, labels, group.recording)
-    is_kept &= has_whole_snippet(spikes, group.recording, parameters)
+    is_kept = has_whole_snippet(spikes, group.recording, parameters)
+    if parameters.preset != PAPER:
+        is_kept &= ~is_duplicate(spikes, labels, group.recording)
     if parameters.num_units is None:  # units that were asked for stay, however few their spikes
         counts = np.bincount(labels[is_kept], minlength=units.num_units)
         is_kept &= counts[labels] >= parameters.min_unit_spikes

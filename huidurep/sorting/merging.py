@@ -17,7 +17,9 @@ from ..displacement import Displacement
 from .echoes import drop_echoes
 from .joining import join_units
 from .parameters import SortingParameters
+from .plain_mixture import cluster_plainly
 from .preprocessing import PreparedGroup
+from .presets import PAPER
 from .run_log import RunLog
 from .waveforms import spike_times_s
 
@@ -256,7 +258,11 @@ def _cluster(
 def _cluster_together(
     embeddings: np.ndarray, peaks: np.ndarray, group: PreparedGroup, parameters: SortingParameters
 ) -> GroupUnits:
-    mixture = _cluster(embeddings, spike_times_s(peaks, group.recording), parameters, parameters.num_units)
+    if parameters.preset == PAPER:
+        options = dict(num_units=parameters.num_units, max_fit_spikes=parameters.max_fit_spikes, seed=parameters.seed)
+        mixture = cluster_plainly(embeddings, **options)
+    else:
+        mixture = _cluster(embeddings, spike_times_s(peaks, group.recording), parameters, parameters.num_units)
     labels = np.asarray(mixture.labels, dtype="int64")
     channels = [_most_frequent(peaks["channel_index"][labels == unit]) for unit in range(mixture.num_units)]
     components = [(mixture, np.array([unit])) for unit in range(mixture.num_units)]

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .presets import PRESETS, check_preset, preset_values, refuse_changed_preset
+
 logger = logging.getLogger(__name__)
 
 MIN_SAMPLING_FREQUENCY_HZ = 5000.0  # below it the trough of a spike falls between two samples
@@ -20,6 +22,7 @@ MOTION_PRESETS = (
     "rigid_fast",
     "kilosort_like",
 )
+DETECTION_METHODS = ("locally_exclusive", "matched_filtering")
 MATCHING_METHODS = ("wobble", "tdc-peeler", "circus-omp")
 FINITE_CHECK_BYTES = 64 * 2**20  # one chunk of the search for NaN and infinite samples
 
@@ -38,8 +41,12 @@ class SortingParameters:
         Motion of the tissue is undone before detection by a preset of SpikeInterface's `correct_motion`. "auto":
         "dredge_fast", on shanks of 32 channels or more, at most 60 um wide, recorded for 30 s or longer. The folder of
         a `Motion` that was saved: that one, whatever the probe. None: never.
+    detection : {"locally_exclusive", "matched_filtering"}
+        SpikeInterface's detector: troughs of the traces, or of the traces filtered by the shape of the recording's own
+        large spikes, which also finds some that noise hides. Both give the sample and channel of the trough.
     detect_threshold : float
-        Smallest trough that is a spike, in noise levels (median absolute deviation / 0.6745) of its channel.
+        Smallest trough that is a spike, in noise levels (median absolute deviation / 0.6745) of its channel, or of what
+        the filter makes of it; so is `unit_threshold`.
     peak_sign : {"neg", "pos", "both"}
         Which deflections are spikes.
     exclude_sweep_ms, radius_um : float
@@ -68,6 +75,10 @@ class SortingParameters:
         Template matching that finds overlapping and small spikes again. None keeps the clusters as they are.
     template_interval_s : float | None
         Stretch of time over which templates are taken not to move. None: the whole recording.
+    preset : {"paper"} | None
+        "paper" clusters as the paper did, for comparison: a mixture of `num_units` (required) Gaussians with full
+        covariances, fitted to the embeddings of a group. No motion, no matching, no adaptation, nothing merged or
+        dropped afterwards. Groups have at most as many channels as the model takes.
     seed : int
         Same seed, same result.
     bad_channel_ids : sequence
@@ -78,13 +89,14 @@ class SortingParameters:
     TypeError
         Unknown name.
     ValueError
-        A value outside its range.
+        A value outside its range, one that `preset` sets otherwise, or a preset without `num_units`.
     """
 
     freq_min_hz: float = 300.0
     freq_max_hz: float = 6000.0
     common_reference: bool | None = None
     motion: str | None = "auto"
+    detection: str = "locally_exclusive"
     detect_threshold: float = 4.5
     peak_sign: str = "neg"
     exclude_sweep_ms: float = 0.3
@@ -101,6 +113,7 @@ class SortingParameters:
     adapt: bool = False
     matching: str | None = "wobble"
     template_interval_s: float | None = 60.0
+    preset: str | None = None
     seed: int = 0
     bad_channel_ids: tuple = ()
 
@@ -114,12 +127,15 @@ class SortingParameters:
                 raise TypeError(
                     f"unknown sorting parameter {name!r}: expected one of {', '.join(valid)}; did you mean {nearest!r}?"
                 )
+        refuse_changed_preset(kwargs)  # as above: later on, what was given looks like what is left out
         return super().__new__(cls)
 
     def __post_init__(self):
         object.__setattr__(self, "bad_channel_ids", _as_tuple(self.bad_channel_ids))
         if isinstance(self.motion, Path):
             object.__setattr__(self, "motion", str(self.motion))
+        for name, value in preset_values(self.preset).items():
+            object.__setattr__(self, name, value)
         for name, (is_valid, expected) in _VALID.items():
             value = getattr(self, name)
             if not is_valid(value):
@@ -129,6 +145,7 @@ class SortingParameters:
                 f"expected freq_min_hz below freq_max_hz, found {self.freq_min_hz} and {self.freq_max_hz}; "
                 "exchange or change them"
             )
+        check_preset(self.preset, self.num_units)
 
     def to_dict(self) -> dict:
         """The parameters as plain values, ready for JSON.
@@ -332,11 +349,13 @@ _VALID = {
         lambda value: value is None or value in ("auto", *MOTION_PRESETS) or is_motion_folder(value),
         f'None, "auto", one of {MOTION_PRESETS} or a folder that Motion.save of SpikeInterface wrote',
     ),
+    "detection": (lambda value: value in DETECTION_METHODS, f"one of {DETECTION_METHODS}"),
     "matching": (lambda value: value is None or value in MATCHING_METHODS, f"None or one of {MATCHING_METHODS}"),
     "template_interval_s": (lambda value: value is None or _is_positive(value), "None or a number above 0"),
     "num_units": (lambda value: value is None or _is_count(value), "None or a whole number from 1 on"),
     "common_reference": (lambda value: value is None or isinstance(value, bool), "None, True or False"),
     **dict.fromkeys(("denoise", "adapt"), (lambda value: isinstance(value, bool), "True or False")),
+    "preset": (lambda value: value is None or value in tuple(PRESETS), f"None or one of {tuple(PRESETS)}"),
     "seed": (lambda value: _is_whole(value) and value >= 0, "a whole number from 0 on"),
 }
 

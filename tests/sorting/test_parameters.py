@@ -31,6 +31,7 @@ def test_is_frozen_and_keyword_only():
         ("detect_threshold", float("nan")),
         ("peak_sign", "negative"),
         ("matching", "kilosort"),
+        ("detection", "by_channel"),
         ("motion", "auto_fast"),
         ("num_units", 0),
         ("num_units", 2.5),
