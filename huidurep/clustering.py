@@ -3,8 +3,8 @@
 The rule. A Gaussian mixture with more components than units is fitted to the leading principal components of the
 embeddings; its components share one covariance, that of noise, so that none spreads over several units. Where their
 spikes say that the tissue moved, components move along (`displacement`). Then the two least separated groups of
-components are merged, again and again: `separation` says by Ashman's D how far apart they are, as if they had not moved.
-Clouds of two neurons may overlap more than that, and spike times tell: each nat of evidence that two groups fire
+components are merged, again and again: `separation` says by Ashman's D how far apart they are, as if they had not
+moved. Clouds of two neurons may overlap more than that, and spike times tell: each nat of evidence that two groups fire
 independently (the log likelihood ratio of `evidence_of_two`) adds one to D. Merging stops at 3, shifted by
 `merge_bias`. A unit is then a mixture of its components (Baudry et al. 2010), each with a covariance of its own, which
 follows clusters that are not Gaussian; a long one of even density may stay cut. One broad component more takes what is
@@ -187,10 +187,7 @@ def cluster_embeddings(
     times = None if times_s is None else times_s[rows]
     with threadpool_limits(limits=1):
         components = _over_split(points, num_units, rng)
-        displacement = None if times is None else estimate_displacement(points, times, components)
-        design = np.ones((len(points), 1)) if displacement is None else displacement.design(times)
-        if displacement is not None:
-            components = _follow(points, design, components, num_units)
+        components, design, displacement = _follow(points, times, components, num_units)
         components = _drop_small(components, smallest // 2)
         groups = _merge(points, design, components, SEPARATION + merge_bias, num_units, rng, times)
         units = _drop_small(groups, smallest)
@@ -258,11 +255,16 @@ def _fit_quietly(mixture, points):
         return mixture.fit_predict(points)
 
 
-def _follow(points, design, components, num_units):
-    """Components that move along."""
+def _follow(points, times_s, components, num_units):
+    """Components that move along with the tissue, what their places depend on, and its displacement."""
+    displacement = None if times_s is None else estimate_displacement(points, times_s, components)
+    if displacement is None:
+        return components, np.ones((len(points), 1)), None
+    design = displacement.design(times_s)
     fitted = fit_tracks(points, one_hot(components), lambda weights: design @ fit_track(points, design, weights))
     followed = fitted.shares.argmax(1)
-    return followed if num_units is None or len(np.unique(followed)) >= num_units else components
+    enough = num_units is None or len(np.unique(followed)) >= num_units
+    return followed if enough else components, design, displacement
 
 
 def _drop_small(labels, smallest):

@@ -44,7 +44,7 @@ def cluster_plainly(embeddings: np.ndarray, *, num_units: int, max_fit_spikes: i
         mean=np.zeros(size),
         axes=np.eye(size),
         weights=mixture.weights_,
-        means=mixture.means_,
+        tracks=mixture.means_[:, None],
         factors=np.linalg.cholesky(mixture.covariances_),
         component_units=np.arange(num_units),
     )
