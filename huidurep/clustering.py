@@ -154,7 +154,6 @@ def cluster_embeddings(
     ----------
     embeddings : ndarray (num_spikes, embedding_size)
     num_units : int, optional
-        Exactly so many units.
     merge_bias : float, default 0.0
         Added to the limit of Ashman's D: above 0 merges more, below 0 splits more.
     min_unit_spikes : int, default 30
@@ -174,7 +173,7 @@ def cluster_embeddings(
     Raises
     ------
     ValueError
-        If there are fewer spikes than units asked for, or embeddings are not finite.
+        Fewer spikes than units, embeddings that are not finite, times of other spikes.
     """
     embeddings, times_s = _check(np.asarray(embeddings, float), times_s, num_units)
     if (num_spikes := len(embeddings)) < (min_unit_spikes if num_units is None else 1):
@@ -184,15 +183,14 @@ def cluster_embeddings(
     smallest = 1 if num_units is not None else max(2, int(min_unit_spikes * len(rows) / num_spikes))
     mean, axes = principal_axes(embeddings[rows], max_dimensions)
     points = (embeddings[rows] - mean) @ axes
-    times = None if times_s is None else times_s[rows]
+    times = times_s if times_s is None else times_s[rows]
     with threadpool_limits(limits=1):
-        components = _over_split(points, num_units, rng)
-        components, design, displacement = _follow(points, times, components, num_units)
+        components, design, displacement = _follow(points, times, _over_split(points, num_units, rng), num_units)
         components = _drop_small(components, smallest // 2)
         groups = _merge(points, design, components, SEPARATION + merge_bias, num_units, rng, times)
         units = _drop_small(groups, smallest)
         model = _describe(points, design, components, units, num_units is None)
-    model = replace(model, mean=mean, axes=axes, displacement=displacement)
+        model = replace(model, mean=mean, axes=axes, displacement=displacement)
     found, posteriors = model.predict(embeddings, times_s)
     if num_units is not None and len(np.unique(found[found >= 0])) < num_units:
         # A unit that loses every spike to its neighbours' posteriors keeps those the mixture was fitted with.
