@@ -3,12 +3,14 @@
     python benchmarks/sorting.py FOLDER --sorters huidurep-pca,huidurep-no-matching,...
 
 `huidurep-pca`: principal components of the snippets, fitted to the recording, instead of the embedding;
-`huidurep-no-matching`: the clusters as they are; `huidurep-no-motion`: motion not corrected; `huidurep-known-k`: the
-number of true units given (of each recording, where it is one group); `huidurep-paper`: that number, and clustering as
-in the paper (tetrodes only); `huidurep-matched-filter`: spikes detected by a matched filter; `huidurep-tdc-peeler` and
-`huidurep-circus-omp`: these matching methods instead of wobble; `true-templates`: HuiduRep's matching with the
-templates of the true spikes, what no clustering can pass.
+`huidurep-no-matching`: the clusters as they are; `huidurep-no-motion`: motion not corrected; `huidurep-no-following`:
+clusters do not follow the tissue either; `huidurep-known-k`: the number of true units given (of each recording, where it
+is one group); `huidurep-paper`: that number, and clustering as in the paper (tetrodes only); `huidurep-matched-filter`:
+spikes detected by a matched filter; `huidurep-tdc-peeler` and `huidurep-circus-omp`: these matching methods instead of
+wobble; `true-templates`: HuiduRep's matching with the templates of the true spikes, what no clustering can pass.
 """
+
+import contextlib
 
 import numpy as np
 
@@ -19,6 +21,7 @@ OPTIONS = {
     "huidurep-pca": {},
     "huidurep-no-matching": dict(matching=None),
     "huidurep-no-motion": dict(motion=None),
+    "huidurep-no-following": dict(motion=None),
     "huidurep-known-k": {},
     "huidurep-paper": dict(preset="paper"),
     "huidurep-matched-filter": dict(detection="matched_filtering"),
@@ -64,7 +67,17 @@ def sort_variant(sorter, recording, truth, *, model, seed):
     pipeline = SpikeSortingPipeline.from_pretrained(checkpoint_of(recording, model), seed=seed, **options)
     if sorter == "huidurep-pca":
         pipeline = SpikeSortingPipeline(PcaEncoder(pipeline.model, seed), pipeline.parameters, model_name="pca")
-    return pipeline(recording).sorting
+    with following(sorter != "huidurep-no-following"):
+        return pipeline(recording).sorting
+
+
+@contextlib.contextmanager
+def following(is_on):
+    """Mixtures that follow the tissue, or that do not; for the latter there is no parameter."""
+    from unittest.mock import patch
+
+    with contextlib.nullcontext() if is_on else patch("huidurep.clustering.estimate_displacement", return_value=None):
+        yield
 
 
 def checkpoint_of(recording, model):

@@ -52,7 +52,8 @@ def test_the_true_templates_find_nearly_everything(benchmarks, simulated):
 
 
 @pytest.mark.parametrize(
-    "variant", ["huidurep-pca", "huidurep-no-motion", "huidurep-no-matching", "huidurep-matched-filter"]
+    "variant",
+    ["huidurep-pca", "huidurep-no-motion", "huidurep-no-following", "huidurep-no-matching", "huidurep-matched-filter"],
 )
 def test_variants_sort(benchmarks, simulated, variant):
     _, sorting, variants = benchmarks

@@ -198,16 +198,17 @@ def _interval_templates(
     sizes = np.bincount(cells, minlength=num_cells).reshape(len(intervals), len(unit_ids), 1, 1)
     sums = means.reshape(len(intervals), len(unit_ids), *means.shape[1:]) * sizes
     overall = sums.sum(0) / sizes.sum(0)
-    near = np.array([[_nearness(a, b) for b in range(len(intervals))] for a in range(len(intervals))])
     borrowed = BORROWED_SPIKES if len(intervals) > 1 else 0
-    local_sums, local_sizes = np.tensordot(near, sums, 1), np.tensordot(near, sizes, 1)
-    templates = (local_sums + borrowed * overall) / (local_sizes + borrowed)
+    templates = (_with_neighbours(sums) + borrowed * overall) / (_with_neighbours(sizes) + borrowed)
     return unit_ids, templates.astype("float32")
 
 
-def _nearness(first: int, second: int) -> float:
-    """Weight of one stretch in the templates of another."""
-    return {0: 1.0, 1: 0.5}.get(abs(first - second), 0.0)
+def _with_neighbours(sums: np.ndarray) -> np.ndarray:
+    """Sums of every stretch (num_intervals, ...) with half of those before and after it."""
+    near = sums.astype("float64")
+    near[1:] += 0.5 * sums[:-1]
+    near[:-1] += 0.5 * sums[1:]
+    return near
 
 
 def _make_templates(
