@@ -4,10 +4,11 @@
 
 `huidurep-pca`: principal components of the snippets, fitted to the recording, instead of the embedding;
 `huidurep-no-matching`: the clusters as they are; `huidurep-no-motion`: motion not corrected; `huidurep-no-following`:
-clusters do not follow the tissue either; `huidurep-known-k`: the number of true units given (of each recording, where it
-is one group); `huidurep-paper`: that number, and clustering as in the paper (tetrodes only); `huidurep-matched-filter`:
-spikes detected by a matched filter; `huidurep-tdc-peeler` and `huidurep-circus-omp`: these matching methods instead of
-wobble; `true-templates`: HuiduRep's matching with the templates of the true spikes, what no clustering can pass.
+clusters do not follow the tissue either; `huidurep-known-k`: the number of true units given (of each recording, where
+it is one group); `huidurep-paper`: that number, and clustering as in the paper (tetrodes only);
+`huidurep-matched-filter`: spikes detected by a matched filter; `huidurep-tdc-peeler` and `huidurep-circus-omp`: these
+matching methods instead of wobble; `true-templates`: HuiduRep's matching with the templates of the true spikes, what no
+clustering can pass.
 """
 
 import contextlib

@@ -276,7 +276,7 @@ def finetuning_block(results):
 
 BLOCKS = dict(sorting=sorting_block, embedding=embedding_block, checkpoints=checkpoints_block, ablation=ablation_block)
 BLOCKS |= dict(adaptation=adaptation_block, finetuning=finetuning_block, sorting_parts=sorting_parts_block)
-BLOCKS |= dict(locust=locust_block)
+BLOCKS |= dict(locust=locust_block, sorting_far_drift=sorting_block)
 SOURCES = dict(checkpoints="embedding")  # results of another name than the block's
 
 
