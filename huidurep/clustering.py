@@ -14,6 +14,7 @@ far from every unit.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from scipy.linalg import solve_triangular
@@ -25,7 +26,7 @@ from threadpoolctl import threadpool_limits
 from .displacement import Displacement, estimate_displacement
 from .refractory import evidence_of_two
 from .separation import SEPARATION, covariance_of, principal_axes, separation_of_points
-from .tracks import REGULARISATION, fit_track, fit_tracks, one_hot
+from .tracks import REGULARISATION, SLOPE_RIDGE, fit_track, fit_tracks, move_along, one_hot
 
 MAX_COMPONENTS = 25
 SPIKES_PER_COMPONENT = 90
@@ -233,20 +234,21 @@ def _over_split(points, num_units, rng):
     wanted = min(MAX_COMPONENTS, max(1, few, len(points) // SPIKES_PER_COMPONENT))
     wanted = min(len(points), max(wanted, 1 if num_units is None else num_units))
     seed = int(rng.integers(2**31))
-    options = dict(reg_covar=REGULARISATION, max_iter=100, tol=1e-3, random_state=seed)
-    mixture = GaussianMixture(wanted, covariance_type="tied", **options)
     if len(points) >= max(2 * wanted, 2):
-        labels = _fit_quietly(mixture, points)
+        labels = _split(points, wanted, seed)
         if num_units is None or len(np.unique(labels)) >= num_units:
             return labels
     return KMeans(wanted, n_init=1, random_state=seed).fit_predict(points)
 
 
-def _fit_quietly(mixture, points):
+def _split(points, num_components, seed):
+    """Component of each point under a mixture of one covariance."""
     import warnings
 
     from sklearn.exceptions import ConvergenceWarning
 
+    options = dict(reg_covar=REGULARISATION, max_iter=100, tol=1e-3, random_state=seed)
+    mixture = GaussianMixture(num_components, covariance_type="tied", **options)
     with warnings.catch_warnings():
         # The over-split mixture is a start, not a result: it need not converge.
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -255,12 +257,14 @@ def _fit_quietly(mixture, points):
 
 def _follow(points, times_s, components, num_units):
     """Components that move along with the tissue, what their places depend on, and its displacement."""
-    displacement = None if times_s is None else estimate_displacement(points, times_s, components)
+    displacement = None
+    if times_s is not None:
+        split = partial(_split, points, seed=0)
+        displacement = estimate_displacement(points, times_s, components, split)
     if displacement is None:
         return components, np.ones((len(points), 1)), None
     design = displacement.design(times_s)
-    fitted = fit_tracks(points, one_hot(components), lambda weights: design @ fit_track(points, design, weights))
-    followed = fitted.shares.argmax(1)
+    followed = fit_tracks(points, one_hot(components), move_along(points, design)).shares.argmax(1)
     enough = num_units is None or len(np.unique(followed)) >= num_units
     return followed if enough else components, design, displacement
 
@@ -293,11 +297,35 @@ def _merge(points, design, components, limit, num_units, rng, times_s):
 
 
 def _side_by_side(points, design, first, second):
-    """Points of two groups, without the movement of both taken as one: pieces of a unit that moved then coincide."""
-    if design.shape[1] > 1:
-        both = np.concatenate([first, second])
-        points = points - design @ fit_track(points[both], design[both])
-    return points[first], points[second]
+    """Points of two groups as if they had not moved.
+
+    Pieces of a unit that moved lie on one line. Two units, of which one fires when the other is silent, would be drawn
+    together by one line through both: where two parallel lines explain them better, those count, and their distance.
+    """
+    a, b = points[first], points[second]
+    if design.shape[1] == 1:
+        return a, b
+    both = np.concatenate([first, second])
+    line = fit_track(points[both], design[both])
+    one_line = points[both] - design[both] @ line
+    # movement within the groups: a slope for both, a place for each
+    centred = [
+        (each - each.mean(0), design[rows, 1] - design[rows, 1].mean()) for each, rows in ((a, first), (b, second))
+    ]
+    slope = sum(course @ each for each, course in centred) / (
+        sum(course @ course for _, course in centred) + SLOPE_RIDGE
+    )
+    two_lines = np.concatenate([each - np.outer(course, slope) for each, course in centred])
+    gain = 0.5 * len(both) * (_log_size(one_line) - _log_size(two_lines))
+    if gain > points.shape[1] * np.log(len(both)):
+        line[1] = slope
+    return a - design[first] @ line, b - design[second] @ line
+
+
+def _log_size(residuals):
+    """Log determinant of the covariance of residuals around 0."""
+    square = residuals.T @ residuals / len(residuals)
+    return np.linalg.slogdet(square + REGULARISATION * np.eye(len(square)))[1]
 
 
 def _near_pairs(left, centres):

@@ -4,9 +4,12 @@ On a dense probe the motion of the tissue is seen in the depths of the peaks. A 
 tissue moves, the waveforms of all its units change together. Components of a mixture may first wander, each by itself,
 as a random walk (Shan, Lubenov & Siapas 2017, doi:10.1016/j.jneumeth.2017.06.017). What their walks have in common, the
 leading singular vector, starts a displacement of the tissue over time; then it and the course of each component, which
-is a straight line in it, are fitted in turn. It counts only where the spikes are so much more probable with it than
-without that the Bayesian information criterion pays for its parameters, so that nothing follows the noise of tissue
-that lies still.
+is a straight line in it, are fitted in turn.
+
+It counts only where the spikes are so much more probable with it than without that the Bayesian information criterion
+pays for its parameters, so that nothing follows the noise of tissue that lies still. A mixture with too few components
+can take one unit that falls silent and another that begins for one that moves; so it has to be worth its parameters in
+a mixture with twice the components, too.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import solveh_banded
 
-from .tracks import fit_track, fit_tracks, one_hot
+from .tracks import fit_track, fit_tracks, move_along, one_hot, stay
 
 BIN_S = 1.0  # tissue can jump within a second
 BIN_SPIKES = 10  # of all units
@@ -24,6 +27,7 @@ FEWEST_BINS = 16
 # Precision of a step of one second, in spikes: components one by one, and the displacement that they share.
 WALK_PRECISION, DISPLACEMENT_PRECISION = 100.0, 20.0
 NUM_WALK_ITERATIONS, NUM_REFINEMENTS = 40, 15
+MOST_COMPONENTS = 50  # more, as many given units are, take minutes
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Displacement:
         return np.stack([np.ones(len(times_s)), np.interp(times_s, self.times_s, self.values)], axis=1)
 
 
-def estimate_displacement(points, times_s, labels):
+def estimate_displacement(points, times_s, labels, split):
     """Estimate the movement that the clusters of a recording have in common.
 
     Parameters
@@ -67,30 +71,40 @@ def estimate_displacement(points, times_s, labels):
     times_s : ndarray (num_spikes,)
     labels : ndarray (num_spikes,) int
         Components, from 0, of an over-split mixture that does not move.
+    split : callable
+        Of a number, labels like those of a mixture with so many components.
 
     Returns
     -------
     Displacement or None
         None where the recording is too short or its spikes do not say that anything moved.
     """
-    num_spikes, num_dimensions = points.shape
+    num_spikes, num_components = len(points), labels.max(initial=-1) + 1
     duration = np.ptp(times_s) if num_spikes else 0.0
     num_bins = int(min(duration / BIN_S, num_spikes / BIN_SPIKES))
-    if num_bins < FEWEST_BINS:
+    if num_bins < FEWEST_BINS or num_components > MOST_COMPONENTS:
         return None
     edges = np.linspace(times_s.min(), times_s.max(), num_bins + 1)
     bins = np.clip(np.searchsorted(edges, times_s, side="right") - 1, 0, num_bins - 1)
     precision = num_bins / duration  # of a step of one bin for each of a step of one second
-    still = fit_tracks(points, one_hot(labels), lambda weights: weights @ points / max(weights.sum(), 1e-9))
     walks = _Walks(points, bins, num_bins, WALK_PRECISION * precision)
     wandering = fit_tracks(points, one_hot(labels), walks.follow, max_iterations=NUM_WALK_ITERATIONS)
-    values = _in_common(wandering, walks)
-    moving, values = _refine(points, bins, wandering, values, DISPLACEMENT_PRECISION * precision)
-    gain = moving.log_likelihood - still.log_likelihood
-    num_parameters = moving.shares.shape[1] * num_dimensions + num_bins
-    if gain * num_spikes < 0.5 * np.log(num_spikes) * num_parameters:
+    values, freedom = _refine(points, bins, wandering, _in_common(wandering, walks), DISPLACEMENT_PRECISION * precision)
+    gain = _gain(points, values[bins], labels, freedom)
+    if gain is None or _gain(points, values[bins], split(2 * num_components), freedom) is None:
         return None
-    return Displacement((edges[:-1] + edges[1:]) / 2, values, float(gain))
+    return Displacement((edges[:-1] + edges[1:]) / 2, values, gain)
+
+
+def _gain(points, values, labels, freedom):
+    """By how much a spike is more probable where components move along, nats; None if that is not worth it."""
+    num_spikes, num_dimensions = points.shape
+    shares = one_hot(labels)
+    design = np.stack([np.ones(num_spikes), values], axis=1)
+    still, moving = (fit_tracks(points, shares, follow) for follow in (stay(points), move_along(points, design)))
+    gain = moving.log_likelihood - still.log_likelihood
+    num_parameters = shares.shape[1] * num_dimensions + freedom
+    return gain if gain * num_spikes > 0.5 * np.log(num_spikes) * num_parameters else None
 
 
 class _Walks:
@@ -105,8 +119,9 @@ class _Walks:
         return _smooth(np.stack(sums, axis=1), np.bincount(self.bins, weights, self.num_bins), self.precision)
 
     def follow(self, weights):
-        """Where it is at each point."""
-        return self.walk(weights)[self.bins]
+        """For `fit_tracks`."""
+        means = self.walk(weights)
+        return lambda: means[self.bins]
 
 
 def _smooth(sums, sizes, precision):
@@ -129,29 +144,26 @@ def _in_common(mixture, walks):
 
 
 def _refine(points, bins, mixture, values, precision):
-    """Fit the displacement and the straight lines of the components in it, in turn; the mixture of those, and it."""
+    """Fit the displacement and the straight lines of the components in it, in turn; it, and its degrees of freedom."""
     values = _standardised(values, bins)
     for _ in range(NUM_REFINEMENTS):
         design = np.stack([np.ones(len(bins)), values[bins]], axis=1)
-        lines = [fit_track(points, design, share) for share in mixture.shares.T]
-        mixture = fit_tracks(
-            points,
-            mixture.shares,
-            lambda weights, design=design: design @ fit_track(points, design, weights),
-            max_iterations=1,
-        )
-        values = _standardised(_displacement_of(points, bins, len(values), mixture, lines, precision), bins)
-    return mixture, values
+        mixture = fit_tracks(points, mixture.shares, move_along(points, design), max_iterations=1)
+        sums, sizes = _seen_in_bins(points, bins, len(values), mixture, design)
+        values = _standardised(_smooth(sums, sizes, precision), bins)
+    # bins that are smoothed are not free: the trace of what makes estimates of observations
+    return values, float(np.trace(_smooth(np.diag(sizes), sizes, precision)))
 
 
-def _displacement_of(points, bins, num_bins, mixture, lines, precision):
-    """The displacement (num_bins,) at which the points are most probable."""
+def _seen_in_bins(points, bins, num_bins, mixture, design):
+    """What the points of each bin say of the displacement there: sums (num_bins,), and of how much information."""
     sums, sizes = np.zeros(num_bins), np.zeros(num_bins)
-    for share, (start, slope) in zip(mixture.shares.T, lines, strict=True):
+    for share in mixture.shares.T:
+        start, slope = fit_track(points, design, share)
         slope = mixture.whiten(slope[None])[0]
         sums += np.bincount(bins, share * (mixture.whiten(points - start) @ slope), num_bins)
         sizes += np.bincount(bins, share * (slope @ slope), num_bins)
-    return _smooth(sums, sizes, precision)
+    return sums, sizes
 
 
 def _standardised(values, bins):

@@ -54,7 +54,8 @@ def fit_tracks(points, shares, follow, *, max_iterations=60, tolerance=1e-3):
     shares : ndarray (num_points, num_components)
         To start from.
     follow : callable
-        Of weights (num_points,), says where a component is at the time of each point (num_points, num_dimensions).
+        Of weights (num_points,), fits a component, and returns a callable that says where it is at the time of each
+        point (num_points, num_dimensions).
     max_iterations : int, default 60
     tolerance : float, default 1e-3
         It ends when the mean log likelihood grows by less, nats.
@@ -67,12 +68,18 @@ def fit_tracks(points, shares, follow, *, max_iterations=60, tolerance=1e-3):
     before = -np.inf
     for _ in range(max_iterations):
         weights = np.maximum(shares.sum(0), 1e-9) / num_points
-        residuals = [points - follow(share) for share in shares.T]
-        covariance = sum((each * share[:, None]).T @ each for each, share in zip(residuals, shares.T, strict=True))
+        # called twice, for where every component is at every point is too much to hold
+        places = [follow(share) for share in shares.T]
+        covariance = np.zeros((num_dimensions, num_dimensions))
+        for place, share in zip(places, shares.T, strict=True):
+            residuals = points - place()
+            covariance += (residuals * share[:, None]).T @ residuals
         factor = np.linalg.cholesky(covariance / num_points + REGULARISATION * np.eye(num_dimensions))
         size = np.log(np.diag(factor)).sum() + 0.5 * num_dimensions * np.log(2 * np.pi)
-        distances = [(solve_triangular(factor, each.T, lower=True) ** 2).sum(0) for each in residuals]
-        logs = np.log(weights) - size - 0.5 * np.stack(distances, axis=1)
+        logs = np.empty_like(shares)
+        for component, (place, weight) in enumerate(zip(places, weights, strict=True)):
+            scaled = solve_triangular(factor, (points - place()).T, lower=True)
+            logs[:, component] = np.log(weight) - size - 0.5 * (scaled**2).sum(0)
         totals = logsumexp(logs, axis=1, keepdims=True)
         shares = np.exp(logs - totals)
         after = totals.mean()
@@ -80,6 +87,45 @@ def fit_tracks(points, shares, follow, *, max_iterations=60, tolerance=1e-3):
             break
         before = after
     return TrackedMixture(shares, factor, float(after))
+
+
+def stay(points):
+    """Components that do not move, for `fit_tracks`.
+
+    Parameters
+    ----------
+    points : ndarray (num_points, num_dimensions)
+
+    Returns
+    -------
+    callable
+    """
+
+    def follow(weights):
+        mean = weights @ points / max(weights.sum(), 1e-9)
+        return lambda: mean
+
+    return follow
+
+
+def move_along(points, design):
+    """Components that depend linearly on what the design says of each point, for `fit_tracks`.
+
+    Parameters
+    ----------
+    points : ndarray (num_points, num_dimensions)
+    design : ndarray (num_points, num_terms)
+
+    Returns
+    -------
+    callable
+    """
+
+    def follow(weights):
+        track = fit_track(points, design, weights)
+        return lambda: design @ track
+
+    return follow
 
 
 def fit_track(points, design, weights=None):

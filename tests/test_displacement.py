@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from huidurep.clustering import cluster_embeddings
+from huidurep.clustering import _split, cluster_embeddings
 from huidurep.displacement import estimate_displacement
-from huidurep.tracks import fit_track, fit_tracks, one_hot
+from huidurep.tracks import fit_track, fit_tracks, one_hot, stay
 
 NUM_UNITS, NUM_DIMENSIONS, DURATION_S = 5, 6, 200.0
 
@@ -39,9 +39,13 @@ def agreement(truth, found):
     return sum(np.bincount(found[truth == k] + 1)[1:].max() for k in np.unique(truth)) / len(truth)
 
 
+def estimate(points, times_s, labels):
+    return estimate_displacement(points, times_s, labels, lambda number: _split(points, number, 0))
+
+
 def test_displacement_is_found():
     points, times_s, truth = moving_units(reach=3.0)
-    found = estimate_displacement(points, times_s, truth)
+    found = estimate(points, times_s, truth)
     assert abs(np.corrcoef(found.design(times_s)[:, 1], course(times_s))[0, 1]) > 0.98
     assert found.gain > 0.5
     assert found.design(times_s)[:, 1].std() == pytest.approx(1.0, abs=0.05)
@@ -51,20 +55,52 @@ def test_displacement_is_found():
 @pytest.mark.parametrize("seed", range(3))
 def test_tissue_that_lies_still_has_none(seed):
     points, times_s, truth = moving_units(reach=0.0, seed=seed)
-    assert estimate_displacement(points, times_s, truth) is None
+    assert estimate(points, times_s, truth) is None
 
 
 def test_units_that_fall_silent_are_no_movement():
     points, times_s, truth = moving_units(reach=0.0)
     is_kept = (truth != 0) | (times_s < 60)
     is_kept &= (truth != 1) | (times_s > 120)
-    assert estimate_displacement(points[is_kept], times_s[is_kept], truth[is_kept]) is None
+    assert estimate(points[is_kept], times_s[is_kept], truth[is_kept]) is None
 
 
 @pytest.mark.parametrize("num_spikes, duration_s", [(0, 0), (1, 0), (100, DURATION_S), (3000, 5.0)])
 def test_too_little_to_tell(num_spikes, duration_s):
     times_s = np.linspace(0, duration_s, num_spikes)
-    assert estimate_displacement(np.ones((num_spikes, 3)), times_s, np.zeros(num_spikes, int)) is None
+    assert estimate(np.ones((num_spikes, 3)), times_s, np.zeros(num_spikes, int)) is None
+
+
+@pytest.mark.parametrize("num_units, each", [(30, 100), (20, 40), (12, 60)])
+def test_more_units_than_components_that_take_turns_are_no_movement(num_units, each):
+    rng = np.random.default_rng(0)
+    truth = np.repeat(np.arange(num_units), each)
+    begins = rng.uniform(0, 0.6 * DURATION_S, num_units)
+    times_s = begins[truth] + rng.uniform(0, 0.4 * DURATION_S, len(truth))
+    points = 6.0 * rng.normal(size=(num_units, NUM_DIMENSIONS))[truth] + rng.normal(size=(len(truth), NUM_DIMENSIONS))
+    assert cluster_embeddings(points, times_s=times_s).displacement is None
+
+
+def test_units_that_take_turns_while_the_tissue_moves_stay_two():
+    points, times_s, truth = moving_units(reach=3.0, num_spikes=5000)
+    rng = np.random.default_rng(1)
+    is_first = (truth == 0) & (times_s < 100)
+    is_second = (truth == 0) & (times_s >= 100)
+    points[is_second] += np.array([-8.0, 0, 0, 0, 0, 8.0])
+    found = cluster_embeddings(points + 0.1 * rng.normal(size=points.shape), times_s=times_s)
+    assert found.displacement is not None
+    first, second = (np.bincount(found.labels[rows] + 1).argmax() for rows in (is_first, is_second))
+    assert first != second and min(first, second) > 0
+
+
+def test_slow_movement_of_a_long_recording_is_seen():
+    # 4 spikes a second: bins are many, but neighbours tell of each other
+    points, times_s, truth = moving_units(reach=0.0, num_spikes=8000)
+    direction = np.random.default_rng(2).normal(size=(NUM_UNITS, NUM_DIMENSIONS))
+    ramp = np.sqrt(3) * (2 * times_s / DURATION_S - 1)
+    points += (direction / np.linalg.norm(direction, axis=1, keepdims=True))[truth] * ramp[:, None]
+    found = estimate(points, 10 * times_s, truth)
+    assert abs(np.corrcoef(found.design(10 * times_s)[:, 1], ramp)[0, 1]) > 0.95
 
 
 def test_clusters_that_move_are_told_apart_and_stay_whole():
@@ -124,7 +160,7 @@ def test_likelihood_is_that_of_scikit_learn():
     from sklearn.mixture import GaussianMixture
 
     points, _, truth = moving_units(reach=0.0)
-    ours = fit_tracks(points, one_hot(truth), lambda weights: weights @ points / weights.sum(), tolerance=1e-7)
+    ours = fit_tracks(points, one_hot(truth), stay(points), tolerance=1e-7)
     theirs = GaussianMixture(NUM_UNITS, covariance_type="tied", reg_covar=1e-3, random_state=0, tol=1e-7, max_iter=500)
     theirs.means_init = np.stack([points[truth == unit].mean(0) for unit in range(NUM_UNITS)])
     assert ours.log_likelihood == pytest.approx(theirs.fit(points).score(points), abs=1e-3)

@@ -101,6 +101,7 @@ def detect_filtered(
     peaks = run_node_pipeline(
         group.recording, [detector, node], job_kwargs=get_job_kwargs(), job_name="detect peaks (matched_filtering)"
     )
+    peaks = peaks[np.argsort(-np.abs(peaks["amplitude"]), kind="stable")]  # of two at one place the larger stays
     place = np.stack([peaks[name] for name in ("segment_index", "sample_index", "channel_index")], axis=1)
     return peaks[np.unique(place, axis=0, return_index=True)[1]]
 

@@ -13,7 +13,6 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from .. import clustering
-from ..displacement import Displacement
 from .echoes import drop_echoes
 from .joining import join_units
 from .parameters import SortingParameters
@@ -51,11 +50,6 @@ class GroupUnits:
     def num_units(self) -> int:
         """How many units there are."""
         return len(self.unit_channels)
-
-    @property
-    def displacement(self) -> Displacement | None:
-        """Movement of the tissue that the mixture of a small group follows."""
-        return self.components[0][0].displacement if self.is_one_mixture else None
 
     @property
     def is_one_mixture(self) -> bool:
@@ -136,8 +130,7 @@ def find_units(
         else:
             units = _cluster_together(embeddings, peaks, group, parameters)
     units = _without_faint(units, peaks, group, parameters)
-    if units.displacement is not None:
-        log("clustering", f"group {group.name}: follows tissue that moved ({units.displacement.gain:.2f} nats a spike)")
+    _log_following(units, group, log)
     num_assigned = int((units.labels >= 0).sum())
     if num_assigned == 0:
         units = _no_units(len(peaks))
@@ -147,6 +140,14 @@ def find_units(
             "clustering", f"group {group.name}: {parameters.num_units} units asked for, {units.num_units} found"
         )
     return units
+
+
+def _log_following(units: GroupUnits, group: PreparedGroup, log: RunLog) -> None:
+    mixtures = {id(mixture): mixture for mixture, _ in units.components}.values()
+    gains = [mixture.displacement.gain for mixture in mixtures if mixture.displacement is not None]
+    if gains:
+        what = f"{len(gains)} of {len(mixtures)} mixtures follow tissue that moved"
+        log("clustering", f"group {group.name}: {what} ({np.mean(gains):.2f} nats a spike)")
 
 
 def _without_faint(

@@ -34,7 +34,7 @@ def cluster_plainly(embeddings: np.ndarray, *, num_units: int, max_fit_spikes: i
     if len(rows) > max(max_fit_spikes, num_units):
         rows = np.sort(np.random.default_rng(seed).permutation(rows)[: max(max_fit_spikes, num_units)])
     mixture = GaussianMixture(num_units, covariance_type="full", n_init=NUM_STARTS, random_state=seed)
-    mixture.fit(embeddings[rows])
+    mixture.fit(embeddings[rows] if len(rows) > 1 else embeddings[rows].repeat(2, axis=0))  # scikit-learn asks for two
     size = embeddings.shape[1]
     posteriors = mixture.predict_proba(embeddings)
     return Clustering(

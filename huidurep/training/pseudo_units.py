@@ -29,7 +29,7 @@ def find_pseudo_units(embeddings, snippets, groups, *, seed, spike_times_s=None)
         Spikes that share their channels. Others are not compared with each other.
     seed : int
     spike_times_s : ndarray (num_spikes,), optional
-        With them the clustering also looks at who fires right after whom.
+        With them the clustering also looks at who fires right after whom, and follows tissue that moves.
 
     Returns
     -------

@@ -91,3 +91,8 @@ def test_of_many_spikes_some_fit_and_all_are_assigned():
     assert all(len(np.unique(found.labels[truth == unit])) == 1 for unit in range(3))
     assert len(np.unique(found.labels)) == 3
     assert (found.predict(embeddings)[0] == found.labels).all()
+
+
+def test_one_spike_is_a_unit_where_one_is_asked_for():
+    found = cluster_plainly(np.ones((1, 3)), num_units=1, max_fit_spikes=10, seed=0)
+    assert found.labels.tolist() == [0] and found.posteriors.tolist() == [1.0]
