@@ -184,7 +184,7 @@ def cluster_embeddings(
     smallest = 1 if num_units is not None else max(2, int(min_unit_spikes * len(rows) / num_spikes))
     mean, axes = principal_axes(embeddings[rows], max_dimensions)
     points = (embeddings[rows] - mean) @ axes
-    times = times_s if times_s is None else times_s[rows]
+    times = None if times_s is None else times_s[rows]
     with threadpool_limits(limits=1):
         components, design, displacement = _follow(points, times, _over_split(points, num_units, rng), num_units)
         components = _drop_small(components, smallest // 2)

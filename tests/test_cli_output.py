@@ -162,6 +162,13 @@ def test_an_interrupted_save_keeps_the_earlier_result(tmp_path, monkeypatch):
         assert SortingResult.load(tmp_path / "out").parameters.seed == 7
 
 
+# a shell starts background jobs so, and what they start inherits it
+can_be_interrupted = pytest.mark.skipif(
+    signal.getsignal(signal.SIGINT) == signal.SIG_IGN, reason="started with interruptions ignored"
+)
+
+
+@can_be_interrupted
 def test_an_interruption_that_python_drops_comes_again(waveforms, tmp_path, monkeypatch):
     class Cleared:
         def __del__(self):
@@ -178,6 +185,7 @@ def test_an_interruption_that_python_drops_comes_again(waveforms, tmp_path, monk
     assert time.monotonic() - started < 10
 
 
+@can_be_interrupted
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for another process")
 def test_ctrl_c(tetrode_folder, tmp_path):
     words = ("sort", tetrode_folder, tmp_path / "out", "--verbose", "--json")

@@ -3,6 +3,7 @@
 import numpy as np
 from toy_spikes import draw_spikes
 
+from huidurep import clustering
 from huidurep.training import pseudo_units
 from huidurep.training.pseudo_units import fit_mixture, join, leading_components
 
@@ -75,7 +76,7 @@ def test_what_only_the_embeddings_tell_is_found_too():
     snippets = rng.normal(size=(300, 90, 4)).astype("f4")
     embeddings = rng.normal(size=(300, 6)) + 12.0 * truth[:, None] * np.eye(6)[0]
     labels = pseudo_units.find_pseudo_units(embeddings, snippets, np.zeros(300, int), seed=0)
-    assert labels.max() == 1 and (labels >= 0).all()
+    assert labels.max() == 1 and np.mean(labels >= 0) > 0.97  # but for spikes far from both
     assert all(len(set(truth[labels == unit])) == 1 for unit in (0, 1))
 
 
@@ -93,7 +94,7 @@ def test_spike_times_are_evidence(monkeypatch):
         asked.append((first_s, second_s))
         return 3.0
 
-    monkeypatch.setattr(pseudo_units, "evidence_of_two", independent)
+    monkeypatch.setattr(clustering, "evidence_of_two", independent)
     rng = np.random.default_rng(0)
     truth = np.repeat([0, 1], 200)
     # 2.5 standard deviations apart: two units only for whoever knows that they fire as two
