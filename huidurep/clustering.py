@@ -13,13 +13,14 @@ far from every unit.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.special import logsumexp
 from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 
@@ -235,32 +236,44 @@ def _over_split(points, num_units, rng):
     wanted = min(len(points), max(wanted, 1 if num_units is None else num_units))
     seed = int(rng.integers(2**31))
     if len(points) >= max(2 * wanted, 2):
-        labels = _split(points, wanted, seed)
+        # a start, not a result
+        labels = fit_mixture(points, wanted, "tied", seed).predict(points)
         if num_units is None or len(np.unique(labels)) >= num_units:
             return labels
     return KMeans(wanted, n_init=1, random_state=seed).fit_predict(points)
 
 
-def _split(points, num_components, seed):
-    """Component of each point under a mixture of one covariance."""
-    import warnings
+def fit_mixture(points, num_components, covariance_type, seed):
+    """Gaussian mixture of scikit-learn, which need not converge.
 
-    from sklearn.exceptions import ConvergenceWarning
+    Parameters
+    ----------
+    points : ndarray (num_points, num_dimensions)
+    num_components : int
+    covariance_type : str
+        As scikit-learn names them.
+    seed : int
 
-    options = dict(reg_covar=REGULARISATION, max_iter=100, tol=1e-3, random_state=seed)
-    mixture = GaussianMixture(num_components, covariance_type="tied", **options)
-    with warnings.catch_warnings():
-        # The over-split mixture is a start, not a result: it need not converge.
+    Returns
+    -------
+    sklearn.mixture.GaussianMixture
+    """
+    mixture = GaussianMixture(
+        num_components, covariance_type=covariance_type, reg_covar=REGULARISATION, max_iter=100, random_state=seed
+    )
+    # The matrices are small: more threads only wait for each other.
+    with warnings.catch_warnings(), threadpool_limits(limits=1):
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return mixture.fit_predict(points)
+        return mixture.fit(points)
 
 
 def _follow(points, times_s, components, num_units):
     """Components that move along with the tissue, what their places depend on, and its displacement."""
     displacement = None
     if times_s is not None:
-        split = partial(_split, points, seed=0)
-        displacement = estimate_displacement(points, times_s, components, split)
+        displacement = estimate_displacement(
+            points, times_s, components, lambda number: fit_mixture(points, number, "tied", 0).predict(points)
+        )
     if displacement is None:
         return components, np.ones((len(points), 1)), None
     design = displacement.design(times_s)

@@ -58,7 +58,11 @@ class Displacement:
         -------
         ndarray (num_spikes, 2)
         """
-        return np.stack([np.ones(len(times_s)), np.interp(times_s, self.times_s, self.values)], axis=1)
+        return _with_constant(np.interp(times_s, self.times_s, self.values))
+
+
+def _with_constant(values):
+    return np.stack([np.ones(len(values)), values], axis=1)
 
 
 def estimate_displacement(points, times_s, labels, split):
@@ -100,7 +104,7 @@ def _gain(points, values, labels, freedom):
     """By how much a spike is more probable where components move along, nats; None if that is not worth it."""
     num_spikes, num_dimensions = points.shape
     shares = one_hot(labels)
-    design = np.stack([np.ones(num_spikes), values], axis=1)
+    design = _with_constant(values)
     still, moving = (fit_tracks(points, shares, follow) for follow in (stay(points), move_along(points, design)))
     gain = moving.log_likelihood - still.log_likelihood
     num_parameters = shares.shape[1] * num_dimensions + freedom
@@ -147,7 +151,7 @@ def _refine(points, bins, mixture, values, precision):
     """Fit the displacement and the straight lines of the components in it, in turn; it, and its degrees of freedom."""
     values = _standardised(values, bins)
     for _ in range(NUM_REFINEMENTS):
-        design = np.stack([np.ones(len(bins)), values[bins]], axis=1)
+        design = _with_constant(values[bins])
         mixture = fit_tracks(points, mixture.shares, move_along(points, design), max_iterations=1)
         sums, sizes = _seen_in_bins(points, bins, len(values), mixture, design)
         values = _standardised(_smooth(sums, sizes, precision), bins)

@@ -87,3 +87,8 @@ def share_found(true_samples, found_samples, tolerance=12):
     left = (right - 1).clip(0)
     distance = np.minimum(abs(found[right] - true_samples), abs(found[left] - true_samples))
     return float(np.mean(distance <= tolerance))
+
+
+def agreement(truth, found):
+    """Share of spikes in the units that hold most of their true cluster."""
+    return sum(np.bincount(found[truth == k] + 1)[1:].max() for k in np.unique(truth)) / len(truth)

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from scipy.special import logsumexp
+from stand_in import agreement
 
 from huidurep.clustering import cluster_embeddings
 from huidurep.separation import EVIDENCE, _ashman_d
@@ -12,11 +13,6 @@ def planted_clusters(sizes, *, distance=8.0, num_dimensions=8, seed=0):
     centres = np.eye(max(num_dimensions, len(sizes)))[: len(sizes), :num_dimensions] * distance / np.sqrt(2)
     labels = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
     return centres[labels] + rng.normal(size=(len(labels), num_dimensions)), labels
-
-
-def agreement(truth, found):
-    """Share of spikes in the units that hold most of their true cluster."""
-    return sum(np.bincount(found[truth == k] + 1)[1:].max() for k in np.unique(truth)) / len(truth)
 
 
 MANY_SIZES = [(300, 500, 200, 400), (600, 150, 100, 300, 250, 200)]

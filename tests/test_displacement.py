@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from stand_in import agreement
 
-from huidurep.clustering import _split, cluster_embeddings
+from huidurep.clustering import cluster_embeddings, fit_mixture
 from huidurep.displacement import estimate_displacement
 from huidurep.tracks import fit_track, fit_tracks, one_hot, stay
 
@@ -35,12 +36,10 @@ def moving_units(*, reach, in_line=False, num_spikes=6000, seed=0):
     return points, times_s, truth
 
 
-def agreement(truth, found):
-    return sum(np.bincount(found[truth == k] + 1)[1:].max() for k in np.unique(truth)) / len(truth)
-
-
 def estimate(points, times_s, labels):
-    return estimate_displacement(points, times_s, labels, lambda number: _split(points, number, 0))
+    return estimate_displacement(
+        points, times_s, labels, lambda number: fit_mixture(points, number, "tied", 0).predict(points)
+    )
 
 
 def test_displacement_is_found():

@@ -4,8 +4,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..clustering import fit_mixture
 from ..inference import embed_mapped
-from .pseudo_units import fit_mixture, leading_components
+from .pseudo_units import leading_components
 
 NUM_AXES = 12
 MOST_COMPONENTS, SPIKES_EACH = 12, 20

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .guard import NOISE_GAIN, fit_mixture, leading_components, score_embeddings
+from ..clustering import fit_mixture
+from .guard import NOISE_GAIN, leading_components, score_embeddings
 from .lab import LabViewMaker, lab_recipe, make_lab_banks
 
 NUM_DRAWS, UNITS_A_DRAW, SPIKES_A_UNIT = 8, 10, 100

@@ -10,7 +10,6 @@ NUM_AXES = 12
 SMALLEST_UNIT = 25
 FEWEST_SPIKES = 10  # a pseudo-unit of fewer teaches its noise
 SURE = 0.9
-REGULARISATION = 1e-3
 
 
 def find_pseudo_units(embeddings, snippets, groups, *, seed, spike_times_s=None):
@@ -94,36 +93,6 @@ def leading_components(points, count, seed=0):
     with threadpool_limits(limits=1), np.errstate(invalid="ignore"):
         scores = PCA(min(count, *points.shape), random_state=seed).fit_transform(np.asarray(points, float))
     return scores / np.sqrt(max(scores.var(0).mean(), 1e-30))
-
-
-def fit_mixture(points, num_components, covariance_type, seed):
-    """Gaussian mixture of scikit-learn, which need not converge.
-
-    Parameters
-    ----------
-    points : ndarray (num_points, num_dimensions)
-    num_components : int
-    covariance_type : str
-        As scikit-learn names them.
-    seed : int
-
-    Returns
-    -------
-    sklearn.mixture.GaussianMixture
-    """
-    import warnings
-
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.mixture import GaussianMixture
-    from threadpoolctl import threadpool_limits
-
-    mixture = GaussianMixture(
-        num_components, covariance_type=covariance_type, reg_covar=REGULARISATION, max_iter=100, random_state=seed
-    )
-    # The matrices are small: more threads only wait for each other.
-    with warnings.catch_warnings(), threadpool_limits(limits=1):
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return mixture.fit(points)
 
 
 def _cluster(points, times_s, seed):

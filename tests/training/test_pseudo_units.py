@@ -4,8 +4,9 @@ import numpy as np
 from toy_spikes import draw_spikes
 
 from huidurep import clustering
+from huidurep.clustering import fit_mixture
 from huidurep.training import pseudo_units
-from huidurep.training.pseudo_units import fit_mixture, join, leading_components
+from huidurep.training.pseudo_units import join, leading_components
 
 ONE_GROUP = np.zeros(200, int)
 
