@@ -51,7 +51,7 @@ test-common: $(STAMP) ## run transformers' own common model tests on ours (fetch
 	@test -d $(COMMON)/tests || { $(BIN)/python -m pip download -qq --no-deps --no-binary transformers -d build \
 		"transformers==$(TRANSFORMERS_VERSION)" && tar -xzf $(COMMON).tar.gz -C build; }
 	@$(BIN)/python -m pip install -qq -c $(CONSTRAINTS) parameterized
-	@$(RUN) PYTHONPATH=$(COMMON) $(BIN)/python -m pytest -o addopts= -q tests/common_model_tests.py
+	@$(RUN) PYTHONPATH=$(COMMON) $(BIN)/python -m pytest -o addopts= -q tests/models/common_model_tests.py
 
 test-versions: ## run the tests with the lowest and the newest versions that setup.cfg allows, each in its environment
 	@echo "==> Lowest versions (constraints-lowest.txt), in .venv-lowest"
@@ -62,7 +62,7 @@ test-versions: ## run the tests with the lowest and the newest versions that set
 
 test-space: $(SPACE_VENV)/.with-gradio ## run the tests of the demo, in an environment of its own with gradio
 	@echo "==> Running the tests of examples/space"
-	@$(RUN) $(SPACE_VENV)/bin/python -m pytest tests/test_space.py tests/test_space_browser.py
+	@$(RUN) $(SPACE_VENV)/bin/python -m pytest tests/examples/test_space.py tests/examples/test_space_browser.py
 
 space: $(SPACE_VENV)/.with-gradio ## serve the demo of examples/space/ at http://127.0.0.1:7860
 	@$(RUN) $(SPACE_VENV)/bin/python examples/space/app.py

@@ -20,12 +20,12 @@ MIXTURE_SEEDS = (0, 100)
 
 def adapt_anyway(model, waveforms, **options):
     """The adapted copy, whatever its guard says, and whether the guard would have taken it."""
-    from huidurep.training.guard import compare, judge
+    from huidurep.adaptation.unsupervised_evaluation import compare, judge
 
     def take(*arguments, **figures):
         return replace(judge(*arguments, **figures), adopted=True)
 
-    with mock.patch.object(importlib.import_module("huidurep.training.adapt"), "judge", take):
+    with mock.patch.object(importlib.import_module("huidurep.adaptation.adapt"), "judge", take):
         adapted = model.adapt(waveforms, **options)
     return adapted, compare(adapted.adaptation.before, adapted.adaptation.after).adopted
 

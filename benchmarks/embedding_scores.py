@@ -77,7 +77,7 @@ def automatic_rand_index(features, labels, *, seed):
     """
     from sklearn.metrics import adjusted_rand_score
 
-    from huidurep.clustering import cluster_embeddings
+    from huidurep.clustering.mixture import cluster_embeddings
 
     found = cluster_embeddings(features, seed=seed)
     return float(adjusted_rand_score(labels, found.labels)), found.num_units

@@ -165,7 +165,7 @@ class Test:
 def finetune_anyway(recording, **options):
     """The report of a fine-tuning whose folder has the trained weights whatever the verdict, and that verdict."""
     import huidurep
-    from huidurep.training import proof
+    from huidurep.finetuning import embedding_evaluation as proof
 
     found, judge = [], proof.judge
 

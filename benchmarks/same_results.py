@@ -1,12 +1,14 @@
 """Compare this working tree with an earlier commit: same spikes, embeddings and fingerprints, to the bit?
 
-    python benchmarks/same_results.py COMMIT [--seconds 60] [--only tetrode,...]
+    python benchmarks/same_results.py COMMIT [--seconds 60] [--only tetrode,...] [--keep FOLDER]
+    python benchmarks/same_results.py --against FOLDER/before
 
 The commit is checked out beside the clone (a git worktree, removed afterwards). Both versions then run in the same
 Python environment, one after the other, each in a process of its own: they sort a simulated tetrode (int16, with gain
 and offset, two segments, drift) and a simulated patch of 64 contacts, and embed a fixed array with every embedded
 checkpoint. The result folders that COMMIT wrote are opened by this tree. Exit code 1 where anything differs; what a
-rename changed (unit properties, names of log stages) is not compared.
+rename changed (unit properties, names of log stages) is not compared. `--keep` keeps what both wrote, `--against`
+compares with what was kept.
 """
 
 import argparse
@@ -83,6 +85,18 @@ def run(package_root, folder, seconds, names):
     subprocess.run([sys.executable, *words], env=environment, check=True, cwd=folder.parent)
 
 
+def run_commit(commit, folder, seconds, names):
+    """Compute with the package as it was at a commit."""
+    with tempfile.TemporaryDirectory() as place:
+        clone = Path(place) / "clone"
+        subprocess.run(["git", "-C", ROOT, "worktree", "add", "--quiet", "--detach", clone, commit], check=True)
+        try:
+            print(f"before: {commit}", flush=True)
+            run(clone, folder, seconds, names)
+        finally:
+            subprocess.run(["git", "-C", ROOT, "worktree", "remove", "--force", clone], check=True)
+
+
 def compare(before, after, names):
     """Rows (what, whether it is the same)."""
     import huidurep
@@ -100,7 +114,9 @@ def compare(before, after, names):
     for name in names:
         result, stored = huidurep.SortingResult.load(before / name), np.load(before / f"{name}.npz")
         same = np.array_equal(result.sorting.to_spike_vector()["sample_index"], stored["sample_index"])
-        rows.append((f"{name}: the saved result opens", same and np.array_equal(result.embeddings, stored["embeddings"])))
+        rows.append(
+            (f"{name}: the saved result opens", same and np.array_equal(result.embeddings, stored["embeddings"]))
+        )
     return rows
 
 
@@ -109,21 +125,21 @@ def main():
     parser.add_argument("commit", nargs="?")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--only", type=lambda text: text.split(","), default=list(RECORDINGS))
+    parser.add_argument("--keep", type=Path, help="a new folder")
+    parser.add_argument("--against", type=Path)
     parser.add_argument("--compute", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.compute:
         compute(arguments.compute, arguments.seconds, arguments.only)
         return
     with tempfile.TemporaryDirectory() as work:
-        clone, work = Path(work) / "clone", Path(work)
-        subprocess.run(["git", "-C", ROOT, "worktree", "add", "--detach", clone, arguments.commit], check=True)
-        try:
-            for root, name in ((clone, "before"), (ROOT, "after")):
-                print(f"{name}: {root}", flush=True)
-                run(root, work / name, arguments.seconds, arguments.only)
-        finally:
-            subprocess.run(["git", "-C", ROOT, "worktree", "remove", "--force", clone], check=True)
-        rows = compare(work / "before", work / "after", arguments.only)
+        work = arguments.keep or Path(work)
+        before = arguments.against or work / "before"
+        if not arguments.against:
+            run_commit(arguments.commit, before, arguments.seconds, arguments.only)
+        print(f"after: {ROOT}", flush=True)
+        run(ROOT, work / "after", arguments.seconds, arguments.only)
+        rows = compare(before, work / "after", arguments.only)
     for what, same in rows:
         print(f"{'same   ' if same else 'DIFFERS'} {what}")
     print(json.dumps({"commit": arguments.commit, "compared": len(rows), "differ": sum(not same for _, same in rows)}))

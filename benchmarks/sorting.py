@@ -69,7 +69,7 @@ def run_one(sorter, recording, *, drifting, model, seed, threads, folder, retry)
     """Sort with one sorter; the child process calls this. Returns the sorting and what the row says of the model."""
     if sorter == "huidurep":
         import huidurep
-        from huidurep.hub import resolve_checkpoint
+        from huidurep.hub.resolve import resolve_checkpoint
 
         result = huidurep.SpikeSortingPipeline.from_pretrained(model, seed=seed)(recording)
         folder = resolve_checkpoint(result.model_name)  # what "auto" has picked

@@ -77,13 +77,17 @@ def following(is_on):
     """Mixtures that follow the tissue, or that do not; for the latter there is no parameter."""
     from unittest.mock import patch
 
-    with contextlib.nullcontext() if is_on else patch("huidurep.clustering.estimate_displacement", return_value=None):
+    with (
+        contextlib.nullcontext()
+        if is_on
+        else patch("huidurep.clustering.mixture.estimate_displacement", return_value=None)
+    ):
         yield
 
 
 def checkpoint_of(recording, model):
     """The checkpoint that "auto" stands for on a recording."""
-    from huidurep.pipeline import choose_checkpoint
+    from huidurep.hub.select import choose_checkpoint
 
     return choose_checkpoint(recording.get_channel_locations())[0] if model == "auto" else model
 
@@ -94,8 +98,8 @@ def match_truth(recording, truth, *, model, seed):
     from spikeinterface.core.base import base_peak_dtype
 
     from huidurep import SpikeSortingPipeline
+    from huidurep.sorting.clustering import GroupUnits
     from huidurep.sorting.matching import match_spikes
-    from huidurep.sorting.merging import GroupUnits
     from huidurep.sorting.motion import correct_motion
     from huidurep.sorting.preprocessing import preprocess, split_groups
     from huidurep.sorting.run_log import RunLog

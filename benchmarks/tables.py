@@ -199,7 +199,7 @@ def cells_cells(targets, column):
 def checkpoints_block(results, folder=CHECKPOINTS):
     """Markdown of the embedded checkpoints, in the order of the types of probe."""
     sys.path.append(str(ROOT))
-    from huidurep.probe_types import PROBE_TYPES
+    from huidurep.hub.probe_types import PROBE_TYPES
 
     lines = []
     order = list(PROBE_TYPES)

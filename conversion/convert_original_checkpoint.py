@@ -20,7 +20,7 @@ from key_map import LAYER, MODULES, POSITIONS, PREFIXES, STACKS, UNUSED, WRAPPER
 from reference import reference_outputs
 
 from huidurep import HuiduRep, HuiduRepConfig, HuiduRepForPreTraining
-from huidurep.modeling_huidurep import sinusoidal_positions
+from huidurep.models.modeling_layers import sinusoidal_positions
 
 logger = logging.getLogger("huidurep.conversion")
 

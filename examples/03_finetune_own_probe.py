@@ -37,7 +37,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     logging.basicConfig(format="    %(message)s")
-    logging.getLogger("huidurep.finetuning").setLevel(logging.INFO)
+    logging.getLogger("huidurep.finetuning.finetune").setLevel(logging.INFO)
 
     print(f"1. Simulating {options.duration_s:.0f} s of a ring of six contacts")
     recording, truth = huidurep.simulate_recording(

@@ -6,23 +6,24 @@ learn of the models when they are imported themselves.
 
 import importlib
 
-from .auto import watch_imports
+from .integrations.transformers_auto import watch_imports
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "EmbedWaveforms": "feature_node",
-    "HuiduRep": "modeling_huidurep",
-    "HuiduRepConfig": "configuration_huidurep",
-    "HuiduRepForPreTraining": "modeling_pretraining",
-    "HuiduRepSorter": "sorter",
+    "EmbedWaveforms": "integrations.spikeinterface_node",
+    "HuiduRep": "models.modeling_huidurep",
+    "HuiduRepConfig": "models.configuration_huidurep",
+    "HuiduRepForPreTraining": "models.modeling_pretraining",
+    "HuiduRepSorter": "integrations.spikeinterface_sorter",
     "SortingParameters": "sorting.parameters",
-    "SortingResult": "pipeline",
-    "SpikeEmbedder": "spike_embedder",
+    "SortingResult": "result",
+    "SpikeEmbedder": "integrations.scikit_learn",
     "SpikeSortingPipeline": "pipeline",
-    "finetune": "finetuning",
-    "list_checkpoints": "hub",
-    "register": "sorter",
+    "adapt": "adaptation.adapt",
+    "finetune": "finetuning.finetune",
+    "list_checkpoints": "hub.embedded",
+    "register": "integrations.spikeinterface_sorter",
     "simulate_recording": "simulation.recordings",
     "sort": "pipeline",
 }

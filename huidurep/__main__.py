@@ -1,5 +1,5 @@
 """``python -m huidurep``: the command line."""
 
-from huidurep.cli import app
+from .cli.main import app
 
 app(prog_name="huidurep")

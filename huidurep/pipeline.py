@@ -8,24 +8,24 @@ from pathlib import Path
 
 import numpy as np
 
-from .hub_repository import HUB_KEYWORDS, commit_of
-from .probe_types import PROBE_TYPES, recognise_probe
-from .sorting.cleaning import clean_units
+from .hub.repository import HUB_KEYWORDS, commit_of
+from .hub.select import choose_checkpoint
+from .provenance import describe_run, peak_memory_mb
+from .result import SortingResult
+from .sorting.aggregation import GroupSorting, assemble, describe_group, empty_group
+from .sorting.clustering import find_units
+from .sorting.curation import clean_units, settle_units
 from .sorting.detection import detect_spikes
-from .sorting.export import GroupSorting, SortingResult, assemble, describe_group, empty_group
 from .sorting.matching import match_spikes
-from .sorting.merging import find_units, settle_units
 from .sorting.motion import correct_motion
 from .sorting.parameters import SortingParameters
 from .sorting.preprocessing import ChannelGroup, PreparedGroup, preprocess, split_groups
 from .sorting.presets import check_groups, preset_values
-from .sorting.run_log import RunLog, describe_run, peak_memory_mb
+from .sorting.run_log import RunLog
 from .sorting.waveforms import iterate_waveforms, spike_times_s
 
 __all__ = ["SortingParameters", "SortingResult", "SpikeSortingPipeline", "choose_checkpoint", "sort"]
-
 PARAMETERS_FILE = "sorting_parameters.json"
-BASE_CHECKPOINT = "base"
 ADAPT_SPIKES = 4000  # as many as HuiduRep.adapt takes
 
 
@@ -117,8 +117,8 @@ class SpikeSortingPipeline:
             pipeline = cls(None, parameters)
             pipeline._given_parameters = parameters
             return pipeline
-        from .hub import resolve_checkpoint
-        from .modeling_huidurep import HuiduRep
+        from .hub.resolve import resolve_checkpoint
+        from .models.modeling_huidurep import HuiduRep
 
         folder = resolve_checkpoint(name, revision=revision, **hub_options)
         beside = folder / PARAMETERS_FILE
@@ -253,51 +253,6 @@ class SpikeSortingPipeline:
         pipeline = type(self).from_pretrained(name, **self._given_parameters)
         log("model", f"auto: checkpoint {name!r}, {reason}")
         return pipeline
-
-
-def choose_checkpoint(positions_um: np.ndarray | None) -> tuple[str, str]:
-    """The embedded checkpoint for a channel group, by where its contacts lie.
-
-    The type of probe is that of `recognise_probe`: a tetrode, one column, the columns and rows of Neuropixels 1.0 or
-    2.0, a dense array, or none of them. Its checkpoint is taken; where it is not installed, "base", which serves every
-    probe; else the one that sees the most channels that the group can fill, or the fewest.
-
-    Parameters
-    ----------
-    positions_um : ndarray (num_channels, 2) | None
-        Contacts of the largest group, um. None: unknown.
-
-    Returns
-    -------
-    name : str
-    reason : str
-        Why, for the log.
-
-    Raises
-    ------
-    OSError
-        No checkpoint is installed.
-    ValueError
-        Other than contacts in a plane.
-    """
-    from .hub import list_checkpoints
-
-    sizes = {}
-    for name, folder in list_checkpoints().items():
-        sizes[name] = json.loads((folder / "config.json").read_text(encoding="utf8"))["num_channels"]
-    if not sizes:
-        raise OSError("expected an embedded checkpoint, found none; install huidurep again or give model=FOLDER")
-    known = positions_um is not None
-    wanted, seen = recognise_probe(positions_um) if known else (BASE_CHECKPOINT, "no contacts known")
-    if wanted in sizes:
-        return wanted, f"for {PROBE_TYPES[wanted]}: {seen}"
-    missing = f"{seen}, for which {wanted!r} is not installed"
-    if BASE_CHECKPOINT in sizes:
-        return BASE_CHECKPOINT, f"for {PROBE_TYPES[BASE_CHECKPOINT]}: {missing}"
-    num_channels = len(positions_um) if known else 0
-    fitting = [name for name in sizes if sizes[name] <= num_channels]
-    name = max(fitting, key=sizes.get) if fitting else min(sizes, key=sizes.get)
-    return name, f"which takes {sizes[name]} channels, the nearest there is: {missing}"
 
 
 def _describe(recording) -> str:

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from huidurep.training.banks import source_shares
+from huidurep.training.template_banks import source_shares
 
 PROBES_IN_WORDS = {
     "tetrode": "tetrodes",
@@ -17,7 +17,7 @@ VIEWS_TOLD = ("num_recordings", "group_size", "negatives")
 LOSSES_IN_WORDS = dict(
     prototype_loss="prototype loss", contrastive_loss="contrastive loss", reconstruction_loss="reconstruction loss"
 )
-FACTS_REMEDY = "train with this version, or call huidurep.training.run_facts.write_training_facts(OUTPUT_DIR)"
+FACTS_REMEDY = "train with this version, or call huidurep.training.provenance.write_training_facts(OUTPUT_DIR)"
 
 
 def read_json(path, remedy):

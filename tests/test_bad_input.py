@@ -5,7 +5,8 @@ import pytest
 from stand_in import RATE_HZ, TETRODE_UM, PcaModel, as_recording, planted
 
 import huidurep
-from huidurep.pipeline import SortingParameters, SpikeSortingPipeline
+from huidurep import SortingParameters
+from huidurep.pipeline import SpikeSortingPipeline
 
 
 def run(recording, **parameters):

@@ -6,7 +6,9 @@ import pytest
 import spikeinterface
 from stand_in import TETRODE_UM, PcaModel, as_recording, planted, share_found
 
-from huidurep.pipeline import SortingParameters, SortingResult, SpikeSortingPipeline, choose_checkpoint, sort
+from huidurep import SortingParameters, SortingResult
+from huidurep.hub.select import choose_checkpoint
+from huidurep.pipeline import SpikeSortingPipeline, sort
 from huidurep.simulation.probes import contact_layout
 from huidurep.sorting.preprocessing import ChannelGroup, split_groups
 from huidurep.sorting.run_log import RunLog
@@ -142,7 +144,7 @@ def checkpoints(tmp_path, monkeypatch, **num_channels):
         folders[name] = tmp_path / name
         folders[name].mkdir()
         (folders[name] / "config.json").write_text(f'{{"num_channels": {number}}}')
-    monkeypatch.setattr("huidurep.hub.list_checkpoints", lambda: folders)
+    monkeypatch.setattr("huidurep.hub.embedded.list_checkpoints", lambda: folders)
 
 
 ALL = {"tetrode": 4, "linear": 8, "neuropixels-1.0": 12, "neuropixels-2.0": 12, "hd-mea": 16, "base": 16}
@@ -202,8 +204,8 @@ def test_auto_loads_the_parameters_beside_the_weights(tmp_path, monkeypatch, tet
     pytest.importorskip("torch")
     checkpoints(tmp_path, monkeypatch, tetrode=4)
     (tmp_path / "tetrode" / "sorting_parameters.json").write_text('{"detect_threshold": 6.5, "min_unit_spikes": 25}')
-    monkeypatch.setattr("huidurep.hub.resolve_checkpoint", lambda name, **kwargs: tmp_path / name)
-    monkeypatch.setattr("huidurep.modeling_huidurep.HuiduRep.from_pretrained", lambda folder: PcaModel())
+    monkeypatch.setattr("huidurep.hub.resolve.resolve_checkpoint", lambda name, **kwargs: tmp_path / name)
+    monkeypatch.setattr("huidurep.models.modeling_huidurep.HuiduRep.from_pretrained", lambda folder: PcaModel())
     pipeline = SpikeSortingPipeline.from_pretrained("auto", min_unit_spikes=40, num_units=3)
     with caplog.at_level(logging.INFO, logger="huidurep"):
         result = pipeline(tetrode[0])

@@ -9,15 +9,14 @@ from spikeinterface.core.base import base_peak_dtype
 from spikeinterface.sortingcomponents.matching import find_spikes_from_templates
 from spikeinterface.sortingcomponents.matching.method_list import matching_methods
 
-from .coincidences import is_near, running_sample_index
+from .clustering import GroupUnits
 from .detection import has_whole_snippet
-from .duplicates import DUPLICATE_MS, is_duplicate
 from .jobs import get_job_kwargs
-from .merging import GroupUnits
 from .parameters import SortingParameters
 from .preprocessing import PreparedGroup, statistics_kwargs
 from .presets import PAPER
 from .run_log import RunLog
+from .spike_trains import DUPLICATE_MS, is_duplicate, is_near, running_sample_index
 from .waveforms import mean_waveforms, to_spike_vector
 
 CONFIDENT_POSTERIOR = 0.8

@@ -12,10 +12,10 @@ from spikeinterface.core.motion import Motion
 
 from .caching import cache_traces
 from .jobs import get_job_kwargs
+from .noise_levels import draw_chunks, find_active, noise_levels, read_chunks
 from .parameters import SortingParameters, is_motion_folder
 from .preprocessing import PreparedGroup
 from .run_log import RunLog
-from .sampling import draw_chunks, find_active, noise_levels, read_chunks
 
 AUTO_PRESET = "dredge_fast"
 AUTO_CHANNELS = 32  # fewer see too little of the tissue to tell motion from units that come and go

@@ -13,9 +13,9 @@ import spikeinterface.preprocessing as spre
 
 from .bad_channels import useful_channels
 from .caching import cache_traces
+from .noise_levels import CHUNK_S, NUM_CHUNKS, draw_chunks, find_active, noise_levels, read_chunks
 from .parameters import SortingParameters
 from .run_log import RunLog
-from .sampling import CHUNK_S, NUM_CHUNKS, draw_chunks, find_active, noise_levels, read_chunks
 
 NOMINAL_NOISE_UV = 10.0  # a file that does not say what its numbers mean is scaled so that its noise is this
 PLAUSIBLE_NOISE_UV = (0.2, 500.0)  # outside, the gains are not gains to uV (volts, raw steps) and are not used

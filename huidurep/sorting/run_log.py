@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import logging
-import platform
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime, timezone
-from importlib.metadata import version
 
 logger = logging.getLogger(__name__)
-
-PACKAGES = ("spikeinterface", "torch", "transformers", "numpy", "scipy", "scikit-learn")
 # Stages of a channel group in order, with the share of the seconds that each takes, about, on a tetrode and on a column
 # of 32 contacts: the time left is a guess. Adapting counts as embedding, cleaning and settling as description.
 STAGES = (
@@ -119,46 +113,3 @@ class RunLog:
     def total_seconds(self) -> float:
         """Seconds of all entries together."""
         return sum(entry["seconds"] for entry in self.entries)
-
-
-def describe_run(recording) -> dict:
-    """What is sorted, when and by which versions, as plain values for JSON.
-
-    Parameters
-    ----------
-    recording : BaseRecording
-        Its shape is noted, its traces are not read.
-
-    Returns
-    -------
-    dict
-        time (UTC, ISO 8601), platform, versions (of Python and of packages), num_channels, sampling_frequency (Hz) and
-        num_samples, one a segment.
-    """
-    from .. import __version__  # of the code that runs, which need not be installed
-
-    packages = {"huidurep": __version__} | {name: version(name) for name in PACKAGES}
-    return {
-        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "platform": platform.platform(),
-        "versions": {"python": platform.python_version()} | packages,
-        "num_channels": recording.get_num_channels(),
-        "sampling_frequency": float(recording.get_sampling_frequency()),
-        "num_samples": [int(recording.get_num_samples(index)) for index in range(recording.get_num_segments())],
-    }
-
-
-def peak_memory_mb() -> float:
-    """Largest memory this process has held so far.
-
-    Returns
-    -------
-    float
-        MiB; NaN where the system does not tell (Windows).
-    """
-    try:
-        import resource
-    except ImportError:
-        return float("nan")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes on macOS, KiB elsewhere

@@ -4,7 +4,7 @@ import contextlib
 
 import torch
 
-from ..modeling_pretraining import KEYS, QUERIES, comparison_losses, weighted_loss
+from ..models.modeling_pretraining import KEYS, QUERIES, comparison_losses, weighted_loss
 
 GROUPS = ("labels", "recordings")  # which units are told from each other
 EMBEDDINGS = "view_embeddings"

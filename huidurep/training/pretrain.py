@@ -60,14 +60,14 @@ def pretrain(settings, output_dir):
         Sections as in ``DEFAULT_SETTINGS``, whose values hold where one is left out: ``model`` (HuiduRepConfig),
         ``init_from`` (folder of a HuiduRepForPreTraining to start from, as ``OUTPUT/pretraining`` of another run),
         ``cache_chunk_size`` (see :class:`huidurep.training.trainer.HuiduRepTrainer`),
-        ``templates`` (see :func:`huidurep.training.banks.make_banks`), ``noise`` (``covariances``: folder for
+        ``templates`` (see :func:`huidurep.training.template_banks.make_banks`), ``noise`` (``covariances``: folder for
         MeasuredNoise), ``views`` (ViewRecipe), ``training`` (transformers.TrainingArguments;
         ``per_device_train_batch_size`` is the number of units in a batch) and ``seed``.
     output_dir : str or Path
         Gets the encoder (config.json, model.safetensors, fingerprint), ``pretraining.json`` with all settings,
-        ``training.json`` (see :func:`huidurep.training.run_facts.write_training_facts`), ``pretraining/`` with momentum
-        branch and heads, from which another run can start, and ``run/`` with template banks, resumable checkpoints and
-        the loss curve.
+        ``training.json`` (see :func:`huidurep.training.provenance.write_training_facts`), ``pretraining/`` with
+        momentum branch and heads, from which another run can start, and ``run/`` with template banks, resumable
+        checkpoints and the loss curve.
 
     Returns
     -------
@@ -83,10 +83,10 @@ def pretrain(settings, output_dir):
     from transformers import TrainingArguments, set_seed
     from transformers.trainer_utils import get_last_checkpoint
 
-    from ..configuration_huidurep import HuiduRepConfig
-    from .banks import make_banks
+    from ..models.configuration_huidurep import HuiduRepConfig
     from .noise import MeasuredNoise
-    from .run_facts import SessionClock, write_training_facts
+    from .provenance import SessionClock, write_training_facts
+    from .template_banks import make_banks
     from .trainer import HuiduRepTrainer
     from .views import ViewMaker, ViewRecipe
 
@@ -123,7 +123,7 @@ def _save(trained, settings, output_dir):
 
 def _initial_model(config, init_from):
     """A fresh model, with the weights of another run if one is named: its settings may differ, its sizes not."""
-    from ..modeling_pretraining import HuiduRepForPreTraining
+    from ..models.modeling_pretraining import HuiduRepForPreTraining
 
     model = HuiduRepForPreTraining(config)
     if init_from is None:
@@ -162,7 +162,7 @@ def complete_settings(settings):
     ValueError, TypeError
         If a section or a setting is unknown or impossible.
     """
-    from ..configuration_huidurep import HuiduRepConfig
+    from ..models.configuration_huidurep import HuiduRepConfig
     from .views import ViewRecipe
 
     unknown = sorted(set(settings) - set(DEFAULT_SETTINGS))

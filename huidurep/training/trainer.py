@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback
 
-from ..modeling_pretraining import LOSSES
+from ..models.modeling_pretraining import LOSSES
 from .dataset import ViewDataset
 from .gradient_cache import backward_in_chunks
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from . import augmentations as aug
 from .noise import cut_pieces, draw_reel
-from .settings import draw_setting
+from .recording_conditions import draw_setting
 
 # Samples beside the window in which a trough may stand, and how far beside it a spike may be cut.
 REACH, MISALIGNED = 8, 2

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from huidurep import HuiduRep, HuiduRepConfig, list_checkpoints
-from huidurep.input_contract import map_waveforms
+from huidurep.models.input_contract import map_waveforms
 
 onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")

@@ -5,13 +5,7 @@ import logging
 import numpy as np
 import pytest
 
-from huidurep.simulation.cell_bank import (
-    BANK_HZ,
-    draw_time_warp,
-    load_cell_bank,
-    resampling_operator,
-    spike_potentials,
-)
+from huidurep.simulation.cell_bank import BANK_HZ, draw_time_warp, load_cell_bank, resampling_operator, spike_potentials
 from huidurep.simulation.cells import line_source_potential
 from huidurep.simulation.templates import draw_templates
 

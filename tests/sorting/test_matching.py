@@ -3,8 +3,8 @@ import pytest
 from spikeinterface.core.base import base_peak_dtype
 from stand_in import TETRODE_UM, as_recording, planted, share_found
 
+from huidurep.sorting.clustering import GroupUnits
 from huidurep.sorting.matching import match_spikes
-from huidurep.sorting.merging import GroupUnits
 from huidurep.sorting.parameters import SortingParameters
 from huidurep.sorting.preprocessing import preprocess, split_groups
 from huidurep.sorting.run_log import RunLog

@@ -6,10 +6,10 @@ from probeinterface import Probe
 from spikeinterface.core import get_noise_levels
 from stand_in import RATE_HZ, TETRODE_UM, as_recording, planted
 
+from huidurep.sorting.noise_levels import draw_chunks
 from huidurep.sorting.parameters import SortingParameters
 from huidurep.sorting.preprocessing import NOMINAL_NOISE_UV, preprocess, split_groups, statistics_kwargs
 from huidurep.sorting.run_log import RunLog
-from huidurep.sorting.sampling import draw_chunks
 
 PARAMETERS = SortingParameters()
 

@@ -9,8 +9,8 @@ import spikeinterface.sorters as sorters
 from sklearn.mixture import GaussianMixture
 
 import huidurep
+from huidurep.clustering.mixture import NUM_STARTS, cluster_plainly
 from huidurep.sorting.parameters import SortingParameters
-from huidurep.sorting.plain_mixture import NUM_STARTS, cluster_plainly
 
 FIXED = dict(matching=None, motion=None, adapt=False, detection="locally_exclusive")
 

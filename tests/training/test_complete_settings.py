@@ -7,7 +7,7 @@ import pytest
 
 import huidurep
 from huidurep import HuiduRepConfig
-from huidurep.cli_pretrain import _load_settings
+from huidurep.cli.pretrain import _load_settings
 from huidurep.training import pretrain as pretrain_module
 from huidurep.training import views
 from huidurep.training.pretrain import complete_settings

@@ -9,8 +9,9 @@ from banks import SMALL
 from safetensors.torch import load_file
 
 from huidurep import HuiduRep
+from huidurep.provenance import current_commit
 from huidurep.training.pretrain import pretrain
-from huidurep.training.run_facts import current_commit, write_training_facts
+from huidurep.training.provenance import write_training_facts
 
 SETTINGS = {
     "seed": 5,

@@ -1,0 +1,1 @@
+"""A sorting as SpikeInterface's analyzer, as a phy folder and as an NWB file."""

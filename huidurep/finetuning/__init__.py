@@ -1,0 +1,1 @@
+"""Fine-tuning a checkpoint on the recordings of a lab."""

@@ -1,0 +1,1 @@
+"""The package inside SpikeInterface, scikit-learn and transformers."""

@@ -1,0 +1,1 @@
+"""The encoder: configuration, network, input contract, loading. Published as remote code."""

@@ -1,0 +1,1 @@
+"""Pictures of a sorting, and the report: one HTML page."""

@@ -1,0 +1,161 @@
+"""The units of one channel group, and all groups as one sorting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from spikeinterface.core.base import minimum_spike_dtype
+
+from .clustering import GroupUnits
+from .parameters import SortingParameters
+from .postprocessing import Measures, join_measures, main_channels, make_sorting, measure_units
+from .preprocessing import PreparedGroup
+from .quality_metrics import unit_confidence
+from .waveforms import mean_waveforms, to_spike_vector
+
+
+@dataclass(frozen=True)
+class GroupSorting:
+    """The units of one channel group.
+
+    Attributes
+    ----------
+    spike_vector : ndarray, (num_spikes,)
+        SpikeInterface's spike vector; segments of the original recording, units counted from 0.
+    embeddings : ndarray of float32, (num_spikes, embedding_size)
+    posteriors : ndarray of float32, (num_spikes,)
+    properties : dict of str to list
+        One value a unit.
+    measures : Measures | None
+        None where there are no units.
+    """
+
+    spike_vector: np.ndarray
+    embeddings: np.ndarray
+    posteriors: np.ndarray
+    properties: dict
+    measures: Measures | None = None
+
+
+def describe_group(
+    group: PreparedGroup,
+    spikes: np.ndarray,
+    embeddings: np.ndarray,
+    units: GroupUnits,
+    parameters: SortingParameters,
+) -> GroupSorting:
+    """Number the units of a group and measure their properties.
+
+    Parameters
+    ----------
+    group : PreparedGroup
+        Filtered recording in uV with its noise levels.
+    spikes : ndarray, (num_spikes,)
+        Peak dtype, in order of time within segments.
+    embeddings : ndarray of float32, (num_spikes, embedding_size)
+    units : GroupUnits
+        Label (-1: none) and posterior of these spikes.
+    parameters : SortingParameters
+        Window and sign.
+
+    Returns
+    -------
+    GroupSorting
+    """
+    is_kept = units.labels >= 0
+    if not is_kept.any():
+        return empty_group(embeddings.shape[1])
+    spikes, embeddings, posteriors = spikes[is_kept], embeddings[is_kept], units.posteriors[is_kept]
+    unit_labels, unit_index = np.unique(units.labels[is_kept], return_inverse=True)
+    spike_vector = to_spike_vector(spikes, unit_index)
+    sampling_frequency = group.recording.get_sampling_frequency()
+    templates_uv = mean_waveforms(group.recording, spike_vector, len(unit_labels), parameters)
+    channels, _, peaks_uv = main_channels(templates_uv, sampling_frequency, parameters)
+    properties = {
+        "main_channel_id": list(group.recording.channel_ids[channels]),
+        "group": [group.name] * len(unit_labels),
+        "snr": list(np.abs(peaks_uv) / group.noise_levels_uv[channels]),
+        "peak_uv": list(peaks_uv),
+        "num_spikes": [int((unit_index == unit).sum()) for unit in range(len(unit_labels))],
+    }
+    properties |= unit_confidence(group.recording, spike_vector, posteriors, len(unit_labels))
+    measures = measure_units(group, spike_vector, templates_uv, parameters)
+    spike_vector["segment_index"] = group.segment_indices[spike_vector["segment_index"]]
+    return GroupSorting(spike_vector, embeddings, posteriors, properties, measures)
+
+
+def empty_group(embedding_size: int) -> GroupSorting:
+    """A group in which nothing was found.
+
+    Parameters
+    ----------
+    embedding_size : int
+        Columns of its embeddings.
+
+    Returns
+    -------
+    GroupSorting
+        Without spikes and units.
+    """
+    return GroupSorting(
+        np.zeros(0, dtype=minimum_spike_dtype),
+        np.zeros((0, embedding_size), dtype="float32"),
+        np.zeros(0, dtype="float32"),
+        {name: [] for name in _EMPTY_PROPERTIES},
+    )
+
+
+def assemble(groups: list[GroupSorting], recording, embedding_size: int):
+    """Join the groups to one sorting with unit ids 0, 1, ..., the same in every segment.
+
+    Parameters
+    ----------
+    groups : list of GroupSorting
+        May be empty.
+    recording : BaseRecording
+        The recording that was given.
+    embedding_size : int
+        Columns of the embeddings where there is no spike.
+
+    Returns
+    -------
+    sorting : NumpySorting
+    embeddings : ndarray of float32, (num_spikes, embedding_size)
+    posteriors : ndarray of float32, (num_spikes,)
+    measures : Measures | None
+        None where there are no units.
+    """
+    num_units, vectors = 0, [np.zeros(0, dtype=minimum_spike_dtype)]
+    for group in groups:
+        vector = group.spike_vector.copy()
+        vector["unit_index"] += num_units
+        num_units += len(group.properties["num_spikes"])
+        vectors.append(vector)
+    spikes = np.concatenate(vectors)
+    order = np.lexsort((spikes["unit_index"], spikes["sample_index"], spikes["segment_index"]))
+    sorting = make_sorting(
+        spikes[order], recording.get_sampling_frequency(), np.arange(num_units), recording.get_num_segments()
+    )
+    for name, empty in _EMPTY_PROPERTIES.items():
+        values = [value for group in groups for value in group.properties[name]]
+        dtype = recording.channel_ids.dtype if name == "main_channel_id" else None
+        sorting.set_property(name, np.array(values, dtype=dtype) if values else np.zeros(0, dtype=dtype or empty))
+    sorting.register_recording(recording)
+    embeddings = np.concatenate([np.zeros((0, embedding_size), "float32"), *[group.embeddings for group in groups]])
+    posteriors = np.concatenate([np.zeros(0, "float32"), *[group.posteriors for group in groups]])
+    measures = join_measures([group.measures for group in groups if group.measures is not None], order)
+    return sorting, embeddings[order], posteriors[order], measures
+
+
+_EMPTY_PROPERTIES = {
+    "main_channel_id": "int64",
+    "group": "int64",
+    "snr": "float64",
+    "peak_uv": "float64",
+    "num_spikes": "int64",
+    "refractory_violations": "float64",
+    "isolation": "float64",
+    "presence": "float64",
+    "quality": "<U4",
+}

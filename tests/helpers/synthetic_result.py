@@ -1,0 +1,69 @@
+"""A sorting's result of any size without a recording, for tests of what is made from results."""
+
+import numpy as np
+from spikeinterface.core.base import minimum_spike_dtype
+from stand_in import RATE_HZ, waveform
+
+from huidurep import SortingParameters
+from huidurep.result import SortingResult
+from huidurep.sorting.postprocessing import TEMPLATE_CHANNELS, Measures, make_sorting
+
+
+def synthetic(num_units, spikes_per_unit, *, num_segments=1, unit_ids=None, seed=0):
+    """A result without a recording: units along a shank, their embeddings in clouds, the first two in one cloud."""
+    rng = np.random.default_rng(seed)
+    num_spikes, num_samples = num_units * spikes_per_unit, int(600 * RATE_HZ)
+    vector = np.zeros(num_spikes, dtype=minimum_spike_dtype)
+    vector["segment_index"] = np.sort(rng.integers(0, num_segments, num_spikes))
+    vector["sample_index"] = rng.integers(0, num_samples, num_spikes)
+    vector["unit_index"] = rng.permutation(np.repeat(np.arange(num_units), spikes_per_unit))
+    vector = vector[np.lexsort((vector["sample_index"], vector["segment_index"]))]
+    unit_index = vector["unit_index"]
+    sorting = make_sorting(vector, RATE_HZ, np.array(unit_ids or np.arange(num_units)), num_segments)
+    centres = rng.normal(0, 8, (num_units, 8))
+    if num_units > 1:
+        centres[1] = centres[0]
+    main = np.arange(num_units) // 2
+    main[1:2] = main[:1]
+    num_channels = max(TEMPLATE_CHANNELS, num_units // 2 + 1)
+    contacts_um = np.column_stack([np.zeros(num_channels), 20.0 * np.arange(num_channels)])
+    near = np.argsort(np.abs(np.arange(num_channels) - main[:, None]), axis=1, kind="stable")[:, :TEMPLATE_CHANNELS]
+    shape = waveform(num_samples=90, peak=30)[None, :, None]
+    heights = rng.uniform(40, 200, num_units)
+    properties = {
+        "main_channel_id": main,
+        "group": np.zeros(num_units, dtype=int),
+        "snr": heights / 8,
+        "peak_uv": -heights,
+        "refractory_violations": rng.uniform(0, 0.02, num_units),
+        "isolation": rng.uniform(0.8, 1, num_units),
+        "presence": np.ones(num_units),
+        "quality": np.where(np.arange(num_units) % 3, "good", "mua"),
+    }
+    for name, values in properties.items():
+        sorting.set_property(name, values)
+    measures = Measures(
+        channel_ids=np.arange(num_channels),
+        channel_groups=np.zeros(num_channels, dtype=int),
+        channel_positions_um=contacts_um,
+        templates_uv=(heights[:, None, None] * shape * np.exp(-np.arange(TEMPLATE_CHANNELS) / 4)).astype("float32"),
+        template_channels=near,
+        peak_index=np.array(30),
+        amplitudes_uv=rng.normal(-heights[unit_index], 8).astype("float32"),
+        positions_um=np.column_stack([np.zeros(num_spikes), 20.0 * main[unit_index]]).astype("float32"),
+        motion_um=np.sin(vector["sample_index"] / num_samples).astype("float32"),
+    )
+    return SortingResult(
+        sorting,
+        (centres[unit_index] + rng.normal(0, 1, (num_spikes, 8))).astype("float32"),
+        np.ones(num_spikes, dtype="float32"),
+        SortingParameters(seed=3),
+        "tetrode",
+        log=[{"stage": "motion", "seconds": 1.5, "message": "nothing <moved>", "is_warning": True}],
+        measures=measures,
+        provenance={
+            "num_samples": [num_samples] * num_segments,
+            "num_channels": num_channels,
+            "versions": {"x": "1.2"},
+        },
+    )

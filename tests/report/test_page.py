@@ -1,0 +1,356 @@
+"""The HTML report: what is in it, with and without a browser."""
+
+import json
+import time
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from browser import console_errors, requested_urls, reset, save_pdf
+from stand_in import TETRODE_UM, PcaModel, as_recording, planted
+from synthetic_result import synthetic
+from typer.testing import CliRunner
+
+from huidurep import SortingParameters
+from huidurep.cli.main import app
+from huidurep.pipeline import SpikeSortingPipeline
+from huidurep.report.page import write_page
+from huidurep.report.page_data import TimeAxis
+from huidurep.report.similar_units import Pair, find_pairs
+from huidurep.report.summary import find_remarks, format_duration, summarise
+from huidurep.result import SortingResult
+
+pytest.importorskip("jinja2")
+
+VOID = {"meta", "link", "br", "img", "input", "polyline", "hr"}
+ODD = "<b>7</b>&\"'</script>"
+
+
+class Balance(HTMLParser):
+    """Notes what is left open or closed out of turn, and everything that could ask the network for something."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.wrong, self.ids, self.links = [], [], [], []
+        self.data = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.ids += [attributes["id"]] if "id" in attributes else []
+        self.links += [attributes[name] for name in ("href", "src") if name in attributes]
+        if tag not in VOID:
+            self.open.append((tag, attributes.get("id")))
+
+    def handle_startendtag(self, tag, attributes):
+        pass
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open[-1][0] != tag:
+            self.wrong.append((tag, self.getpos()))
+        else:
+            self.open.pop()
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] == ("script", "data"):
+            self.data += data
+
+
+def parse(page):
+    """The parsed page, which is well formed, and the values embedded in it."""
+    parsed = Balance(page.read_text(encoding="utf8"))
+    assert parsed.open == [] and parsed.wrong == []
+    assert len(parsed.ids) == len(set(parsed.ids))
+    assert all(link.startswith("#") or link == "data:," for link in parsed.links)
+    return parsed, json.loads(parsed.data)
+
+
+@pytest.fixture(scope="module")
+def sorted_tetrode():
+    traces, *_ = planted(duration_s=6.0)
+    recording = as_recording(traces, traces[:90000], positions_um=TETRODE_UM)
+    parameters = SortingParameters(num_units=3, matching=None, detect_threshold=6.0)
+    return SpikeSortingPipeline(PcaModel(), parameters)(recording), recording
+
+
+@pytest.fixture(scope="module")
+def tetrode_page(sorted_tetrode, tmp_path_factory):
+    return write_page(sorted_tetrode[0], tmp_path_factory.mktemp("page") / "made" / "tetrode.html", name="day <1>")
+
+
+@pytest.fixture(scope="module")
+def large_page(tmp_path_factory):
+    return write_page(synthetic(300, 1000), tmp_path_factory.mktemp("page") / "large.html")
+
+
+def test_page_of_a_sorting(sorted_tetrode, tetrode_page):
+    result, _ = sorted_tetrode
+    parsed, data = parse(tetrode_page)
+    text = tetrode_page.read_text(encoding="utf8")
+    assert {"look", "overview", "units", "panels", "run", "unit-0", "unit-2"} <= set(parsed.ids)
+    assert "day &lt;1&gt;" in text and "3 units with" in text and "9.0 s in 2 segments of 4 channels" in text
+    assert result.provenance["versions"]["spikeinterface"] in text
+    assert data["axis"] == {"total_s": 9.0, "starts_s": [6.0]}
+    assert [unit["id"] for unit in data["units"]] == ["0", "1", "2"]
+    counts = np.bincount(result.sorting.to_spike_vector()["unit_index"])
+    assert [unit["amplitudes"]["num_shown"] for unit in data["units"]] == counts.tolist()
+    # spikes planted at least 3 ms apart: the first bins of 0.5 ms are empty, the later ones are not
+    acg = np.array([unit["acg"] for unit in data["units"]])
+    assert acg.shape == (3, 50) and acg[:, :4].sum() == 0 and (acg[:, 10:].sum(axis=1) > 0).all()
+
+
+def test_templates_are_packed_as_they_are(sorted_tetrode, tetrode_page):
+    import base64
+
+    result, _ = sorted_tetrode
+    _, data = parse(tetrode_page)
+    for unit, packed in enumerate(row["template"] for row in data["units"]):
+        values = np.frombuffer(base64.b64decode(packed["values"]), "<i2").reshape(4, packed["num_samples"])
+        original = result.measures.templates_uv[unit, :, :4]
+        assert packed["channels"] == result.measures.template_channels[unit, :4].tolist()
+        assert np.allclose(values[:, 0] * packed["uv"], original[0], atol=0.01)
+        assert np.isclose(np.abs(values * packed["uv"]).max(), np.abs(original).max(), rtol=0.05)
+
+
+def test_page_without_measures_says_what_is_missing(sorted_tetrode, tmp_path):
+    result, recording = sorted_tetrode
+    folder = result.save(tmp_path / "out")
+    (folder / "measures.npz").unlink()
+    info = json.loads((folder / "huidurep.json").read_text())
+    del info["provenance"]
+    (folder / "huidurep.json").write_text(json.dumps(info))
+    old = SortingResult.load(folder)
+    page = old.write_report(tmp_path / "old.html")
+    _, data = parse(page)
+    assert "--recording" in page.read_text(encoding="utf8") and "at least" in page.read_text(encoding="utf8")
+    assert data["units"][0]["template"] is None and data["overview"]["probe"] is None
+    _, data = parse(old.write_report(page, recording=recording, overwrite=True))
+    assert data["units"][0]["template"] is not None
+    with pytest.raises(ValueError, match="the recording that was sorted"):
+        old.write_report(page, recording=recording.select_segments([0]), overwrite=True)
+
+
+def test_no_units(tmp_path):
+    recording = as_recording(np.zeros((3000, 4), dtype="float32"), positions_um=TETRODE_UM)
+    page = SpikeSortingPipeline(PcaModel())(recording).write_report(tmp_path / "none.html")
+    _, data = parse(page)
+    text = page.read_text(encoding="utf8")
+    assert "No units were found in 0.1 s of 4 channels" in text and data["units"] == []
+    assert "--recording" not in text  # nothing is missing where there is nothing
+
+
+def test_odd_ids_are_text(tmp_path):
+    page = write_page(synthetic(2, 40, unit_ids=[ODD, "ü 2"]), tmp_path / "odd.html", name=ODD)
+    _, data = parse(page)
+    text = page.read_text(encoding="utf8")
+    assert "<b>7" not in text and "nothing &lt;moved&gt;" in text
+    assert [unit["id"] for unit in data["units"]] == [ODD, "ü 2"]
+
+
+def test_a_file_is_not_replaced_unasked(tetrode_page, sorted_tetrode):
+    with pytest.raises(FileExistsError, match="overwrite"):
+        write_page(sorted_tetrode[0], tetrode_page)
+
+
+def test_pairs_tell_one_cloud_from_two():
+    result = synthetic(4, 400)
+    pairs = {(pair.first, pair.second): pair for pair in find_pairs(result, result.measures)}
+    assert pairs[0, 1].separation < 1 and pairs[0, 2].separation > 6
+    assert pairs[0, 1].similarity == pytest.approx(1.0, abs=1e-6)
+    assert pairs[0, 1].projection.sum(axis=1).tolist() == [300, 300]
+    # both fire at random and never mind each other: their spike times tell that they are two
+    assert pairs[0, 1].evidence > 0
+
+
+@pytest.mark.parametrize(
+    ("distance", "evidence", "similarity", "merge_bias", "expected"),
+    [
+        (3.5, 2.0, 0.9, 0.0, True),
+        (3.5, 3.0, 0.9, 0.0, False),  # spike times tell
+        (7.0, 0.0, 0.9, 0.0, False),  # the embedding tells
+        (7.0, 0.0, 0.9, 2.0, True),
+        (3.5, 2.0, 0.7, 0.0, False),  # templates tell
+        (3.5, 2.0, None, 0.0, True),  # no templates known
+    ],
+)
+def test_candidates_are_alike_and_badly_separated(distance, evidence, similarity, merge_bias, expected):
+    pair = Pair(0, 1, 1.0, distance, evidence, similarity, np.zeros((2, 32), dtype=int))
+    assert pair.is_candidate(merge_bias) is expected
+
+
+def test_words():
+    result = synthetic(6, 40)
+    sentences = summarise(result, TimeAxis(result))
+    assert sentences[0] == "6 units with 240 spikes in 10 min of 16 channels."
+    assert sentences[1].startswith("4 are good") and sentences[1].endswith("2 look like several neurons (mua).")
+    remarks = {remark.flag: remark for remark in find_remarks(result, [])}
+    assert remarks["run"].text == "motion: nothing <moved>"
+    assert remarks["few spikes"].units == [0, 1, 2, 3, 4, 5]
+    violations = result.sorting.get_property("refractory_violations")
+    assert remarks["violations"].units == np.flatnonzero(violations > 0.01).tolist()
+    assert [format_duration(seconds) for seconds in (1.5, 125, 3600, 12000)] == [
+        "1.5 s",
+        "2 min 5 s",
+        "1 h",
+        "3 h 20 min",
+    ]
+
+
+def test_page_of_300_units_is_small(large_page):
+    _, data = parse(large_page)
+    assert len(data["units"]) == 300
+    assert large_page.stat().st_size < 10e6
+
+
+def test_command(sorted_tetrode, tmp_path):
+    result, _ = sorted_tetrode
+    folder = result.save(tmp_path / "out")
+    run = CliRunner().invoke(app, ["report", str(folder)])
+    assert run.exit_code == 0, run.output
+    assert run.output.strip().endswith("report.html")
+    parse(folder / "report.html")
+    again = CliRunner().invoke(app, ["report", str(folder)])
+    assert again.exit_code == 2 and "--overwrite" in again.stderr
+    assert CliRunner().invoke(app, ["report", str(folder), "--overwrite"]).exit_code == 0
+    elsewhere = CliRunner().invoke(app, ["report", str(folder), "--to", str(tmp_path / "new" / "page.html")])
+    assert elsewhere.exit_code == 0 and (tmp_path / "new" / "page.html").is_file()
+    assert CliRunner().invoke(app, ["report", str(tmp_path)]).exit_code == 2
+    without = CliRunner().invoke(app, ["report", str(folder), "--overwrite", "--probe", "tetrode"])
+    assert without.exit_code == 2 and "--recording" in without.stderr
+    SortingResult.load(folder)  # the page does no harm there
+    np.savez(folder / "measures.npz", **{**vars(result.measures), "amplitudes_uv": result.measures.amplitudes_uv[1:]})
+    torn = CliRunner().invoke(app, ["report", str(folder), "--overwrite"])
+    assert torn.exit_code == 2 and "one amplitude a spike" in torn.stderr
+
+
+# ------------------------------------------------------------------------------------------------- in a browser
+
+
+def show(browser, page, **options):
+    reset(browser, **options)
+    browser.get(page.as_uri())
+
+
+def find(browser, selector):
+    return browser.find_elements("css selector", selector)
+
+
+def wait_for(browser, selector):
+    """What is drawn after an event: the page's own turn comes later than the click's."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    return WebDriverWait(browser, 10).until(lambda _: find(browser, selector))
+
+
+def first_column(browser):
+    return [each.text for each in find(browser, "#table tbody th")]
+
+
+def test_page_draws_and_asks_for_nothing(browser, tetrode_page):
+    show(browser, tetrode_page)
+    assert len(find(browser, "#charts svg.chart")) == 3 and len(find(browser, "#unit-0 svg.chart")) >= 5
+    assert find(browser, "#unit-1 svg") == []  # drawn when it is opened
+    find(browser, "#unit-1 summary")[0].click()
+    assert len(wait_for(browser, "#unit-1 svg.chart")) >= 5
+    paths = [each.get_attribute("d") for each in find(browser, "svg.chart path")]
+    assert paths and not any("NaN" in path or "Infinity" in path for path in paths)
+    assert console_errors(browser) == []
+    assert [url for url in requested_urls(browser) if not url.startswith("data:")] == [tetrode_page.as_uri()]
+
+
+def test_table_sorts_by_click(browser, large_page):
+    show(browser, large_page)
+    (head,) = [each for each in find(browser, "#table thead button") if each.text == "SNR"]
+    column = "#table tbody tr:not([hidden]) td:nth-child(6)"
+    head.click()
+    values = browser.execute_script(f"return [...document.querySelectorAll('{column}')].map(e => +e.dataset.value)")
+    assert len(values) == 300 and values == sorted(values, reverse=True)
+    head.click()
+    values = browser.execute_script(f"return [...document.querySelectorAll('{column}')].map(e => +e.dataset.value)")
+    assert values == sorted(values)
+    assert head.find_element("xpath", "..").get_attribute("aria-sort") == "ascending"
+    assert len(find(browser, "#table [aria-sort=ascending], #table [aria-sort=descending]")) == 1
+
+
+def test_keyboard_is_enough(browser, tetrode_page):
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    show(browser, tetrode_page)
+    before = first_column(browser)
+    spikes = next(each for each in find(browser, "#table thead button") if each.text == "spikes")
+    for _ in range(200):
+        ActionChains(browser).send_keys(Keys.TAB).perform()
+        if browser.switch_to.active_element == spikes:
+            break
+    else:
+        pytest.fail("the head of the column cannot be reached with the tabulator")
+    ActionChains(browser).send_keys(Keys.ENTER).perform()
+    counts = [int(each.text) for each in find(browser, "#table tbody td:nth-child(4)")]
+    assert counts == sorted(counts, reverse=True) and sorted(first_column(browser)) == sorted(before)
+    ActionChains(browser).send_keys("jj").perform()
+    assert find(browser, "#unit-1[open]") and browser.switch_to.active_element == find(browser, "#unit-1 summary")[0]
+    ActionChains(browser).send_keys("k").send_keys(Keys.ENTER).perform()
+    assert find(browser, "#unit-0:not([open])")
+    assert console_errors(browser) == []
+
+
+def test_links_and_filter(browser, large_page):
+    from selenium.webdriver.support.ui import Select
+
+    show(browser, large_page)
+    Select(find(browser, "#filter")[0]).select_by_value("mua")
+    assert find(browser, "#shown")[0].text == "100 of 300 shown"
+    assert {each.text for each in find(browser, "#table tbody tr:not([hidden]) .badge")} == {"mua"}
+    find(browser, "#table tbody tr:not([hidden]) th a")[1].click()
+    assert find(browser, "#unit-3[open] svg.chart")
+    browser.get(large_page.as_uri() + "#unit-299")
+    assert find(browser, "#unit-299[open]")
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_nothing_is_wider_than_the_window(browser, large_page, width):
+    show(browser, large_page, width=width)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+
+
+def test_print_shows_what_is_open_and_no_controls(browser, tetrode_page, tmp_path):
+    show(browser, tetrode_page, media="print", color_scheme="dark")
+    visible = {
+        name: any(each.is_displayed() for each in find(browser, name)) for name in ("nav", ".controls", "#unit-0")
+    }
+    assert visible == {"nav": False, ".controls": False, "#unit-0": True}
+    assert not find(browser, "#unit-1")[0].is_displayed()
+    colour = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+    assert colour == "rgb(255, 255, 255)"  # ink is not wasted on a dark page
+    assert save_pdf(browser, tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_odd_and_empty_pages_draw(browser, tmp_path):
+    pages = {
+        "odd": synthetic(2, 40, unit_ids=[ODD, "ü 2"], num_segments=3),
+        "one": synthetic(1, 1),
+        "bare": synthetic(3, 40),
+    }
+    pages["bare"].measures = None
+    for name, result in pages.items():
+        show(browser, result.write_report(tmp_path / f"{name}.html"))
+        find(browser, "#open-all")[0].click()
+        assert len(find(browser, "#panels svg.chart")) >= 1 and console_errors(browser) == [], name
+    recording = as_recording(np.zeros((3000, 4), dtype="float32"), positions_um=TETRODE_UM)
+    show(browser, SpikeSortingPipeline(PcaModel())(recording).write_report(tmp_path / "none.html"))
+    assert console_errors(browser) == []
+
+
+def test_opening_time_of_300_units(browser, large_page, record_property):
+    """Measured and told, not judged: the machine of a test may be busy."""
+    reset(browser)
+    started = time.perf_counter()
+    browser.get(large_page.as_uri())
+    seconds = time.perf_counter() - started
+    timing = browser.execute_script("return performance.getEntriesByType('navigation')[0].loadEventEnd")
+    text = f"300 units, {large_page.stat().st_size / 1e6:.1f} MB: drawn {timing / 1000:.2f} s after navigation began"
+    record_property("opening", text)
+    print(f"{text} ({seconds:.2f} s with the driver)")  # noqa: T201
+    assert len(find(browser, "#unit-0 svg.chart")) >= 5
