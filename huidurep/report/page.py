@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..clustering.separation import SEPARATION
+from ..clustering.separation import merge_limit
 from ..sorting.parameters import SortingParameters
 from ..sorting.postprocessing import Measures, measure_again
 from .page_data import (
@@ -111,7 +111,7 @@ def _collect(result: SortingResult, measures: Measures | None, seed: int) -> dic
     num_units = result.sorting.get_num_units()
     pairs = find_pairs(result, measures, seed=seed) if num_units > 1 else []
     candidates = [pair for pair in pairs if pair.is_candidate(result.parameters.merge_bias)]
-    candidates = sorted(candidates, key=lambda pair: pair.separation + pair.evidence)[:MAX_CANDIDATES]
+    candidates = sorted(candidates, key=lambda pair: pair.merge_statistic)[:MAX_CANDIDATES]
     remarks = find_remarks(result, candidates)
     rows = _table_rows(result, measures, axis, remarks)
     return {
@@ -121,7 +121,7 @@ def _collect(result: SortingResult, measures: Measures | None, seed: int) -> dic
         "columns": [each for each in COLUMNS if any(row["values"][each[0]] is not None for row in rows)],
         "rows": rows,
         "candidates": candidates,
-        "limit": f"{SEPARATION + result.parameters.merge_bias:g}",
+        "limit": f"{merge_limit(result.parameters.merge_bias):g}",
         "flags": list(dict.fromkeys(remark.flag for remark in remarks if remark.units)),
         "num_groups": len({row["group"] for row in rows}),
         "has_measures": measures is not None,
@@ -181,7 +181,7 @@ def _pack_pair(pair: Pair, result: SortingResult, is_candidate: bool) -> dict:
         "units": [pair.first, pair.second],
         "distance": round(pair.distance, 4),
         "separation": round(pair.separation, 2),
-        "evidence": round(pair.evidence, 1),
+        "evidence": round(pair.refractory_log_likelihood_ratio, 1),
         "similarity": None if pair.similarity is None else round(pair.similarity, 2),
         "projection": pair.projection.tolist(),
         "ccg": cross_correlogram(result.sorting, pair.first, pair.second).tolist() if is_candidate else None,

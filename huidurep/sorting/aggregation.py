@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from spikeinterface.core.base import minimum_spike_dtype
 
-from .clustering import GroupUnits
+from .clustering import Assignment
 from .parameters import SortingParameters
 from .postprocessing import Measures, join_measures, main_channels, make_sorting, measure_units
 from .preprocessing import PreparedGroup
@@ -42,7 +42,7 @@ def describe_group(
     group: PreparedGroup,
     spikes: np.ndarray,
     embeddings: np.ndarray,
-    units: GroupUnits,
+    assignment: Assignment,
     parameters: SortingParameters,
 ) -> GroupSorting:
     """Number the units of a group and measure their properties.
@@ -54,8 +54,8 @@ def describe_group(
     spikes : ndarray, (num_spikes,)
         Peak dtype, in order of time within segments.
     embeddings : ndarray of float32, (num_spikes, embedding_size)
-    units : GroupUnits
-        Label (-1: none) and posterior of these spikes.
+    assignment : Assignment
+        Unit (-1: none) and posterior of these spikes.
     parameters : SortingParameters
         Window and sign.
 
@@ -63,11 +63,11 @@ def describe_group(
     -------
     GroupSorting
     """
-    is_kept = units.labels >= 0
+    is_kept = assignment.labels >= 0
     if not is_kept.any():
         return empty_group(embeddings.shape[1])
-    spikes, embeddings, posteriors = spikes[is_kept], embeddings[is_kept], units.posteriors[is_kept]
-    unit_labels, unit_index = np.unique(units.labels[is_kept], return_inverse=True)
+    spikes, embeddings, posteriors = spikes[is_kept], embeddings[is_kept], assignment.posteriors[is_kept]
+    unit_labels, unit_index = np.unique(assignment.labels[is_kept], return_inverse=True)
     spike_vector = to_spike_vector(spikes, unit_index)
     sampling_frequency = group.recording.get_sampling_frequency()
     templates_uv = mean_waveforms(group.recording, spike_vector, len(unit_labels), parameters)

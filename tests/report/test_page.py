@@ -160,7 +160,7 @@ def test_pairs_tell_one_cloud_from_two():
     assert pairs[0, 1].similarity == pytest.approx(1.0, abs=1e-6)
     assert pairs[0, 1].projection.sum(axis=1).tolist() == [300, 300]
     # both fire at random and never mind each other: their spike times tell that they are two
-    assert pairs[0, 1].evidence > 0
+    assert pairs[0, 1].refractory_log_likelihood_ratio > 0
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_pairs_tell_one_cloud_from_two():
     ],
 )
 def test_candidates_are_alike_and_badly_separated(distance, evidence, similarity, merge_bias, expected):
-    pair = Pair(0, 1, 1.0, distance, evidence, similarity, np.zeros((2, 32), dtype=int))
+    pair = Pair(0, 1, 1.0, distance, distance + evidence, similarity, np.zeros((2, 32), dtype=int))
     assert pair.is_candidate(merge_bias) is expected
 
 
