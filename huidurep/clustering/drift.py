@@ -3,7 +3,7 @@
 On a dense probe, drift is estimated from the depths of the peaks. A tetrode has no depth axis, but drift changes the
 waveforms of all its units together. The estimate has two steps:
 
-1. Each component of a mixture follows a random walk of its own (Shan, Lubenov & Siapas 2017,
+1. The mean of each component of a mixture is a random walk (Shan, Lubenov & Siapas 2017,
    doi:10.1016/j.jneumeth.2017.06.017). The first principal component of all walks is the start of the drift over time.
 2. Drift and the components' means, which are linear functions of it, are fitted alternately.
 
@@ -122,7 +122,7 @@ def estimate_drift(
     labels : ndarray (num_spikes,) int
         Components, from 0, of an over-split mixture without drift.
     split : callable
-        Receives a number of components and returns the labels of a mixture with so many.
+        Receives a number of components and returns the labels of a mixture with that number.
     settings : DriftSettings
 
     Returns
@@ -142,6 +142,7 @@ def estimate_drift(
     mixture = fit_drifting_mixture(points, one_hot(labels), walks.fit_mean, max_iterations=settings.num_walk_iterations)
     values, num_free = _refine(points, bins, mixture, _common_walk(mixture, walks), bins_per_s, settings)
     gain = _accepted_gain(points, values[bins], labels, num_free, settings)
+    # twice the components: drift must not stand for units that the mixture has no component for
     if gain is None or _accepted_gain(points, values[bins], split(2 * num_components), num_free, settings) is None:
         return None
     return Drift((edges[:-1] + edges[1:]) / 2, values, gain)
@@ -181,7 +182,7 @@ def _smooth(sums: np.ndarray, counts: np.ndarray, precision: float) -> np.ndarra
     """Most probable random walk (num_bins, ...) given sums and numbers of observations per bin: a Kalman smoother."""
     bands = np.zeros((2, len(counts)))
     bands[0, 1:] = -precision
-    bands[1] = counts + 1e-9
+    bands[1] = counts + 1e-9  # positive definite even without spikes
     bands[1, 1:] += precision
     bands[1, :-1] += precision
     return solveh_banded(bands, sums)
@@ -206,6 +207,7 @@ def _refine(
 ) -> tuple[np.ndarray, float]:
     """Fit drift and the linear means alternately; drift (num_bins,) and its degrees of freedom."""
     precision = settings.drift_precision * bins_per_s
+    # the scale of drift is arbitrary: without a fixed one, drift and slopes could grow and shrink together
     values = _standardise(values, bins)
     for _ in range(settings.num_refinements):
         design = _with_constant(values[bins])

@@ -246,6 +246,7 @@ def cluster_embeddings(  # noqa: PLR0913 (each is a parameter that users set, bu
     with threadpool_limits(limits=1):
         components = _over_split(points, num_units, rng, settings)
         components, design, drift = _track_drift(points, times, components, num_units, settings.drift)
+        # components of a few outliers would only add noise to the units into which they are merged
         components = _drop_small(components, smallest // 2)
         limit = merge_limit(merge_bias, settings.merge)
         groups = _Merging(points, design, components, times, rng, limit, settings).run(num_units)
@@ -304,6 +305,7 @@ def _over_split(
     wanted = min(settings.max_components, max(1, few, len(points) // settings.spikes_per_component))
     wanted = min(len(points), max(wanted, 1 if num_units is None else num_units))
     seed = int(rng.integers(2**31))
+    # k-means where a covariance cannot be estimated, or where components lost all their points
     if len(points) >= max(2 * wanted, 2):
         labels = fit_mixture(points, wanted, "tied", seed).predict(points)
         if num_units is None or len(np.unique(labels)) >= num_units:
@@ -353,6 +355,7 @@ def _track_drift(
     design = drift.design(times_s)
     means = linear_means(points, design, settings.slope_ridge)
     tracked = fit_drifting_mixture(points, one_hot(components), means).responsibilities.argmax(1)
+    # a given number of units needs as many components
     is_enough = num_units is None or len(np.unique(tracked)) >= num_units
     return tracked if is_enough else components, design, drift
 

@@ -62,12 +62,14 @@ def refractory_log_likelihood_ratio(
     num_baseline = _count_pairs(first_times_s, second_times_s, baseline_low_ms, baseline_high_ms)
     expected = num_baseline * (high_ms - low_ms) / (baseline_high_ms - baseline_low_ms)
     two, one = settings.two_neurons_share, settings.one_neuron_share
+    # a dip alone does not prove one neuron, so the ratio never counts in favour of a merge
     return max(0.0, float(num_refractory * np.log(two / one) - (two - one) * expected))
 
 
 def _count_pairs(first_s: np.ndarray, second_s: np.ndarray, low_ms: float, high_ms: float) -> int:
     """Number of spike pairs, one spike of each group, whose absolute lag is in (low_ms, high_ms]."""
     total = 0
+    # lags of both signs: either group may fire first
     for earlier, later in ((first_s, second_s), (second_s, first_s)):
         low, high = (np.searchsorted(later, earlier + ms * 1e-3, side="right") for ms in (low_ms, high_ms))
         total += int((high - low).sum())

@@ -134,9 +134,11 @@ def merge_groups(
         if not statistics:
             break
         first, second = min(statistics, key=statistics.__getitem__)
+        # a limit of infinity merges down to `min_groups`, however separated the groups are
         if statistics[first, second] > limit:
             break
         groups[first] = groups[first] + groups.pop(second)
+        # pairs of unchanged groups keep their statistics
         statistics = {pair: value for pair, value in statistics.items() if not {first, second} & set(pair)}
     return groups
 
@@ -189,6 +191,7 @@ def ashman_d(
         0 where one Gaussian fits the projection as well as two.
     """
     within = covariance_of(first) + covariance_of(second)
+    # equal points have no covariance: the axis must exist all the same
     within += 1e-6 * np.trace(within) * np.eye(len(within)) + 1e-12 * np.eye(len(within))
     axis = np.linalg.solve(within, second.mean(0) - first.mean(0))
     a, b = first @ axis, second @ axis

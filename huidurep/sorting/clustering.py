@@ -297,6 +297,7 @@ def _cluster_by_channel(
         found += [(channel, mixture, unit) for unit in range(mixture.num_units)]
     if not found:
         return _without_units(len(peaks))
+    # a neuron between two channels has spikes, and so a unit, on both
     merging = settings.template_merging
     merged = merge_templates(group, peaks, labels, parameters, settings=merging, job_kwargs=job_kwargs)
     merged = remove_redundant_units(merged, peaks, group.recording, settings=merging)
@@ -316,6 +317,7 @@ def _number_units(
         is_member = merged == merged_label
         numbered[is_member] = unit
         channel = _most_frequent(peaks["channel_index"][is_member])
+        # spikes are embedded around this channel from now on, where only its own mixture applies
         there = [label for label in np.unique(labels[is_member]) if found[label][0] == channel]
         channels.append(channel)
         components.append((found[there[0]][1], np.array([found[label][2] for label in there])))

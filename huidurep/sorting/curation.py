@@ -93,6 +93,7 @@ def remove_noise_units(
     noise = []
     for unit in np.unique(labels):
         is_around = distances_um[units.unit_channels[unit]] <= parameters.radius_um
+        # a large spike elsewhere on the probe does not confirm this one
         near = peak_samples[is_around[peaks["channel_index"]]]
         samples = running_sample_index(group.recording, spikes[labels == unit])
         if has_coincident(samples, near, max_lag).mean() < settings.min_detected_share:
@@ -148,6 +149,7 @@ def merge_over_split_units(
     merges = dict(zip(labels[is_merged].tolist(), merged[is_merged].tolist(), strict=True))
     spikes = spikes.copy()
     spikes["channel_index"] = units.unit_channels[merged]
+    # the templates of both units had matched some spikes twice
     is_kept = ~is_duplicate_spike(spikes, merged, group.recording)
     log("curation", f"group {group.name}: {len(merges)} over-split units merged")
     return units.merged(merges), spikes[is_kept], merged[is_kept]

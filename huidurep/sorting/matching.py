@@ -163,6 +163,7 @@ class _Matching:
             for interval, each in zip(intervals, waveforms, strict=True)
         ]
         found = np.concatenate(matched)
+        # later stages need spikes in order of time, as SpikeInterface's spike vector has them
         found = found[np.lexsort((found["cluster_index"], found["sample_index"], found["segment_index"]))]
         spikes = np.zeros(len(found), dtype=base_peak_dtype)
         for name in ("sample_index", "segment_index", "amplitude"):
@@ -212,6 +213,7 @@ class _Matching:
         sizes = np.bincount(cells, minlength=num_cells).reshape(len(intervals), len(unit_ids), 1, 1)
         sums = means.reshape(len(intervals), len(unit_ids), *means.shape[1:]) * sizes
         overall = sums.sum(0) / sizes.sum(0)
+        # a single interval has the mean of the whole recording already
         pooled = settings.pooled_spikes if len(intervals) > 1 else 0
         waveforms = (_with_neighbours(sums) + pooled * overall) / (_with_neighbours(sizes) + pooled)
         return unit_ids, waveforms.astype("float32")
@@ -239,6 +241,7 @@ class _Matching:
         """Spikes that matching finds in one interval, in samples of its segment."""
         segment_index, first, end = interval
         num_samples = recording.get_num_samples(segment_index)
+        # a spike at the edge of an interval overlaps spikes beyond it
         margin = 2 * self.parameters.num_samples(recording.get_sampling_frequency())
         start, stop = max(0, first - margin), min(num_samples, end + margin)
         part = recording.select_segments([segment_index])
@@ -246,6 +249,7 @@ class _Matching:
             part = part.frame_slice(start, stop)
         method_kwargs = {}
         if matching_methods[self.parameters.matching].need_noise_levels:
+            # of whitened traces
             method_kwargs["noise_levels"] = np.ones(recording.get_num_channels(), dtype="float32")
         found = find_spikes_from_templates(
             part,

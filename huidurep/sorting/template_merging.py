@@ -128,6 +128,7 @@ def merge_templates(
         trains = (np.concatenate([times_s[unit] for unit in units]) for units in (first, second))
         return merge_statistic(distance, *trains, limit=limit, settings=settings.merge)
 
+    # the largest unit has the most reliable main channel
     merged_index = np.arange(len(unit_ids))
     for members in _agglomerate(counts, distances, statistic, limit):
         merged_index[members] = max(members, key=lambda unit: counts[unit])
@@ -152,6 +153,7 @@ def _agglomerate(
     def group_statistic(first: list[int], second: list[int]) -> float:
         pairs = [(min(a, b), max(a, b)) for a in first for b in second]
         known = [pair for pair in pairs if pair in distances]
+        # the D of small units is the least reliable
         weights = [np.sqrt(counts[a] * counts[b]) for a, b in known]
         distance = float(np.average([distances[pair] for pair in known], weights=weights))
         return distance if distance > limit else statistic(distance, first, second)
@@ -232,6 +234,7 @@ class _Snippets:
         rows = np.sort(np.concatenate(drawn_rows)) if drawn_rows else np.zeros(0, dtype=int)
         drawn, owners = self.spikes[rows].copy(), self.unit_index[rows]
         basis = self.temporal_basis(drawn)
+        # snippets of one unit on the same channels, wherever each spike has its peak
         drawn["channel_index"] = channels[owners]
         recording, margin, parameters = self.group.recording, self.max_shift, self.parameters
         margin_ms = margin / recording.get_sampling_frequency() * 1000.0 + 1e-6
