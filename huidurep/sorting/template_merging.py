@@ -156,7 +156,7 @@ def _agglomerate(
         # the D of small units is the least reliable
         weights = [np.sqrt(counts[a] * counts[b]) for a, b in known]
         distance = float(np.average([distances[pair] for pair in known], weights=weights))
-        return distance if distance > limit else statistic(distance, first, second)
+        return statistic(distance, first, second)
 
     return list(merge_groups(range(len(counts)), candidate_pairs, group_statistic, limit).values())
 
