@@ -77,8 +77,9 @@ def _convert(  # noqa: PLR0913 - every command-line option is an argument
     options = {"overwrite": overwrite, **_nwb_options(to, session_start_time, metadata)}
     if to is Format.PHY:
         options |= {"copy_recording": copy_recording}
+    import spikeinterface
+
     from huidurep import SortingResult
-    from huidurep.sorting.jobs import use_job_kwargs
 
     result = SortingResult.load(result_path)
     raw = dict(sampling_frequency=sampling_frequency, num_channels=num_channels, dtype=dtype)
@@ -89,7 +90,8 @@ def _convert(  # noqa: PLR0913 - every command-line option is an argument
         Format.ANALYZER: result.to_analyzer,
     }
     jobs = dict(n_jobs=n_jobs, progress_bar=progress and is_watched())
-    with only_results_on_stdout(), use_job_kwargs(jobs):
+    spikeinterface.set_global_job_kwargs(**jobs)
+    with only_results_on_stdout():
         writers[to](recording, output, **options)
     facts = {"output": output, "format": to.value, "num_units": result.sorting.get_num_units()}
     sentence = f"{facts['num_units']} units -> {output}; open it with: {_how_to_open(to, output)}"

@@ -25,19 +25,15 @@ def _checkpoints() -> list[str]:
 
 
 def _matching_methods() -> list[str]:
-    from huidurep.sorting.parameters import MATCHING_METHODS
-
-    return [*MATCHING_METHODS, "none"]
+    return ["wobble", "tdc-peeler", "circus-omp", "none"]
 
 
 def _detection_methods() -> list[str]:
-    from huidurep.sorting.parameters import DETECTION_METHODS
-
-    return list(DETECTION_METHODS)
+    return ["locally_exclusive", "matched_filtering"]
 
 
 def _presets() -> list[str]:
-    from huidurep.sorting.presets import PRESETS
+    from huidurep.sorting.parameters import PRESETS
 
     return list(PRESETS)
 

@@ -20,7 +20,7 @@ from spikeinterface.core import (
     select_segment_sorting,
 )
 
-from ..sorting.jobs import get_job_kwargs
+from ..sorting.job_kwargs import resolve_job_kwargs
 from ..sorting.motion import correct_motion
 from ..sorting.parameters import SortingParameters
 from ..sorting.preprocessing import preprocess, split_groups
@@ -98,7 +98,7 @@ def build_analyzer(result, recording, folder=None, *, extensions=None, overwrite
             for message in EXPECTED_WARNINGS:
                 warnings.filterwarnings("ignore", message=message)
             analyzer = create_sorting_analyzer(sorting, prepared, sparsity=unit_channels(sorting, prepared), **where)
-            analyzer.compute(_with_parameters(names, result.parameters), **get_job_kwargs())
+            analyzer.compute(_with_parameters(names, result.parameters), **resolve_job_kwargs(None))
         if folder is not None:
             result.save(folder / RESULT_FOLDER)
     except BaseException:
@@ -131,8 +131,8 @@ def prepare_recording(recording, parameters: SortingParameters):
         No channel is left, or no segment holds a snippet.
     """
     log = RunLog()
-    groups = [preprocess(group, parameters, log, cache=False) for group in split_groups(recording, parameters, log)]
-    groups = [correct_motion(group, parameters, log, cache=False) for group in groups if group is not None]
+    groups = [preprocess(group, parameters, log, caching=None) for group in split_groups(recording, parameters, log)]
+    groups = [correct_motion(group, parameters, log, caching=None) for group in groups if group is not None]
     if not groups:
         raise ValueError(
             "expected a recording with spikes, found every channel flat or every segment shorter than a snippet; "

@@ -8,7 +8,7 @@ import numpy as np
 import spikeinterface.exporters as exporters
 from sklearn.decomposition import PCA
 
-from ..sorting.jobs import get_job_kwargs
+from ..sorting.job_kwargs import resolve_job_kwargs
 from .analyzer import build_analyzer, check_new, check_pair
 
 PARAMS_FILE = "params.py"
@@ -74,7 +74,7 @@ def export_to_phy(result, recording, folder, *, copy_recording: bool = True, ove
         remove_if_exists=True,  # what may be removed was decided above
         additional_properties=[name for name in result.sorting.get_property_keys() if name not in NOT_COLUMNS],
         verbose=False,
-        **get_job_kwargs(),
+        **resolve_job_kwargs(None),
     )
     _write_cluster_groups(folder, result.sorting)
     groups = analyzer.get_recording_property("group")

@@ -15,7 +15,7 @@ from spikeinterface.core.numpyextractors import SpikeVectorSortingSegment
 from spikeinterface.postprocessing.spike_amplitudes import SpikeAmplitudeNode
 from spikeinterface.sortingcomponents.peak_localization.center_of_mass import LocalizeCenterOfMass
 
-from .jobs import get_job_kwargs
+from .job_kwargs import resolve_job_kwargs
 from .motion import correct_motion
 from .parameters import SortingParameters
 from .preprocessing import PreparedGroup, preprocess, split_groups
@@ -302,7 +302,7 @@ def _measure_spikes(recording, sorting, shifts: np.ndarray) -> tuple[np.ndarray,
     snippets = ExtractDenseWaveforms(recording, ms_before=LOCATION_MS, ms_after=LOCATION_MS, parents=[spikes])
     places = LocalizeCenterOfMass(recording, parents=[spikes, snippets], radius_um=LOCATION_RADIUS_UM)
     nodes = [spikes, amplitudes, snippets, places]
-    amplitudes_uv, found = run_node_pipeline(recording, nodes, get_job_kwargs(), job_name="measure spikes")
+    amplitudes_uv, found = run_node_pipeline(recording, nodes, resolve_job_kwargs(None), job_name="measure spikes")
     return amplitudes_uv.astype("float32"), np.stack([found["x"], found["y"]], axis=1).astype("float32")
 
 
