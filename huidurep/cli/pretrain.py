@@ -41,7 +41,8 @@ def pretrain(
     training = _last_entry(output)
     text = f"checkpoint -> {written}"
     if training:
-        text += " (step {step}, {seconds:.0f} s, of which {data_wait_share:.0%} waiting for data)".format(**training)
+        wait_percent = 100 * training["data_wait_share"]
+        text += f" (step {training['step']}, {training['seconds']:.0f} s, {wait_percent:.0f} % waiting for data)"
     print_result(text, {"output": written, **training}, as_json=as_json)
 
 
