@@ -160,8 +160,8 @@ def _describe(result, recording, truth, seconds):
     accuracy = compare_sorter_to_ground_truth(truth, sorting).get_performance()["accuracy"].astype(float)
     found = int((accuracy >= WELL_DETECTED).sum())
     return text + (
-        f" Compared with the ground truth, {found} of {len(accuracy)} units are detected with an accuracy of {WELL_DETECTED} or more, "
-        f"{accuracy.mean():.2f} on average."
+        f" Compared with the ground truth, {found} of {len(accuracy)} units are detected with an accuracy of "
+        f"{WELL_DETECTED} or more; the mean accuracy is {accuracy.mean():.2f}."
     )
 
 

@@ -97,8 +97,8 @@ def check_limits(recording, limits):
         raise ValueError(f"The recording has {num_channels} channels; this demo takes up to {limits.max_channels}.")
     if duration_s > limits.max_duration_s:
         raise ValueError(
-            f"The recording lasts {duration_s:.0f} s; this demo takes up to {limits.max_duration_s:.0f} s. Upload a shorter "
-            "part."
+            f"The recording lasts {duration_s:.0f} s; this demo takes up to {limits.max_duration_s:.0f} s. Upload a "
+            "shorter part."
         )
     if recording.get_total_samples() * num_channels > limits.max_values:
         raise ValueError(
