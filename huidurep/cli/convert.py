@@ -38,7 +38,7 @@ def convert(
     progress: Progress = True,
     as_json: AsJson = False,
 ) -> None:
-    """Convert a result for phy, to NWB, or to a SortingAnalyzer of SpikeInterface.
+    """Convert a result to phy, NWB or a SortingAnalyzer.
 
     The recording is opened as by huidurep sort, with the same options of raw binary and --probe, and preprocessed
     again.

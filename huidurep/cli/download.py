@@ -21,7 +21,7 @@ def download(
     force: Annotated[bool, typer.Option("--force", help="Download again what the cache already has.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Download a checkpoint and check it, so that it loads later without a network.
+    """Download and check a checkpoint, for use without a network.
 
     For a computer behind a firewall: run `huidurep download NAME --output DIR` on another computer, copy DIR, and use
     its path as the model.

@@ -28,7 +28,7 @@ def finetune(
     progress: Progress = True,
     as_json: AsJson = False,
 ) -> None:
-    """Fine-tune a checkpoint on your own recordings, without labels.
+    """Fine-tune a checkpoint on recordings without labels.
 
     It takes minutes and needs a minute or more of recording. Held-out data decide whether the new weights are better,
     same or worse; DIR receives the new weights only if they are better, otherwise those of --model. `huidurep sort

@@ -61,9 +61,13 @@ def check_output_file(output: Path, *, overwrite: bool = False) -> None:
     ------
     FileExistsError
         The file exists.
+    IsADirectoryError
+        OUTPUT is a folder.
     NotADirectoryError, PermissionError
         From `check_writable`.
     """
+    if output.is_dir():
+        raise IsADirectoryError(f"expected a file to write, found the folder {output}: name a file in it.")
     if output.exists() and not overwrite:
         raise FileExistsError(f"expected a new file, found {output}: name another file or pass --overwrite.")
     check_writable(output.absolute().parent)

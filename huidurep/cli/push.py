@@ -23,9 +23,10 @@ def push(
     token: Token = None,
     as_json: AsJson = False,
 ) -> None:
-    """Publish a checkpoint on the Hub, with card, licence and sorting parameters.
+    """Publish a checkpoint on the Hub.
 
-    The checkpoint is loaded first: damaged weights are not published. Only the files of a checkpoint are uploaded.
+    The repository receives the weights, card, licence and sorting parameters, and no other files of FOLDER. The
+    checkpoint is loaded first: damaged weights are not published.
     """
     from ..models.modeling_huidurep import HuiduRep
     from ..models.publishing import push_folder

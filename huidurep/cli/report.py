@@ -32,10 +32,6 @@ def report(
     file, so that it can be sent to a colleague.
     """
     page = output / PAGE if to is None else to
-    if page.is_dir():
-        raise IsADirectoryError(
-            f"expected a file to write, found the folder {page}: name a file such as {page / PAGE}."
-        )
     check_output_file(page, overwrite=overwrite)
     if recording is None and recording_options != RecordingOptions():
         raise ValueError("expected --recording with the options of a recording, found none: add it or omit them.")

@@ -29,7 +29,7 @@ class _SimulateGroup(TyperGroup):
 
 simulate_app = typer.Typer(
     cls=_SimulateGroup,
-    help="Simulate recordings with known spikes, or the cells that they are made of.",
+    help="Simulate recordings with known spikes, or cells for them.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

@@ -77,11 +77,14 @@ def test_an_interrupted_save_keeps_the_earlier_result(tmp_path, monkeypatch):
     arrays = np.zeros((2, 3), "float32"), np.ones(2, "float32")
     result = SortingResult(sorting, *arrays, huidurep.SortingParameters(seed=7))
     result.save(tmp_path / "out")
-    rename = Path.rename
-    for name, interrupted in (
-        ("numpy.save", raise_interrupt),  # while the files are written, and while the earlier result is replaced
-        ("pathlib.Path.rename", lambda old, new: raise_interrupt() if old.name == "new" else rename(old, new)),
-    ):
+    rename, targets = Path.rename, []
+
+    def rename_interrupted_once(old, new):
+        targets.append(new)
+        return raise_interrupt() if targets.count(tmp_path / "out") == 1 else rename(old, new)
+
+    # while the files are written, and while the new folder takes its name
+    for name, interrupted in (("numpy.save", raise_interrupt), ("pathlib.Path.rename", rename_interrupted_once)):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(name, interrupted)
             result.save(tmp_path / "out", overwrite=True)
