@@ -7,28 +7,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from .inputs import check_output, check_writable
 from .options import AsJson, Progress, Seed
 from .output import is_terminal, only_results_on_stdout, print_result
 
-
-class _SimulateGroup(TyperGroup):
-    """Suggests ``huidurep simulate recording OUTPUT`` where the command is missing."""
-
-    def resolve_command(self, ctx, args):
-        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            names = ", ".join(self.list_commands(ctx))
-            ctx.fail(
-                f"No such command {args[0]!r} (there are {names}). For a recording: {ctx.command_path} recording "
-                f"{args[0]}"
-            )
-        return super().resolve_command(ctx, args)
-
-
 simulate_app = typer.Typer(
-    cls=_SimulateGroup,
     help="Simulate recordings with known spikes, or cells for them.",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -38,11 +22,11 @@ simulate_app = typer.Typer(
 @simulate_app.command("recording")
 def _recording(
     output: Annotated[Path, typer.Argument(help="Folder to write; must not exist or be empty.", metavar="OUTPUT")],
-    probe: Annotated[str, typer.Option(help="Type of probe.")] = "tetrode",
+    probe: Annotated[str, typer.Option(help="'tetrode', or 'linear-N' with N contacts in one column.")] = "tetrode",
     num_units: Annotated[int, typer.Option(min=1, help="Number of units.")] = 10,
     duration_s: Annotated[float, typer.Option(help="Duration, s.")] = 60.0,
-    noise_uv: Annotated[float, typer.Option(help="Standard deviation of the noise, uV.")] = 8.0,
-    drift_um: Annotated[float, typer.Option(help="Drift from the start to the end of the recording, um.")] = 0.0,
+    noise_uv: Annotated[float, typer.Option(help="Standard deviation of the noise between 300 and 6000 Hz, uV.")] = 8.0,
+    drift_um: Annotated[float, typer.Option(help="Peak-to-peak drift along the probe, um.")] = 0.0,
     sampling_frequency: Annotated[float, typer.Option(help="Hz.")] = 30000.0,
     seed: Seed = 0,
     progress: Progress = True,
@@ -90,8 +74,9 @@ def _cells(
 ) -> None:
     """Simulate a library of detailed cells with MEArec and NEURON (about 4 minutes; Linux, macOS).
 
-    Needs make, a C++ compiler and, the first time, a package index: the licence of the cell models, CC BY-NC-SA 4.0,
-    does not allow huidurep to include them. It also covers the simulated cells. An interrupted run is continued.
+    Needs make, a C++ compiler and, the first time, a package index. The cell models are part of MEArec, and not of
+    huidurep, because of their licence, CC BY-NC-SA 4.0, which also covers the simulated cells. An interrupted run is
+    continued.
     """
     _check_cell_folder(output)
     check_writable(output)

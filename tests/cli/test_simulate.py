@@ -37,12 +37,6 @@ def test_wrong_options_and_output_are_refused_first(tmp_path, monkeypatch):
     assert not (tmp_path / "new").exists()
 
 
-def test_missing_command_is_suggested(tmp_path):
-    result = run("simulate", tmp_path / "out")
-    assert result.exit_code == 2
-    assert f"simulate recording {tmp_path / 'out'}" in result.stderr and "recording, cells" in result.stderr
-
-
 def test_simulate_cells_refuses_python_and_folder(tmp_path):
     assert_refused(run("simulate", "cells", tmp_path / "out", "--python", tmp_path / "none"), "Python", "none")
     (tmp_path / "out").mkdir()
