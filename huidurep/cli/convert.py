@@ -49,12 +49,11 @@ def convert(
         options |= {"copy_recording": copy_recording}
     from huidurep import SortingResult
 
-    from ..sorting.jobs import use_job_kwargs
-
     result = SortingResult.load(result_path)
     recording = read_recording(recording_path, recording_options)
     writers = {"phy": result.export_to_phy, "nwb": result.export_to_nwb, "analyzer": result.to_analyzer}
-    with only_results_on_stdout(), use_job_kwargs(dict(n_jobs=n_jobs, progress_bar=progress and is_terminal())):
+    options["job_kwargs"] = dict(n_jobs=n_jobs, progress_bar=progress and is_terminal())
+    with only_results_on_stdout():
         writers[to](recording, output, **options)
     facts = {"output": output, "format": to, "num_units": result.sorting.get_num_units()}
     text = f"{facts['num_units']} units -> {output}; open it with: {_open_command(to, output)}"

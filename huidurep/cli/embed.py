@@ -59,7 +59,7 @@ def embed(
             denoise=denoise or None,
             batch_size=batch_size,
         )
-    with new_file(output) as partial, partial.open("wb") as file:
+    with new_file(output, overwrite=overwrite) as partial, partial.open("wb") as file:
         np.save(file, embeddings)
     num_spikes, size = embeddings.shape
     facts = {"output": output, "num_spikes": num_spikes, "embedding_size": size, "model": model}

@@ -38,11 +38,9 @@ def finetune(
         check_output(output, input_path=path)
     recordings = [read_recording(path, recording_options) for path in inputs]
     sortings = [load_sorting(path) for path in sorting] if sorting else None
-    import spikeinterface
-
     from huidurep import finetune as run
 
-    spikeinterface.set_global_job_kwargs(n_jobs=1, progress_bar=progress and is_terminal())
+    options = dict(output_dir=output, model=model, sortings=sortings, steps=steps, seed=seed)
     with only_results_on_stdout():
-        report = run(recordings, output_dir=output, model=model, sortings=sortings, steps=steps, seed=seed)
+        report = run(recordings, **options, job_kwargs=dict(n_jobs=1, progress_bar=progress and is_terminal()))
     print_result(f"{report}\ncheckpoint -> {output}", report.to_dict(), as_json=as_json)

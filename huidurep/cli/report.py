@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from ..output_files import new_file
 from .inputs import check_output_file, read_recording
 from .options import AsJson, RecordingOptions, with_recording_options
 from .output import print_result
@@ -41,8 +40,7 @@ def report(
 
     result = SortingResult.load(output)
     source = None if recording is None else read_recording(recording, recording_options)
-    with new_file(page) as partial:
-        write_page(result, partial, name=output.absolute().name, recording=source)
+    write_page(result, page, name=output.absolute().name, recording=source, overwrite=overwrite)
     num_units, size_mb = result.sorting.get_num_units(), round(page.stat().st_size / 1e6, 1)
     facts = {"page": page, "num_units": num_units, "size_mb": size_mb}
     print_result(f"{num_units} units, {size_mb} MB -> {page}", facts, as_json=as_json)

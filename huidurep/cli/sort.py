@@ -90,15 +90,13 @@ def sort(
     check_output(output, overwrite=overwrite, input_path=input_path)
     recording = read_recording(input_path, recording_options)
 
-    import spikeinterface
-
     from huidurep import SpikeSortingPipeline
 
-    has_bars = progress and is_terminal()
-    spikeinterface.set_global_job_kwargs(n_jobs=n_jobs, progress_bar=has_bars)
+    job_kwargs: dict[str, Any] = dict(n_jobs=n_jobs, progress_bar=progress and is_terminal())
     started = time.perf_counter()
-    with only_results_on_stdout(), stage_bar(is_shown=has_bars) as show_stage:
-        result = SpikeSortingPipeline.from_pretrained(model, **parameters)(recording, progress=show_stage)
+    with only_results_on_stdout(), stage_bar(is_shown=job_kwargs["progress_bar"]) as show_stage:
+        pipeline = SpikeSortingPipeline.from_pretrained(model, **parameters)
+        result = pipeline(recording, job_kwargs=job_kwargs, progress=show_stage)
         result.save(output, overwrite=overwrite)
     facts = {"output": output, **_summarize(result, recording), "seconds": round(time.perf_counter() - started, 1)}
     text = (

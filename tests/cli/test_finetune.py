@@ -42,6 +42,7 @@ def test_recordings_and_options_arrive(finetune, folder, tmp_path):
     (recordings,), given = finetune.call_args
     assert [each.get_num_channels() for each in recordings] == [4, 4] and len(given["sortings"]) == 2
     wanted = dict(output_dir=tmp_path / "out", model="base", steps=7, seed=3)
+    wanted["job_kwargs"] = {"n_jobs": 1, "progress_bar": False}
     assert {name: given[name] for name in wanted} == wanted
     assert "worse than tetrode" in result.stdout and "old weights" in result.stdout
 
