@@ -61,7 +61,7 @@ def test_progress_is_shown_on_a_terminal(tmp_path):
     while chunk := _read(ours):
         shown += chunk
     assert process.wait() == 0
-    stages = re.findall(r"stage (\d) of 8: (\w+)", shown.decode())
+    stages = re.findall(r"stage (\d) of \d+: (\w+)", shown.decode())
     assert list(dict.fromkeys(stages))[0] == ("1", "preprocessing") and ("5", "clustering") in stages
     assert [int(number) for number, _ in stages] == sorted(int(number) for number, _ in stages)
     assert "detect peaks" in shown.decode()  # SpikeInterface's own bars
