@@ -1,4 +1,4 @@
-from huidurep.basesorter import BaseSorter
+from ..basesorter import BaseSorter
 
 
 class HuiduRepSorter(BaseSorter):
