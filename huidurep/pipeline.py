@@ -206,7 +206,7 @@ class SpikeSortingPipeline:
         pipeline.parameters.check_groups(groups, config.num_channels)
         sorted_groups = [pipeline._sort_group(group, log, job_kwargs) for group in log.iterate_groups(groups)]
         # -> one GroupSorting a group
-        sorting, embeddings, posteriors, measures = assemble(sorted_groups, recording, config.embedding_size)
+        sorting, embeddings, posteriors, measurements = assemble(sorted_groups, recording, config.embedding_size)
         # -> units of all groups, (num_spikes, embedding_size), (num_spikes,), templates and locations
         found = f"{sorting.get_num_units()} units, {len(posteriors)} spikes"
         log("result", f"{found}, {log.total_seconds:.1f} s in all, peak memory {peak_memory_mb():.0f} MiB")
@@ -218,7 +218,7 @@ class SpikeSortingPipeline:
             pipeline.model_name,
             pipeline.model_revision,
             log.entries,
-            measures,
+            measurements,
             provenance,
         )
 
@@ -263,7 +263,16 @@ class SpikeSortingPipeline:
         times_s = spike_times_s(spikes, prepared.recording)
         assignment = reassign_spikes(units, embeddings, labels, times_s, parameters, log, settings=settings.curation)
         # -> unit and posterior of every spike
-        return describe_group(prepared, spikes, embeddings, assignment, parameters)
+        return describe_group(
+            prepared,
+            spikes,
+            embeddings,
+            assignment,
+            parameters,
+            postprocessing=settings.postprocessing,
+            quality=settings.quality,
+            job_kwargs=job_kwargs,
+        )
         # -> spike vector, embeddings, posteriors and properties of the units
 
     def _preprocess(self, group: ChannelGroup, log: RunLog, job_kwargs: dict) -> PreparedGroup | None:

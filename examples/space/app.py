@@ -1,4 +1,4 @@
-"""A page on which a recording is sorted and its report looked at: a Hugging Face Space, or `python app.py` anywhere.
+"""Web page that sorts a recording and shows its report: a Hugging Face Space, or `python app.py` on any computer.
 
 Needs the packages of the extra `space`.
 """
@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported: the page calls nobody
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 
 import gradio as gr  # noqa: E402
 from recordings import (  # noqa: E402
@@ -32,14 +32,14 @@ import huidurep  # noqa: E402
 
 OWN = "my own recording"
 AUTO = "auto: by the probe"
-FOUND = 0.8  # accuracy from which a neuron counts as found
-INTRODUCTION = """# HuiduRep: spike sorting to click
-A small pretrained network turns each spike into an embedding, and a mixture that finds its own number of units groups
-them. Choose a recording, press **Sort**, and look at the report."""
+WELL_DETECTED = 0.8  # as in SpikeInterface's comparisons
+INTRODUCTION = """# HuiduRep: spike sorting in the browser
+A small pretrained network embeds each spike, and a mixture model, which also estimates the number of units, clusters
+the embeddings. Choose a recording, press **Sort**, and read the report."""
 TERMS = """Up to {limits.max_megabytes:g} MB, {limits.max_channels} channels and {minutes:g} minutes. The file is
-deleted when it is sorted, or after an hour; do not upload what may not leave your computer. Raw samples (time x
-channel) need the fields below, `.npy` all but channels and type; NWB says everything itself."""
-# No fonts from elsewhere.
+deleted when it is sorted, or after an hour; do not upload confidential data. Raw samples (time x channel) need all
+fields below, `.npy` all but channels and sample type, NWB none."""
+# Fonts of the visitor's system: no downloads from other servers.
 THEME = gr.themes.Soft(primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
 CSS = """
 #report * { padding: 0 }
@@ -86,23 +86,23 @@ def build_app(limits=Limits()):  # noqa: B008 - frozen
 
 
 def _clear():
-    """The page without the result of an earlier recording."""
+    """Outputs without the result of an earlier recording."""
     hidden = gr.DownloadButton(visible=False)
     return "", hidden, hidden, ""
 
 
 def _upload_fields(limits):
-    """The visitor's file, and what it does not say of itself."""
+    """Fields for the uploaded file, and for the properties that it does not contain."""
     label = f"One file: {', '.join(SUFFIXES)}"
     upload = gr.File(label=label, file_types=list(SUFFIXES), elem_id="upload", height=140)
     with gr.Row():
         frequency = gr.Number(30000, label="Sampling frequency (Hz)", minimum=0)
         channels = gr.Number(4, label="Channels", precision=0, minimum=1)
         dtype = gr.Dropdown(list(SAMPLE_TYPES), value="int16", label="Sample type")
-        gain = gr.Number(0, label="uV per step (0: unknown)", minimum=0)
+        gain = gr.Number(0, label="Gain, uV (0: unknown)", minimum=0)
     with gr.Row():
-        probe = gr.Dropdown(list(PROBES), value=UNKNOWN, label="Where the contacts are")
-        pitch = gr.Number(20, label="Between neighbouring contacts (um)", visible=False, minimum=0)
+        probe = gr.Dropdown(list(PROBES), value=UNKNOWN, label="Positions of the contacts")
+        pitch = gr.Number(20, label="Distance between neighbouring contacts (um)", visible=False, minimum=0)
         probe_file = gr.File(label="Probe", file_types=[".json"], visible=False, height=120)
     probe.change(
         lambda chosen: (gr.Number(visible=chosen == COLUMN), gr.File(visible=chosen == PROBE_FILE)),
@@ -114,18 +114,18 @@ def _upload_fields(limits):
 
 
 def _sort(limits, progress, source, checkpoint, upload, *described):
-    """Yield what the page shows; then nothing of the upload or the result is left here."""
+    """Yield the outputs of the page, and delete the upload and the result."""
     description, started = Description(*described), time.monotonic()
 
     def show(done, stage):
         if time.monotonic() - started > limits.max_sorting_s:
             raise TimeoutError(
-                f"This took longer than {limits.max_sorting_s:.0f} s and was ended: try a shorter piece."
+                f"The sorting took longer than {limits.max_sorting_s:.0f} s and was stopped: try a shorter recording."
             )
         progress(done, desc=stage)
 
     try:
-        progress(0.0, desc="the recording is made or read")
+        progress(0.0, desc="loading the recording")
         recording, truth = simulate(source) if source in BUILT_IN else (read_upload(upload, description, limits), None)
         pipeline = huidurep.SpikeSortingPipeline.from_pretrained("auto" if checkpoint == AUTO else checkpoint)
         with tempfile.TemporaryDirectory(prefix="huidurep-") as folder:
@@ -158,20 +158,20 @@ def _describe(result, recording, truth, seconds):
     if truth is None:
         return text
     accuracy = compare_sorter_to_ground_truth(truth, sorting).get_performance()["accuracy"].astype(float)
-    found = int((accuracy >= FOUND).sum())
+    found = int((accuracy >= WELL_DETECTED).sum())
     return text + (
-        f" The truth is known here: {found} of {len(accuracy)} neurons are found with an accuracy of {FOUND} or more, "
-        f"{accuracy.mean():.2f} on average."
+        f" Compared with the ground truth, {found} of {len(accuracy)} units are detected with an accuracy of "
+        f"{WELL_DETECTED} or more; the mean accuracy is {accuracy.mean():.2f}."
     )
 
 
 def _frame(page):
-    """The report in a frame of its own, whose scripts cannot reach this page."""
+    """The report in a sandboxed frame: its scripts cannot access this page."""
     return f'<iframe title="Report" sandbox="allow-scripts allow-downloads" srcdoc="{html.escape(page)}"></iframe>'
 
 
 def launch(app, limits=Limits(), **options):  # noqa: B008 - frozen
-    """Serve the page; a larger upload than the limit is ended as it comes."""
+    """Serve the page; uploads above the limit are refused."""
     size = f"{limits.max_megabytes:g}mb"
     return app.launch(theme=THEME, css=CSS, max_file_size=size, footer_links=[], ssr_mode=False, **options)
 

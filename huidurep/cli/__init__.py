@@ -1,4 +1,4 @@
-"""The command line: `huidurep`."""
+"""The command line: the program `huidurep`, a module a command."""
 
 from .main import app
 

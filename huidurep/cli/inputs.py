@@ -1,54 +1,92 @@
-"""What the command line reads and writes: recordings, probes, arrays; and the check of OUTPUT."""
+"""Checks of OUTPUT before any work, and readers of recordings, probes, sortings, arrays and settings."""
 
 from __future__ import annotations
 
+import json
+import re
 import tempfile
 from pathlib import Path
+from typing import Any
+
+from .options import RecordingOptions
 
 SI_SUFFIXES = (".json", ".pkl", ".pickle", ".zarr")
-TETRODE_SPACING_UM = 300.0  # far enough apart that no spike is looked for on two tetrodes
+TETRODE_DISTANCE_UM = 300.0  # beyond the reach of a spike: no spike is looked for on two tetrodes
 
 
-def check_output(output: Path, *, overwrite: bool = False, input_path: Path | None = None) -> None:
-    """Refuse, before any work, an OUTPUT that holds something else or the INPUT.
+def check_output(
+    output: Path, *, overwrite: bool = False, input_path: Path | None = None, is_replaced: bool = True
+) -> None:
+    """Check that a command can write the folder OUTPUT.
 
     Parameters
     ----------
     output : Path
-        Folder to write later.
+        Folder that the command writes later.
     overwrite : bool
         Accept an earlier result of this package.
     input_path : Path | None
-        What will be read.
+        What the command reads.
+    is_replaced : bool
+        The command writes a new folder beside OUTPUT and renames it, rather than files into OUTPUT.
 
     Raises
     ------
     FileExistsError
         OUTPUT is not empty, or a file.
+    NotADirectoryError, PermissionError
+        From `check_writable`.
     ValueError
         INPUT lies in OUTPUT.
     """
-    from huidurep.output_files import check_output_folder
+    from ..output_files import check_output_folder
 
     if input_path is not None and input_path.resolve().is_relative_to(output.resolve()):
         raise ValueError(f"expected OUTPUT apart from INPUT, found {input_path} inside {output}: name another OUTPUT.")
     check_output_folder(output, overwrite=overwrite)
+    check_writable(output.absolute().parent if is_replaced else output)
+
+
+def check_output_file(output: Path, *, overwrite: bool = False) -> None:
+    """Check that a command can write the file OUTPUT.
+
+    Parameters
+    ----------
+    output : Path
+        File that the command writes later.
+    overwrite : bool
+        Accept an existing file.
+
+    Raises
+    ------
+    FileExistsError
+        The file exists.
+    IsADirectoryError
+        OUTPUT is a folder.
+    NotADirectoryError, PermissionError
+        From `check_writable`.
+    """
+    if output.is_dir():
+        raise IsADirectoryError(f"expected a file to write, found the folder {output}: name a file in it.")
+    if output.exists() and not overwrite:
+        raise FileExistsError(f"expected a new file, found {output}: name another file or pass --overwrite.")
+    check_writable(output.absolute().parent)
 
 
 def check_writable(folder: Path) -> None:
-    """Find out, before any work, whether a folder can be written or made: only writing tells.
+    """Check that a folder can be written or created, by writing a temporary folder.
 
     Parameters
     ----------
     folder : Path
-        It, or else the nearest one above it that exists, is tried.
+        The nearest existing folder on its path is tested.
 
     Raises
     ------
     NotADirectoryError
-        A file is in the way.
+        A file on its path.
     PermissionError
-        Nothing can be written there.
+        The folder cannot be written.
     """
     nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not nearest.is_dir():
@@ -57,25 +95,19 @@ def check_writable(folder: Path) -> None:
         tempfile.TemporaryDirectory(dir=nearest).cleanup()
     except OSError as error:
         raise PermissionError(
-            f"expected to be allowed to write in {nearest}, found: {error.strerror}; name another OUTPUT."
+            f"expected permission to write in {nearest}, found: {error.strerror}; name another OUTPUT."
         ) from error
 
 
-def read_recording(
-    path: Path, raw: dict, gain_to_uv: float | None, offset_to_uv: float | None, probe: str | None = None
-):
-    """Open INPUT as a SpikeInterface recording, with the probe that --probe names.
+def read_recording(path: Path, options: RecordingOptions):
+    """Open INPUT as a SpikeInterface recording.
 
     Parameters
     ----------
     path : Path
-        What spikeinterface.load reads, or raw samples (time x channel).
-    raw : dict
-        sampling_frequency (Hz), num_channels and dtype of raw samples; all None for anything else.
-    gain_to_uv, offset_to_uv : float | None
-        Of raw samples: uV = gain * sample + offset. None: the samples keep their scale.
-    probe : str | None
-        As `attach_probe` takes it. None: the recording's own, or none.
+        What spikeinterface.load reads, or a file of raw samples (time x channel).
+    options : RecordingOptions
+        Format of raw samples, gains and probe.
 
     Returns
     -------
@@ -84,42 +116,36 @@ def read_recording(
     Raises
     ------
     FileNotFoundError
-        Nothing at `path`.
+        No file or folder at `path`.
     ValueError
-        Not a recording, raw options that are missing or do not fit the file's size, or a probe that does not fit.
+        Not a recording, or options that are missing or do not fit the file or the channels.
     """
-    recording = _open_recording(path, raw, gain_to_uv, offset_to_uv)
-    return recording if probe is None else attach_probe(recording, probe)
-
-
-def _open_recording(path: Path, raw: dict, gain_to_uv: float | None, offset_to_uv: float | None):
     if not path.exists():
         raise FileNotFoundError(f"expected a recording at {path}, found nothing: correct the path.")
-    if all(value is None for value in raw.values()):
-        if path.is_file() and path.suffix not in SI_SUFFIXES:
-            raise ValueError(
-                f"expected a folder or a {', '.join(SI_SUFFIXES)} that spikeinterface.load reads, found the file "
-                f"{path}: raw binary needs --sampling-frequency, --num-channels and --dtype."
-            )
-        if gain_to_uv is not None or offset_to_uv is not None:
-            raise ValueError(
-                "--gain-to-uv and --offset-to-uv are for raw binary, and INPUT brings its own: leave them out."
-            )
-        return _load_saved_recording(path)
+    raw: dict[str, Any] = {name: getattr(options, name) for name in ("sampling_frequency", "num_channels", "dtype")}
     missing = [f"--{name.replace('_', '-')}" for name, value in raw.items() if value is None]
-    if missing:
-        raise ValueError(f"raw binary needs {', '.join(missing)} too: add what is missing.")
-    if not path.is_file():
-        raise ValueError(f"expected a file of raw samples, found the folder {path}: leave out the raw binary options.")
-    return _read_raw(path, raw, gain_to_uv, offset_to_uv)
+    if len(missing) == len(raw):
+        recording = _load_recording(path, options)
+    elif missing:
+        raise ValueError(f"expected all options of raw binary, found none of {', '.join(missing)}: add them.")
+    else:
+        recording = _read_raw(path, **raw, options=options)
+    return recording if options.probe is None else attach_probe(recording, options.probe)
 
 
-def _load_saved_recording(path: Path):
+def _load_recording(path: Path, options: RecordingOptions):
     import spikeinterface
 
+    if path.is_file() and path.suffix not in SI_SUFFIXES:
+        raise ValueError(
+            f"expected a folder or a {', '.join(SI_SUFFIXES)} that spikeinterface.load reads, found the file {path}: "
+            "raw binary needs --sampling-frequency, --num-channels and --dtype."
+        )
+    if options.gain_to_uv is not None or options.offset_to_uv is not None:
+        raise ValueError("expected --gain-to-uv and --offset-to-uv for raw binary only: INPUT has its own; omit them.")
     try:
         loaded = spikeinterface.load(path, **(dict(base_folder=path.parent) if path.is_file() else {}))
-    except Exception as error:  # spikeinterface raises many classes for a folder that is something else
+    except Exception as error:  # spikeinterface raises many classes for other folders
         raise ValueError(
             f"expected what spikeinterface.load reads, found {path} ({error}): save the recording with "
             "recording.save(folder=...), or pass raw binary with its options."
@@ -129,95 +155,137 @@ def _load_saved_recording(path: Path):
     return loaded
 
 
-def _read_raw(path: Path, raw: dict, gain_to_uv: float | None, offset_to_uv: float | None):
+def _read_raw(path: Path, sampling_frequency: float, num_channels: int, dtype: str, options: RecordingOptions):
     import numpy as np
     import spikeinterface
 
-    frequency, num_channels = raw["sampling_frequency"], raw["num_channels"]
+    if not path.is_file():
+        raise ValueError(f"expected a file of raw samples, found the folder {path}: omit the options of raw binary.")
     try:
-        dtype = np.dtype(raw["dtype"])
+        sample_type = np.dtype(dtype)
     except TypeError as error:
-        raise ValueError(f"expected a numpy type such as int16 or float32, found --dtype {raw['dtype']!r}.") from error
-    if gain_to_uv is None and offset_to_uv is not None:
-        raise ValueError("--offset-to-uv needs --gain-to-uv too: add it (1 where samples are uV).")
-    frame, size = num_channels * dtype.itemsize, path.stat().st_size
-    if size % frame:
+        raise ValueError(f"expected a numpy type such as int16 or float32, found --dtype {dtype!r}.") from error
+    if options.gain_to_uv is None and options.offset_to_uv is not None:
+        raise ValueError("expected --gain-to-uv with --offset-to-uv, found none: add it (1 where samples are uV).")
+    frame_bytes, file_bytes = num_channels * sample_type.itemsize, path.stat().st_size
+    if file_bytes % frame_bytes:
         raise ValueError(
-            f"expected a whole number of frames of {frame} bytes ({num_channels} channels of {dtype}), found {size} "
-            f"bytes in {path}: check --num-channels and --dtype."
+            f"expected a whole number of frames of {frame_bytes} bytes ({num_channels} channels of {sample_type}), "
+            f"found {file_bytes} bytes in {path}: check --num-channels and --dtype."
         )
-    if size == 0:  # an empty file cannot be mapped into memory
-        recording = spikeinterface.NumpyRecording([np.zeros((0, num_channels), dtype)], frequency)
+    if file_bytes == 0:  # an empty file cannot be memory-mapped
+        empty = np.zeros((0, num_channels), sample_type)
+        recording = spikeinterface.NumpyRecording([empty], sampling_frequency)
     else:
-        recording = spikeinterface.BinaryRecordingExtractor([path], frequency, dtype, num_channels=num_channels)
-    if gain_to_uv is not None:
-        recording.set_channel_gains(gain_to_uv)
-        recording.set_channel_offsets(offset_to_uv or 0.0)
+        recording = spikeinterface.BinaryRecordingExtractor(
+            [path], sampling_frequency, sample_type, num_channels=num_channels
+        )
+    if options.gain_to_uv is not None:
+        recording.set_channel_gains(options.gain_to_uv)
+        recording.set_channel_offsets(options.offset_to_uv or 0.0)
     return recording
 
 
 def attach_probe(recording, probe: str):
-    """Give the recording the probe of a probeinterface file, or tetrodes: each four channels in order.
+    """Attach tetrodes or the probe of a file to a recording.
 
     Parameters
     ----------
     recording : BaseRecording
     probe : str
-        "tetrode" or the path of a probeinterface JSON file.
+        "tetrode": every four channels, in order, are a tetrode. Otherwise the path of a probeinterface JSON file.
 
     Returns
     -------
     BaseRecording
+        The same recording; with SpikeInterface before 0.105 a copy.
 
     Raises
     ------
     ValueError
-        Another name, a foreign file, or contacts that do not fit the channels.
+        A number of channels that is not a multiple of 4, a missing or foreign file, or a probe whose number of wired
+        contacts is not the number of channels.
     """
-    import probeinterface
-
-    num_channels = recording.get_num_channels()
-    if probe == "tetrode":
-        if num_channels % 4:
-            raise ValueError(f"expected four channels a tetrode, found {num_channels}: describe the probe in a file.")
-        group = probeinterface.ProbeGroup()
-        for index in range(num_channels // 4):
-            tetrode = probeinterface.generate_tetrode()
-            tetrode.move([index * TETRODE_SPACING_UM, 0.0])
-            tetrode.set_device_channel_indices([4 * index + offset for offset in range(4)])
-            group.add_probe(tetrode)
-    elif not Path(probe).is_file():
-        raise ValueError(f"expected --probe tetrode or a probeinterface JSON file, found {probe!r}: correct it.")
-    else:
-        try:
-            group = probeinterface.read_probeinterface(probe)
-        except Exception as error:  # whatever the JSON reader or probeinterface meets in a foreign file
-            raise ValueError(
-                f"expected a probeinterface JSON file, found {probe} ({type(error).__name__}: {error}): write it with "
-                "probeinterface.write_probeinterface."
-            ) from error
-    connected = sum(int((each.device_channel_indices >= 0).sum()) for each in group.probes if _is_wired(each))
-    if connected != num_channels:
+    group = _tetrodes(recording.get_num_channels()) if probe == "tetrode" else _read_probe(probe)
+    wired = [each.device_channel_indices for each in group.probes if each.device_channel_indices is not None]
+    num_wired = sum(int((indices >= 0).sum()) for indices in wired)
+    if num_wired != recording.get_num_channels():
         raise ValueError(
-            f"expected a probe with {num_channels} wired contacts, found {connected} in {probe}: set the contacts' "
-            "device_channel_indices to the columns of the recording."
+            f"expected a probe with {recording.get_num_channels()} wired contacts, found {num_wired} in {probe}: set "
+            "the contacts' device_channel_indices to the columns of the recording."
         )
     attached = recording.set_probegroup(group)
-    return recording if attached is None else attached  # SpikeInterface before 0.105 returns a copy
+    return recording if attached is None else attached
 
 
-def _is_wired(probe) -> bool:
-    return probe.device_channel_indices is not None
+def _tetrodes(num_channels: int):
+    import probeinterface
+
+    if num_channels % 4:
+        raise ValueError(f"expected a multiple of 4 channels for tetrodes, found {num_channels}: use a probe file.")
+    group = probeinterface.ProbeGroup()
+    for first in range(0, num_channels, 4):
+        tetrode = probeinterface.generate_tetrode()
+        tetrode.move([first // 4 * TETRODE_DISTANCE_UM, 0.0])
+        tetrode.set_device_channel_indices(range(first, first + 4))
+        group.add_probe(tetrode)
+    return group
+
+
+def _read_probe(path: str):
+    import probeinterface
+
+    if not Path(path).is_file():
+        raise ValueError(f"expected 'tetrode' or a probeinterface JSON file as probe, found {path!r}: correct it.")
+    try:
+        return probeinterface.read_probeinterface(path)
+    except Exception as error:  # the JSON reader and probeinterface raise many classes for other files
+        raise ValueError(
+            f"expected a probeinterface JSON file, found {path} ({type(error).__name__}: {error}): write it with "
+            "probeinterface.write_probeinterface."
+        ) from error
+
+
+def load_sorting(path: Path):
+    """Load a sorting that SpikeInterface saved.
+
+    Parameters
+    ----------
+    path : Path
+        What spikeinterface.load reads.
+
+    Returns
+    -------
+    BaseSorting
+
+    Raises
+    ------
+    FileNotFoundError
+        No file or folder at `path`.
+    ValueError
+        Not a sorting.
+    """
+    import spikeinterface
+
+    if not path.exists():
+        raise FileNotFoundError(f"expected a sorting at {path}, found nothing: correct the path.")
+    try:
+        loaded = spikeinterface.load(path)
+    except Exception as error:  # spikeinterface raises many classes for other folders
+        raise ValueError(f"expected what spikeinterface.load reads, found {path} ({error}): save it there.") from error
+    if not isinstance(loaded, spikeinterface.BaseSorting):
+        raise ValueError(f"expected a sorting in {path}, found {type(loaded).__name__}: pass the sorting's folder.")
+    return loaded
 
 
 def load_array(path: Path, name: str):
-    """Read a .npy, or one array of a .npz.
+    """Load a .npy file, or one array of a .npz file.
 
     Parameters
     ----------
     path : Path
     name : str
-        Name of the array in a .npz.
+        Name of the array in a .npz file.
 
     Returns
     -------
@@ -226,9 +294,9 @@ def load_array(path: Path, name: str):
     Raises
     ------
     FileNotFoundError
-        Nothing at `path`.
+        No file at `path`.
     ValueError
-        Not such a file, or no such array.
+        Another kind of file, or a .npz file without that array.
     """
     import numpy as np
 
@@ -243,3 +311,50 @@ def load_array(path: Path, name: str):
     if name not in loaded:
         raise ValueError(f"expected an array {name!r} in {path}, found {', '.join(loaded) or 'none'}: rename it.")
     return loaded[name]
+
+
+def load_settings(path: Path) -> dict:
+    """Load settings from a JSON or YAML file.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    FileNotFoundError
+        No file at `path`.
+    ValueError
+        Neither JSON nor YAML, or not names and values.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"expected a JSON or YAML file, found none at {path}: correct the path.")
+    import yaml
+
+    text = path.read_text(encoding="utf8")
+    try:
+        try:
+            settings = json.loads(text)  # json first: PyYAML reads 1e-05 as text
+        except ValueError:
+            settings = yaml.load(text, _yaml_loader())
+    except yaml.YAMLError as error:
+        raise ValueError(f"expected JSON or YAML in {path}, found {error}: correct the file.") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"expected names and values in {path}, found {type(settings).__name__}: write one a line.")
+    return settings
+
+
+def _yaml_loader():
+    """PyYAML's safe loader that also reads numbers such as 1e-3, which YAML 1.1 reads as text."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    number = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+0123456789"))
+    return Loader

@@ -1,75 +1,140 @@
-"""Options that several commands have."""
+"""Options that several commands share, and the values that they accept."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import Annotated
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Annotated, Literal, get_type_hints
 
 import typer
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")]
-Progress = Annotated[bool, typer.Option("--progress/--no-progress", help="Bars with the time left, on a terminal.")]
+# Values of `SortingParameters`, repeated because importing that class slows `huidurep --help`; "none" stands for None.
+DetectionMethod = Literal["locally_exclusive", "matched_filtering"]
+MatchingMethod = Literal["wobble", "tdc-peeler", "circus-omp", "none"]
+PeakSign = Literal["neg", "pos", "both"]
+SortingPreset = Literal["paper"]
 
 
-def _completer(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
-    def complete(incomplete: str) -> list[str]:
-        return [name for name in names() if name.startswith(incomplete)]
+def complete_checkpoint(incomplete: str) -> list[str]:
+    """Shell completion of the name of an embedded checkpoint.
 
-    return complete
+    Parameters
+    ----------
+    incomplete : str
+        What is typed so far.
 
+    Returns
+    -------
+    list of str
+    """
+    from ..hub.embedded import list_checkpoints
 
-def _checkpoints() -> list[str]:
-    """As `huidurep.list_checkpoints`, which would import torch."""
-    return sorted(path.parent.name for path in (Path(__file__).parents[1] / "checkpoints").glob("*/config.json"))
-
-
-def _matching_methods() -> list[str]:
-    return ["wobble", "tdc-peeler", "circus-omp", "none"]
-
-
-def _detection_methods() -> list[str]:
-    return ["locally_exclusive", "matched_filtering"]
+    return [name for name in list_checkpoints() if name.startswith(incomplete)]
 
 
-def _presets() -> list[str]:
-    from huidurep.sorting.parameters import PRESETS
+def complete_model(incomplete: str) -> list[str]:
+    """Shell completion of ``--model`` where "auto" is possible.
 
-    return list(PRESETS)
+    Parameters
+    ----------
+    incomplete : str
+        What is typed so far.
 
-
-def _motion_presets() -> list[str]:
-    from huidurep.sorting.parameters import MOTION_PRESETS
-
-    return ["auto", "none", *MOTION_PRESETS]
-
-
-complete_model = _completer(_checkpoints)
-complete_model_or_auto = _completer(lambda: ["auto", *_checkpoints()])
-complete_matching = _completer(_matching_methods)
-complete_detection = _completer(_detection_methods)
-complete_preset = _completer(_presets)
-complete_motion = _completer(_motion_presets)
-complete_probe = _completer(lambda: ["tetrode"])
+    Returns
+    -------
+    list of str
+    """
+    return ["auto"] * "auto".startswith(incomplete) + complete_checkpoint(incomplete)
 
 
+def complete_motion(incomplete: str) -> list[str]:
+    """Shell completion of ``--motion``, which also accepts a folder.
+
+    Parameters
+    ----------
+    incomplete : str
+        What is typed so far.
+
+    Returns
+    -------
+    list of str
+    """
+    from ..sorting.parameters import MOTION_PRESETS
+
+    return [name for name in ("auto", "none", *MOTION_PRESETS) if name.startswith(incomplete)]
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+Progress = Annotated[bool, typer.Option("--progress/--no-progress", help="Progress bars, if stderr is a terminal.")]
+NumJobs = Annotated[int, typer.Option(min=1, help="Number of worker processes.")]
+Token = Annotated[str | None, typer.Option(help="Access token; default: HF_TOKEN, or that of `hf auth login`.")]
+Seed = Annotated[int, typer.Option(min=0, help="Random seed; the same seed gives the same result.")]
 AutoModel = Annotated[
     str,
     typer.Option(
-        help="'auto' (by the probe), embedded name, folder or Hub name.", autocompletion=complete_model_or_auto
+        help="'auto' (chosen by the probe), embedded checkpoint, checkpoint folder or Hub repository.",
+        autocompletion=complete_model,
     ),
 ]
-Detection = Annotated[
-    str | None, typer.Option(help="locally_exclusive or matched_filtering.", autocompletion=complete_detection)
-]
-Preset = Annotated[
-    str | None, typer.Option(help="paper: as the paper did, with --num-units.", autocompletion=complete_preset)
-]
-SamplingFrequency = Annotated[float | None, typer.Option(help="Raw binary: Hz.")]
-NumChannels = Annotated[int | None, typer.Option(min=1, help="Raw binary: channels.")]
-SampleType = Annotated[str | None, typer.Option(help="Raw binary: sample type, such as int16.")]
-GainToUv = Annotated[float | None, typer.Option(help="Raw binary: uV of one step.")]
-OffsetToUv = Annotated[float | None, typer.Option(help="Raw binary: uV of the value 0.")]
-ProbeFile = Annotated[
-    str | None, typer.Option(help="'tetrode' or a probeinterface JSON file.", autocompletion=complete_probe)
-]
+
+
+@dataclass(frozen=True)
+class RecordingOptions:
+    """The options with which a command opens a recording; see `huidurep.cli.inputs.read_recording`.
+
+    Attributes
+    ----------
+    sampling_frequency : float | None
+        Hz. With `num_channels` and `dtype`: of a file of raw samples. All three None for other recordings.
+    num_channels : int | None
+    dtype : str | None
+        Name of a numpy type.
+    gain_to_uv, offset_to_uv : float | None
+        Of a file of raw samples: uV = gain * sample + offset. None: the samples keep their scale.
+    probe : str | None
+        "tetrode" or the path of a probeinterface JSON file. None: the probe of the recording, if it has one.
+    """
+
+    sampling_frequency: Annotated[float | None, typer.Option(help="Raw binary: sampling frequency, Hz.")] = None
+    num_channels: Annotated[int | None, typer.Option(min=1, help="Raw binary: number of channels.")] = None
+    dtype: Annotated[str | None, typer.Option(help="Raw binary: sample type, such as int16.")] = None
+    gain_to_uv: Annotated[float | None, typer.Option(help="Raw binary: uV = gain * sample + offset.")] = None
+    offset_to_uv: Annotated[float | None, typer.Option(help="Raw binary: offset, uV; default: 0.")] = None
+    probe: Annotated[
+        str | None, typer.Option(help="'tetrode' (every four channels in order) or a probeinterface JSON file.")
+    ] = None
+
+
+def with_recording_options(command: Callable) -> Callable:
+    """Give a command the options of `RecordingOptions`.
+
+    typer makes an option of each argument of a function. The returned function therefore has the fields as arguments
+    and passes them to the command as one argument, `recording_options`.
+
+    Parameters
+    ----------
+    command : callable
+        Has an argument `recording_options`.
+
+    Returns
+    -------
+    callable
+    """
+
+    @functools.wraps(command)
+    def run(**arguments):
+        values = {field.name: arguments.pop(field.name) for field in fields(RecordingOptions)}
+        return command(**arguments, recording_options=RecordingOptions(**values))
+
+    own = dict(inspect.signature(command, eval_str=True).parameters)
+    del own["recording_options"]
+    hints = get_type_hints(RecordingOptions, include_extras=True)
+    added = [
+        inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=each.default, annotation=hints[each.name])
+        for each in fields(RecordingOptions)
+    ]
+    run.__signature__ = inspect.Signature([*own.values(), *added])  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in (*own.values(), *added)}
+    return run

@@ -1,4 +1,4 @@
-"""What the command line says: results on stdout, and progress and logs on stderr or in a file."""
+"""Output of the commands: results on stdout, progress and log on stderr, and the log file."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import re
 import shlex
 import sys
 from contextlib import contextmanager, redirect_stdout
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import typer
 
+from ..provenance import versions
+
 LOG_HEADER = "# huidurep log\n"
-TALKATIVE = ("huidurep.simulation", "huidurep.finetuning.finetune")  # minutes without a word would be too quiet
-LOGGED_PACKAGES = ("huidurep", "torch", "transformers", "spikeinterface", "numpy", "scikit-learn", "numba")
+# These run for minutes without a progress bar: stderr shows their messages also without --verbose.
+INFO_LOGGERS = ("huidurep.simulation", "huidurep.finetuning.finetune")
 
 
 def print_json(facts: dict) -> None:
@@ -25,32 +26,32 @@ def print_json(facts: dict) -> None:
     Parameters
     ----------
     facts : dict
-        Of what JSON knows; anything else, such as a path, as its text.
+        Values that JSON does not have, such as paths, are printed as text.
     """
     typer.echo(json.dumps(facts, indent=2, default=str))
 
 
-def tell_result(sentence: str, facts: dict, *, as_json: bool) -> None:
-    """Print what a command has done.
+def print_result(text: str, facts: dict, *, as_json: bool) -> None:
+    """Print the result of a command, and log it.
 
     Parameters
     ----------
-    sentence : str
-        For people.
+    text : str
+        The result in words.
     facts : dict
-        For programs.
+        The result as names and values.
     as_json : bool
-        Whether programs asked.
+        Print `facts` instead of `text`.
     """
-    logging.getLogger(__name__).debug("%s", sentence)
+    logging.getLogger(__name__).debug("%s", text)
     if as_json:
         print_json(facts)
     else:
-        typer.echo(sentence)
+        typer.echo(text)
 
 
-def is_watched() -> bool:
-    """Whether somebody may look at progress: in a file or a pipe, bars would be thousands of lines.
+def is_terminal() -> bool:
+    """Whether stderr is a terminal: in a file or a pipe, progress bars would be thousands of lines.
 
     Returns
     -------
@@ -61,7 +62,7 @@ def is_watched() -> bool:
 
 @contextmanager
 def only_results_on_stdout():
-    """What libraries print meanwhile goes to stderr, and transformers shows no bar for loading, which takes no time."""
+    """Redirect to stderr what libraries print, and hide transformers' progress bar of loading weights."""
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
@@ -71,7 +72,7 @@ def only_results_on_stdout():
 
 @contextmanager
 def stage_bar(*, is_shown: bool):
-    """A bar on stderr with the stage of a sorting and the time left.
+    """Progress bar on stderr with the stage of a sorting and the remaining time.
 
     Parameters
     ----------
@@ -88,7 +89,7 @@ def stage_bar(*, is_shown: bool):
     from tqdm import tqdm
 
     layout = "{desc} {percentage:3.0f}%|{bar:20}| {elapsed}<{remaining}"
-    # smoothing 0: the time left follows from all that was done, for stages differ
+    # smoothing 0: stages differ in speed, so the remaining time is estimated from the average speed so far
     with tqdm(total=1.0, bar_format=layout, smoothing=0, file=sys.stderr, leave=False) as bar:
 
         def show(done: float, text: str) -> None:
@@ -100,32 +101,33 @@ def stage_bar(*, is_shown: bool):
 
 
 def start_logging(level: int, log_file: Path | None):
-    """Log to stderr, and everything with the versions of all that takes part to a file.
+    """Log to stderr, and to a file if one is given.
 
     Parameters
     ----------
     level : int
-        Of what stderr shows of this package; of other packages it shows warnings.
+        Lowest level of this package's messages on stderr. Those of other packages are shown from WARNING on.
     log_file : Path | None
-        Gets all of this package's entries; what it held stays.
+        All messages of this package are appended to it, after the command and the versions of packages.
 
     Returns
     -------
     callable
-        Ends it.
+        Stops logging.
 
     Raises
     ------
     FileExistsError
-        The file is something else.
+        The file exists and is not a log of this package.
     OSError
-        It cannot be written.
+        The file cannot be written.
     """
     root, ours = logging.getLogger(), logging.getLogger("huidurep")
     console = logging.StreamHandler(sys.stderr)
     console.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
     console.addFilter(lambda record: record.levelno >= _shown_level(record.name, level))
-    handlers, old_level = [console], ours.level
+    old_level = ours.level
+    handlers: list[logging.Handler] = [console]
     if log_file is not None:
         handlers.append(_open_log(log_file))
     ours.setLevel(logging.DEBUG if log_file is not None else min(level, logging.INFO))
@@ -142,10 +144,10 @@ def start_logging(level: int, log_file: Path | None):
 
 
 def _shown_level(name: str, level: int) -> int:
-    """The lowest level that stderr shows of a logger."""
+    """Lowest level of a logger's messages on stderr."""
     if name.split(".")[0] != "huidurep":
         return logging.WARNING
-    return min(level, logging.INFO) if name.startswith(TALKATIVE) else level
+    return min(level, logging.INFO) if name.startswith(INFO_LOGGERS) else level
 
 
 def _open_log(path: Path) -> logging.Handler:
@@ -154,23 +156,16 @@ def _open_log(path: Path) -> logging.Handler:
             if file.read(len(LOG_HEADER)) not in (b"", LOG_HEADER.encode()):
                 raise FileExistsError(f"expected a new file or an earlier log, found {path}: name another --log-file.")
     path.absolute().parent.mkdir(parents=True, exist_ok=True)
+    lines = [f"command: {_without_token(shlex.join(sys.argv))}", f"folder: {Path.cwd()}"]
+    lines += [f"platform: {platform.platform()}, {platform.machine()}"]
+    lines += [", ".join(f"{name} {number}" for name, number in versions().items())]
+    with path.open("a", encoding="utf8") as file:
+        file.write(LOG_HEADER + "".join(f"# {line}\n" for line in lines))
     handler = logging.FileHandler(path, encoding="utf8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    lines = [f"command: {_without_token(shlex.join(sys.argv))}", f"folder: {Path.cwd()}"]
-    lines += [f"Python {platform.python_version()} on {platform.platform()}, {platform.machine()}"]
-    lines += [", ".join(f"{name} {_version(name)}" for name in LOGGED_PACKAGES)]
-    handler.stream.write(LOG_HEADER + "".join(f"# {line}\n" for line in lines))
-    handler.stream.flush()
     return handler
 
 
 def _without_token(command: str) -> str:
-    """A log is sent to others."""
+    """The command without access tokens: users send the log to others."""
     return re.sub(r"(--token[ =]|hf_)\S+", r"\1***", command)
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"

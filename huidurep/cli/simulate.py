@@ -7,63 +7,47 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
-from huidurep.cli.inputs import check_output, check_writable
-from huidurep.cli.options import AsJson, Progress
-from huidurep.cli.output import is_watched, only_results_on_stdout, tell_result
-
-
-class _SimulateGroup(TyperGroup):
-    """Tells who still writes ``huidurep simulate OUTPUT``, as it was once, what to write."""
-
-    def resolve_command(self, ctx, args):
-        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            names = ", ".join(self.list_commands(ctx))
-            ctx.fail(
-                f"No such command {args[0]!r} (there are {names}). For a recording: {ctx.command_path} recording "
-                f"{args[0]}"
-            )
-        return super().resolve_command(ctx, args)
-
+from .inputs import check_output, check_writable
+from .options import AsJson, Progress, Seed
+from .output import is_terminal, only_results_on_stdout, print_result
 
 simulate_app = typer.Typer(
-    cls=_SimulateGroup,
-    help="Simulate recordings with known spikes, or cells to make them of.",
+    help="Simulate recordings with known spikes, or cells for them.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
 
 @simulate_app.command("recording")
-def _recording(  # noqa: PLR0913 - every command-line option is an argument
+def _recording(
     output: Annotated[Path, typer.Argument(help="Folder to write; must not exist or be empty.", metavar="OUTPUT")],
-    probe: Annotated[str, typer.Option(help="Probe of the simulator.")] = "tetrode",
-    num_units: Annotated[int, typer.Option(min=1, help="Units.")] = 10,
-    duration_s: Annotated[float, typer.Option(help="Seconds.")] = 60.0,
-    noise_uv: Annotated[float, typer.Option(help="Standard deviation of the noise, uV.")] = 8.0,
-    drift_um: Annotated[float, typer.Option(help="Drift over the recording, um.")] = 0.0,
+    probe: Annotated[str, typer.Option(help="'tetrode', or 'linear-N' with N contacts in one column.")] = "tetrode",
+    num_units: Annotated[int, typer.Option(min=1, help="Number of units.")] = 10,
+    duration_s: Annotated[float, typer.Option(help="Duration, s.")] = 60.0,
+    noise_uv: Annotated[float, typer.Option(help="Standard deviation of the noise between 300 and 6000 Hz, uV.")] = 8.0,
+    drift_um: Annotated[float, typer.Option(help="Peak-to-peak drift along the probe, um.")] = 0.0,
     sampling_frequency: Annotated[float, typer.Option(help="Hz.")] = 30000.0,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same result.")] = 0,
+    seed: Seed = 0,
     progress: Progress = True,
     as_json: AsJson = False,
 ) -> None:
-    """Write a recording whose spikes are known.
+    """Simulate a recording with known spikes.
 
-    OUTPUT gets the folders recording and sorting, which spikeinterface.load opens, and simulation.json.
+    OUTPUT receives the folders recording and sorting, which spikeinterface.load opens, and simulation.json.
     """
     check_output(output)
-    check_writable(output)
     settings = dict(probe=probe, num_units=num_units, duration_s=duration_s, noise_uv=noise_uv, drift_um=drift_um)
     settings |= dict(sampling_frequency=sampling_frequency, seed=seed)
     import spikeinterface
 
     from huidurep import __version__, simulate_recording
-    from huidurep.output_files import new_folder
+
+    from ..output_files import new_folder
 
     with only_results_on_stdout(), new_folder(output) as folder:
         recording, sorting = simulate_recording(**settings)
-        recording.save(folder=folder / "recording", progress_bar=progress and is_watched(), n_jobs=1)
+        recording.save(folder=folder / "recording", progress_bar=progress and is_terminal(), n_jobs=1)
         sorting.save(folder=folder / "sorting")
         (folder / "simulation.json").write_text(json.dumps(settings | dict(huidurep=__version__), indent=2) + "\n")
     written = spikeinterface.load(output / "recording")
@@ -76,42 +60,43 @@ def _recording(  # noqa: PLR0913 - every command-line option is an argument
         "num_channels": written.get_num_channels(),
         **settings,
     }
-    sentence = "{duration_s:.1f} s of {num_channels} channels with {num_units} units -> {output}"
-    tell_result(sentence.format(**facts), facts, as_json=as_json)
+    text = "{duration_s:.1f} s of {num_channels} channels with {num_units} units -> {output}"
+    print_result(text.format(**facts), facts, as_json=as_json)
 
 
 @simulate_app.command("cells")
 def _cells(
-    output: Annotated[Path, typer.Argument(help="Folder for the cells; those there stay.", metavar="OUTPUT")],
+    output: Annotated[Path, typer.Argument(help="Folder for the cells; existing cells are kept.", metavar="OUTPUT")],
     python: Annotated[
-        str | None, typer.Option(help="Python of an environment with MEArec, neuron and LFPy; default: one is made.")
+        str | None, typer.Option(help="Python with MEArec, neuron and LFPy; default: a new environment.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Rebuild the bank of detailed cells with MEArec and NEURON (about 4 minutes; Linux, macOS).
+    """Simulate a library of detailed cells with MEArec and NEURON (about 4 minutes; Linux, macOS).
 
-    Needs make and a C++ compiler and, the first time, a package index: the cell models come with MEArec, and may not
-    come with huidurep. They and what is made of them are CC BY-NC-SA 4.0. A run that stopped goes on.
+    Needs make, a C++ compiler and, the first time, a package index. The cell models are part of MEArec, and not of
+    huidurep, because of their licence, CC BY-NC-SA 4.0, which also covers the simulated cells. An interrupted run is
+    continued.
     """
-    _check_bank_folder(output)
+    _check_cell_folder(output)
     check_writable(output)
-    from huidurep.simulation.cell_bank import load_cell_bank
-    from huidurep.simulation.rebuild_cells import LICENCE, rebuild_cell_bank
+    from ..simulation.cell_bank import load_cell_bank
+    from ..simulation.rebuild_cells import LICENCE, rebuild_cell_bank
 
     typer.echo(LICENCE, err=True)
     with only_results_on_stdout():
         paths = rebuild_cell_bank(output, python=python)
         cells = load_cell_bank(output)
     facts = {"output": output, "num_cells": len(cells), "num_asked": len(paths), "license": "CC BY-NC-SA 4.0"}
-    sentence = "{num_cells} of {num_asked} cells, {license} (see LICENSE.txt) -> {output}"
-    tell_result(sentence.format(**facts), facts, as_json=as_json)
+    text = "{num_cells} of {num_asked} cells, {license} (see LICENSE.txt) -> {output}"
+    print_result(text.format(**facts), facts, as_json=as_json)
 
 
-def _check_bank_folder(output: Path) -> None:
-    """Refuse a folder that holds something other than cells."""
+def _check_cell_folder(output: Path) -> None:
+    """Raise FileExistsError for a folder that holds something other than cells."""
     if output.is_dir():
         foreign = [path.name for path in output.iterdir() if path.suffix not in (".npz", ".partial", ".txt")]
         if foreign:
             raise FileExistsError(
-                f"expected a new folder or one of cells, found {foreign[0]!r} in {output}: name another OUTPUT."
+                f"expected a new folder or a folder of cells, found {foreign[0]!r} in {output}: choose another OUTPUT."
             )

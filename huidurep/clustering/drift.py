@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import solveh_banded
+from sklearn.decomposition import PCA
 
 from .drifting_mixture import (
     SLOPE_RIDGE,
@@ -194,7 +195,7 @@ def _common_walk(mixture: DriftingMixture, walks: _RandomWalks) -> np.ndarray:
     for weights in mixture.responsibilities.T:
         walk = mixture.whiten(walks.walk(weights))
         centred.append((walk - walk.mean(0)) * np.sqrt(weights.sum()))
-    return np.linalg.svd(np.concatenate(centred, axis=1), full_matrices=False)[0][:, 0]
+    return PCA(1, svd_solver="full").fit_transform(np.concatenate(centred, axis=1))[:, 0]
 
 
 def _refine(

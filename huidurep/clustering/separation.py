@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import logsumexp
+from sklearn.decomposition import PCA
 
 from .refractory import RefractorySettings, refractory_log_likelihood_ratio
 
@@ -231,11 +232,13 @@ def principal_axes(embeddings: np.ndarray, max_axes: int) -> tuple[np.ndarray, n
     mean : ndarray (embedding_size,)
     axes : ndarray (embedding_size, num_axes)
     """
-    mean = embeddings.mean(0)
-    _, sizes, axes = np.linalg.svd(embeddings - mean, full_matrices=False)
-    count = max(1, min(max_axes, len(embeddings) // 4, int((sizes > 1e-6 * (sizes[0] + 1e-12)).sum())))
+    # equal spikes have no variance, whose shares are NaN
+    with np.errstate(invalid="ignore", divide="ignore"):
+        pca = PCA(svd_solver="full").fit(embeddings)
+    sizes = pca.singular_values_
+    num_axes = max(1, min(max_axes, len(embeddings) // 4, int((sizes > 1e-6 * (sizes[0] + 1e-12)).sum())))
     scale = sizes[0] / np.sqrt(len(embeddings))
-    return mean, axes[:count].T / (scale if scale > 0 else 1.0)
+    return pca.mean_, pca.components_[:num_axes].T / (scale if scale > 0 else 1.0)
 
 
 def _distance_of_two_gaussians(a: np.ndarray, b: np.ndarray, settings: MergeSettings) -> float:

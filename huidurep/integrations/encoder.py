@@ -1,23 +1,27 @@
-"""From what a user may give as `model` to an encoder: for those who embed without sorting."""
+"""The encoder of the integrations that embed waveforms without sorting: what a user may give as `model`."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..hub.select import choose_checkpoint
 
+if TYPE_CHECKING:
+    from ..models.modeling_huidurep import HuiduRep
 
-def choose_encoder(model, positions_um: np.ndarray | None):
-    """What "auto" stands for; anything else is checked and comes back.
+
+def choose_encoder(model: str | Path | HuiduRep, positions_um: np.ndarray | None) -> str | HuiduRep:
+    """Resolve "auto" to the name of a checkpoint, and check the type of anything else.
 
     Parameters
     ----------
     model : str, Path or HuiduRep
-        "auto", an embedded name, a folder, a Hub repository, or a model.
+        "auto", an embedded checkpoint, a checkpoint folder, a Hub repository, or a model.
     positions_um : ndarray (num_channels, 2) or None
-        Contacts by which "auto" decides, um.
+        Positions of the contacts, by which "auto" chooses, um. None: unknown.
 
     Returns
     -------
@@ -25,23 +29,20 @@ def choose_encoder(model, positions_um: np.ndarray | None):
 
     Raises
     ------
+    OSError
+        "auto", and no checkpoint is installed.
     TypeError
-        Something else for a model.
+        Another type of `model`.
     """
-    if model == "auto":
-        return choose_checkpoint(positions_um)[0]
     if isinstance(model, str | Path):
-        return str(model)
+        return choose_checkpoint(positions_um)[0] if str(model) == "auto" else str(model)
     if callable(getattr(model, "embed", None)):
         return model
-    raise TypeError(
-        f"expected model as 'auto', a name, a folder or a HuiduRep, found {model!r}: give one of these, such as "
-        "'tetrode'."
-    )
+    raise TypeError(f"expected model as 'auto', a name, a folder or a HuiduRep, found {model!r}: give one of these.")
 
 
-def load_encoder(chosen):
-    """The model itself.
+def load_encoder(chosen: str | HuiduRep) -> HuiduRep:
+    """Load the model, unless it is one already.
 
     Parameters
     ----------

@@ -1,58 +1,68 @@
-"""The encoder as a transformer of scikit-learn: waveforms in, embeddings out."""
+"""The encoder as a scikit-learn transformer: waveforms -> embeddings."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from ..models.input_contract import check_waveforms, nominal_positions
 from .encoder import choose_encoder, load_encoder
 
+if TYPE_CHECKING:
+    import torch
+
+    from ..models.modeling_huidurep import HuiduRep
+
 
 class SpikeEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """Embeds waveforms (num_spikes, num_samples, num_channels) in uV, band-passed.
+    """Embed spike waveforms.
 
-    Nothing is learnt by `fit`: it checks the waveforms and loads the encoder. What is decided for an array as a whole,
-    that its spikes point up or where their troughs lie, is decided anew in each `transform`.
+    `fit` learns nothing: it checks the waveforms and loads the encoder. `transform` determines for each array anew what
+    the encoder decides for an array as a whole, the polarity of the spikes and the sample of their troughs.
 
     Parameters
     ----------
     model : str, Path or HuiduRep, default "auto"
-        "auto" picks an embedded checkpoint by the channels; otherwise whatever `HuiduRep.from_pretrained` opens, or a
-        model.
+        "auto" chooses an embedded checkpoint by the positions of the channels. Otherwise an embedded checkpoint, a
+        checkpoint folder, a Hub repository, or a model.
     sampling_frequency : float, default 30000.0
         Hz.
     peak_index : int, optional
-        Sample of the trough, the same for all spikes. Default: each spike's own.
+        Sample of the trough of all spikes. Default: found for each spike.
     channel_positions : array_like (num_channels, 2), optional
-        um.
+        um. Default: the nominal positions of a tetrode or a linear probe.
     denoise : bool, default False
-        Embed the snippet after the model's decoder has cleaned it.
+        Denoise the waveforms with the model's decoder before they are embedded.
     batch_size : int, default 1024
+        Waveforms in a batch.
     device : str or torch.device, optional
-        Default: where the model is.
+        Default: the device of the model.
 
     Attributes
     ----------
     model_ : HuiduRep
     waveform_shape_ : tuple of int
-        (num_samples, num_channels) of the waveforms of `fit`; `transform` takes no others.
+        (num_samples, num_channels) of the waveforms of `fit`, required by `transform`.
     n_features_in_ : int
-        num_samples, as scikit-learn counts features: along the second axis.
+        num_samples: scikit-learn counts features along the second axis.
     """
 
     def __init__(
         self,
-        model="auto",
+        model: str | Path | HuiduRep = "auto",
         *,
-        sampling_frequency=30000.0,
-        peak_index=None,
-        channel_positions=None,
-        denoise=False,
-        batch_size=1024,
-        device=None,
-    ):
+        sampling_frequency: float = 30000.0,
+        peak_index: int | None = None,
+        channel_positions: ArrayLike | None = None,
+        denoise: bool = False,
+        batch_size: int = 1024,
+        device: str | torch.device | None = None,
+    ) -> None:
         self.model = model
         self.sampling_frequency = sampling_frequency
         self.peak_index = peak_index
@@ -61,34 +71,34 @@ class SpikeEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         self.batch_size = batch_size
         self.device = device
 
-    def __sklearn_tags__(self):
-        """For scikit-learn: the input has three axes, the output is float32."""
+    def __sklearn_tags__(self) -> Any:
+        # three input axes, float32 output
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array, tags.input_tags.three_d_array = False, True
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
 
-    def fit(self, X, y=None):
+    def fit(self, X: ArrayLike, y: None = None) -> SpikeEmbedder:
         """Check the waveforms and load the encoder.
 
         Parameters
         ----------
         X : array_like (num_spikes, num_samples, num_channels)
-            uV.
+            Band-pass filtered, uV.
         y : None
             Ignored.
 
         Returns
         -------
         SpikeEmbedder
-            Itself.
+            This object.
 
         Raises
         ------
         OSError
             No such checkpoint.
         TypeError, ValueError
-            Waveforms or parameters that cannot be used; the sentence says what to change.
+            Unusable waveforms or parameters.
         """
         waveforms = self._check(X)
         _, num_samples, num_channels = waveforms.shape
@@ -100,13 +110,13 @@ class SpikeEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         self._n_features_out = self.model_.config.embedding_size
         return self
 
-    def transform(self, X):
-        """Embed.
+    def transform(self, X: ArrayLike) -> np.ndarray:
+        """Embed waveforms.
 
         Parameters
         ----------
         X : array_like (num_spikes, num_samples, num_channels)
-            uV, cut as those of `fit`.
+            Band-pass filtered, uV; `waveform_shape_` as in `fit`.
 
         Returns
         -------
@@ -115,16 +125,16 @@ class SpikeEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         Raises
         ------
         sklearn.exceptions.NotFittedError
-            `fit` comes first.
+            Before `fit`.
         TypeError, ValueError
-            Waveforms that cannot be used, or cut otherwise than those of `fit`.
+            Unusable waveforms, or a shape other than in `fit`.
         """
         check_is_fitted(self)
         waveforms = self._check(X)
         if waveforms.shape[1:] != self.waveform_shape_:
             raise ValueError(
                 f"expected waveforms of {self.waveform_shape_} samples and channels as in fit, found "
-                f"{waveforms.shape[1:]}: cut them alike, or fit again."
+                f"{waveforms.shape[1:]}: extract them alike, or fit again."
             )
         return self.model_.embed(
             waveforms,
@@ -136,7 +146,11 @@ class SpikeEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             device=self.device,
         )
 
-    def _check(self, X):
-        """Waveforms float32, if they can be used."""
-        options = {"sampling_frequency": self.sampling_frequency, "peak_index": self.peak_index}
-        return check_waveforms(X, **options, channel_positions=self.channel_positions)[0]
+    def _check(self, X: ArrayLike) -> np.ndarray:
+        """The waveforms as float32."""
+        return check_waveforms(
+            X,
+            sampling_frequency=self.sampling_frequency,
+            peak_index=self.peak_index,
+            channel_positions=self.channel_positions,
+        )[0]

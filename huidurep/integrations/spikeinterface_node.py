@@ -1,115 +1,133 @@
-"""The encoder as a node of SpikeInterface's `run_node_pipeline`: waveforms of a chunk in, embeddings out."""
+"""The encoder as a node of SpikeInterface's `run_node_pipeline`: waveforms of a chunk -> embeddings."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from spikeinterface.core import BaseRecording
 from spikeinterface.core.node_pipeline import PeakSource, PipelineNode, WaveformsNode, find_parent_of_type
 
 from .encoder import choose_encoder, load_encoder
 
+if TYPE_CHECKING:
+    from ..models.modeling_huidurep import HuiduRep
+
 
 class EmbedWaveforms(PipelineNode):
-    """Embeds the waveforms that a node before it has cut, for anybody's pipeline.
+    """Embed the waveforms of the preceding node.
 
-    Whichever node cuts or changes waveforms can stand before it: `ExtractDenseWaveforms`, `ExtractSparseWaveforms`, a
-    denoiser. Where it is sparse, the channels of a snippet are those of its peak's channel. A node that goes to
-    a worker process takes along the name of its checkpoint and loads it there; a model given as such travels whole.
+    The preceding node can be any that extracts or changes waveforms: `ExtractDenseWaveforms`, `ExtractSparseWaveforms`,
+    a denoiser. With a sparse node, the channels of a waveform are the neighbours of its peak's channel. In worker
+    processes a checkpoint is loaded by its name; a model object is pickled.
 
     Parameters
     ----------
     recording : BaseRecording
-        Band-passed, with contacts. Where it has gains to uV, waveforms are scaled by them; otherwise they are in uV.
+        Band-pass filtered, with a probe. Waveforms are scaled by its gains to uV; without gains they must be in uV.
     parents : list of PipelineNode
-        [source of peaks, node of waveforms].
+        [peak source, waveforms node].
     model : str, Path or HuiduRep, default "auto"
-        "auto" picks an embedded checkpoint by the contacts; otherwise whatever `HuiduRep.from_pretrained` opens, or a
-        model.
+        "auto" chooses an embedded checkpoint by the positions of the contacts. Otherwise an embedded checkpoint, a
+        checkpoint folder, a Hub repository, or a model.
     return_output : bool, default True
-        Whether the pipeline returns the embeddings.
+        Whether `run_node_pipeline` returns the embeddings.
     denoise : bool, default False
-        Embed the snippet after the model's decoder has cleaned it.
+        Denoise the waveforms with the model's decoder before they are embedded.
 
     Raises
     ------
     OSError
         No such checkpoint.
     TypeError
-        Other parents, or something else for a model.
+        Other parents, or another type of `model`.
     """
 
-    def __init__(self, recording, parents=None, model="auto", return_output=True, denoise=False):
+    def __init__(
+        self,
+        recording: BaseRecording,
+        parents: list[PipelineNode] | None = None,
+        model: str | Path | HuiduRep = "auto",
+        return_output: bool = True,
+        denoise: bool = False,
+    ) -> None:
         super().__init__(recording, return_output=return_output, parents=parents)
-        self._source = find_parent_of_type(parents, PeakSource)
-        self._waveforms = find_parent_of_type(parents, WaveformsNode)
-        if self._source is None or self._waveforms is None or list(parents) != [self._source, self._waveforms]:
+        source, waveforms = find_parent_of_type(parents, PeakSource), find_parent_of_type(parents, WaveformsNode)
+        if source is None or waveforms is None or list(parents or []) != [source, waveforms]:
             raise TypeError(
-                "expected parents=[source of peaks, node of waveforms], found "
-                f"{[type(parent).__name__ for parent in parents or []]}; such as [PeakRetriever(recording, peaks), "
-                "ExtractSparseWaveforms(recording, parents=[...], ...)]"
+                "expected parents=[peak source, waveforms node], found "
+                f"{[type(parent).__name__ for parent in parents or []]}: give such as [PeakRetriever(recording, "
+                "peaks), ExtractSparseWaveforms(recording, parents=[...], ...)]."
             )
+        self._waveforms_node = waveforms
         self.denoise = denoise
         self.positions_um = recording.get_channel_locations() if recording.has_probe() else None
-        self.gains = recording.get_channel_gains() if recording.has_scaleable_traces() else None
+        self.gains_to_uv = recording.get_channel_gains() if recording.has_scaleable_traces() else None
         self.model = choose_encoder(model, self.positions_um)
         self._kwargs.update(model=self.model, denoise=denoise)
-        self._process = os.getpid()
-        self._loaded = load_encoder(self.model)  # here, so that a wrong name is an error before anything runs
+        self._process_id = os.getpid()
+        # loaded here, so that a missing checkpoint is an error before the pipeline runs
+        self._loaded: HuiduRep | None = load_encoder(self.model)
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_loaded": None}
 
-    def get_dtype(self):
-        """Of the output.
+    def get_dtype(self) -> np.dtype:
+        """Type of the embeddings.
 
         Returns
         -------
         dtype
+            float32.
         """
         return np.dtype("float32")
 
-    def compute(self, traces, peaks, waveforms):
+    def compute(self, traces: np.ndarray, peaks: np.ndarray, waveforms: np.ndarray) -> np.ndarray:
         """Embed the waveforms of one chunk.
 
         Parameters
         ----------
         traces : ndarray (num_samples, num_channels)
-            Not used: the node before this one has cut the waveforms.
+            Not used.
         peaks : ndarray (num_peaks,)
             SpikeInterface's peak dtype.
         waveforms : ndarray (num_peaks, num_snippet_samples, num_snippet_channels)
+            In units of the recording. Of a sparse node, channels beyond the neighbours of a peak are padding.
 
         Returns
         -------
         ndarray (num_peaks, embedding_size) float32
         """
-        if os.getpid() != self._process:
+        if os.getpid() != self._process_id:
             self._use_one_thread()
-        if self._loaded is None:  # in a process that this node was sent to
+        if self._loaded is None:  # in a worker process
             self._loaded = load_encoder(self.model)
-        model = self._loaded
-        embeddings = np.zeros((len(peaks), model.config.embedding_size), dtype="float32")
-        mask = self._waveforms.neighbours_mask
-        if mask is None:  # dense: every snippet has every channel
+        embeddings = np.zeros((len(peaks), self._loaded.config.embedding_size), dtype="float32")
+        mask = self._waveforms_node.neighbours_mask
+        groups: list[tuple[Any, np.ndarray]]
+        if mask is None:  # dense: each waveform has all channels
             groups = [(slice(None), np.arange(waveforms.shape[2]))]
         else:
             at = peaks["channel_index"]
             groups = [(np.flatnonzero(at == channel), np.flatnonzero(mask[channel])) for channel in np.unique(at)]
         for rows, channels in groups:
             snippets = waveforms[rows][:, :, : len(channels)].astype("float32")
-            embeddings[rows] = model.embed(
-                snippets if self.gains is None else snippets * self.gains[channels].astype("float32"),
-                sampling_frequency=self._waveforms.recording.get_sampling_frequency(),
-                peak_index=self._waveforms.nbefore,
+            if self.gains_to_uv is not None:
+                snippets = snippets * self.gains_to_uv[channels].astype("float32")
+            embeddings[rows] = self._loaded.embed(
+                snippets,
+                sampling_frequency=self._waveforms_node.recording.get_sampling_frequency(),
+                peak_index=self._waveforms_node.nbefore,
                 channel_positions=None if self.positions_um is None else self.positions_um[channels],
                 denoise=self.denoise,
             )
         return embeddings
 
-    def _use_one_thread(self):
-        """In a worker: a forked one would wait for ever for threads of torch that only its parent has."""
+    def _use_one_thread(self) -> None:
+        # A forked process has none of its parent's torch threads and would wait for them forever.
         import torch
 
         torch.set_num_threads(1)
-        self._process = os.getpid()
+        self._process_id = os.getpid()

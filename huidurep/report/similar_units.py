@@ -1,4 +1,4 @@
-"""Compare similar units, and find pairs that may be one neuron."""
+"""Pairs of similar units: how well they are separated, and which pairs may be one over-split neuron."""
 
 from __future__ import annotations
 
@@ -7,57 +7,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.spatial.distance import cdist
+from spikeinterface.core import BaseSorting
 from spikeinterface.postprocessing.correlograms import compute_correlograms
 from threadpoolctl import threadpool_limits
 
-from ..clustering.separation import MergeSettings, merge_limit, merge_statistic, separation
-from ..sorting.postprocessing import Measures
+from ..clustering.separation import merge_limit, merge_statistic, separation
+from ..sorting.postprocessing import UnitMeasurements
 from ..sorting.spike_trains import SEGMENT_GAP_S, segment_starts
+from .settings import REPORT_SETTINGS, ReportSettings
 
 if TYPE_CHECKING:
     from ..result import SortingResult
 
-MAX_CANDIDATES = 60  # pairs in the report's table
-CORRELOGRAM_MS, CORRELOGRAM_BIN_MS = 50.0, 0.5  # whole window, bin
-
-
-@dataclass(frozen=True)
-class SimilarUnitsSettings:
-    """Settings of `find_pairs`.
-
-    Parameters
-    ----------
-    num_neighbours : int
-        Number of nearest units, by the means of their embeddings, with which each unit is compared.
-    radius_um : float
-        Units whose main channels are further apart are not compared.
-    num_spikes : int
-        Maximum number of spikes of each unit, drawn at random.
-    max_shift_ms : float
-        Largest time shift between two templates of one neuron.
-    min_similarity : float
-        Units with more similar templates are compared, too; less similar ones are no candidates for merging.
-    review_margin : float
-        Pairs are candidates up to this much above the limit at which the sorting merges.
-    num_bins : int
-        Bins of the histograms on the linear discriminant.
-    ridge : float
-        Regularisation of the discriminant, in units of the mean variance: spikes are few.
-    merge : MergeSettings
-    """
-
-    num_neighbours: int = 3
-    radius_um: float = 100.0
-    num_spikes: int = 300
-    max_shift_ms: float = 0.3
-    min_similarity: float = 0.8
-    review_margin: float = 3.0
-    num_bins: int = 32
-    ridge: float = 0.1
-    merge: MergeSettings = MergeSettings()
-
-
-DEFAULT_SETTINGS = SimilarUnitsSettings()
+NUM_BINS = 32  # of a projection
+CORRELOGRAM_MS, CORRELOGRAM_BIN_MS = 50.0, 0.5  # window for lags of both signs, bin
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,15 +32,15 @@ class Pair:
     first, second : int
         Index of the units, the smaller one first.
     distance : float
-        Between the means of their embeddings.
+        Distance between the means of their embeddings.
     separation : float
-        Ashman's D of their embeddings; 0 where one Gaussian fits both.
+        Ashman's D of their embeddings, as in the clustering; 0 where one Gaussian explains both units.
     merge_statistic : float
-        Separation plus refractory log-likelihood ratio, which decides on merging.
+        Separation plus refractory log-likelihood ratio, by which the sorting decides on merging.
     similarity : float | None
-        Cosine of their templates at the best shift; None without templates.
-    projection : ndarray of int, (2, num_bins)
-        Histograms of both on their linear discriminant.
+        Cosine similarity of their templates at the best shift; None without templates.
+    projection : ndarray of int, (2, NUM_BINS)
+        Histograms of the spikes of both units along their linear discriminant.
     """
 
     first: int
@@ -89,44 +52,45 @@ class Pair:
     projection: np.ndarray
 
     @property
-    def refractory_log_likelihood_ratio(self) -> float:
-        """Log-likelihood ratio of two neurons against one, by their cross-correlogram."""
+    def log_likelihood_ratio(self) -> float:
+        """Refractory log-likelihood ratio of two neurons against one, from their spike times."""
         return self.merge_statistic - self.separation
 
-    def is_candidate(self, merge_bias: float, settings: SimilarUnitsSettings = DEFAULT_SETTINGS) -> bool:
-        """Whether a person should decide if the two units are one neuron.
+    def is_candidate(self, merge_bias: float, *, settings: ReportSettings = REPORT_SETTINGS) -> bool:
+        """Whether the user should check if the two units are one neuron.
 
         Parameters
         ----------
         merge_bias : float
-            Of the sorting.
-        settings : SimilarUnitsSettings
+            Parameter of the sorting.
+        settings : ReportSettings
 
         Returns
         -------
         bool
         """
-        is_similar = self.similarity is None or self.similarity >= settings.min_similarity
-        return is_similar and self.merge_statistic < merge_limit(merge_bias, settings.merge) + settings.review_margin
+        is_similar = self.similarity is None or self.similarity >= settings.min_template_similarity
+        limit = settings.candidate_factor * merge_limit() + merge_bias
+        return is_similar and self.merge_statistic < limit
 
 
 def find_pairs(
     result: SortingResult,
-    measures: Measures | None,
+    measurements: UnitMeasurements | None,
     *,
     seed: int = 0,
-    settings: SimilarUnitsSettings = DEFAULT_SETTINGS,
+    settings: ReportSettings = REPORT_SETTINGS,
 ) -> list[Pair]:
-    """Compare every unit with its nearest ones in the embedding, and with those of similar templates.
+    """Compare every unit with its nearest units in the embedding, and with units that have a similar template.
 
     Parameters
     ----------
     result : SortingResult
-    measures : Measures | None
-        Templates, by which similar units are found, and contact positions, by which distant units are left out.
+    measurements : UnitMeasurements | None
+        Templates and positions: units more than 100 um apart are not compared. None: all units of a group may be.
     seed : int
-        Seed of the draw of spikes.
-    settings : SimilarUnitsSettings
+        Selects the spikes that are compared, at most 300 of each unit.
+    settings : ReportSettings
 
     Returns
     -------
@@ -137,39 +101,40 @@ def find_pairs(
     num_units = result.sorting.get_num_units()
     rng = np.random.default_rng(seed)
     by_unit = np.split(np.argsort(vector["unit_index"], kind="stable"), _ends(vector["unit_index"], num_units))
-    rows_drawn = [np.sort(rng.permutation(rows)[: settings.num_spikes]) for rows in by_unit]
-    drawn = [result.embeddings[rows].astype("float64") for rows in rows_drawn]
+    drawn = [
+        result.embeddings[np.sort(rng.permutation(rows)[: settings.max_spikes])].astype("float64") for rows in by_unit
+    ]
     times_s = _spike_times_s(vector, result.sorting.get_sampling_frequency())
     centres = np.stack([points.mean(axis=0) if len(points) else np.full(points.shape[1], np.inf) for points in drawn])
-    is_near = _are_near(result.sorting.get_property("group"), measures, settings.radius_um)
+    is_near = _are_near(result.sorting.get_property("group"), measurements, settings.neighbour_distance_um)
     similarity = None
-    if measures is not None:
-        max_shift = int(settings.max_shift_ms * result.sorting.get_sampling_frequency() / 1000.0)
-        similarity = _template_similarity(measures, is_near, max_shift)
+    if measurements is not None:
+        max_shift = int(settings.max_template_shift_ms * result.sorting.get_sampling_frequency() / 1000.0)
+        similarity = _template_similarity(measurements, is_near, max_shift)
+    compared = sorted(_similar_pairs(centres, is_near, similarity, settings))
     pairs = []
-    # the matrices are small: more threads only wait for each other
+    # with small matrices, threads cost more time than they save
     with threadpool_limits(limits=1):
-        for first, second in sorted(_pairs_to_compare(centres, is_near, similarity, settings)):
+        for first, second in compared:
             if min(len(drawn[first]), len(drawn[second])) < 2:
                 continue
-            apart = float(separation(drawn[first], drawn[second], seed=seed, settings=settings.merge))
-            trains = (times_s[by_unit[unit]] for unit in (first, second))
+            ashman_d = float(separation(drawn[first], drawn[second], seed=seed))
             pairs.append(
                 Pair(
                     first,
                     second,
                     distance=float(np.linalg.norm(centres[first] - centres[second])),
-                    separation=apart,
-                    merge_statistic=merge_statistic(apart, *trains, settings=settings.merge),
+                    separation=ashman_d,
+                    merge_statistic=merge_statistic(ashman_d, times_s[by_unit[first]], times_s[by_unit[second]]),
                     similarity=None if similarity is None else float(similarity[first, second]),
-                    projection=_project(drawn[first], drawn[second], settings),
+                    projection=_project(drawn[first], drawn[second], settings.discriminant_ridge),
                 )
             )
     return pairs
 
 
-def cross_correlogram(sorting, first: int, second: int) -> np.ndarray:
-    """Lags of the second unit's spikes from the first's.
+def cross_correlogram(sorting: BaseSorting, first: int, second: int) -> np.ndarray:
+    """Compute the cross-correlogram of two units, with SpikeInterface.
 
     Parameters
     ----------
@@ -180,7 +145,7 @@ def cross_correlogram(sorting, first: int, second: int) -> np.ndarray:
     Returns
     -------
     ndarray of int, (num_bins,)
-        Of 0.5 ms, from -25 to 25 ms.
+        Counts in bins of 0.5 ms for lags from -25 to 25 ms.
     """
     both = sorting.select_units(sorting.unit_ids[[first, second]])
     counts, _ = compute_correlograms(both, window_ms=CORRELOGRAM_MS, bin_ms=CORRELOGRAM_BIN_MS)
@@ -192,26 +157,26 @@ def _ends(unit_index: np.ndarray, num_units: int) -> np.ndarray:
 
 
 def _spike_times_s(vector: np.ndarray, sampling_frequency: float) -> np.ndarray:
-    """Seconds (num_spikes,) across segments, as long as their last spike says: only short lags are looked at."""
+    """Spike times (num_spikes,) s across segments, which are taken to end at their last spike."""
     last = np.zeros(vector["segment_index"].max(initial=0) + 1)
     np.maximum.at(last, vector["segment_index"], vector["sample_index"])
     starts_s = segment_starts(last / sampling_frequency, SEGMENT_GAP_S)
     return starts_s[vector["segment_index"]] + vector["sample_index"] / sampling_frequency
 
 
-def _are_near(groups: np.ndarray, measures: Measures | None, radius_um: float) -> np.ndarray:
-    """Whether two units (num_units, num_units) are in one group and, where contacts are known, near each other."""
+def _are_near(groups: np.ndarray, measurements: UnitMeasurements | None, max_distance_um: float) -> np.ndarray:
+    """Whether two units (num_units, num_units) are in one group and, with known positions, near each other."""
     is_near = groups[:, None] == groups[None, :]
-    if measures is not None:
-        positions_um = measures.channel_positions_um[measures.template_channels[:, 0]]
-        is_near &= cdist(positions_um, positions_um) <= radius_um
+    if measurements is not None:
+        main_channels_um = measurements.channel_positions_um[measurements.template_channels[:, 0]]
+        is_near &= cdist(main_channels_um, main_channels_um) <= max_distance_um
     np.fill_diagonal(is_near, False)
     return is_near
 
 
-def _template_similarity(measures: Measures, is_near: np.ndarray, max_shift: int) -> np.ndarray:
-    """Cosine (num_units, num_units) of the templates of near units at the best shift; 0 for others."""
-    templates, channels = np.nan_to_num(measures.templates_uv), measures.template_channels
+def _template_similarity(measurements: UnitMeasurements, is_near: np.ndarray, max_shift: int) -> np.ndarray:
+    """Cosine similarity (num_units, num_units) of templates of near units at the best shift; 0 for other units."""
+    templates, channels = np.nan_to_num(measurements.templates_uv), measurements.template_channels
     norms = np.linalg.norm(templates, axis=(1, 2))
     similarity = np.zeros(is_near.shape)
     for first, second in zip(*np.nonzero(np.triu(is_near)), strict=True):
@@ -219,34 +184,35 @@ def _template_similarity(measures: Measures, is_near: np.ndarray, max_shift: int
         early, late = templates[first][:, own], templates[second][:, other]
         products = [(early[lag:] * late[: len(late) - lag]).sum() for lag in range(max_shift + 1)]
         products += [(late[lag:] * early[: len(early) - lag]).sum() for lag in range(1, max_shift + 1)]
-        # norms are those of whole templates: a channel that only one of them has makes them differ
+        # the norms are those of whole templates, so that channels of only one unit lower the similarity
         cosine = max(products) / max(norms[first] * norms[second], 1e-12)
         similarity[first, second] = similarity[second, first] = cosine
     return similarity
 
 
-def _pairs_to_compare(
-    centres: np.ndarray, is_near: np.ndarray, similarity: np.ndarray | None, settings: SimilarUnitsSettings
+def _similar_pairs(
+    centres: np.ndarray, is_near: np.ndarray, similarity: np.ndarray | None, settings: ReportSettings
 ) -> set[tuple[int, int]]:
+    """Pairs of near units that are nearest neighbours in the embedding or have similar templates."""
     distances = np.where(is_near, cdist(centres, centres), np.inf)
-    pairs = set()
+    pairs: set[tuple[int, int]] = set()
     for unit, row in enumerate(distances):
-        order = np.argsort(row, kind="stable")[: settings.num_neighbours]
-        nearest = [int(other) for other in order if np.isfinite(row[other])]
-        pairs |= {(min(unit, other), max(unit, other)) for other in nearest}
+        nearest = [
+            other for other in np.argsort(row, kind="stable")[: settings.num_neighbours] if np.isfinite(row[other])
+        ]
+        pairs |= {(min(unit, int(other)), max(unit, int(other))) for other in nearest}
     if similarity is not None:
-        similar = np.argwhere(np.triu(is_near & (similarity >= settings.min_similarity)))
+        similar = np.argwhere(np.triu(is_near & (similarity >= settings.min_template_similarity)))
         pairs |= {(int(first), int(second)) for first, second in similar}
     return pairs
 
 
-def _project(first: np.ndarray, second: np.ndarray, settings: SimilarUnitsSettings) -> np.ndarray:
-    """Histograms (2, num_bins) of both on their linear discriminant, the first on the left."""
+def _project(first: np.ndarray, second: np.ndarray, ridge: float) -> np.ndarray:
+    """Histograms (2, NUM_BINS) of both units along their linear discriminant, the first unit on the left."""
     points = np.concatenate([first, second])
     owners = np.repeat([0, 1], [len(first), len(second)])
     within = np.cov(np.concatenate([first - first.mean(axis=0), second - second.mean(axis=0)]), rowvar=False)
-    within = np.atleast_2d(within)
-    within = within + settings.ridge * np.trace(within) / points.shape[1] * np.eye(points.shape[1])
+    within = np.atleast_2d(within) + ridge * np.trace(np.atleast_2d(within)) / points.shape[1] * np.eye(points.shape[1])
     values = points @ np.linalg.lstsq(within, second.mean(axis=0) - first.mean(axis=0))[0]
-    edges = np.linspace(values.min(), values.max() + 1e-9, settings.num_bins + 1)
+    edges = np.linspace(values.min(), values.max() + 1e-9, NUM_BINS + 1)
     return np.stack([np.histogram(values[owners == owner], edges)[0] for owner in (0, 1)])

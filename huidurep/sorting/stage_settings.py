@@ -13,7 +13,9 @@ from .matched_filter import MatchedFilterSettings
 from .matching import MatchingSettings
 from .motion import MotionSettings
 from .noise_levels import NoiseLevelSettings
+from .postprocessing import PostprocessingSettings
 from .preprocessing import PreprocessingSettings
+from .quality_metrics import QualitySettings
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class StageSettings:
         Mixture, drift tracking, and merging of templates.
     matching : MatchingSettings
     curation : CurationSettings
+    postprocessing : PostprocessingSettings
+    quality : QualitySettings
     num_adaptation_spikes : int
         Maximum number of spikes, drawn, to which the encoder is adapted; `HuiduRep.adapt` takes no more.
     """
@@ -48,4 +52,6 @@ class StageSettings:
     clustering: ClusteringSettings = ClusteringSettings()
     matching: MatchingSettings = MatchingSettings()
     curation: CurationSettings = CurationSettings()
+    postprocessing: PostprocessingSettings = PostprocessingSettings()
+    quality: QualitySettings = QualitySettings()
     num_adaptation_spikes: int = 4000

@@ -71,7 +71,7 @@ def test_the_places_of_a_probe_file(raw, tmp_path):
     (tmp_path / "other.json").write_text("{}")
     for path, words in ((None, "Choose"), (tmp_path / "other.json", "write_probeinterface")):
         refuse(raw, Description(30000.0, 4, probe=recordings.PROBE_FILE, probe_file=path), words)
-    refuse(raw, Description(30000.0, 2, probe=recordings.PROBE_FILE, probe_file=tmp_path / "probe.json"), "4 wired")
+    refuse(raw, Description(30000.0, 2, probe=recordings.PROBE_FILE, probe_file=tmp_path / "probe.json"), "2 wired")
 
 
 @pytest.mark.parametrize(
@@ -88,20 +88,20 @@ def test_limits(raw, limits, words):
 
 def test_a_compressed_file_may_not_hold_more_than_a_raw_one():
     recording, _ = recordings.simulate(next(iter(recordings.BUILT_IN)))
-    with pytest.raises(ValueError, match="7 million values.*up to 1 million"):
+    with pytest.raises(ValueError, match="7 million.*1 million"):
         recordings.check_limits(recording, Limits(max_megabytes=2))
 
 
-def test_what_does_not_fit_is_told(raw, samples, tmp_path):
+def test_errors_name_what_is_wrong(raw, samples, tmp_path):
     refuse(None, Description(), "Choose a file")
     refuse(raw, Description(0, 4), "sampling frequency")
     refuse(raw, Description(30000.0, None), "number of channels")
     refuse(raw, Description(30000.0, 7), "7 channels of int16", "24000 bytes")
-    refuse(raw, Description(30000.0, 3, probe=recordings.TETRODES), "3 channels", "tetrodes")
+    refuse(raw, Description(30000.0, 3, probe=recordings.TETRODES), "multiple of 4", "3")
     refuse(raw, Description(30000.0, 4, "object"), "sample type")
     refuse(raw.rename(tmp_path / "rat.pkl"), Description(), "found .pkl")
     np.save(tmp_path / "turned.npy", samples.T)
-    refuse(tmp_path / "turned.npy", Description(30000.0), "turned round")
+    refuse(tmp_path / "turned.npy", Description(30000.0), "transposed")
 
 
 def test_no_pickle_is_opened(tmp_path):
@@ -110,7 +110,7 @@ def test_no_pickle_is_opened(tmp_path):
             return (Path.touch, (tmp_path / "sprung",))
 
     np.save(tmp_path / "trap.npy", np.array([[Trap()]], dtype=object), allow_pickle=True)
-    refuse(tmp_path / "trap.npy", Description(30000.0), "no array that numpy.save wrote")
+    refuse(tmp_path / "trap.npy", Description(30000.0), "numpy.save")
     assert not (tmp_path / "sprung").exists()
 
 

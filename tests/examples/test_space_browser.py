@@ -86,7 +86,7 @@ def test_a_built_in_recording_is_sorted_and_reported(page, address):
     wait(look)
     assert stages
     summary = page.find_element("id", "summary").text
-    assert "from 4 s of 4 channels" in summary and "of 3 neurons are found" in summary
+    assert "from 4 s of 4 channels" in summary and "of 3 units" in summary
     frame = page.find_element("css selector", "#report iframe")
     assert "allow-same-origin" not in frame.get_attribute("sandbox")
     page.switch_to.frame(frame)

@@ -1,4 +1,4 @@
-"""SpikeEmbedder: scikit-learn's own checks, and what it adds to HuiduRep.embed."""
+"""SpikeEmbedder: scikit-learn's own checks, and equality with HuiduRep.embed."""
 
 import pickle
 
@@ -14,22 +14,22 @@ from stand_in import planted
 
 from huidurep import HuiduRep, SpikeEmbedder
 
-# What scikit-learn's checks ask that does not fit waveforms. All of them raise or work in our own way.
+# Checks of scikit-learn that do not fit waveforms.
 NOT_APPLICABLE = {
-    "check_n_features_in_after_fitting": "our sentence names samples and channels",
+    "check_n_features_in_after_fitting": "our error names samples and channels",
     "check_complex_data": "TypeError, not ValueError",
     "check_dtype_object": "numbers inside objects are not converted",
-    "check_estimators_empty_data_messages": "no spikes are embedded as no rows",
-    "check_estimator_sparse_tag": "our sentence asks for numbers, whatever the container",
-    "check_estimator_sparse_array": "our sentence asks for numbers, whatever the container",
-    "check_estimator_sparse_matrix": "our sentence asks for numbers, whatever the container",
-    "check_fit2d_1feature": "our sentence asks for two samples",
-    "check_fit2d_predict1d": "our sentence names the three axes",
+    "check_estimators_empty_data_messages": "no spikes give an empty array",
+    "check_estimator_sparse_tag": "our error asks for numbers, whatever the container",
+    "check_estimator_sparse_array": "our error asks for numbers, whatever the container",
+    "check_estimator_sparse_matrix": "our error asks for numbers, whatever the container",
+    "check_fit2d_1feature": "our error asks for two samples",
+    "check_fit2d_predict1d": "our error names the three axes",
 }
 
 
 class FlatEmbedder(SpikeEmbedder):
-    """Takes what scikit-learn's checks hand over, (num_spikes, num_samples), as snippets of one channel."""
+    """Takes the arrays (num_spikes, num_samples) of scikit-learn's checks as waveforms of one channel."""
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -55,7 +55,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def spikes():
-    """Snippets (num_spikes, 60, 4) of three units, and which unit each is of."""
+    """Waveforms (num_spikes, 60, 4) of three units, and their labels."""
     traces, samples, labels = planted()
     return np.stack([traces[sample - 20 : sample + 40] for sample in samples]), labels
 
@@ -63,7 +63,7 @@ def spikes():
 def test_scikit_learns_own_checks(model, monkeypatch):
     monkeypatch.setattr(
         "huidurep.integrations.scikit_learn.load_encoder", lambda chosen: model
-    )  # read once, not sixty times
+    )  # loaded once, not sixty times
     done = check_estimator(FlatEmbedder("tetrode", sampling_frequency=5000.0), on_fail=None, on_skip=None)
     failed = {each["check_name"] for each in done if each["status"] == "failed"}
     assert failed == set(NOT_APPLICABLE)
@@ -75,7 +75,7 @@ def test_three_axes_are_declared():
     assert tags.input_tags.three_d_array and not tags.input_tags.two_d_array
 
 
-def test_it_embeds_as_the_model_does(model, spikes):
+def test_embeddings_equal_those_of_the_model(model, spikes):
     waveforms, _ = spikes
     positions_um = 20.0 * np.array([(0, 0), (1, 0), (0, 1), (1, 1)])
     options = dict(sampling_frequency=24000.0, peak_index=20, channel_positions=positions_um)
@@ -89,7 +89,7 @@ def test_it_embeds_as_the_model_does(model, spikes):
     np.testing.assert_array_equal(cleaned, model.embed(waveforms, denoise=True, **options))
 
 
-def test_auto_goes_by_the_channels(spikes):
+def test_auto_chooses_by_the_positions(spikes):
     waveforms, _ = spikes
     assert SpikeEmbedder().fit(waveforms).model_.config.num_channels == 4
     column = np.repeat(waveforms, 4, axis=2)
@@ -98,7 +98,7 @@ def test_auto_goes_by_the_channels(spikes):
     assert chosen.model_.config.num_channels > 4
 
 
-def test_in_a_pipeline_units_are_told_apart(spikes):
+def test_pipeline_clusters_the_units(spikes):
     waveforms, labels = spikes
     pipeline = make_pipeline(SpikeEmbedder(peak_index=20), StandardScaler(), GaussianMixture(3, random_state=0))
     found = pipeline.fit_predict(waveforms)
@@ -121,16 +121,14 @@ def test_clone_and_pickle(model, spikes):
     np.testing.assert_array_equal(again.transform(waveforms[:5]), fitted.transform(waveforms[:5]))
 
 
-def test_what_cannot_be_used_is_said(model, spikes):
+def test_errors_name_what_is_wrong(model, spikes):
     waveforms, _ = spikes
     embedder = SpikeEmbedder(model).fit(waveforms)
-    with pytest.raises(
-        ValueError, match=r"expected waveforms of \(60, 4\) samples and channels as in fit, found \(59, 4\)"
-    ):
+    with pytest.raises(ValueError, match=r"\(60, 4\).*\(59, 4\)"):
         embedder.transform(waveforms[:, 1:])
-    with pytest.raises(ValueError, match="add the missing axis"):
+    with pytest.raises(ValueError, match=r"num_channels.*60"):
         embedder.fit(waveforms[:, :, 0])
-    with pytest.raises(TypeError, match="expected model as 'auto', a name, a folder or a HuiduRep, found 5"):
+    with pytest.raises(TypeError, match="model.* 5"):
         SpikeEmbedder(5).fit(waveforms)
-    with pytest.raises(ValueError, match="sampling_frequency > 0"):
+    with pytest.raises(ValueError, match="sampling_frequency"):
         SpikeEmbedder(model, sampling_frequency=-1).fit(waveforms)

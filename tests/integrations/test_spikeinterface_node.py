@@ -108,11 +108,11 @@ def test_dense_waveforms_and_other_outputs(recording, peaks):
     np.testing.assert_allclose(embedded, model.embed(0.195 * cut.astype("float32"), **options), atol=1e-4)
 
 
-def test_wrong_parents_and_models_are_refused(recording, peaks):
+def test_wrong_parents_and_models(recording, peaks):
     source = PeakRetriever(recording, peaks)
-    with pytest.raises(TypeError, match=r"expected parents=\[source of peaks, node of waveforms\], found \['PeakRetr"):
+    with pytest.raises(TypeError, match=r"parents=.*'PeakRetriever'"):
         EmbedWaveforms(recording, parents=[source])
-    with pytest.raises(TypeError, match="expected model as 'auto'"):
+    with pytest.raises(TypeError, match=r"model.*3\.5"):
         sparse(recording, peaks, model=3.5)
     with pytest.raises(OSError, match="octrode"):
         sparse(recording, peaks, model="octrode")

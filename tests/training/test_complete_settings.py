@@ -7,7 +7,7 @@ import pytest
 
 import huidurep
 from huidurep import HuiduRepConfig
-from huidurep.cli.pretrain import _load_settings
+from huidurep.cli.inputs import load_settings
 from huidurep.training import pretrain as pretrain_module
 from huidurep.training import views
 from huidurep.training.pretrain import complete_settings
@@ -40,7 +40,7 @@ def test_whole_settings_are_taken_back_from_their_file(tmp_path):
     assert complete_settings(whole) == whole
     path = tmp_path / "pretraining.json"
     path.write_text(json.dumps(whole, indent=1))
-    assert complete_settings(_load_settings(path)) == whole
+    assert complete_settings(load_settings(path)) == whole
 
 
 def test_a_later_default_does_not_change_what_was_stored(monkeypatch):
@@ -103,7 +103,7 @@ def test_whole_settings_from_before_the_prototype_loss_keep_their_objective():
 @pytest.mark.parametrize("name", ["base", "linear", "neuropixels-1.0", "neuropixels-2.0", "hd-mea"])
 def test_the_command_on_the_card_repeats_the_objective(name):
     path = huidurep.list_checkpoints()[name] / "pretraining.json"
-    stored, whole = json.loads(path.read_text()), complete_settings(_load_settings(path))
+    stored, whole = json.loads(path.read_text()), complete_settings(load_settings(path))
     trained = HuiduRepConfig.from_pretrained(path.parent)
     if "prototype_weight" not in stored["model"]:
         assert whole["model"]["contrastive_weight"] == 1.0 and whole["views"]["views_per_unit"] == 2

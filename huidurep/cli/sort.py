@@ -1,0 +1,117 @@
+"""The command ``huidurep sort``."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .inputs import check_output, read_recording
+from .options import (
+    AsJson,
+    AutoModel,
+    DetectionMethod,
+    MatchingMethod,
+    NumJobs,
+    PeakSign,
+    Progress,
+    RecordingOptions,
+    Seed,
+    SortingPreset,
+    complete_motion,
+    with_recording_options,
+)
+from .output import is_terminal, only_results_on_stdout, print_result, stage_bar
+
+Input = Annotated[Path, typer.Argument(metavar="INPUT", help="What spikeinterface.load reads, or raw binary.")]
+Output = Annotated[Path, typer.Argument(metavar="OUTPUT", help="Folder to write; must not exist or be empty.")]
+NumUnits = Annotated[int | None, typer.Option(min=1, help="Number of units in each channel group; default: estimated.")]
+Detection = Annotated[DetectionMethod | None, typer.Option(help="Spike detection method.")]
+DetectThreshold = Annotated[
+    float | None, typer.Option(help="Detection threshold, in noise levels (median absolute deviation / 0.6745).")
+]
+DetectedSign = Annotated[PeakSign | None, typer.Option(help="Sign of the peaks that are detected.")]
+UnitThreshold = Annotated[
+    float | None, typer.Option(help="Smallest median amplitude of a unit's detected spikes, in noise levels.")
+]
+MergeBias = Annotated[float | None, typer.Option(help="Above 0: more units are merged; below 0: more are split.")]
+Matching = Annotated[MatchingMethod | None, typer.Option(help="Template matching method; none: no template matching.")]
+Motion = Annotated[
+    str | None,
+    typer.Option(
+        help="Motion correction: auto, none, a preset of SpikeInterface, or the folder of a saved Motion.",
+        autocompletion=complete_motion,
+    ),
+]
+Adapt = Annotated[
+    bool, typer.Option("--adapt", help="Adapt the encoder to the recording; kept only where it is better.")
+]
+Preset = Annotated[SortingPreset | None, typer.Option(help="paper: the clustering of the paper; needs --num-units.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result.")]
+
+
+@with_recording_options
+def sort(
+    input_path: Input,
+    output: Output,
+    recording_options: RecordingOptions,
+    model: AutoModel = "auto",
+    seed: Seed = 0,
+    num_units: NumUnits = None,
+    detection: Detection = None,
+    detect_threshold: DetectThreshold = None,
+    peak_sign: DetectedSign = None,
+    unit_threshold: UnitThreshold = None,
+    merge_bias: MergeBias = None,
+    matching: Matching = None,
+    motion: Motion = None,
+    adapt: Adapt = False,
+    preset: Preset = None,
+    overwrite: Overwrite = False,
+    n_jobs: NumJobs = 1,
+    progress: Progress = True,
+    as_json: AsJson = False,
+) -> None:
+    """Sort a recording into a folder of units.
+
+    INPUT is a folder or file that spikeinterface.load reads, or a file of raw samples (time x channel), which needs
+    --sampling-frequency, --num-channels and --dtype. spikeinterface.load opens OUTPUT, also after it is moved.
+    """
+    parameters: dict[str, Any] = dict(
+        seed=seed, num_units=num_units, detection=detection, detect_threshold=detect_threshold
+    )
+    parameters |= dict(peak_sign=peak_sign, unit_threshold=unit_threshold, merge_bias=merge_bias, matching=matching)
+    parameters |= dict(motion=motion, adapt=adapt or None, preset=preset)
+    # an option that is not given leaves the parameter to the checkpoint
+    parameters = {name: value for name, value in parameters.items() if value is not None}
+    parameters |= {name: None for name in ("matching", "motion") if parameters.get(name) == "none"}
+    check_output(output, overwrite=overwrite, input_path=input_path)
+    recording = read_recording(input_path, recording_options)
+
+    from huidurep import SpikeSortingPipeline
+
+    job_kwargs: dict[str, Any] = dict(n_jobs=n_jobs, progress_bar=progress and is_terminal())
+    started = time.perf_counter()
+    with only_results_on_stdout(), stage_bar(is_shown=job_kwargs["progress_bar"]) as show_stage:
+        pipeline = SpikeSortingPipeline.from_pretrained(model, **parameters)
+        result = pipeline(recording, job_kwargs=job_kwargs, progress=show_stage)
+        result.save(output, overwrite=overwrite)
+    facts = {"output": output, **_summarize(result, recording), "seconds": round(time.perf_counter() - started, 1)}
+    text = (
+        "{num_units} units ({num_good_units} good), {num_spikes} spikes from {duration_s:.1f} s of {num_channels} "
+        "channels with model {model} in {seconds} s -> {output}\nnext: huidurep report {output}"
+    )
+    print_result(text.format(**facts), facts, as_json=as_json)
+
+
+def _summarize(result, recording) -> dict:
+    return {
+        "num_units": len(result.sorting.unit_ids),
+        "num_good_units": int((result.sorting.get_property("quality") == "good").sum()),
+        "num_spikes": len(result.posteriors),
+        "duration_s": recording.get_total_duration(),
+        "num_channels": recording.get_num_channels(),
+        "model": result.model_name,
+    }
