@@ -1,48 +1,66 @@
-"""The result of a sorting: saved, loaded, plotted and exported."""
+"""The result of a sorting: save, load, plot, report, export."""
 
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import spikeinterface
-from spikeinterface.core import BaseSorting
+from spikeinterface.core import BaseRecording, BaseSorting
 
-from .output_files import INFO_FILE, check_output_folder
+from .output_files import INFO_FILE, new_folder
 from .sorting.parameters import SortingParameters
-from .sorting.postprocessing import Measures
+from .sorting.postprocessing import UnitMeasurements
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from spikeinterface.core import SortingAnalyzer
 
 FORMAT = "huidurep-sorting"
 FORMAT_VERSION = 1
-MEASURES_FILE = "measures.npz"
+MEASUREMENTS_FILE = "measures.npz"
+# names of the same quantities in folders of earlier versions
+OLD_PROPERTIES = {
+    "refractory_violations": "short_isi_fraction",
+    "isolation": "mean_posterior",
+    "presence": "presence_ratio",
+}
+OLD_RECORDING_FACTS = ("num_channels", "sampling_frequency", "num_samples")
 
 
 @dataclass
 class SortingResult:
-    """What a sorting gives.
+    """The units of a recording with an embedding and a posterior for every spike.
 
     Attributes
     ----------
     sorting : BaseSorting
-        Units with the properties main_channel_id (of the recording that was given), group, snr, peak_uv, num_spikes,
-        and refractory_violations, isolation, presence and quality as `unit_confidence` has them.
+        Units with the properties main_channel_id (of the raw recording), group, snr, peak_uv, num_spikes, and
+        short_isi_fraction, isi_violations_ratio, mean_posterior, presence_ratio and quality, as
+        `huidurep.sorting.quality_metrics.compute_quality_metrics` defines them. Results of earlier versions have no
+        isi_violations_ratio.
     embeddings : ndarray of float32, (num_spikes, embedding_size)
         One row a spike, in the order of `sorting.to_spike_vector()`.
     posteriors : ndarray of float32, (num_spikes,)
-        Probability of the spike's unit, given its embedding; low for a spike that overlaps with another.
+        Posterior probability of the spike's unit given its embedding; low for spikes that overlap with others.
     parameters : SortingParameters
+        Parameters of the sorting.
     model_name, model_revision : str | None
+        Checkpoint of the encoder, and the commit of a Hub repository.
     log : list of dict
-        stage, seconds, message; is_warning where the user should look at it.
-    measures : Measures | None
-        Templates, and size and place of every spike; None for results of versions that did not measure them.
+        Entries with stage, seconds and message; is_warning where the user should look at it.
+    measurements : UnitMeasurements | None
+        Templates of the units, amplitude and location of every spike; None without units, and for results of versions
+        that did not measure them.
     provenance : dict
-        What was sorted, when and by which versions, as `describe_run` has it; empty for results of earlier versions.
+        Recording, time, platform and versions, as `huidurep.provenance.describe_run` returns them; results of earlier
+        versions have less or nothing.
     """
 
     sorting: BaseSorting
@@ -51,19 +69,21 @@ class SortingResult:
     parameters: SortingParameters
     model_name: str | None = None
     model_revision: str | None = None
-    log: list = field(default_factory=list)
-    measures: Measures | None = None
+    log: list[dict] = field(default_factory=list)
+    measurements: UnitMeasurements | None = None
     provenance: dict = field(default_factory=dict)
 
-    def save(self, folder, *, overwrite: bool = False) -> Path:
-        """Write everything into one folder, which may be moved; `spikeinterface.load(folder)` gives the sorting.
+    # ------------------------------------------------------------------------------------------------ save and load
+
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
+        """Write a folder, which may be moved; `spikeinterface.load(folder)` opens the units.
 
         Parameters
         ----------
         folder : str or Path
-            Made if it does not exist.
+            Created with its parents.
         overwrite : bool
-            Replace an earlier result of this package. Other files are never removed.
+            Replace an earlier result of this package. Folders with other contents are never replaced.
 
         Returns
         -------
@@ -74,36 +94,73 @@ class SortingResult:
         ------
         FileExistsError
             The folder is not empty.
+        OSError
+            The folder cannot be written, or the disk is full; nothing is left of the incomplete result.
+        """
+        with new_folder(folder, overwrite=overwrite) as partial:
+            self._write(partial)
+        return Path(folder)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> SortingResult:
+        """Read a folder that `save` wrote.
+
+        Parameters
+        ----------
+        folder : str or Path
+            The folder; of an earlier version, its unit properties get today's names.
+
+        Returns
+        -------
+        SortingResult
+
+        Raises
+        ------
+        FileNotFoundError
+            The folder does not exist, or is not a result.
+        ValueError
+            A newer format, or files that do not belong together.
         """
         folder = Path(folder)
-        check_output_folder(folder, overwrite=overwrite)
-        folder.absolute().parent.mkdir(parents=True, exist_ok=True)
-        # what is interrupted leaves no half result behind, and an earlier result as it was
-        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.absolute().parent))
-        new, old = work / "new", work / "old"
-        try:
-            new.mkdir()
-            self._write(new)
-            if folder.exists():
-                folder.rename(old)
-            new.rename(folder)
-        finally:
-            if old.exists() and not folder.exists():
-                old.rename(folder)
-            shutil.rmtree(work, ignore_errors=True)
-        return folder
+        info = _read_info(folder)
+        sorting = spikeinterface.load(folder)
+        _rename_old_properties(sorting)
+        embeddings, posteriors = np.load(folder / "embeddings.npy"), np.load(folder / "posteriors.npy")
+        measurements = UnitMeasurements.load(folder / MEASUREMENTS_FILE)
+        num_spikes = len(sorting.to_spike_vector())
+        if not len(embeddings) == len(posteriors) == num_spikes:
+            raise ValueError(
+                f"expected one embedding and one posterior a spike ({num_spikes}), found {len(embeddings)} and "
+                f"{len(posteriors)} in {folder}; copy the folder again or sort again"
+            )
+        if measurements is not None and len(measurements.amplitudes_uv) != num_spikes:
+            raise ValueError(
+                f"expected one amplitude a spike ({num_spikes}), found {len(measurements.amplitudes_uv)} in {folder}; "
+                f"copy the folder again, or remove {MEASUREMENTS_FILE}, which can be measured again"
+            )
+        return cls(
+            sorting,
+            embeddings,
+            posteriors,
+            SortingParameters.from_dict(info["parameters"]),
+            info["model_name"],
+            info["model_revision"],
+            info["log"],
+            measurements,
+            _upgrade_provenance(info.get("provenance", {})),
+        )
 
     def _write(self, folder: Path) -> None:
-        """Write all files into a new folder."""
-        with warnings.catch_warnings():  # that the recording is not saved with its sorting needs no warning
+        """Write all files to an empty folder."""
+        with warnings.catch_warnings():  # SpikeInterface warns that the recording is not saved with the sorting
             warnings.filterwarnings("ignore", category=UserWarning, module="spikeinterface")
             saved = self.sorting.save(folder=folder / "sorting", format="numpy_folder")
-        # the top folder opens too: SpikeInterface reads this file, whose path to sorting/ is relative
+        # with this file, whose path to sorting/ is relative, SpikeInterface opens the top folder too
         saved.dump_to_json(folder / "si_folder.json", relative_to=folder, include_annotations=False)
         np.save(folder / "embeddings.npy", self.embeddings)
         np.save(folder / "posteriors.npy", self.posteriors)
-        if self.measures is not None:
-            self.measures.save(folder / MEASURES_FILE)
+        if self.measurements is not None:
+            self.measurements.save(folder / MEASUREMENTS_FILE)
         info = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
@@ -115,163 +172,14 @@ class SortingResult:
         }
         (folder / INFO_FILE).write_text(json.dumps(info, indent=2), encoding="utf8")
 
-    @classmethod
-    def load(cls, folder) -> SortingResult:
-        """Read what `save` wrote.
+    # ------------------------------------------------------------------------------------------- figures and report
+
+    def plot_templates(self, recording: BaseRecording | None = None) -> Figure:
+        """Plot the mean waveform of every unit at the contacts of the probe.
 
         Parameters
         ----------
-        folder : str or Path
-            Wherever it is now.
-
-        Returns
-        -------
-        SortingResult
-
-        Raises
-        ------
-        FileNotFoundError
-            Not such a folder.
-        ValueError
-            Files that do not belong together.
-        """
-        folder = Path(folder)
-        if not (folder / INFO_FILE).is_file():
-            raise FileNotFoundError(
-                f"expected a folder with {INFO_FILE} as SortingResult.save writes it, found none at {folder}; "
-                "give the OUTPUT folder itself"
-            )
-        info = json.loads((folder / INFO_FILE).read_text(encoding="utf8"))
-        if info.get("format") != FORMAT or info.get("format_version", 0) > FORMAT_VERSION:
-            raise ValueError(
-                f"expected {FORMAT} up to version {FORMAT_VERSION}, found {info.get('format')} "
-                f"{info.get('format_version')} in {folder}; update huidurep"
-            )
-        sorting = spikeinterface.load(folder)
-        embeddings, posteriors = np.load(folder / "embeddings.npy"), np.load(folder / "posteriors.npy")
-        num_spikes = len(sorting.to_spike_vector())
-        if not len(embeddings) == len(posteriors) == num_spikes:
-            raise ValueError(
-                f"expected one embedding and one posterior a spike ({num_spikes}), found {len(embeddings)} and "
-                f"{len(posteriors)} in {folder}; copy the folder again or sort again"
-            )
-        measures = Measures.load(folder / MEASURES_FILE)
-        if measures is not None and len(measures.amplitudes_uv) != num_spikes:
-            raise ValueError(
-                f"expected one amplitude a spike ({num_spikes}), found {len(measures.amplitudes_uv)} in {folder}; copy "
-                f"the folder again, or remove {MEASURES_FILE}, which can be measured again"
-            )
-        return cls(
-            sorting,
-            embeddings,
-            posteriors,
-            SortingParameters.from_dict(info["parameters"]),
-            info["model_name"],
-            info["model_revision"],
-            info["log"],
-            measures,
-            info.get("provenance", {}),
-        )
-
-    def to_analyzer(self, recording, folder=None, *, extensions=None, overwrite: bool = False):
-        """A SortingAnalyzer, which spikeinterface-gui and all of SpikeInterface's metrics and plots take.
-
-        Parameters
-        ----------
-        recording : BaseRecording
-            The raw recording that was sorted.
-        folder : str or Path, optional
-            Folder to write, with the result in its subfolder "huidurep"; None: in memory.
-        extensions : sequence of str, optional
-            What to compute. Default: waveforms, templates, noise levels, amplitudes, locations, correlograms,
-            similarity, quality metrics.
-        overwrite : bool
-            Replace an earlier analyzer there.
-
-        Returns
-        -------
-        SortingAnalyzer
-            Sparse, of the preprocessed traces; rows of `embeddings` and `posteriors` are those of its spike vector.
-
-        Raises
-        ------
-        TypeError, ValueError, FileExistsError
-            Not the recording that was sorted, no units, or something is in the way.
-        """
-        from .exporters.analyzer import build_analyzer
-
-        return build_analyzer(self, recording, folder, extensions=extensions, overwrite=overwrite)
-
-    def export_to_phy(self, recording, folder, *, copy_recording: bool = True, overwrite: bool = False) -> Path:
-        """A folder that phy opens with ``phy template-gui params.py``; it may be moved.
-
-        Parameters
-        ----------
-        recording : BaseRecording
-            The raw recording that was sorted; one segment.
-        folder : str or Path
-            Folder to write.
-        copy_recording : bool
-            Write the preprocessed traces along (float32, 4 bytes a sample and channel), which phy's waveform and trace
-            views need.
-        overwrite : bool
-            Replace an earlier export there.
-
-        Returns
-        -------
-        Path
-            The folder.
-
-        Raises
-        ------
-        TypeError, ValueError, FileExistsError
-            As `to_analyzer`; several segments.
-        """
-        from .exporters.phy import export_to_phy
-
-        return export_to_phy(self, recording, folder, copy_recording=copy_recording, overwrite=overwrite)
-
-    def export_to_nwb(
-        self, recording, path, *, session_start_time, metadata: dict | None = None, overwrite: bool = False
-    ) -> Path:
-        """An NWB file of the units, without traces. Needs ``pip install huidurep[nwb]``.
-
-        Parameters
-        ----------
-        recording : BaseRecording
-            The raw recording that was sorted.
-        path : str or Path
-            File to write, ending in .nwb.
-        session_start_time : datetime
-            When the recording began, with its time zone.
-        metadata : dict, optional
-            In neuroconv's form, such as {"NWBFile": {"experimenter": [...]}, "Subject": {...}}.
-        overwrite : bool
-            Replace a file there.
-
-        Returns
-        -------
-        Path
-            The file.
-
-        Raises
-        ------
-        ImportError
-            neuroconv is not installed.
-        TypeError, ValueError, FileExistsError
-            As `to_analyzer`; no time zone; several segments that do not say when they began.
-        """
-        from .exporters.nwb import export_to_nwb
-
-        options = {"session_start_time": session_start_time, "metadata": metadata, "overwrite": overwrite}
-        return export_to_nwb(self, recording, path, **options)
-
-    def plot_templates(self, recording=None):
-        """Mean waveform of every unit, drawn at the contacts of the probe.
-
-        Parameters
-        ----------
-        recording : BaseRecording | None
+        recording : BaseRecording, optional
             The recording that was sorted; only needed for results of versions that did not keep templates.
 
         Returns
@@ -281,14 +189,14 @@ class SortingResult:
         Raises
         ------
         ValueError
-            Neither kept templates nor a recording.
+            Neither templates nor a recording, or another recording.
         """
         from .report.plots import plot_templates
 
         return plot_templates(self, recording)
 
-    def plot_raster(self, *, segment_index: int = 0):
-        """When each unit fires.
+    def plot_raster(self, *, segment_index: int = 0) -> Figure:
+        """Plot the spike times of every unit.
 
         Parameters
         ----------
@@ -303,13 +211,13 @@ class SortingResult:
 
         return plot_raster(self, segment_index=segment_index)
 
-    def plot_embedding(self, *, seed: int = 0):
-        """The spikes in the plane of the two largest principal components of their embeddings.
+    def plot_embedding(self, *, seed: int = 0) -> Figure:
+        """Plot the first two principal components of the embeddings.
 
         Parameters
         ----------
         seed : int
-            Which spikes are drawn where there are more than 20000.
+            Selects the spikes that are shown where there are more than 20000.
 
         Returns
         -------
@@ -319,8 +227,8 @@ class SortingResult:
 
         return plot_embedding(self, seed=seed)
 
-    def plot_autocorrelograms(self):
-        """Lags between the spikes of each unit, by SpikeInterface's widget.
+    def plot_autocorrelograms(self) -> Figure:
+        """Plot the autocorrelogram of every unit, with SpikeInterface's widget.
 
         Returns
         -------
@@ -330,13 +238,13 @@ class SortingResult:
 
         return plot_autocorrelograms(self)
 
-    def plot_amplitudes(self, recording=None, *, segment_index: int = 0):
-        """Amplitude of the spikes of each unit over time.
+    def plot_amplitudes(self, recording: BaseRecording | None = None, *, segment_index: int = 0) -> Figure:
+        """Plot the spike amplitudes of every unit over time.
 
         Parameters
         ----------
-        recording : BaseRecording | None
-            As for `plot_templates`.
+        recording : BaseRecording, optional
+            The recording that was sorted; only needed for results of versions that did not keep amplitudes.
         segment_index : int
             Segment of the recording.
 
@@ -347,23 +255,26 @@ class SortingResult:
         Raises
         ------
         ValueError
-            Neither kept amplitudes nor a recording.
+            Neither amplitudes nor a recording, or another recording.
         """
         from .report.plots import plot_amplitudes
 
         return plot_amplitudes(self, recording, segment_index=segment_index)
 
-    def write_report(self, path, *, recording=None, overwrite: bool = False) -> Path:
-        """Write the report: one HTML file that needs nothing else.
+    def write_report(
+        self, path: str | Path, *, recording: BaseRecording | None = None, overwrite: bool = False
+    ) -> Path:
+        """Write the report: one HTML file that needs no other file and no network.
 
         Parameters
         ----------
         path : str or Path
             File to write.
-        recording : BaseRecording | None
-            As for `plot_templates`; without it the page says what is missing.
+        recording : BaseRecording, optional
+            The recording that was sorted; only needed for results of versions that did not keep templates. Without it
+            the page says what is missing.
         overwrite : bool
-            Replace a file.
+            Replace an earlier file.
 
         Returns
         -------
@@ -373,8 +284,183 @@ class SortingResult:
         Raises
         ------
         FileExistsError
-            The file is there.
+            The file exists.
+        ImportError
+            jinja2 is not installed.
+        ValueError
+            Another recording than the one that was sorted.
         """
         from .report.page import write_page
 
         return write_page(self, path, recording=recording, overwrite=overwrite)
+
+    # ------------------------------------------------------------------------------------------------------ exports
+
+    def to_analyzer(
+        self,
+        recording: BaseRecording,
+        folder: str | Path | None = None,
+        *,
+        extensions: Sequence[str] | None = None,
+        overwrite: bool = False,
+        job_kwargs: dict | None = None,
+    ) -> SortingAnalyzer:
+        """Create a SortingAnalyzer, for spikeinterface-gui and SpikeInterface's metrics and widgets.
+
+        Parameters
+        ----------
+        recording : BaseRecording
+            The raw recording that was sorted.
+        folder : str or Path, optional
+            Folder to write, with this result in its subfolder "huidurep"; None: in memory.
+        extensions : sequence of str, optional
+            SpikeInterface's extensions to compute. Default: waveforms, templates, noise levels, amplitudes, locations,
+            correlograms, similarity, quality metrics.
+        overwrite : bool
+            Replace an earlier analyzer.
+        job_kwargs : dict, optional
+            SpikeInterface's n_jobs, chunk_duration, progress_bar and so on.
+
+        Returns
+        -------
+        SortingAnalyzer
+            Sparse, with the preprocessed traces; rows of `embeddings` and `posteriors` are those of its spike vector.
+
+        Raises
+        ------
+        FileExistsError
+            The folder is not empty.
+        TypeError, ValueError
+            Another recording than the one that was sorted, no units, or an unknown extension.
+        """
+        from .exporters.analyzer import build_analyzer
+
+        return build_analyzer(
+            self, recording, folder, extensions=extensions, overwrite=overwrite, job_kwargs=job_kwargs
+        )
+
+    def export_to_phy(
+        self,
+        recording: BaseRecording,
+        folder: str | Path,
+        *,
+        copy_recording: bool = True,
+        overwrite: bool = False,
+        job_kwargs: dict | None = None,
+    ) -> Path:
+        """Write a folder that phy opens with ``phy template-gui params.py``; it may be moved.
+
+        Parameters
+        ----------
+        recording : BaseRecording
+            The raw recording that was sorted; one segment.
+        folder : str or Path
+            Folder to write.
+        copy_recording : bool
+            Write the preprocessed traces too (float32, 4 bytes a sample and channel), which phy's waveform and trace
+            views need.
+        overwrite : bool
+            Replace an earlier export.
+        job_kwargs : dict, optional
+            SpikeInterface's n_jobs, chunk_duration, progress_bar and so on.
+
+        Returns
+        -------
+        Path
+            The folder.
+
+        Raises
+        ------
+        FileExistsError
+            The folder is not empty.
+        TypeError, ValueError
+            Another recording than the one that was sorted, several segments, or no units.
+        """
+        from .exporters.phy import export_to_phy
+
+        return export_to_phy(
+            self, recording, folder, copy_recording=copy_recording, overwrite=overwrite, job_kwargs=job_kwargs
+        )
+
+    def export_to_nwb(
+        self,
+        recording: BaseRecording,
+        path: str | Path,
+        *,
+        session_start_time: datetime,
+        metadata: dict | None = None,
+        overwrite: bool = False,
+        job_kwargs: dict | None = None,
+    ) -> Path:
+        """Write the units to an NWB file, without traces. Needs ``pip install huidurep[nwb]``.
+
+        Parameters
+        ----------
+        recording : BaseRecording
+            The raw recording that was sorted.
+        path : str or Path
+            File to write, ending in .nwb.
+        session_start_time : datetime
+            Start of the recording with its time zone.
+        metadata : dict, optional
+            In neuroconv's form, such as {"NWBFile": {"experimenter": [...]}, "Subject": {...}}.
+        overwrite : bool
+            Replace an earlier file.
+        job_kwargs : dict, optional
+            SpikeInterface's n_jobs, chunk_duration, progress_bar and so on.
+
+        Returns
+        -------
+        Path
+            The file.
+
+        Raises
+        ------
+        FileExistsError
+            The file exists.
+        ImportError
+            neuroconv is not installed.
+        TypeError, ValueError
+            Another recording than the one that was sorted, no units, no time zone, or segments without start times.
+        """
+        from .exporters.nwb import export_to_nwb
+
+        return export_to_nwb(
+            self,
+            recording,
+            path,
+            session_start_time=session_start_time,
+            metadata=metadata,
+            overwrite=overwrite,
+            job_kwargs=job_kwargs,
+        )
+
+
+def _read_info(folder: Path) -> dict:
+    """Read and check the file that makes a folder a result."""
+    if not (folder / INFO_FILE).is_file():
+        raise FileNotFoundError(
+            f"expected a folder with {INFO_FILE} as SortingResult.save writes it, found none at {folder}; "
+            "give the OUTPUT folder itself"
+        )
+    info = json.loads((folder / INFO_FILE).read_text(encoding="utf8"))
+    if info.get("format") != FORMAT or info.get("format_version", 0) > FORMAT_VERSION:
+        raise ValueError(
+            f"expected {FORMAT} up to version {FORMAT_VERSION}, found {info.get('format')} "
+            f"{info.get('format_version')} in {folder}; update huidurep"
+        )
+    return info
+
+
+def _rename_old_properties(sorting: BaseSorting) -> None:
+    for old, new in OLD_PROPERTIES.items():
+        if old in sorting.get_property_keys():
+            sorting.set_property(new, sorting.get_property(old))
+            sorting.delete_property(old)
+
+
+def _upgrade_provenance(provenance: dict) -> dict:
+    """Move what earlier versions knew of the recording to where it is now."""
+    known = {name: provenance[name] for name in OLD_RECORDING_FACTS if name in provenance}
+    others = {name: value for name, value in provenance.items() if name not in known}
+    return {**others, "recording": known} if known else others

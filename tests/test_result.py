@@ -1,31 +1,16 @@
+import json
+
 import numpy as np
 import pytest
 import spikeinterface
-from spikeinterface.core.base import minimum_spike_dtype
+from group_sortings import group_of
 from stand_in import as_recording
 
 from huidurep.output_files import check_output_folder
-from huidurep.result import SortingResult
-from huidurep.sorting.aggregation import GroupSorting, assemble, empty_group
+from huidurep.provenance import describe_run
+from huidurep.result import OLD_PROPERTIES, SortingResult
+from huidurep.sorting.aggregation import assemble
 from huidurep.sorting.parameters import SortingParameters
-
-
-def group_of(samples, units, segments, name, channels):
-    vector = np.zeros(len(samples), dtype=minimum_spike_dtype)
-    vector["sample_index"], vector["unit_index"], vector["segment_index"] = samples, units, segments
-    rows = np.arange(len(samples), dtype="float32")
-    properties = {
-        "main_channel_id": channels,
-        "group": [name] * len(channels),
-        "snr": [5.0] * len(channels),
-        "peak_uv": [-50.0] * len(channels),
-        "num_spikes": [1] * len(channels),
-        "refractory_violations": [0.0] * len(channels),
-        "isolation": [0.95] * len(channels),
-        "presence": [1.0] * len(channels),
-        "quality": ["good"] * len(channels),
-    }
-    return GroupSorting(vector, np.column_stack([np.asarray(samples, "float32"), rows]), rows, properties)
 
 
 @pytest.fixture
@@ -37,20 +22,6 @@ def result_of(groups, recording):
     sorting, embeddings, posteriors, _ = assemble(groups, recording, 2)
     log = [{"stage": "x", "seconds": 0.1, "message": "y"}]
     return SortingResult(sorting, embeddings, posteriors, SortingParameters(seed=3), "tetrode", "v1", log)
-
-
-def test_groups_are_joined_in_order_of_time(recording):
-    first = group_of([10, 30, 5], [0, 1, 0], [0, 0, 1], 0, ["a", "b"])
-    second = group_of([20, 30, 1], [0, 0, 0], [0, 0, 1], 7, ["d"])
-    sorting, embeddings, _, _ = assemble([first, empty_group(2), second], recording, 2)
-    vector = sorting.to_spike_vector()
-    assert vector["sample_index"].tolist() == [10, 20, 30, 30, 1, 5]
-    assert vector["unit_index"].tolist() == [0, 2, 1, 2, 2, 0]
-    assert embeddings[:, 0].tolist() == vector["sample_index"].tolist()
-    assert sorting.get_property("main_channel_id").tolist() == ["a", "b", "d"]
-    assert sorting.get_property("group").tolist() == [0, 0, 7]
-    assert sorting.get_property("quality").tolist() == ["good"] * 3
-    assert sorting.get_num_segments() == 3  # the last one without spikes
 
 
 def test_folder_opens_after_a_move(recording, tmp_path):
@@ -86,7 +57,7 @@ def test_empty_result_is_valid_and_saved(recording, tmp_path):
 def test_only_our_own_folder_is_overwritten(recording, tmp_path):
     result = result_of([], recording)
     result.save(tmp_path / "out")
-    with pytest.raises(FileExistsError, match="expected an empty or new output folder, found.*overwrite"):
+    with pytest.raises(FileExistsError, match="overwrite"):
         result.save(tmp_path / "out")
     result.save(tmp_path / "out", overwrite=True)
     (tmp_path / "thesis").mkdir()
@@ -106,3 +77,37 @@ def test_load_says_what_is_wrong(recording, tmp_path):
     np.save(folder / "embeddings.npy", np.zeros((1, 2)))
     with pytest.raises(ValueError, match=r"one embedding and one posterior a spike \(2\), found 1"):
         SortingResult.load(folder)
+
+
+def test_folders_of_earlier_versions_open_with_the_names_of_today(recording, tmp_path):
+    result = result_of([group_of([10, 30], [0, 1], [0, 0], 0, ["a", "b"])], recording)
+    result.provenance = describe_run(recording)
+    folder = result.save(tmp_path / "out")
+    # the layout of commit 5e4c1da
+    for old, new in OLD_PROPERTIES.items():
+        (folder / "sorting" / "properties" / f"{new}.npy").rename(folder / "sorting" / "properties" / f"{old}.npy")
+    (folder / "sorting" / "properties" / "isi_violations_ratio.npy").unlink()
+    info = json.loads((folder / "huidurep.json").read_text())
+    facts = {
+        name: info["provenance"]["recording"][name] for name in ("num_channels", "sampling_frequency", "num_samples")
+    }
+    info["provenance"] = {name: info["provenance"][name] for name in ("time", "platform", "versions")} | facts
+    (folder / "huidurep.json").write_text(json.dumps(info))
+
+    loaded = SortingResult.load(folder)
+    assert set(loaded.sorting.get_property_keys()) == set(result.sorting.get_property_keys()) - {"isi_violations_ratio"}
+    for name in OLD_PROPERTIES.values():
+        assert np.array_equal(loaded.sorting.get_property(name), result.sorting.get_property(name))
+    assert loaded.provenance["recording"] == facts and loaded.provenance["versions"] == result.provenance["versions"]
+    again = SortingResult.load(loaded.save(tmp_path / "again"))
+    assert again.provenance == loaded.provenance
+    assert not set(OLD_PROPERTIES) & set(again.sorting.get_property_keys())
+
+
+def test_an_interrupted_save_leaves_the_earlier_result(recording, tmp_path, monkeypatch):
+    folder = result_of([group_of([10], [0], [0], 0, ["a"])], recording).save(tmp_path / "out")
+    larger = result_of([group_of([10, 30], [0, 0], [0, 0], 0, ["a"])], recording)
+    monkeypatch.setattr(SortingParameters, "to_dict", lambda self: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        larger.save(folder, overwrite=True)
+    assert len(SortingResult.load(folder).posteriors) == 1 and [each.name for each in tmp_path.iterdir()] == ["out"]

@@ -1,30 +1,39 @@
-"""SpikeInterface's SortingAnalyzer of a result, on the traces that were sorted."""
+"""SpikeInterface's SortingAnalyzer of a result, with the traces that were sorted."""
 
 from __future__ import annotations
 
 import importlib.util
-import shutil
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import spikeinterface
 import spikeinterface.metrics  # noqa: F401 - makes its extension known to SortingAnalyzer.compute
 import spikeinterface.postprocessing  # noqa: F401 - likewise
 from spikeinterface.core import (
+    BaseRecording,
+    BaseSorting,
     ChannelSparsity,
+    SortingAnalyzer,
     aggregate_channels,
     create_sorting_analyzer,
     get_available_analyzer_extensions,
     get_channel_distances,
+    load_sorting_analyzer,
     select_segment_sorting,
 )
 
-from ..sorting.jobs import get_job_kwargs
+from ..output_files import check_output_folder, new_folder
+from ..provenance import check_same_recording
+from ..sorting.job_kwargs import resolve_job_kwargs
 from ..sorting.motion import correct_motion
 from ..sorting.parameters import SortingParameters
 from ..sorting.preprocessing import preprocess, split_groups
 from ..sorting.run_log import RunLog
+
+if TYPE_CHECKING:
+    from ..result import SortingResult
 
 EXTENSIONS = (
     "random_spikes",
@@ -37,22 +46,30 @@ EXTENSIONS = (
     "template_similarity",
     "quality_metrics",
 )
-SPARSITY_UM = 100.0  # a unit's channels lie within this of its main channel, in its own group
-GROUP_DISTANCE_UM = 300.0  # between groups whose contacts were given the same places
+SPARSITY_UM = 100.0  # largest distance of a unit's channels from its main channel
+GROUP_DISTANCE_UM = 300.0  # between groups whose contacts have the same positions, as separately described tetrodes do
 ANALYZER_FILE = "spikeinterface_info.json"
 EXPECTED_WARNINGS = (
-    "The recording registered to this sorting",  # a recording in memory does not go along into the folder
+    "The recording registered to this sorting",  # a recording in memory is not saved with the analyzer
     ".*not serializable",
-    "The following metrics will not be computed",  # those of extensions that nobody asked for
+    "The following metrics will not be computed",  # metrics of extensions that were not requested
 )
-RESULT_FOLDER = "huidurep"  # inside the analyzer's folder: the result itself, with embeddings and posteriors
+RESULT_FOLDER = "huidurep"  # subfolder of the analyzer with the result itself
 
 
-def build_analyzer(result, recording, folder=None, *, extensions=None, overwrite: bool = False):
-    """Pair a result with the traces it was found in, and compute what viewers and exporters ask for.
+def build_analyzer(
+    result: SortingResult,
+    recording: BaseRecording,
+    folder: str | Path | None = None,
+    *,
+    extensions: Sequence[str] | None = None,
+    overwrite: bool = False,
+    job_kwargs: dict | None = None,
+) -> SortingAnalyzer:
+    """Combine a result with the traces it was found in, and compute what viewers and exporters need.
 
-    The recording is prepared as the pipeline prepared it, motion correction included; nothing is copied: where the
-    recording can be opened from disk, the folder remembers how.
+    The recording is preprocessed as the pipeline did, motion correction included. No traces are copied: where the
+    recording can be opened from disk, the folder stores how.
 
     Parameters
     ----------
@@ -60,11 +77,13 @@ def build_analyzer(result, recording, folder=None, *, extensions=None, overwrite
     recording : BaseRecording
         The raw recording that was sorted.
     folder : str or Path, optional
-        Folder to write; the result goes along into its subfolder "huidurep". Default: in memory.
+        Folder to write, with the result in its subfolder "huidurep"; None: in memory.
     extensions : sequence of str, optional
         Names of SpikeInterface's extensions, in order. Default: `EXTENSIONS`.
     overwrite : bool
-        Replace an earlier analyzer there.
+        Replace an earlier analyzer.
+    job_kwargs : dict, optional
+        SpikeInterface's n_jobs, chunk_duration, progress_bar and so on.
 
     Returns
     -------
@@ -74,7 +93,7 @@ def build_analyzer(result, recording, folder=None, *, extensions=None, overwrite
     Raises
     ------
     FileExistsError
-        The folder holds something.
+        The folder is not empty.
     ImportError
         pandas is not installed.
     TypeError
@@ -83,47 +102,50 @@ def build_analyzer(result, recording, folder=None, *, extensions=None, overwrite
         Another recording than the one that was sorted, a result without units, or an unknown extension.
     """
     names = _check_extensions(extensions)
-    where = {"format": "memory"}
     if folder is not None:
-        folder = Path(folder)
-        check_new(folder, overwrite=overwrite, mark=ANALYZER_FILE)
-        where = {"format": "binary_folder", "folder": folder, "overwrite": folder.exists()}
-    check_pair(result, recording)
+        check_output_folder(folder, overwrite=overwrite, mark=ANALYZER_FILE)
+    check_exportable(result, recording)
     prepared, segment_indices = prepare_recording(recording, result.parameters)
     sorting = result.sorting
-    if len(segment_indices) < sorting.get_num_segments():  # those too short for a spike
+    if len(segment_indices) < sorting.get_num_segments():  # segments shorter than a snippet were not sorted
         sorting = select_segment_sorting(sorting, segment_indices.tolist())
-    try:
-        with warnings.catch_warnings():
-            for message in EXPECTED_WARNINGS:
-                warnings.filterwarnings("ignore", message=message)
-            analyzer = create_sorting_analyzer(sorting, prepared, sparsity=unit_channels(sorting, prepared), **where)
-            analyzer.compute(_with_parameters(names, result.parameters), **get_job_kwargs())
-        if folder is not None:
-            result.save(folder / RESULT_FOLDER)
-    except BaseException:
-        if folder is not None:  # no half analyzer is left behind
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
+    options = {"sparsity": unit_channels(sorting, prepared)}
+    parameters = _extension_parameters(names, result.parameters)
+    job_kwargs = resolve_job_kwargs(job_kwargs)
+    with warnings.catch_warnings():
+        for message in EXPECTED_WARNINGS:
+            warnings.filterwarnings("ignore", message=message)
+        if folder is None:
+            analyzer = create_sorting_analyzer(sorting, prepared, format="memory", **options)
+            analyzer.compute(parameters, **job_kwargs)
+            return analyzer
+        with new_folder(folder, overwrite=overwrite, mark=ANALYZER_FILE) as partial:
+            options |= {"format": "binary_folder", "folder": partial, "overwrite": True}
+            create_sorting_analyzer(sorting, prepared, **options).compute(parameters, **job_kwargs)
+            result.save(partial / RESULT_FOLDER)
+        # the analyzer above knows the temporary path
+        analyzer = load_sorting_analyzer(folder)
+    if not analyzer.has_recording():  # a recording in memory
+        analyzer.set_temporary_recording(prepared)
     return analyzer
 
 
-def prepare_recording(recording, parameters: SortingParameters):
-    """The traces that were sorted, as one recording over all channel groups, computed when they are read.
+def prepare_recording(recording: BaseRecording, parameters: SortingParameters) -> tuple[BaseRecording, np.ndarray]:
+    """Preprocess a recording as the pipeline did, lazily, with all channel groups in one recording.
 
     Parameters
     ----------
     recording : BaseRecording
         The raw recording.
     parameters : SortingParameters
-        Those it was sorted with.
+        Parameters of the sorting.
 
     Returns
     -------
     recording : BaseRecording
-        float32, uV, without bad channels; property "group" is that of the result's units.
+        float32, uV, without bad channels; channels have the property "group" as the units have it.
     segment_indices : ndarray of int, (num_segments,)
-        Segment of the raw recording of each of its segments.
+        Index in the raw recording of each of its segments.
 
     Raises
     ------
@@ -131,31 +153,31 @@ def prepare_recording(recording, parameters: SortingParameters):
         No channel is left, or no segment holds a snippet.
     """
     log = RunLog()
-    groups = [preprocess(group, parameters, log, cache=False) for group in split_groups(recording, parameters, log)]
-    groups = [correct_motion(group, parameters, log, cache=False) for group in groups if group is not None]
+    prepared = [preprocess(group, parameters, log, cache=False) for group in split_groups(recording, parameters, log)]
+    groups = [correct_motion(group, parameters, log, cache=False) for group in prepared if group is not None]
     if not groups:
         raise ValueError(
             "expected a recording with spikes, found every channel flat or every segment shorter than a snippet; "
             "give the recording that was sorted"
         )
     recordings = [group.recording for group in groups]
-    joined = aggregate_channels(recordings) if len(groups) > 1 else recordings[0]
-    joined = joined.select_channels(joined.channel_ids)  # a view, for its contacts and groups are set below
-    joined.set_dummy_probe_from_locations(_distinct_positions(recordings))
+    combined = aggregate_channels(recordings) if len(groups) > 1 else recordings[0]
+    combined = combined.select_channels(combined.channel_ids)  # a view, since positions and groups are changed below
+    combined.set_dummy_probe_from_locations(_distinct_positions(recordings))
     names = [group.name for group in groups for _ in group.recording.channel_ids]
-    joined.set_property("group", np.array(names))
-    return joined, groups[0].segment_indices
+    combined.set_property("group", np.array(names))
+    return combined, groups[0].segment_indices
 
 
-def unit_channels(sorting, recording) -> ChannelSparsity:
-    """Channels on which a unit is looked at: those of its group near its main channel.
+def unit_channels(sorting: BaseSorting, recording: BaseRecording) -> ChannelSparsity:
+    """Channels of every unit: those of its group within 100 um of its main channel.
 
     Parameters
     ----------
     sorting : BaseSorting
-        With main_channel_id and group.
+        Units with main_channel_id and group.
     recording : BaseRecording
-        With contacts and the property "group".
+        Channels with positions and the property "group".
 
     Returns
     -------
@@ -167,7 +189,7 @@ def unit_channels(sorting, recording) -> ChannelSparsity:
     return ChannelSparsity(is_near & (groups[main][:, None] == groups[None]), sorting.unit_ids, recording.channel_ids)
 
 
-def check_pair(result, recording) -> None:
+def check_exportable(result: SortingResult, recording: BaseRecording) -> None:
     """Refuse a recording that is not the one that was sorted, and a result without units.
 
     Parameters
@@ -180,66 +202,15 @@ def check_pair(result, recording) -> None:
     TypeError
         Not a recording.
     ValueError
-        Sampling frequency, segments, channels or duration that do not fit, or nothing to write.
+        Another recording, or no units.
     """
-    sorting = result.sorting
-    if not isinstance(recording, spikeinterface.BaseRecording):
-        raise TypeError(
-            f"expected the SpikeInterface recording that was sorted, found {type(recording).__name__}; open it with "
-            "spikeinterface.load or spikeinterface.extractors"
-        )
-    if sorting.get_num_units() == 0:
-        raise ValueError("expected a result with units, found none; there is nothing to write, see the result's log")
-    same = "give the recording that was sorted, opened in the same way"
-    facts = {
-        "segments": (sorting.get_num_segments(), recording.get_num_segments()),
-        "sampling frequency in Hz": (sorting.get_sampling_frequency(), recording.get_sampling_frequency()),
-    }
-    for name, (sorted_with, found) in facts.items():
-        if sorted_with != found:
-            raise ValueError(f"expected a recording with {name} {sorted_with!r}, found {found!r}; {same}")
-    missing = sorted(set(sorting.get_property("main_channel_id").tolist()) - set(recording.channel_ids.tolist()))
-    if missing:
-        found = recording.channel_ids.tolist()[:8]
-        raise ValueError(f"expected a recording with channels {missing}, found others such as {found}; {same}")
-    spikes = sorting.to_spike_vector()
-    for segment_index in range(sorting.get_num_segments()):
-        samples = spikes["sample_index"][spikes["segment_index"] == segment_index]
-        num_samples = recording.get_num_samples(segment_index)
-        if len(samples) and samples.max() >= num_samples:
-            raise ValueError(
-                f"expected a recording of more than {samples.max()} samples in segment {segment_index}, found "
-                f"{num_samples}; {same}"
-            )
+    check_same_recording(result, recording)
+    if result.sorting.get_num_units() == 0:
+        raise ValueError("expected a result with units, found none; there is nothing to export, see the result's log")
 
 
-def check_new(path: Path, *, overwrite: bool, mark: str | None = None) -> None:
-    """Refuse to write over something.
-
-    Parameters
-    ----------
-    path : Path
-        Folder or file to write.
-    overwrite : bool
-        Accept a file, or a folder that holds the file `mark`.
-    mark : str, optional
-        File by which an earlier folder of the same kind is known.
-
-    Raises
-    ------
-    FileExistsError
-        Something else is there.
-    """
-    if not path.exists() or (path.is_dir() and mark is not None and not any(path.iterdir())):
-        return
-    is_earlier = path.is_file() if mark is None else (path / mark).is_file()
-    if not (overwrite and is_earlier):
-        remedy = "or overwrite it" if is_earlier else "or remove it yourself"
-        raise FileExistsError(f"expected nothing yet at {path}, found a {_kind(path)}; name another place, {remedy}")
-
-
-def _check_extensions(extensions) -> tuple:
-    """The names to compute, if they can be computed."""
+def _check_extensions(extensions: Sequence[str] | None) -> tuple[str, ...]:
+    """Names of the extensions to compute, after a check that they can be computed."""
     names, known = EXTENSIONS if extensions is None else tuple(extensions), get_available_analyzer_extensions()
     unknown = sorted(set(names) - set(known))
     if unknown:
@@ -249,15 +220,11 @@ def _check_extensions(extensions) -> tuple:
     return names
 
 
-def _kind(path: Path) -> str:
-    return "folder that is not empty" if path.is_dir() else "file"
-
-
-def _with_parameters(names: tuple, parameters: SortingParameters) -> dict:
-    """Extensions and their options: the pipeline's window and seed where they have one."""
+def _extension_parameters(names: tuple[str, ...], parameters: SortingParameters) -> dict[str, dict]:
+    """Parameters of each extension: snippet window and seed of the pipeline where it has such parameters."""
     seed = parameters.seed
     window = {"ms_before": parameters.ms_before, "ms_after": parameters.ms_after}
-    options = {
+    options: dict[str, dict] = {
         "random_spikes": {"seed": seed},
         "waveforms": window,
         "templates": {**window, "operators": ["average", "std"]},
@@ -268,10 +235,10 @@ def _with_parameters(names: tuple, parameters: SortingParameters) -> dict:
 
 
 def _distinct_positions(recordings: list) -> np.ndarray:
-    """Contacts (num_channels, 2) um of several groups, side by side where some would lie in one place."""
+    """Positions (num_channels, 2) um of all groups, side by side where some of them would coincide."""
     positions = [recording.get_channel_locations() for recording in recordings]
-    joined = np.concatenate(positions)
-    if len(np.unique(joined, axis=0)) == len(joined):
-        return joined
-    pitch_um = np.ptp(joined[:, 0]) + GROUP_DISTANCE_UM
+    combined = np.concatenate(positions)
+    if len(np.unique(combined, axis=0)) == len(combined):
+        return combined
+    pitch_um = np.ptp(combined[:, 0]) + GROUP_DISTANCE_UM
     return np.concatenate([each + [index * pitch_um, 0.0] for index, each in enumerate(positions)])

@@ -1,4 +1,4 @@
-"""An NWB file of the units, by neuroconv: spike times, templates, properties, electrodes, embeddings, posteriors."""
+"""An NWB file of the units, written by neuroconv: spikes, templates, properties, electrodes, embeddings, posteriors."""
 
 from __future__ import annotations
 
@@ -6,87 +6,106 @@ import copy
 import uuid
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from spikeinterface.core import BaseRecording
 
-from .analyzer import build_analyzer, check_new, check_pair
+from ..output_files import check_output_file, new_file
+from ..provenance import versions
+from .analyzer import build_analyzer, check_exportable
+
+if TYPE_CHECKING:
+    from ..result import SortingResult
 
 EXTENSIONS = ("random_spikes", "templates")
 DESCRIPTIONS = {
     "main_channel_id": "Channel on which the unit's mean waveform is largest.",
-    "snr": "Trough of the mean waveform over the noise level (median absolute deviation / 0.6745) of its channel.",
-    "peak_uv": "Trough of the mean waveform on its main channel, in uV.",
+    "snr": "Peak of the mean waveform over the noise level (median absolute deviation / 0.6745) of its main channel.",
+    "peak_uv": "Peak (trough for negative spikes) of the mean waveform on its main channel, in uV.",
     "num_spikes": "Number of spikes.",
-    "refractory_violations": "Share of the unit's intervals between spikes that are shorter than 1.5 ms.",
-    "isolation": "Mean posterior probability of the unit's spikes.",
-    "presence": "Share of stretches of a minute (or of tenths of a shorter recording) in which the unit fires.",
-    "quality": "'good' where isolation is at least 0.9 and refractory violations are at most 0.01, otherwise 'mua'.",
+    "short_isi_fraction": "Share of the unit's inter-spike intervals below 1.5 ms.",
+    "isi_violations_ratio": "Contamination estimated from inter-spike intervals below 1.5 ms (Hill et al. 2011).",
+    "mean_posterior": "Mean posterior probability of the unit's spikes.",
+    "presence_ratio": "Share of minutes (of tenths of recordings below ten minutes) in which the unit fires.",
+    "quality": "'good' where mean_posterior is at least 0.9 and short_isi_fraction at most 0.01, otherwise 'mua'.",
 }
-PLACES = ("rel_x", "rel_y", "rel_z")
-POSTERIOR = "Probability that each spike is of this unit, given its embedding."
+POSITIONS = ("rel_x", "rel_y", "rel_z")
+POSTERIOR = "Posterior probability of this unit for each of its spikes, given the embedding."
 EMBEDDING = "Embedding of each spike by the HuiduRep encoder."
 
 
 def export_to_nwb(
-    result, recording, path, *, session_start_time: datetime, metadata: dict | None = None, overwrite: bool = False
+    result: SortingResult,
+    recording: BaseRecording,
+    path: str | Path,
+    *,
+    session_start_time: datetime,
+    metadata: dict | None = None,
+    overwrite: bool = False,
+    job_kwargs: dict | None = None,
 ) -> Path:
-    """Write an NWB file (HDF5) with a units table and the electrodes of the recording; no traces.
+    """Write an NWB file (HDF5) with a units table and the electrodes of the recording, without traces.
 
     Parameters
     ----------
     result : SortingResult
     recording : BaseRecording
-        The raw recording that was sorted. Where it knows its times, spike times are in them.
+        The raw recording that was sorted. Spike times are in its times where it has them.
     path : str or Path
         File to write, ending in .nwb.
     session_start_time : datetime
-        When the recording began, with its time zone.
+        Start of the recording with its time zone.
     metadata : dict, optional
-        As neuroconv takes it: sections NWBFile, Subject, Devices, Ecephys.
+        As neuroconv reads it: sections NWBFile, Subject, Devices, Ecephys.
     overwrite : bool
-        Replace a file there.
+        Replace an earlier file.
+    job_kwargs : dict, optional
+        SpikeInterface's n_jobs, chunk_duration, progress_bar and so on.
 
     Returns
     -------
     Path
+        The file.
 
     Raises
     ------
     FileExistsError
-        Something is there already.
+        The file exists.
     ImportError
         neuroconv is not installed.
     TypeError, ValueError
         As `build_analyzer`; not a date with its time zone; segments whose times overlap; a path not ending in .nwb.
     """
     path = Path(path)
-    _check_request(path, session_start_time, metadata)
-    check_new(path, overwrite=overwrite)
-    check_pair(result, recording)
+    _check_arguments(path, session_start_time, metadata)
+    check_output_file(path, overwrite=overwrite)
+    check_exportable(result, recording)
     _check_times(recording)
     tools = _import_neuroconv().tools
-    nwbfile = tools.nwb_helpers.make_nwbfile_from_metadata(_describe_session(result, session_start_time, metadata))
+    nwbfile = tools.nwb_helpers.make_nwbfile_from_metadata(_describe_session(session_start_time, metadata))
     tools.spikeinterface.add_recording_metadata_to_nwbfile(
-        _with_places(recording), nwbfile=nwbfile, metadata=_describe_electrodes(metadata)
+        _with_positions(recording), nwbfile=nwbfile, metadata=_describe_electrodes(metadata)
     )
-    sorting = result.sorting.select_units(result.sorting.unit_ids)  # a view: the result's own stays as it is
+    sorting = result.sorting.select_units(result.sorting.unit_ids)  # a view: the result is not changed
     sorting.register_recording(recording)
     tools.spikeinterface.add_sorting_to_nwbfile(
         sorting,
         nwbfile,
         property_descriptions=DESCRIPTIONS,
-        skip_properties=["group"],  # units name their electrode group below, as NWB has it
+        skip_properties=["group"],  # NWB's column electrode_group is added below
         units_description=_describe_units(result),
-        waveform_data_dict=_templates(result, recording),
+        waveform_data_dict=_templates(result, recording, job_kwargs),
         unit_electrode_indices=[list(range(recording.get_num_channels()))] * sorting.get_num_units(),
     )
     _add_electrode_groups(nwbfile, result, recording)
     _add_spike_columns(nwbfile.units, result)
-    _write(nwbfile, path, tools.nwb_helpers)
+    with new_file(path, overwrite=overwrite) as partial:
+        tools.nwb_helpers.configure_and_write_nwbfile(nwbfile, partial, backend="hdf5")
     return path
 
 
-def read_metadata(path) -> dict:
+def read_metadata(path: str | Path) -> dict:
     """Read metadata for `export_to_nwb`.
 
     Parameters
@@ -101,11 +120,11 @@ def read_metadata(path) -> dict:
     Raises
     ------
     FileNotFoundError
-        Nothing at `path`.
+        The file does not exist.
     ImportError
         neuroconv is not installed.
     ValueError
-        Not such a file.
+        Not a JSON or YAML file with names and values.
     """
     path = Path(path)
     if not path.is_file():
@@ -126,8 +145,8 @@ def read_metadata(path) -> dict:
     return found
 
 
-def _import_neuroconv():
-    """neuroconv, with the modules that are used."""
+def _import_neuroconv() -> Any:
+    """Import neuroconv with the modules that are used."""
     try:
         import neuroconv.tools.nwb_helpers
         import neuroconv.tools.spikeinterface
@@ -139,25 +158,14 @@ def _import_neuroconv():
     return neuroconv
 
 
-def _write(nwbfile, path: Path, nwb_helpers) -> None:
-    """Write under another name first: an interrupted export leaves no half file, and an earlier one as it was."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.stem + ".partial.nwb")
-    try:
-        nwb_helpers.configure_and_write_nwbfile(nwbfile, partial, backend="hdf5")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _check_request(path: Path, session_start_time, metadata) -> None:
-    """Refuse, before any work, what no NWB file can be written for."""
+def _check_arguments(path: Path, session_start_time: datetime, metadata: dict | None) -> None:
+    """Check the arguments before any computation."""
     if path.suffix != ".nwb":
         raise ValueError(f"expected a file ending in .nwb, found {path.name!r}; rename it")
     if not isinstance(session_start_time, datetime):
         raise TypeError(
-            f"expected session_start_time as a datetime, found {session_start_time!r}; when the recording began, as in "
-            'datetime.fromisoformat("2026-03-31T14:00:00+02:00")'
+            f"expected session_start_time as a datetime, found {session_start_time!r}; give the start of the "
+            'recording, as in datetime.fromisoformat("2026-03-31T14:00:00+02:00")'
         )
     if session_start_time.tzinfo is None:
         raise ValueError(
@@ -170,24 +178,24 @@ def _check_request(path: Path, session_start_time, metadata) -> None:
         )
 
 
-def _check_times(recording) -> None:
-    """Refuse segments that would lie over one another in the file's one clock."""
+def _check_times(recording: BaseRecording) -> None:
+    """Refuse segments whose times overlap: NWB has one time axis for all of them."""
     end = -np.inf
     for segment_index in range(recording.get_num_segments()):
-        if recording.get_num_samples(segment_index) == 0:
+        if recording.get_num_samples(segment_index) == 0:  # has no end time
             continue
         start = recording.get_start_time(segment_index)
         if start < end:
             raise ValueError(
                 f"expected segments one after the other, found that segment {segment_index} starts at {start:g} s, "
-                f"before {end:g} s where an earlier one ends; say when it began with recording.shift_times(seconds, "
+                f"before {end:g} s, the end of an earlier one; set its start with recording.shift_times(seconds, "
                 f"segment_index={segment_index}), or sort spikeinterface.concatenate_recordings([recording])"
             )
         end = recording.get_end_time(segment_index)
 
 
-def _describe_session(result, session_start_time: datetime, metadata: dict | None) -> dict:
-    """Metadata for neuroconv with what it has to have; what was given goes first."""
+def _describe_session(session_start_time: datetime, metadata: dict | None) -> dict:
+    """Metadata for neuroconv with the required fields; the user's values take precedence."""
     described = copy.deepcopy(metadata or {})
     described["NWBFile"] = {
         "session_description": "Extracellular recording, spike sorted.",
@@ -199,32 +207,31 @@ def _describe_session(result, session_start_time: datetime, metadata: dict | Non
 
 
 def _describe_electrodes(metadata: dict | None) -> dict:
-    """Metadata for neuroconv with descriptions of the columns of `_with_places`; what was given goes first."""
+    """Metadata for neuroconv with descriptions of contact positions; the user's values take precedence."""
     described = copy.deepcopy(metadata or {})
     ecephys = described.setdefault("Ecephys", {})
     given = ecephys.get("Electrodes", [])
     known = {column["name"] for column in given}
-    missing = [name for name in PLACES if name not in known]
+    missing = [name for name in POSITIONS if name not in known]
     columns = [
-        {"name": name, "description": f"Place of the contact on the probe, {name[-1]} in um."} for name in missing
+        {"name": name, "description": f"Position of the contact on the probe, {name[-1]} in um."} for name in missing
     ]
     ecephys["Electrodes"] = [*given, *columns]
     return described
 
 
-def _describe_units(result) -> str:
-    from ..provenance import versions
-
+def _describe_units(result: SortingResult) -> str:
     model = f"{result.model_name} {result.model_revision or ''}".strip()
-    return f"Units of HuiduRep {versions()['huidurep']} (arXiv 2507.17224), checkpoint {model}; times of their troughs."
+    return f"Units of HuiduRep {versions()['huidurep']} (arXiv 2507.17224), checkpoint {model}; times of troughs."
 
 
-def _templates(result, recording) -> dict:
-    """Mean and deviation (num_units, num_samples, num_channels) in volts; NaN on channels that were left out."""
-    analyzer = build_analyzer(result, recording, extensions=EXTENSIONS)
+def _templates(result: SortingResult, recording: BaseRecording, job_kwargs: dict | None) -> dict:
+    """Mean and standard deviation (num_units, num_samples, num_channels) in volts; NaN on bad channels."""
+    analyzer = build_analyzer(result, recording, extensions=EXTENSIONS, job_kwargs=job_kwargs)
     templates = analyzer.get_extension("templates")
     columns = recording.ids_to_indices(analyzer.channel_ids)
-    filled = {}
+    # neuroconv expects all channels of the recording, the analyzer has only good ones
+    filled: dict[str, np.ndarray] = {}
     for name, operator in (("means", "average"), ("sds", "std")):
         measured_uv = templates.get_templates(operator=operator)
         filled[name] = np.full((*measured_uv.shape[:2], recording.get_num_channels()), np.nan, dtype="float32")
@@ -232,28 +239,28 @@ def _templates(result, recording) -> dict:
     return {**filled, "sampling_rate": recording.get_sampling_frequency(), "unit": "volts"}
 
 
-def _with_places(recording):
-    """The recording with its contacts as the properties that NWB has for them: neuroconv 0.10 looks for "location"."""
+def _with_positions(recording: BaseRecording) -> BaseRecording:
+    """The recording with positions as NWB's channel properties: neuroconv 0.10 expects the property "location"."""
     if not recording.has_probe() or "location" in recording.get_property_keys():  # SpikeInterface before 0.105
         return recording
     view = recording.select_channels(recording.channel_ids)
-    places_um = recording.get_channel_locations(axes="xyz" if recording.has_3d_probe() else "xy")
-    for name, values in zip(PLACES, places_um.T, strict=False):
+    positions_um = recording.get_channel_locations(axes="xyz" if recording.has_3d_probe() else "xy")
+    for name, values in zip(POSITIONS, positions_um.T, strict=False):
         view.set_property(name, values)
     return view
 
 
-def _add_electrode_groups(nwbfile, result, recording) -> None:
-    """Electrode group of each unit's main channel."""
+def _add_electrode_groups(nwbfile: Any, result: SortingResult, recording: BaseRecording) -> None:
+    """Add the electrode group of each unit's main channel."""
     rows = recording.ids_to_indices(result.sorting.get_property("main_channel_id"))
     groups = [nwbfile.electrodes["group"][int(row)] for row in rows]
     nwbfile.units.add_column("electrode_group", "Electrode group of the unit's main channel.", data=groups)
 
 
-def _add_spike_columns(units, result) -> None:
-    """Posterior and embedding of each spike, in the order of the unit's spike times."""
+def _add_spike_columns(units: Any, result: SortingResult) -> None:
+    """Add posterior and embedding of each spike, in the order of the unit's spike times."""
     labels = result.sorting.to_spike_vector()["unit_index"]
-    order = np.argsort(labels, kind="stable")
+    order = np.argsort(labels, kind="stable")  # a stable sort keeps the order of time within units
     ends = np.cumsum(np.bincount(labels, minlength=result.sorting.get_num_units()))
     units.add_column("spike_posteriors", POSTERIOR, data=result.posteriors[order], index=ends.tolist())
     units.add_column("spike_embeddings", EMBEDDING, data=result.embeddings[order], index=ends.tolist())

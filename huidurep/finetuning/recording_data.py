@@ -137,12 +137,12 @@ def _units_of(train_part, sorting, pipeline):
 def _confident_units(result):
     sorting, units = result.sorting, {}
     vector = sorting.to_spike_vector()
-    properties = {name: sorting.get_property(name) for name in ("snr", "refractory_violations", "main_channel_id")}
+    properties = {name: sorting.get_property(name) for name in ("snr", "short_isi_fraction", "main_channel_id")}
     for index, unit_id in enumerate(sorting.unit_ids):
         is_its = vector["unit_index"] == index
         sure = vector[is_its & (result.posteriors >= MIN_POSTERIOR)]
         is_sure = len(sure) >= max(MIN_SPIKES, 0.5 * is_its.sum())
-        is_clean = properties["refractory_violations"][index] <= MAX_VIOLATIONS
+        is_clean = properties["short_isi_fraction"][index] <= MAX_VIOLATIONS
         if is_sure and is_clean and properties["snr"][index] >= MIN_SNR:
             channel_id = properties["main_channel_id"][index]
             units[_plain(unit_id)] = (sure["segment_index"], sure["sample_index"], channel_id)

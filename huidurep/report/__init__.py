@@ -1,1 +1,1 @@
-"""Pictures of a sorting, and the report: one HTML page."""
+"""Figures of a sorting, and the report: one HTML file."""

@@ -1,4 +1,4 @@
-"""The page, put together: what is measured, what is said of it, and the file."""
+"""The report as an HTML file: collects text and data, fills in the template, writes the file."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from spikeinterface.core import BaseRecording
 
 from ..clustering.separation import SEPARATION
+from ..output_files import check_output_file, new_file
 from ..sorting.parameters import SortingParameters
-from ..sorting.postprocessing import Measures, measure_again
+from ..sorting.postprocessing import UnitMeasurements
 from .page_data import (
     TimeAxis,
+    get_measurements,
     pack_amplitudes,
     pack_autocorrelograms,
     pack_drift,
@@ -22,44 +25,60 @@ from .page_data import (
     sparkline,
     spike_counts,
 )
-from .similar_units import CORRELOGRAM_BIN_MS, MAX_CANDIDATES, Pair, cross_correlogram, find_pairs
+from .settings import REPORT_SETTINGS, ReportSettings
+from .similar_units import CORRELOGRAM_BIN_MS, Pair, cross_correlogram, find_pairs
 from .summary import count, find_remarks, format_duration, summarise
 
 if TYPE_CHECKING:
     from ..result import SortingResult
 
 SPARKLINE = {"width": 60, "height": 24}
-# property, head of the column, what it means, digits, factor
+# property, header of the column, meaning, digits, factor
 COLUMNS = (
     ("num_spikes", "spikes", "Number of spikes", 0, 1.0),
-    ("rate_hz", "rate (Hz)", "Spikes per second of the recording", 1, 1.0),
-    ("snr", "SNR", "Peak of the template in noise levels of its channel", 1, 1.0),
+    ("rate_hz", "rate (Hz)", "Mean firing rate", 1, 1.0),
+    ("snr", "SNR", "Peak of the template over the noise level of its main channel", 1, 1.0),
     ("peak_uv", "peak (µV)", "Peak of the template on its main channel", 0, 1.0),
-    ("refractory_violations", "violations (%)", "Intervals between its spikes that are below 1.5 ms", 1, 100.0),
-    ("isolation", "isolation", "Mean probability of its spikes to be its own, by their embeddings", 2, 1.0),
-    ("presence", "presence (%)", "Stretches of the recording in which it fires", 0, 100.0),
+    ("short_isi_fraction", "short ISIs (%)", "Share of inter-spike intervals below 1.5 ms", 1, 100.0),
+    (
+        "isi_violations_ratio",
+        "ISI violations",
+        "Contamination estimated from inter-spike intervals below 1.5 ms (SpikeInterface's isi_violations_ratio)",
+        2,
+        1.0,
+    ),
+    ("mean_posterior", "posterior", "Mean posterior probability of its spikes, given their embeddings", 2, 1.0),
+    ("presence_ratio", "presence (%)", "Share of the bins of the recording in which it fires", 0, 100.0),
 )
 
 
 def write_page(
-    result: SortingResult, path, *, name: str = "", recording=None, overwrite: bool = False, seed: int = 0
+    result: SortingResult,
+    path: str | Path,
+    *,
+    name: str = "",
+    recording: BaseRecording | None = None,
+    overwrite: bool = False,
+    seed: int = 0,
+    settings: ReportSettings = REPORT_SETTINGS,
 ) -> Path:
-    """Write the report of a sorting: one HTML file that needs nothing else.
+    """Write the report of a sorting: one HTML file that needs no other file and no network.
 
     Parameters
     ----------
     result : SortingResult
     path : str or Path
-        File to write; its folder is made.
+        File to write; its folder is created.
     name : str
-        Of the recording or the sorting, for the head of the page.
-    recording : BaseRecording | None
-        The recording that was sorted. Templates, amplitudes and places are measured from it where the result does not
-        have them, as results of earlier versions do not. None: the page says what is missing.
+        Name of the recording or the sorting, for the title.
+    recording : BaseRecording, optional
+        The recording that was sorted. Templates, amplitudes and locations are measured from it where the result has
+        none, as results of earlier versions; without it the page says what is missing.
     overwrite : bool
-        Replace a file.
+        Replace an earlier file.
     seed : int
-        Which spikes are drawn where there are too many to show.
+        Selects the spikes that are drawn where there are too many.
+    settings : ReportSettings
 
     Returns
     -------
@@ -69,23 +88,19 @@ def write_page(
     Raises
     ------
     FileExistsError
-        The file is there.
+        The file exists.
     ImportError
-        No jinja2.
+        jinja2 is not installed.
     ValueError
-        A recording that does not fit.
+        Another recording than the one that was sorted.
     """
-    path = Path(path)
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"expected a new file, found {path}; name another one or overwrite it")
+    check_output_file(path, overwrite=overwrite)
     template = _load_template()
-    measures = result.measures
-    if measures is None and recording is not None:
-        measures = measure_again(result.sorting, recording, result.parameters)
-    text = template.render(name=name, **_collect(result, measures, seed))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf8")
-    return path
+    measurements = get_measurements(result, recording)
+    text = template.render(name=name, **_collect(result, measurements, seed, settings))
+    with new_file(path, overwrite=overwrite) as partial:
+        partial.write_text(text, encoding="utf8")
+    return Path(path)
 
 
 def _load_template():
@@ -100,20 +115,21 @@ def _load_template():
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    # NaN is no JSON: better an error here than a page that does not draw
+    # JSON has no NaN: an error here is better than a page without figures
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     return environment.get_template("page.html")
 
 
-def _collect(result: SortingResult, measures: Measures | None, seed: int) -> dict:
-    """What the template is filled with."""
+def _collect(result: SortingResult, measurements: UnitMeasurements | None, seed: int, settings: ReportSettings) -> dict:
+    """Collect the values of the template's variables."""
     axis = TimeAxis(result)
     num_units = result.sorting.get_num_units()
-    pairs = find_pairs(result, measures, seed=seed) if num_units > 1 else []
-    candidates = [pair for pair in pairs if pair.is_candidate(result.parameters.merge_bias)]
-    candidates = sorted(candidates, key=lambda pair: pair.separation + pair.evidence)[:MAX_CANDIDATES]
-    remarks = find_remarks(result, candidates)
-    rows = _table_rows(result, measures, axis, remarks)
+    pairs = find_pairs(result, measurements, seed=seed, settings=settings) if num_units > 1 else []
+    candidates = [pair for pair in pairs if pair.is_candidate(result.parameters.merge_bias, settings=settings)]
+    candidates = sorted(candidates, key=lambda pair: pair.separation + pair.log_likelihood_ratio)
+    candidates = candidates[: settings.max_candidates]
+    remarks = find_remarks(result, candidates, settings=settings)
+    rows = _table_rows(result, measurements, axis, remarks)
     return {
         "title": f"{count(num_units, 'unit')}, {format_duration(axis.total_s)}",
         "sentences": summarise(result, axis),
@@ -124,20 +140,23 @@ def _collect(result: SortingResult, measures: Measures | None, seed: int) -> dic
         "limit": f"{SEPARATION + result.parameters.merge_bias:g}",
         "flags": list(dict.fromkeys(remark.flag for remark in remarks if remark.units)),
         "num_groups": len({row["group"] for row in rows}),
-        "has_measures": measures is not None,
+        "has_measurements": measurements is not None,
         "run": _describe_run(result),
         "sparkline": SPARKLINE,
         "data": {
             "axis": axis.describe(),
             "bin_ms": CORRELOGRAM_BIN_MS,
-            "units": _pack_units(result, measures, axis, seed),
+            "merge_limit": SEPARATION + result.parameters.merge_bias,
+            "units": _pack_units(result, measurements, axis, seed),
             "pairs": [_pack_pair(pair, result, pair in candidates) for pair in pairs],
-            "overview": _pack_overview(result, measures, axis, seed),
+            "overview": _pack_overview(result, measurements, axis, seed),
         },
     }
 
 
-def _table_rows(result: SortingResult, measures: Measures | None, axis: TimeAxis, remarks: list) -> list[dict]:
+def _table_rows(
+    result: SortingResult, measurements: UnitMeasurements | None, axis: TimeAxis, remarks: list
+) -> list[dict]:
     sorting = result.sorting
     counts = spike_counts(sorting)
     values = {name: sorting.get_property(name) for name, *_ in COLUMNS}
@@ -150,24 +169,27 @@ def _table_rows(result: SortingResult, measures: Measures | None, axis: TimeAxis
                 "id": str(unit_id),
                 "values": {name: None if column is None else float(column[unit]) for name, column in values.items()},
                 "flags": [remark.flag for remark in remarks if unit in remark.units],
-                "sparkline": None if measures is None else sparkline(measures.templates_uv[unit, :, 0], **SPARKLINE),
+                "sparkline": None
+                if measurements is None
+                else sparkline(measurements.templates_uv[unit, :, 0], **SPARKLINE),
                 **{name: "" if column is None else str(column[unit]) for name, column in words.items()},
             }
         )
     return rows
 
 
-def _pack_units(result: SortingResult, measures: Measures | None, axis: TimeAxis, seed: int) -> list[dict]:
+def _pack_units(result: SortingResult, measurements: UnitMeasurements | None, axis: TimeAxis, seed: int) -> list[dict]:
     sorting = result.sorting
     num_units = sorting.get_num_units()
     if num_units == 0:
         return []
     vector = sorting.to_spike_vector()
     correlograms = pack_autocorrelograms(sorting)
-    templates = amplitudes = [None] * num_units
-    if measures is not None:
-        templates = pack_templates(measures, sorting.get_sampling_frequency())
-        amplitudes = pack_amplitudes(measures, vector["unit_index"], axis.of(vector), axis, seed)
+    templates: list = [None] * num_units
+    amplitudes: list = [None] * num_units
+    if measurements is not None:
+        templates = pack_templates(measurements, sorting.get_sampling_frequency())
+        amplitudes = pack_amplitudes(measurements, vector["unit_index"], axis.of(vector), axis, seed)
     return [
         {"id": str(unit_id), "template": template, "amplitudes": amplitude, "acg": correlogram}
         for unit_id, template, amplitude, correlogram in zip(
@@ -181,53 +203,59 @@ def _pack_pair(pair: Pair, result: SortingResult, is_candidate: bool) -> dict:
         "units": [pair.first, pair.second],
         "distance": round(pair.distance, 4),
         "separation": round(pair.separation, 2),
-        "evidence": round(pair.evidence, 1),
+        "log_likelihood_ratio": round(pair.log_likelihood_ratio, 1),
         "similarity": None if pair.similarity is None else round(pair.similarity, 2),
         "projection": pair.projection.tolist(),
         "ccg": cross_correlogram(result.sorting, pair.first, pair.second).tolist() if is_candidate else None,
     }
 
 
-def _pack_overview(result: SortingResult, measures: Measures | None, axis: TimeAxis, seed: int) -> dict:
+def _pack_overview(result: SortingResult, measurements: UnitMeasurements | None, axis: TimeAxis, seed: int) -> dict:
     vector = result.sorting.to_spike_vector()
     num_units, times_s = result.sorting.get_num_units(), axis.of(vector)
     order = np.arange(num_units)
-    packed = {"probe": None, "drift": None}
-    if measures is not None and num_units:
-        places_um = _unit_places(measures)
-        # by depth within groups, as the eye meets them on the probe
-        order = np.lexsort((-places_um[:, 1], measures.channel_groups[measures.template_channels[:, 0]]))
+    packed: dict = {"probe": None, "drift": None}
+    if measurements is not None and num_units:
+        positions_um = _unit_positions(measurements)
+        # by depth within groups, from top to bottom of the probe
+        order = np.lexsort((-positions_um[:, 1], measurements.channel_groups[measurements.template_channels[:, 0]]))
         packed["probe"] = {
-            "contacts": measures.channel_positions_um.round(1).tolist(),
-            "groups": np.unique(measures.channel_groups, return_inverse=True)[1].tolist(),
-            "units": places_um.round(1).tolist(),
+            "contacts": measurements.channel_positions_um.round(1).tolist(),
+            "groups": np.unique(measurements.channel_groups, return_inverse=True)[1].tolist(),
+            "units": positions_um.round(1).tolist(),
         }
-        packed["drift"] = pack_drift(measures, times_s, axis, seed)
+        packed["drift"] = pack_drift(measurements, times_s, axis, seed)
         if packed["drift"] is None:
-            packed["trend"] = pack_trend(measures, vector["unit_index"], times_s, axis)
+            packed["trend"] = pack_trend(measurements, vector["unit_index"], times_s, axis)
     rates = pack_rates(vector["unit_index"], times_s, num_units, axis)
     return packed | {"rates": rates, "order": order.tolist()}
 
 
-def _unit_places(measures: Measures) -> np.ndarray:
-    """Place (num_units, 2) um of each unit: its contacts, weighted by the square of the template's height there."""
-    weights = np.ptp(np.nan_to_num(measures.templates_uv), axis=1) ** 2 + 1e-9
-    weights[measures.template_channels < 0] = 0.0
-    contacts_um = measures.channel_positions_um[measures.template_channels]
+def _unit_positions(measurements: UnitMeasurements) -> np.ndarray:
+    """Centre of mass (num_units, 2) um of each template, weighted by the squared peak-to-peak amplitude."""
+    weights = np.ptp(np.nan_to_num(measurements.templates_uv), axis=1) ** 2 + 1e-9
+    weights[measurements.template_channels < 0] = 0.0
+    contacts_um = measurements.channel_positions_um[measurements.template_channels]
     return (contacts_um * weights[:, :, None]).sum(axis=1) / weights.sum(axis=1, keepdims=True)
 
 
 def _describe_run(result: SortingResult) -> dict:
-    """What was done: model, versions, parameters and timings."""
+    """Model, recording, versions, parameters and run times of the sorting."""
     defaults, used = SortingParameters().to_dict(), result.parameters.to_dict()
-    provenance = result.provenance
+    provenance, recording = result.provenance, result.provenance.get("recording", {})
     facts = {
-        "model": result.model_name or "without a name",
+        "model": result.model_name or "unnamed",
         "revision of the model": result.model_revision,
         "sorted (UTC)": provenance.get("time"),
-        "channels": provenance.get("num_channels"),
+        "recording": recording.get("kind"),
+        "files": "\n".join(recording.get("files", [])) or None,
+        "duration": f"{recording['duration_s']:.1f} s" if "duration_s" in recording else None,
+        "channels": recording.get("num_channels"),
         "sampling frequency": f"{result.sorting.get_sampling_frequency():g} Hz",
+        "sample type": recording.get("dtype"),
+        "SHA-256 of the first 2 s": recording.get("sha256"),
         "platform": provenance.get("platform"),
+        "commit": provenance.get("commit"),
         **provenance.get("versions", {}),
         "page written (UTC)": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }

@@ -1,4 +1,4 @@
-"""Arrays of a sorting as compact JSON values: what the page's script draws from."""
+"""Data of the figures in the report, as compact JSON values for its script."""
 
 from __future__ import annotations
 
@@ -6,40 +6,68 @@ import base64
 from typing import TYPE_CHECKING
 
 import numpy as np
+from spikeinterface.core import BaseRecording, BaseSorting
 from spikeinterface.postprocessing.correlograms import compute_auto_correlograms
 
-from ..sorting.postprocessing import Measures
+from ..provenance import check_same_recording
+from ..sorting.postprocessing import UnitMeasurements, measure_again
 from .similar_units import CORRELOGRAM_BIN_MS, CORRELOGRAM_MS
 
 if TYPE_CHECKING:
     from ..result import SortingResult
 
-TEMPLATE_SAMPLES = 48  # of a drawn waveform: as many as a small picture shows
+TEMPLATE_SAMPLES = 48  # a small figure does not show more
 SPARKLINE_SAMPLES = 40
-AMPLITUDE_POINTS = 1000  # of a unit
+AMPLITUDE_POINTS = 1000  # a unit
 DRIFT_POINTS = 12000
 RATE_BINS = 480
-MAX_SHORT = 32767
-TREND_BINS, TREND_SPIKES = 24, 5
+MAX_INT16 = 32767
+TREND_BINS, MIN_TREND_SPIKES = 24, 5
 MOTION_BINS = 60
-SHORTEST_SHANK_UM = 60.0  # on shorter ones tissue that moves is not seen as moving
+MIN_SPAN_UM = 60.0  # on shorter probes drift changes amplitudes, not depths
 
 
-class TimeAxis:
-    """Segments one after the other on one axis of time.
+def get_measurements(result: SortingResult, recording: BaseRecording | None = None) -> UnitMeasurements | None:
+    """Measurements of a result, or of the recording where the result has none.
 
     Parameters
     ----------
     result : SortingResult
-        Its provenance tells how long the segments are; without it, the last spikes do.
+    recording : BaseRecording, optional
+        The recording that was sorted.
+
+    Returns
+    -------
+    UnitMeasurements | None
+        None without measurements and recording, and without units.
+
+    Raises
+    ------
+    ValueError
+        Another recording than the one that was sorted.
+    """
+    if result.measurements is not None or recording is None:
+        return result.measurements
+    check_same_recording(result, recording)
+    return measure_again(result.sorting, recording, result.parameters)
+
+
+class TimeAxis:
+    """One time axis for all segments, one after the other.
+
+    Parameters
+    ----------
+    result : SortingResult
+        Segments end at their durations in the provenance, or at their last spikes in results of earlier versions.
     """
 
     def __init__(self, result: SortingResult):
         sorting = result.sorting
         self.sampling_frequency = sorting.get_sampling_frequency()
-        self.is_exact = "num_samples" in result.provenance
+        known = result.provenance.get("recording", {})
+        self.is_exact = "num_samples" in known
         if self.is_exact:
-            num_samples = np.array(result.provenance["num_samples"], dtype="int64")
+            num_samples = np.array(known["num_samples"], dtype="int64")
         else:
             num_samples = np.zeros(sorting.get_num_segments(), dtype="int64")
             vector = sorting.to_spike_vector()
@@ -49,7 +77,7 @@ class TimeAxis:
         self.total_s = float(max(self.durations_s.sum(), 1.0 / self.sampling_frequency))
 
     def of(self, spikes: np.ndarray) -> np.ndarray:
-        """Place of spikes on the axis.
+        """Times of spikes on the axis.
 
         Parameters
         ----------
@@ -64,7 +92,7 @@ class TimeAxis:
         return self.starts_s[spikes["segment_index"]] + spikes["sample_index"] / self.sampling_frequency
 
     def pack(self, times_s: np.ndarray) -> str:
-        """Times as 65536ths of the axis.
+        """Encode times as fractions of the axis.
 
         Parameters
         ----------
@@ -73,23 +101,23 @@ class TimeAxis:
         Returns
         -------
         str
-            As `to_base64` has it, uint16.
+            uint16 (0: start, 65535: end) in base64.
         """
         return to_base64(np.clip(times_s / self.total_s * 65535, 0, 65535), "<u2")
 
     def describe(self) -> dict:
-        """The axis for the page.
+        """Describe the axis for the script.
 
         Returns
         -------
         dict
-            total_s, and starts_s of segments after the first.
+            total_s, and starts_s of all segments but the first.
         """
         return {"total_s": self.total_s, "starts_s": [round(float(start), 4) for start in self.starts_s[1:]]}
 
 
-def spike_counts(sorting) -> np.ndarray:
-    """Number of spikes of every unit, as they are now: the property of that name may be older than a curation.
+def spike_counts(sorting: BaseSorting) -> np.ndarray:
+    """Count the spikes of every unit; the property num_spikes may be older than a manual curation.
 
     Parameters
     ----------
@@ -103,7 +131,7 @@ def spike_counts(sorting) -> np.ndarray:
 
 
 def to_base64(values: np.ndarray, dtype: str) -> str:
-    """Numbers as text, rounded to whole ones.
+    """Encode rounded numbers in base64.
 
     Parameters
     ----------
@@ -119,28 +147,28 @@ def to_base64(values: np.ndarray, dtype: str) -> str:
     return base64.b64encode(np.rint(values).astype(dtype).tobytes()).decode("ascii")
 
 
-def pack_templates(measures: Measures, sampling_frequency: float) -> list[dict]:
-    """Waveforms of every unit at the contacts around it.
+def pack_templates(measurements: UnitMeasurements, sampling_frequency: float) -> list[dict]:
+    """Encode the template of every unit.
 
     Parameters
     ----------
-    measures : Measures
+    measurements : UnitMeasurements
     sampling_frequency : float
         Hz.
 
     Returns
     -------
     list of dict
-        channels (rows of the contacts), values (int16, channel by channel, num_samples each), uv (of one step),
-        start_ms and end_ms (from the peak).
+        channels (row of each in the channel positions), values (int16, num_samples of each channel in turn), uv (of
+        one integer step), num_samples, start_ms and end_ms (relative to the peak).
     """
-    num_samples = measures.templates_uv.shape[1]
+    num_samples = measurements.templates_uv.shape[1]
     kept = np.unique(np.linspace(0, num_samples - 1, min(TEMPLATE_SAMPLES, num_samples)).round().astype(int))
-    window_ms = (kept[[0, -1]] - int(measures.peak_index)) / sampling_frequency * 1000.0
+    window_ms = (kept[[0, -1]] - int(measurements.peak_index)) / sampling_frequency * 1000.0
     packed = []
-    for template_uv, channels in zip(measures.templates_uv, measures.template_channels, strict=True):
+    for template_uv, channels in zip(measurements.templates_uv, measurements.template_channels, strict=True):
         shown = template_uv[kept][:, channels >= 0].T
-        step_uv = float(np.abs(shown).max(initial=0.0)) / MAX_SHORT or 1.0
+        step_uv = float(np.abs(shown).max(initial=0.0)) / MAX_INT16 or 1.0
         packed.append(
             {
                 "channels": channels[channels >= 0].tolist(),
@@ -154,30 +182,32 @@ def pack_templates(measures: Measures, sampling_frequency: float) -> list[dict]:
     return packed
 
 
-def pack_amplitudes(measures: Measures, unit_index: np.ndarray, times_s: np.ndarray, axis: TimeAxis, seed: int) -> list:
-    """Amplitude over time of every unit, thinned to 1000 spikes.
+def pack_amplitudes(
+    measurements: UnitMeasurements, unit_index: np.ndarray, times_s: np.ndarray, axis: TimeAxis, seed: int
+) -> list:
+    """Encode the amplitudes of every unit, of at most 1000 spikes drawn at random.
 
     Parameters
     ----------
-    measures : Measures
+    measurements : UnitMeasurements
     unit_index : ndarray of int, (num_spikes,)
     times_s : ndarray of float, (num_spikes,)
-        On the axis.
+        Times on the axis.
     axis : TimeAxis
     seed : int
-        Which spikes are drawn.
+        Selects the spikes.
 
     Returns
     -------
     list of dict
-        times, values (int16), uv (of one step), num_shown.
+        times, values (int16), uv (of one integer step), num_shown.
     """
     rng, packed = np.random.default_rng(seed), []
-    for unit in range(len(measures.templates_uv)):
+    for unit in range(len(measurements.templates_uv)):
         rows = np.flatnonzero(unit_index == unit)
         rows = np.sort(rng.permutation(rows)[:AMPLITUDE_POINTS])
-        values = measures.amplitudes_uv[rows]
-        step_uv = float(np.abs(values).max(initial=0.0)) / MAX_SHORT or 1.0
+        values = measurements.amplitudes_uv[rows]
+        step_uv = float(np.abs(values).max(initial=0.0)) / MAX_INT16 or 1.0
         packed.append(
             {
                 "times": axis.pack(times_s[rows]),
@@ -189,8 +219,8 @@ def pack_amplitudes(measures: Measures, unit_index: np.ndarray, times_s: np.ndar
     return packed
 
 
-def pack_autocorrelograms(sorting) -> list[list[int]]:
-    """Lags between the spikes of each unit, from SpikeInterface.
+def pack_autocorrelograms(sorting: BaseSorting) -> list[list[int]]:
+    """Compute the autocorrelogram of every unit, with SpikeInterface.
 
     Parameters
     ----------
@@ -199,109 +229,111 @@ def pack_autocorrelograms(sorting) -> list[list[int]]:
     Returns
     -------
     list of list of int
-        Counts in bins of 0.5 ms from 0 to 25 ms; the other half is its mirror image.
+        Counts in bins of 0.5 ms for lags from 0 to 25 ms; negative lags are their mirror image.
     """
     counts, _ = compute_auto_correlograms(sorting, window_ms=CORRELOGRAM_MS, bin_ms=CORRELOGRAM_BIN_MS)
     return counts[:, counts.shape[1] // 2 :].astype(int).tolist()
 
 
 def pack_rates(unit_index: np.ndarray, times_s: np.ndarray, num_units: int, axis: TimeAxis) -> dict:
-    """How much each unit fires over time, each against its own busiest moment.
+    """Encode the firing rate of every unit over time, relative to its largest.
 
     Parameters
     ----------
     unit_index : ndarray of int, (num_spikes,)
     times_s : ndarray of float, (num_spikes,)
-        On the axis.
+        Times on the axis.
     num_units : int
     axis : TimeAxis
 
     Returns
     -------
     dict
-        num_bins, bin_s, values (uint8, unit by unit).
+        num_bins, bin_s, values (uint8, num_bins of each unit in turn).
     """
     bins = np.minimum((times_s / axis.total_s * RATE_BINS).astype(int), RATE_BINS - 1)
     counts = np.bincount(unit_index * RATE_BINS + bins, minlength=num_units * RATE_BINS).reshape(num_units, RATE_BINS)
-    # the root, for else one burst makes the rest of a unit's life look silent
+    # with the square root, a single burst does not make the rest of the recording look silent
     shares = np.sqrt(counts / np.maximum(counts.max(axis=1, keepdims=True), 1))
     return {"num_bins": RATE_BINS, "bin_s": axis.total_s / RATE_BINS, "values": to_base64(255 * shares, "<u1")}
 
 
-def pack_drift(measures: Measures, times_s: np.ndarray, axis: TimeAxis, seed: int) -> dict | None:
-    """Depth of spikes over time as recorded, before motion was corrected.
+def pack_drift(measurements: UnitMeasurements, times_s: np.ndarray, axis: TimeAxis, seed: int) -> dict | None:
+    """Encode the depth of spikes over time as recorded, that is without motion correction.
 
     Parameters
     ----------
-    measures : Measures
+    measurements : UnitMeasurements
     times_s : ndarray of float, (num_spikes,)
-        On the axis.
+        Times on the axis.
     axis : TimeAxis
     seed : int
-        Which spikes are drawn, at most 12000.
+        Selects at most 12000 spikes.
 
     Returns
     -------
     dict | None
-        times, depths (int16), um (of one step), sizes (uint8, 0 to 3: quarters of the spikes by amplitude), moved_um
-        (most that the tissue moved), line (its median in 60 stretches). None for contacts too near to each other.
+        times, depths (int16), um (of one integer step), sizes (uint8, 0 to 3: quartile of the amplitude), num_shown,
+        motion_range_um (range of the corrected motion), motion_line (its median in 60 bins; None without motion
+        correction). None for probes shorter than 60 um.
     """
     spans_um = [
-        np.ptp(measures.channel_positions_um[measures.channel_groups == group, 1])
-        for group in np.unique(measures.channel_groups)
+        np.ptp(measurements.channel_positions_um[measurements.channel_groups == group, 1])
+        for group in np.unique(measurements.channel_groups)
     ]
-    if len(times_s) == 0 or max(spans_um, default=0.0) < SHORTEST_SHANK_UM:
+    if len(times_s) == 0 or max(spans_um, default=0.0) < MIN_SPAN_UM:
         return None
     rows = np.sort(np.random.default_rng(seed).permutation(len(times_s))[:DRIFT_POINTS])
-    rows = rows[np.isfinite(measures.positions_um[rows, 1])]
-    depths_um = measures.positions_um[rows, 1] + measures.motion_um[rows]
-    size = np.abs(measures.amplitudes_uv[rows])
-    step_um = float(np.abs(depths_um).max(initial=0.0)) / MAX_SHORT or 1.0
+    rows = rows[np.isfinite(measurements.positions_um[rows, 1])]
+    motion_um = measurements.motion_um
+    depths_um = measurements.positions_um[rows, 1] + motion_um[rows]
+    size = np.abs(measurements.amplitudes_uv[rows])
+    step_um = float(np.abs(depths_um).max(initial=0.0)) / MAX_INT16 or 1.0
     return {
         "times": axis.pack(times_s[rows]),
         "depths": to_base64(depths_um / step_um, "<i2"),
         "um": step_um,
         "sizes": to_base64(np.searchsorted(np.quantile(size, [0.25, 0.5, 0.75]), size), "<u1"),
         "num_shown": len(rows),
-        "moved_um": round(float(np.ptp(measures.motion_um)), 1),
-        "line": _stretch_medians(measures.motion_um, times_s, axis, MOTION_BINS) if measures.motion_um.any() else None,
+        "motion_range_um": round(float(np.ptp(motion_um)), 1),
+        "motion_line": _binned_medians(motion_um, times_s, axis, MOTION_BINS) if motion_um.any() else None,
     }
 
 
-def pack_trend(measures: Measures, unit_index: np.ndarray, times_s: np.ndarray, axis: TimeAxis) -> list:
-    """How the amplitude of each unit changes: drift where contacts are too near to each other to see tissue move.
+def pack_trend(measurements: UnitMeasurements, unit_index: np.ndarray, times_s: np.ndarray, axis: TimeAxis) -> list:
+    """Amplitude of every unit over time, which shows drift on probes too short to show it as a change of depth.
 
     Parameters
     ----------
-    measures : Measures
+    measurements : UnitMeasurements
     unit_index : ndarray of int, (num_spikes,)
     times_s : ndarray of float, (num_spikes,)
-        On the axis.
+        Times on the axis.
     axis : TimeAxis
 
     Returns
     -------
     list of list
-        A line a unit: medians in 24 stretches of the axis, as shares of the median of all; None where it has fewer than
-        five spikes.
+        For each unit, medians in 24 bins relative to the median of all its spikes; None for bins with fewer than five
+        spikes.
     """
     lines = []
-    for unit in range(len(measures.templates_uv)):
+    for unit in range(len(measurements.templates_uv)):
         own = unit_index == unit
-        usual = float(np.median(measures.amplitudes_uv[own])) if own.any() else 1.0
-        medians = _stretch_medians(measures.amplitudes_uv[own], times_s[own], axis, TREND_BINS, TREND_SPIKES)
-        lines.append([None if value is None else round(value / (usual or 1.0), 3) for value in medians])
+        overall = float(np.median(measurements.amplitudes_uv[own])) if own.any() else 1.0
+        medians = _binned_medians(measurements.amplitudes_uv[own], times_s[own], axis, TREND_BINS, MIN_TREND_SPIKES)
+        lines.append([None if value is None else round(value / (overall or 1.0), 3) for value in medians])
     return lines
 
 
 def sparkline(template_uv: np.ndarray, width: float, height: float) -> str:
-    """A waveform as the points of an SVG polyline.
+    """Encode a waveform as the points of an SVG polyline.
 
     Parameters
     ----------
     template_uv : ndarray, (num_samples,)
     width, height : float
-        Of the picture.
+        Size of the figure.
 
     Returns
     -------
@@ -314,8 +346,10 @@ def sparkline(template_uv: np.ndarray, width: float, height: float) -> str:
     return " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
 
 
-def _stretch_medians(values: np.ndarray, times_s: np.ndarray, axis: TimeAxis, num_bins: int, fewest: int = 1) -> list:
-    """Medians in equal stretches of the axis; None where there are fewer values."""
+def _binned_medians(
+    values: np.ndarray, times_s: np.ndarray, axis: TimeAxis, num_bins: int, min_values: int = 1
+) -> list:
+    """Medians in equal bins of the axis; None for bins with fewer values."""
     bins = np.minimum((times_s / axis.total_s * num_bins).astype(int), num_bins - 1)
     parts = [values[bins == number] for number in range(num_bins)]
-    return [round(float(np.median(part)), 2) if len(part) >= fewest else None for part in parts]
+    return [round(float(np.median(part)), 2) if len(part) >= min_values else None for part in parts]

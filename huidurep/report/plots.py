@@ -1,55 +1,61 @@
-"""Pictures of a sorting. matplotlib is imported when a picture is drawn, not before."""
+"""Figures of a sorting. matplotlib is imported when a figure is drawn."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import numpy as np
+from sklearn.decomposition import PCA
+from spikeinterface.core import BaseRecording
 
-from ..sorting.postprocessing import Measures, measure_again
+from ..sorting.postprocessing import UnitMeasurements
+from .page_data import get_measurements
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
     from ..result import SortingResult
 
-# Okabe & Ito 2008, "Color universal design": told apart by colour-blind readers. Black is kept for text.
+# Okabe & Ito 2008, "Color universal design": distinct for colour-blind readers; black is kept for text
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#999999")
-MARKERS = "os^Dv<>PX*"  # changes when the colours have been used up, so that units stay distinct
+MARKERS = "os^Dv<>PX*"  # the next one for every round of colours, so that units stay distinct
 MAX_POINTS = 20000
-MAX_UNITS = 24  # panels of a picture
+MAX_UNITS = 24  # panels of a figure
 NUM_COLUMNS = 6
 MAX_CONTACTS = 12  # of a template
-TRACE_WIDTH = 0.85  # of the distance to the next contact
+TRACE_WIDTH = 0.85  # relative to the distance between contacts
 TRACE_HEIGHT = 0.9
 
 
-def plot_templates(result: SortingResult, recording=None):
-    """Mean waveform of every unit, drawn at the contacts of the probe.
+def plot_templates(result: SortingResult, recording: BaseRecording | None = None) -> Figure:
+    """Plot the mean waveform of every unit at the contacts of the probe.
 
     Parameters
     ----------
     result : SortingResult
-    recording : BaseRecording | None
+    recording : BaseRecording, optional
         The recording that was sorted; only needed for results of versions that did not keep templates.
 
     Returns
     -------
     matplotlib.figure.Figure
-        One panel a unit, at most 24 (those with the most spikes); all share one scale, written in the title.
+        One panel for each unit, at most 24 (those with the most spikes), with a common scale given in the title.
 
     Raises
     ------
     ValueError
-        Neither kept templates nor a recording.
+        Neither templates nor a recording, or another recording.
     """
     new_figure = _figure_class()
     units = _largest_units(result)
     if len(units) == 0:
         return _empty_figure(new_figure, "no units")
-    measures = _measures(result, recording)
+    measurements = _require_measurements(result, recording)
     figure, axes = _panels(new_figure, len(units), height=2.3)
-    span_uv = float(np.nanmax(np.ptp(measures.templates_uv[units], axis=1)))
+    span_uv = float(np.nanmax(np.ptp(measurements.templates_uv[units], axis=1)))
     for axis, unit in zip(axes, units, strict=True):
-        _draw_template(axis, measures, unit, COLORS[unit % len(COLORS)], span_uv)
+        _draw_template(axis, measurements, unit, COLORS[unit % len(COLORS)], span_uv)
         snr = result.sorting.get_property("snr")[unit]
         axis.set_title(f"unit {result.sorting.unit_ids[unit]}, SNR {snr:.1f}", fontsize=8)
     shown = "" if len(units) == result.sorting.get_num_units() else f", {len(units)} largest units"
@@ -57,8 +63,8 @@ def plot_templates(result: SortingResult, recording=None):
     return figure
 
 
-def plot_autocorrelograms(result: SortingResult):
-    """Lags between the spikes of each unit.
+def plot_autocorrelograms(result: SortingResult) -> Figure:
+    """Plot the autocorrelogram of every unit.
 
     Parameters
     ----------
@@ -67,7 +73,7 @@ def plot_autocorrelograms(result: SortingResult):
     Returns
     -------
     matplotlib.figure.Figure
-        One panel a unit, at most 24 (those with the most spikes), by SpikeInterface's widget.
+        One panel for each unit, at most 24 (those with the most spikes), drawn by SpikeInterface's widget.
     """
     new_figure = _figure_class()
     units = _largest_units(result)
@@ -93,13 +99,13 @@ def plot_autocorrelograms(result: SortingResult):
     return figure
 
 
-def plot_amplitudes(result: SortingResult, recording=None, *, segment_index: int = 0):
-    """Amplitude of the spikes of each unit over time: a slope is drift.
+def plot_amplitudes(result: SortingResult, recording: BaseRecording | None = None, *, segment_index: int = 0) -> Figure:
+    """Plot the spike amplitudes of every unit over time; a slope indicates drift.
 
     Parameters
     ----------
     result : SortingResult
-    recording : BaseRecording | None
+    recording : BaseRecording, optional
         The recording that was sorted; only needed for results of versions that did not keep amplitudes.
     segment_index : int
         Segment of the recording.
@@ -107,25 +113,25 @@ def plot_amplitudes(result: SortingResult, recording=None, *, segment_index: int
     Returns
     -------
     matplotlib.figure.Figure
-        One panel a unit, at most 24 (those with the most spikes).
+        One panel for each unit, at most 24 (those with the most spikes).
 
     Raises
     ------
     ValueError
-        Neither kept amplitudes nor a recording.
+        Neither amplitudes nor a recording, or another recording.
     """
     new_figure = _figure_class()
     units = _largest_units(result)
     if len(units) == 0:
         return _empty_figure(new_figure, "no units")
-    amplitudes_uv = _measures(result, recording).amplitudes_uv
+    amplitudes_uv = _require_measurements(result, recording).amplitudes_uv
     vector = result.sorting.to_spike_vector()
     is_here = vector["segment_index"] == segment_index
     figure, axes = _panels(new_figure, len(units), height=1.7)
     for axis, unit in zip(axes, units, strict=True):
         rows = np.flatnonzero(is_here & (vector["unit_index"] == unit))
         times_s = vector["sample_index"][rows] / result.sorting.get_sampling_frequency()
-        # thousands of markers make a file that no editor opens
+        # rasterized: vector graphics programs cannot handle thousands of markers
         axis.plot(times_s, amplitudes_uv[rows], ".", color=COLORS[unit % len(COLORS)], markersize=1.5, rasterized=True)
         axis.set_title(f"unit {result.sorting.unit_ids[unit]}", fontsize=8)
         axis.tick_params(labelsize=7)
@@ -134,8 +140,8 @@ def plot_amplitudes(result: SortingResult, recording=None, *, segment_index: int
     return figure
 
 
-def plot_raster(result: SortingResult, *, segment_index: int = 0):
-    """When each unit fires.
+def plot_raster(result: SortingResult, *, segment_index: int = 0) -> Figure:
+    """Plot the spike times of every unit.
 
     Parameters
     ----------
@@ -146,7 +152,7 @@ def plot_raster(result: SortingResult, *, segment_index: int = 0):
     Returns
     -------
     matplotlib.figure.Figure
-        One row a unit.
+        One row for each unit.
     """
     new_figure = _figure_class()
     sorting = result.sorting
@@ -156,7 +162,7 @@ def plot_raster(result: SortingResult, *, segment_index: int = 0):
     axis = figure.subplots()
     vector = sorting.to_spike_vector()
     vector = vector[vector["segment_index"] == segment_index]
-    # SpikeInterface's raster gives all units one colour
+    # SpikeInterface's raster widget draws all units in one colour
     for unit, unit_id in enumerate(sorting.unit_ids):
         times_s = vector["sample_index"][vector["unit_index"] == unit] / sorting.get_sampling_frequency()
         axis.vlines(
@@ -167,19 +173,21 @@ def plot_raster(result: SortingResult, *, segment_index: int = 0):
     return figure
 
 
-def plot_embedding(result: SortingResult, *, seed: int = 0):
-    """The spikes in the plane of the two largest principal components of their embeddings.
+def plot_embedding(result: SortingResult, *, seed: int = 0, max_points: int = MAX_POINTS) -> Figure:
+    """Plot the first two principal components of the embeddings.
 
     Parameters
     ----------
     result : SortingResult
     seed : int
-        Which spikes are drawn where there are more than 20000.
+        Selects the spikes that are shown where there are too many.
+    max_points : int
+        Maximum number of spikes that are shown.
 
     Returns
     -------
     matplotlib.figure.Figure
-        One colour and marker a unit; spikes that their unit explains poorly are drawn fainter.
+        One colour and marker for each unit; spikes with a low posterior are more transparent.
     """
     new_figure = _figure_class()
     from matplotlib.lines import Line2D
@@ -187,9 +195,9 @@ def plot_embedding(result: SortingResult, *, seed: int = 0):
     if len(result.embeddings) == 0:
         return _empty_figure(new_figure, "no spikes")
     rows = np.arange(len(result.embeddings))
-    if len(rows) > MAX_POINTS:
-        rows = np.sort(np.random.default_rng(seed).choice(rows, MAX_POINTS, replace=False))
-    points, shares = _principal_plane(result.embeddings, rows)
+    if len(rows) > max_points:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, max_points, replace=False))
+    points, shares = _principal_plane(result.embeddings[rows])
     unit_index = result.sorting.to_spike_vector()["unit_index"][rows]
     figure = new_figure(figsize=(6.5, 5.0), layout="constrained")
     axis = figure.subplots()
@@ -218,19 +226,18 @@ def _largest_units(result: SortingResult) -> np.ndarray:
     return np.sort(np.argsort(-counts, kind="stable")[:MAX_UNITS])
 
 
-def _measures(result: SortingResult, recording) -> Measures:
-    if result.measures is not None:
-        return result.measures
-    if recording is None:
+def _require_measurements(result: SortingResult, recording: BaseRecording | None) -> UnitMeasurements:
+    measurements = get_measurements(result, recording)
+    if measurements is None:
         raise ValueError(
             "expected templates and amplitudes in the result, found none: an earlier version made it; give the "
             "recording that was sorted as recording="
         )
-    return measure_again(result.sorting, recording, result.parameters)
+    return measurements
 
 
-def _panels(new_figure, num_panels: int, *, height: float) -> tuple:
-    """A figure with one axis a panel, in rows of at most six."""
+def _panels(new_figure: type[Figure], num_panels: int, *, height: float) -> tuple[Figure, np.ndarray]:
+    """A figure with `num_panels` axes, in rows of six."""
     num_columns = min(num_panels, NUM_COLUMNS)
     num_rows = -(-num_panels // num_columns)
     figure = new_figure(figsize=(2.1 * num_columns, height * num_rows + 0.5), layout="constrained")
@@ -240,36 +247,34 @@ def _panels(new_figure, num_panels: int, *, height: float) -> tuple:
     return figure, axes[:num_panels]
 
 
-def _draw_template(axis, measures: Measures, unit: int, color: str, span_uv: float) -> None:
-    near = np.flatnonzero(measures.template_channels[unit] >= 0)[:MAX_CONTACTS]
-    positions_um = measures.channel_positions_um[measures.template_channels[unit, near]]
+def _draw_template(axis: Axes, measurements: UnitMeasurements, unit: int, color: str, span_uv: float) -> None:
+    near = np.flatnonzero(measurements.template_channels[unit] >= 0)[:MAX_CONTACTS]
+    positions_um = measurements.channel_positions_um[measurements.template_channels[unit, near]]
     step_x, step_y = (_spacing(positions_um[:, dimension]) for dimension in (0, 1))
-    time = np.linspace(-0.5, 0.5, measures.templates_uv.shape[1]) * TRACE_WIDTH * step_x
+    time = np.linspace(-0.5, 0.5, measurements.templates_uv.shape[1]) * TRACE_WIDTH * step_x
     for row, (x, y) in zip(near, positions_um, strict=True):
         axis.plot(x, y, ".", color="0.75", markersize=3)
-        height = TRACE_HEIGHT * step_y * measures.templates_uv[unit, :, row] / span_uv
+        height = TRACE_HEIGHT * step_y * measurements.templates_uv[unit, :, row] / span_uv
         axis.plot(x + time, y + height, color=color, linewidth=1.0 if row else 1.8)
     axis.set_axis_off()
 
 
 def _spacing(values_um: np.ndarray) -> float:
-    """Smallest distance between two different coordinates; 20 um where there is only one."""
+    """Smallest distance between two different coordinates; 20 um for a single one."""
     gaps = np.diff(np.unique(values_um))
     return float(gaps[gaps > 1e-3].min()) if np.any(gaps > 1e-3) else 20.0
 
 
-def _principal_plane(embeddings: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates (num_rows, 2) on the first two principal components, and their shares of the variance."""
-    centred = embeddings[rows].astype("float64")
-    centred -= centred.mean(axis=0)
-    values, vectors = np.linalg.eigh(centred.T @ centred)
-    order = np.argsort(-values)[:2]
-    if len(order) < 2:  # a one-dimensional embedding
-        order = np.array([order[0], order[0]])
-    return centred @ vectors[:, order], values[order] / max(values.sum(), 1e-12)
+def _principal_plane(embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First two principal components (num_spikes, 2), and their shares of the variance."""
+    # with a column of zeros, a single spike or a one-dimensional embedding has a second component too
+    padded = np.pad(embeddings.astype("float64"), ((0, max(0, 2 - len(embeddings))), (0, 1)))
+    with np.errstate(invalid="ignore"):
+        components = PCA(n_components=2, svd_solver="covariance_eigh").fit(padded)
+    return components.transform(padded)[: len(embeddings)], np.nan_to_num(components.explained_variance_ratio_)
 
 
-def _empty_figure(new_figure, text: str):
+def _empty_figure(new_figure: type[Figure], text: str) -> Figure:
     figure = new_figure(figsize=(4.0, 2.0))
     axis = figure.subplots()
     axis.text(0.5, 0.5, text, ha="center", va="center")
@@ -277,10 +282,10 @@ def _empty_figure(new_figure, text: str):
     return figure
 
 
-def _figure_class():
-    """Return matplotlib's Figure: unlike pyplot's it needs no window, and is gone when nobody holds it any more."""
+def _figure_class() -> type[Figure]:
+    """Matplotlib's Figure, which unlike pyplot's needs no window and is freed with its last reference."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError("expected matplotlib for pictures, found none; pip install huidurep[report]") from error
+        raise ImportError("expected matplotlib for figures, found none; pip install huidurep[report]") from error
     return Figure

@@ -1,4 +1,4 @@
-"""Which units lie near each other, how well they are told apart, and which pairs may be one neuron."""
+"""Pairs of similar units: how well they are separated, and which pairs may be one over-split neuron."""
 
 from __future__ import annotations
 
@@ -7,83 +7,85 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.spatial.distance import cdist
+from spikeinterface.core import BaseSorting
 from spikeinterface.postprocessing.correlograms import compute_correlograms
 from threadpoolctl import threadpool_limits
 
 from ..clustering.refractory import evidence_of_two
 from ..clustering.separation import SEPARATION, separation
-from ..sorting.postprocessing import Measures
+from ..sorting.postprocessing import UnitMeasurements
+from .settings import REPORT_SETTINGS, ReportSettings
 
 if TYPE_CHECKING:
     from ..result import SortingResult
 
-NUM_NEIGHBOURS = 3
-NEIGHBOUR_UM = 100.0  # units whose main contacts are further apart are told apart by place
-NUM_SPIKES = 300  # of a unit, drawn
-NUM_BINS = 32
-RIDGE = 0.1  # of the mean variance: a few spikes do not say which axis is best
-SHIFT_MS = 0.3  # between two views of one spike
-LEAST_SIMILARITY = 0.8
-# The sorting joins units below SEPARATION; up to twice as much, a person should have a look.
-CANDIDATE_FACTOR = 2.0
-MAX_CANDIDATES = 60
-CORRELOGRAM_MS, CORRELOGRAM_BIN_MS = 50.0, 0.5  # whole window, bin
+NUM_BINS = 32  # of a projection
+CORRELOGRAM_MS, CORRELOGRAM_BIN_MS = 50.0, 0.5  # window for lags of both signs, bin
 
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """Two units held against each other.
+    """Comparison of two units.
 
     Attributes
     ----------
     first, second : int
         Index of the units, the smaller one first.
     distance : float
-        Between the means of their embeddings.
+        Distance between the means of their embeddings.
     separation : float
-        Ashman's D of their embeddings, as in the clustering; 0 where they are one cloud.
-    evidence : float
-        That they fire as two neurons do, nats.
+        Ashman's D of their embeddings, as in the clustering; 0 where one Gaussian explains both units.
+    log_likelihood_ratio : float
+        Refractory log-likelihood ratio of two neurons against one, from their spike times.
     similarity : float | None
-        Cosine of their templates at the best shift; None without templates.
+        Cosine similarity of their templates at the best shift; None without templates.
     projection : ndarray of int, (2, NUM_BINS)
-        Spikes of both along the axis that tells them apart best.
+        Histograms of the spikes of both units along their linear discriminant.
     """
 
     first: int
     second: int
     distance: float
     separation: float
-    evidence: float
+    log_likelihood_ratio: float
     similarity: float | None
     projection: np.ndarray
 
-    def is_candidate(self, merge_bias: float) -> bool:
-        """Whether a person should look if the two are one neuron.
+    def is_candidate(self, merge_bias: float, *, settings: ReportSettings = REPORT_SETTINGS) -> bool:
+        """Whether the user should check if the two units are one neuron.
 
         Parameters
         ----------
         merge_bias : float
-            Of the sorting.
+            Parameter of the sorting.
+        settings : ReportSettings
 
         Returns
         -------
         bool
         """
-        is_like = self.similarity is None or self.similarity >= LEAST_SIMILARITY
-        return is_like and self.separation + self.evidence < CANDIDATE_FACTOR * SEPARATION + merge_bias
+        is_similar = self.similarity is None or self.similarity >= settings.min_template_similarity
+        limit = settings.candidate_factor * SEPARATION + merge_bias
+        return is_similar and self.separation + self.log_likelihood_ratio < limit
 
 
-def find_pairs(result: SortingResult, measures: Measures | None, *, seed: int = 0) -> list[Pair]:
-    """Hold every unit against its nearest ones in the embedding, and against those with a like template.
+def find_pairs(
+    result: SortingResult,
+    measurements: UnitMeasurements | None,
+    *,
+    seed: int = 0,
+    settings: ReportSettings = REPORT_SETTINGS,
+) -> list[Pair]:
+    """Compare every unit with its nearest units in the embedding, and with units that have a similar template.
 
     Parameters
     ----------
     result : SortingResult
-    measures : Measures | None
-        Templates, by which like units are found, and contacts: units further apart than 100 um are no pair.
+    measurements : UnitMeasurements | None
+        Templates and positions: units more than 100 um apart are not compared. None: all units of a group may be.
     seed : int
-        Of the spikes that are drawn, at most 300 a unit.
+        Selects the spikes that are compared, at most 300 of each unit.
+    settings : ReportSettings
 
     Returns
     -------
@@ -94,13 +96,18 @@ def find_pairs(result: SortingResult, measures: Measures | None, *, seed: int = 
     num_units = result.sorting.get_num_units()
     rng = np.random.default_rng(seed)
     by_unit = np.split(np.argsort(vector["unit_index"], kind="stable"), _ends(vector["unit_index"], num_units))
-    drawn = [result.embeddings[np.sort(rng.permutation(rows)[:NUM_SPIKES])].astype("float64") for rows in by_unit]
+    drawn = [
+        result.embeddings[np.sort(rng.permutation(rows)[: settings.max_spikes])].astype("float64") for rows in by_unit
+    ]
     times_s = _times_without_overlap(vector, result.sorting.get_sampling_frequency())
     centres = np.stack([points.mean(axis=0) if len(points) else np.full(points.shape[1], np.inf) for points in drawn])
-    is_near = _are_near(result.sorting.get_property("group"), measures)
-    similarity = None if measures is None else _template_similarity(measures, is_near, result)
-    asked = sorted(_worth_asking(centres, is_near, similarity))
-    # the matrices are small: more threads only wait for each other
+    is_near = _are_near(result.sorting.get_property("group"), measurements, settings.neighbour_distance_um)
+    similarity = None
+    if measurements is not None:
+        max_shift = int(settings.max_template_shift_ms * result.sorting.get_sampling_frequency() / 1000.0)
+        similarity = _template_similarity(measurements, is_near, max_shift)
+    compared = sorted(_similar_pairs(centres, is_near, similarity, settings))
+    # with small matrices, threads cost more time than they save
     with threadpool_limits(limits=1):
         return [
             Pair(
@@ -110,15 +117,15 @@ def find_pairs(result: SortingResult, measures: Measures | None, *, seed: int = 
                 float(separation(drawn[first], drawn[second], seed=seed)),
                 evidence_of_two(times_s[by_unit[first]], times_s[by_unit[second]]),
                 None if similarity is None else float(similarity[first, second]),
-                _project(drawn[first], drawn[second]),
+                _project(drawn[first], drawn[second], settings.discriminant_ridge),
             )
-            for first, second in asked
+            for first, second in compared
             if min(len(drawn[first]), len(drawn[second])) > 1
         ]
 
 
-def cross_correlogram(sorting, first: int, second: int) -> np.ndarray:
-    """Lags of the second unit's spikes from the first's.
+def cross_correlogram(sorting: BaseSorting, first: int, second: int) -> np.ndarray:
+    """Compute the cross-correlogram of two units, with SpikeInterface.
 
     Parameters
     ----------
@@ -129,7 +136,7 @@ def cross_correlogram(sorting, first: int, second: int) -> np.ndarray:
     Returns
     -------
     ndarray of int, (num_bins,)
-        Of 0.5 ms, from -25 to 25 ms.
+        Counts in bins of 0.5 ms for lags from -25 to 25 ms.
     """
     both = sorting.select_units(sorting.unit_ids[[first, second]])
     counts, _ = compute_correlograms(both, window_ms=CORRELOGRAM_MS, bin_ms=CORRELOGRAM_BIN_MS)
@@ -141,58 +148,62 @@ def _ends(unit_index: np.ndarray, num_units: int) -> np.ndarray:
 
 
 def _times_without_overlap(vector: np.ndarray, sampling_frequency: float) -> np.ndarray:
-    """Seconds (num_spikes,), segments far enough apart to share no correlogram."""
+    """Spike times (num_spikes,) s with gaps of 1 s between segments, so that correlograms do not cross them."""
     last = np.zeros(vector["segment_index"].max(initial=0) + 1)
     np.maximum.at(last, vector["segment_index"], vector["sample_index"])
     starts = np.concatenate([[0.0], np.cumsum(last / sampling_frequency + 1.0)[:-1]])
     return starts[vector["segment_index"]] + vector["sample_index"] / sampling_frequency
 
 
-def _are_near(groups: np.ndarray, measures: Measures | None) -> np.ndarray:
-    """Whether two units (num_units, num_units) are of one group and, where contacts are known, of one place."""
+def _are_near(groups: np.ndarray, measurements: UnitMeasurements | None, max_distance_um: float) -> np.ndarray:
+    """Whether two units (num_units, num_units) are in one group and, with known positions, near each other."""
     is_near = groups[:, None] == groups[None, :]
-    if measures is not None:
-        places_um = measures.channel_positions_um[measures.template_channels[:, 0]]
-        is_near &= cdist(places_um, places_um) <= NEIGHBOUR_UM
+    if measurements is not None:
+        main_channels_um = measurements.channel_positions_um[measurements.template_channels[:, 0]]
+        is_near &= cdist(main_channels_um, main_channels_um) <= max_distance_um
     np.fill_diagonal(is_near, False)
     return is_near
 
 
-def _template_similarity(measures: Measures, is_near: np.ndarray, result: SortingResult) -> np.ndarray:
-    """Cosine (num_units, num_units) of the templates of near units at the best shift; 0 for others."""
-    templates, channels = np.nan_to_num(measures.templates_uv), measures.template_channels
-    reach = int(SHIFT_MS * result.sorting.get_sampling_frequency() / 1000.0)
+def _template_similarity(measurements: UnitMeasurements, is_near: np.ndarray, max_shift: int) -> np.ndarray:
+    """Cosine similarity (num_units, num_units) of templates of near units at the best shift; 0 for other units."""
+    templates, channels = np.nan_to_num(measurements.templates_uv), measurements.template_channels
     norms = np.linalg.norm(templates, axis=(1, 2))
     similarity = np.zeros(is_near.shape)
     for first, second in zip(*np.nonzero(np.triu(is_near)), strict=True):
         own, other = np.nonzero((channels[first][:, None] == channels[second]) & (channels[first] >= 0)[:, None])
         early, late = templates[first][:, own], templates[second][:, other]
-        products = [(early[lag:] * late[: len(late) - lag]).sum() for lag in range(reach + 1)]
-        products += [(late[lag:] * early[: len(early) - lag]).sum() for lag in range(1, reach + 1)]
-        # what only one of them shows is a difference: the norms are those of whole templates
+        products = [(early[lag:] * late[: len(late) - lag]).sum() for lag in range(max_shift + 1)]
+        products += [(late[lag:] * early[: len(early) - lag]).sum() for lag in range(1, max_shift + 1)]
+        # the norms are those of whole templates, so that channels of only one unit lower the similarity
         cosine = max(products) / max(norms[first] * norms[second], 1e-12)
         similarity[first, second] = similarity[second, first] = cosine
     return similarity
 
 
-def _worth_asking(centres: np.ndarray, is_near: np.ndarray, similarity: np.ndarray | None) -> set[tuple[int, int]]:
+def _similar_pairs(
+    centres: np.ndarray, is_near: np.ndarray, similarity: np.ndarray | None, settings: ReportSettings
+) -> set[tuple[int, int]]:
+    """Pairs of near units that are nearest neighbours in the embedding or have similar templates."""
     distances = np.where(is_near, cdist(centres, centres), np.inf)
-    pairs = set()
+    pairs: set[tuple[int, int]] = set()
     for unit, row in enumerate(distances):
-        nearest = [other for other in np.argsort(row, kind="stable")[:NUM_NEIGHBOURS] if np.isfinite(row[other])]
+        nearest = [
+            other for other in np.argsort(row, kind="stable")[: settings.num_neighbours] if np.isfinite(row[other])
+        ]
         pairs |= {(min(unit, int(other)), max(unit, int(other))) for other in nearest}
     if similarity is not None:
-        like = np.argwhere(np.triu(is_near & (similarity >= LEAST_SIMILARITY)))
-        pairs |= {(int(first), int(second)) for first, second in like}
+        similar = np.argwhere(np.triu(is_near & (similarity >= settings.min_template_similarity)))
+        pairs |= {(int(first), int(second)) for first, second in similar}
     return pairs
 
 
-def _project(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Counts (2, NUM_BINS) of both along their linear discriminant, the first on the left."""
+def _project(first: np.ndarray, second: np.ndarray, ridge: float) -> np.ndarray:
+    """Histograms (2, NUM_BINS) of both units along their linear discriminant, the first unit on the left."""
     points = np.concatenate([first, second])
     owners = np.repeat([0, 1], [len(first), len(second)])
     within = np.cov(np.concatenate([first - first.mean(axis=0), second - second.mean(axis=0)]), rowvar=False)
-    within = np.atleast_2d(within) + RIDGE * np.trace(np.atleast_2d(within)) / points.shape[1] * np.eye(points.shape[1])
+    within = np.atleast_2d(within) + ridge * np.trace(np.atleast_2d(within)) / points.shape[1] * np.eye(points.shape[1])
     values = points @ np.linalg.lstsq(within, second.mean(axis=0) - first.mean(axis=0))[0]
     edges = np.linspace(values.min(), values.max() + 1e-9, NUM_BINS + 1)
     return np.stack([np.histogram(values[owners == owner], edges)[0] for owner in (0, 1)])

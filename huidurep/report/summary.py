@@ -1,4 +1,4 @@
-"""What the page says before it shows anything: what was found, how far to trust it, where to look."""
+"""Text of the report: a summary of the sorting, and remarks on what should be checked first."""
 
 from __future__ import annotations
 
@@ -7,30 +7,27 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..sorting.quality_metrics import LEAST_ISOLATION, MOST_VIOLATIONS
+from ..sorting.quality_metrics import QUALITY_SETTINGS
 from .page_data import TimeAxis, spike_counts
+from .settings import REPORT_SETTINGS, ReportSettings
 from .similar_units import Pair
 
 if TYPE_CHECKING:
     from ..result import SortingResult
 
-SMALL_SNR = 5.0
-LEAST_PRESENCE = 0.9
-FEW_SPIKES = 100  # too few for the measures to mean much
-
 
 @dataclass(frozen=True)
 class Remark:
-    """Something to look at.
+    """A finding that the user should check.
 
     Attributes
     ----------
     text : str
-        What was seen, and what it may mean.
+        What was found, and what it may mean.
     units : list of int
-        Index of the units it is about; none for what concerns the run.
+        Index of the units concerned; empty where the remark concerns the whole run.
     flag : str
-        In a word or two.
+        The remark in one or two words, for the table of units.
     """
 
     text: str
@@ -39,7 +36,7 @@ class Remark:
 
 
 def summarise(result: SortingResult, axis: TimeAxis) -> list[str]:
-    """Say what was found, in sentences.
+    """Summarise the sorting.
 
     Parameters
     ----------
@@ -55,10 +52,10 @@ def summarise(result: SortingResult, axis: TimeAxis) -> list[str]:
     span = ("" if axis.is_exact else "at least ") + format_duration(axis.total_s)
     num_segments = len(axis.durations_s)
     span += f" in {num_segments} segments" if num_segments > 1 else ""
-    channels = result.provenance.get("num_channels")
+    channels = result.provenance.get("recording", {}).get("num_channels")
     of = f" of {count(channels, 'channel')}" if channels else ""
     if num_units == 0:
-        sentences = [f"No units were found in {span}{of}: no group of spikes was large and distinct enough."]
+        sentences = [f"No units were found in {span}{of}: no cluster of spikes was large and distinct enough."]
     else:
         num_good = int((result.sorting.get_property("quality") == "good").sum()) if _has_quality(result) else None
         sentences = [f"{count(num_units, 'unit')} with {count(num_spikes, 'spike')} in {span}{of}."]
@@ -67,23 +64,26 @@ def summarise(result: SortingResult, axis: TimeAxis) -> list[str]:
     revision = f" (revision {result.model_revision})" if result.model_revision else ""
     seconds = sum(entry["seconds"] for entry in result.log)
     took = f" in {format_duration(seconds)}" if result.log else ""
-    sentences.append(f"Sorted with the model {result.model_name or 'without a name'}{revision}{took}.")
+    sentences.append(f"Sorted with the model {result.model_name or 'without name'}{revision}{took}.")
     return sentences
 
 
-def find_remarks(result: SortingResult, candidates: list[Pair]) -> list[Remark]:
-    """Find what a person should look at first, the gravest first.
+def find_remarks(
+    result: SortingResult, candidates: list[Pair], *, settings: ReportSettings = REPORT_SETTINGS
+) -> list[Remark]:
+    """List what the user should check, most important first.
 
     Parameters
     ----------
     result : SortingResult
     candidates : list of Pair
-        Pairs that may be one neuron.
+        Pairs of units that may be one neuron.
+    settings : ReportSettings
 
     Returns
     -------
     list of Remark
-        Empty where nothing stands out.
+        Empty where nothing is conspicuous.
     """
     warnings = [entry for entry in result.log if entry.get("is_warning")]
     remarks = [Remark(f"{entry['stage']}: {entry['message']}", [], "run") for entry in warnings]
@@ -91,17 +91,20 @@ def find_remarks(result: SortingResult, candidates: list[Pair]) -> list[Remark]:
         return remarks
     if candidates:
         units = sorted({unit for pair in candidates for unit in (pair.first, pair.second)})
-        text = f"May be pieces of one neuron ({count(len(candidates), 'pair')}): compare them before you trust either"
+        text = f"May be over-split ({count(len(candidates), 'pair')}): compare the units of each pair before using them"
         remarks.append(Remark(text, units, "merge?"))
-    for name, is_meant, flag, text in _CONDITIONS:
+    for name, limit, is_above, flag, text in _conditions(settings):
         values = spike_counts(result.sorting) if name == "num_spikes" else result.sorting.get_property(name)
-        if values is not None and np.any(is_meant(values)):
-            remarks.append(Remark(text, np.flatnonzero(is_meant(values)).tolist(), flag))
+        if values is None:  # a result of an earlier version
+            continue
+        units = np.flatnonzero(values > limit if is_above else values < limit).tolist()
+        if units:
+            remarks.append(Remark(text, units, flag))
     return remarks
 
 
 def format_duration(seconds: float) -> str:
-    """A time in words.
+    """Format a duration.
 
     Parameters
     ----------
@@ -123,7 +126,7 @@ def format_duration(seconds: float) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """A number with its noun.
+    """Format a number with its noun.
 
     Parameters
     ----------
@@ -140,43 +143,61 @@ def count(number: int, noun: str) -> str:
 
 
 def _describe_quality(num_good: int, num_mua: int) -> str:
-    rule = f"isolation of at least {LEAST_ISOLATION:g}, at most {MOST_VIOLATIONS:.0%} of intervals below 1.5 ms"
+    limits = QUALITY_SETTINGS
+    rule = (
+        f"mean posterior of at least {limits.min_mean_posterior:g}, at most {limits.max_short_isi_fraction:.0%} of "
+        f"inter-spike intervals below {limits.refractory_ms:g} ms"
+    )
     if num_mua == 0:
         return f"All are good ({rule})."
     if num_good == 0:
-        return f"None is good ({rule}): all look like several neurons or noise (mua)."
-    good, mua = ("is" if num_good == 1 else "are"), ("looks" if num_mua == 1 else "look")
-    return f"{num_good} {good} good ({rule}); {num_mua} {mua} like several neurons (mua)."
+        return f"None is good ({rule}): all are multi-unit activity (mua)."
+    good, mua = ("is" if num_good == 1 else "are"), ("is" if num_mua == 1 else "are")
+    return f"{num_good} {good} good ({rule}); {num_mua} {mua} multi-unit activity (mua)."
 
 
-# property, what is meant, flag in the table, words in the list
-_CONDITIONS = (
-    (
-        "refractory_violations",
-        lambda share: share > MOST_VIOLATIONS,
-        "violations",
-        f"Fire within 1.5 ms of themselves in more than {MOST_VIOLATIONS:.0%} of intervals: several neurons, or noise",
-    ),
-    (
-        "isolation",
-        lambda mean: mean < LEAST_ISOLATION,
-        "overlap",
-        f"Overlap with neighbours in the embedding (isolation below {LEAST_ISOLATION:g}): spikes may be another unit's",
-    ),
-    (
-        "presence",
-        lambda share: share < LEAST_PRESENCE,
-        "gaps",
-        f"Fire in less than {LEAST_PRESENCE:.0%} of the recording's stretches: lost by drift, or truly silent",
-    ),
-    ("snr", lambda snr: snr < SMALL_SNR, "small", f"Small (SNR below {SMALL_SNR:g}): spikes may have been missed"),
-    (
-        "num_spikes",
-        lambda number: number < FEW_SPIKES,
-        "few spikes",
-        f"Under {FEW_SPIKES} spikes: what is measured of them is rough",
-    ),
-)
+def _conditions(settings: ReportSettings) -> list[tuple[str, float, bool, str, str]]:
+    """Property, limit, whether values above (or below) it are marked, flag, and text of each remark."""
+    quality = QUALITY_SETTINGS
+    return [
+        (
+            "short_isi_fraction",
+            quality.max_short_isi_fraction,
+            True,
+            "short ISIs",
+            f"More than {quality.max_short_isi_fraction:.0%} of the inter-spike intervals are below "
+            f"{quality.refractory_ms:g} ms: the unit holds spikes of several neurons, or noise",
+        ),
+        (
+            "mean_posterior",
+            quality.min_mean_posterior,
+            False,
+            "overlap",
+            f"Overlap with other units in the embedding (mean posterior below {quality.min_mean_posterior:g}): some "
+            "spikes may be assigned to the wrong unit",
+        ),
+        (
+            "presence_ratio",
+            settings.min_presence_ratio,
+            False,
+            "gaps",
+            f"Presence ratio below {settings.min_presence_ratio:.0%}: lost by drift, or silent for a while",
+        ),
+        (
+            "snr",
+            settings.low_snr,
+            False,
+            "low SNR",
+            f"SNR below {settings.low_snr:g}: some spikes may not have been detected",
+        ),
+        (
+            "num_spikes",
+            settings.few_spikes,
+            False,
+            "few spikes",
+            f"Fewer than {settings.few_spikes} spikes: all metrics of these units are uncertain",
+        ),
+    ]
 
 
 def _has_quality(result: SortingResult) -> bool:

@@ -1,6 +1,6 @@
-"""What pictures of a sorting need of the recording: templates, and size and place of every spike.
+"""Templates of the units, and amplitude and location of every spike, measured while the traces are at hand.
 
-Measured while the traces are at hand, and small enough to be saved with the units, so that a report needs no recording.
+They are small enough to be saved with the units, so that the report needs no recording.
 """
 
 from __future__ import annotations
@@ -9,49 +9,71 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
-from spikeinterface.core import NumpySorting, get_channel_distances
+from spikeinterface.core import BaseRecording, BaseSorting, NumpySorting, get_channel_distances
 from spikeinterface.core.node_pipeline import ExtractDenseWaveforms, SpikeRetriever, run_node_pipeline
 from spikeinterface.core.numpyextractors import SpikeVectorSortingSegment
 from spikeinterface.postprocessing.spike_amplitudes import SpikeAmplitudeNode
 from spikeinterface.sortingcomponents.peak_localization.center_of_mass import LocalizeCenterOfMass
 
-from .jobs import get_job_kwargs
+from .job_kwargs import resolve_job_kwargs
 from .motion import correct_motion
 from .parameters import SortingParameters
 from .preprocessing import PreparedGroup, preprocess, split_groups
 from .run_log import RunLog
 from .waveforms import mean_waveforms
 
-TEMPLATE_CHANNELS = 16  # nearest to the main one: more would hardly be seen, and a full probe has hundreds of units
-PEAK_SEARCH_MS = 0.5  # how far from its place the peak of a template may lie
-LOCATION_RADIUS_UM = 75.0
-LOCATION_MS = 0.5  # before and after the peak
+
+@dataclass(frozen=True)
+class PostprocessingSettings:
+    """How units and spikes are measured.
+
+    Attributes
+    ----------
+    max_template_channels : int
+        Channels on which a template is kept, nearest to the main channel first; probes with hundreds of channels have
+        hundreds of units.
+    peak_search_ms : float
+        Largest distance of a template's peak from the spike time.
+    location_radius_um : float
+        Channels around the main channel that the centre of mass of a spike takes into account.
+    location_ms : float
+        Snippet before and after the peak of which the centre of mass is computed.
+    """
+
+    max_template_channels: int = 16
+    peak_search_ms: float = 0.5
+    location_radius_um: float = 75.0
+    location_ms: float = 0.5
+
+
+POSTPROCESSING_SETTINGS = PostprocessingSettings()
 
 
 @dataclass(frozen=True, eq=False)
-class Measures:
-    """Templates of the units, and size and place of their spikes.
+class UnitMeasurements:
+    """Templates of the units, amplitudes and locations of their spikes.
 
     Attributes
     ----------
     channel_ids : ndarray, (num_channels,)
-        Of the recording; without channels that were left out.
+        Channels of the recording without bad channels.
     channel_groups : ndarray, (num_channels,)
-        Group of each.
+        Group of each channel.
     channel_positions_um : ndarray of float64, (num_channels, 2)
-        Contacts; groups may overlap.
-    templates_uv : ndarray of float32, (num_units, num_samples, num_near)
-        Mean waveforms at the contacts nearest to the main one, main one first; NaN where a group has fewer.
-    template_channels : ndarray of int64, (num_units, num_near)
-        Row in `channel_ids` of each; -1 where a group has fewer.
+        Contacts; those of different groups may coincide.
+    templates_uv : ndarray of float32, (num_units, num_samples, max_template_channels)
+        Mean waveforms on the channels nearest to the main channel, main channel first; NaN where a group has fewer
+        channels.
+    template_channels : ndarray of int64, (num_units, max_template_channels)
+        Row of these channels in `channel_ids`; -1 where a group has fewer.
     peak_index : ndarray of int64, ()
         Sample of the spike time in the templates.
     amplitudes_uv : ndarray of float32, (num_spikes,)
-        Filtered trace of the unit's main channel at the spike's peak.
+        Filtered trace of the unit's main channel at the peak of the spike.
     positions_um : ndarray of float32, (num_spikes, 2)
-        Centre of mass of the spike, after correction of motion.
+        Centre of mass of the spike, after motion correction.
     motion_um : ndarray of float32, (num_spikes,)
-        By how much the tissue had moved there and then; 0 where motion was not corrected.
+        Estimated probe movement at the time and depth of the spike; 0 without motion correction.
     """
 
     channel_ids: np.ndarray
@@ -64,34 +86,34 @@ class Measures:
     positions_um: np.ndarray
     motion_um: np.ndarray
 
-    def save(self, path) -> None:
-        """Write a compressed .npz.
+    def save(self, path: str | Path) -> None:
+        """Write the arrays to a compressed .npz file.
 
         Parameters
         ----------
         path : str or Path
-            File.
+            File to write.
         """
         np.savez_compressed(path, **{field.name: getattr(self, field.name) for field in fields(self)})
 
     @classmethod
-    def load(cls, path) -> Measures | None:
-        """Read what `save` wrote.
+    def load(cls, path: str | Path) -> UnitMeasurements | None:
+        """Read a file that `save` wrote.
 
         Parameters
         ----------
         path : str or Path
-            File.
+            File to read.
 
         Returns
         -------
-        Measures | None
-            None where there is no such file, as in folders of earlier versions.
+        UnitMeasurements | None
+            None where the file does not exist, as in folders of earlier versions.
 
         Raises
         ------
         ValueError
-            Arrays that are missing.
+            Arrays are missing.
         """
         if not Path(path).is_file():
             return None
@@ -103,42 +125,53 @@ class Measures:
 
 
 def measure_units(
-    group: PreparedGroup, spike_vector: np.ndarray, templates_uv: np.ndarray, parameters: SortingParameters
-) -> Measures:
-    """Measure the units of one group.
+    group: PreparedGroup,
+    spike_vector: np.ndarray,
+    templates_uv: np.ndarray,
+    parameters: SortingParameters,
+    *,
+    settings: PostprocessingSettings = POSTPROCESSING_SETTINGS,
+    job_kwargs: dict | None = None,
+) -> UnitMeasurements:
+    """Measure the units of one channel group.
 
     Parameters
     ----------
     group : PreparedGroup
         Filtered recording in uV.
     spike_vector : ndarray, (num_spikes,)
-        SpikeInterface's spike vector, segments as in the group, in order of time within segments.
+        SpikeInterface's spike vector with the segments of the group, in order of time within segments.
     templates_uv : ndarray of float32, (num_units, num_samples, num_channels)
-        Their mean waveforms.
+        Mean waveforms of the units.
     parameters : SortingParameters
-        Window and sign of the peak.
+        Snippet window and sign of the peak.
+    settings : PostprocessingSettings
+    job_kwargs : dict, optional
+        SpikeInterface's n_jobs, chunk_duration, progress_bar and so on.
 
     Returns
     -------
-    Measures
+    UnitMeasurements
     """
     recording = group.recording
     sampling_frequency = recording.get_sampling_frequency()
     num_units, num_samples, num_channels = templates_uv.shape
-    channels, peaks, _ = main_channels(templates_uv, sampling_frequency, parameters)
-    near = np.argsort(get_channel_distances(recording)[channels], axis=1, kind="stable")[:, :TEMPLATE_CHANNELS]
-    padding = TEMPLATE_CHANNELS - near.shape[1]
-    shown = np.take_along_axis(templates_uv, near[:, None, :], axis=2).astype("float32")
+    channels, peaks, _ = main_channels(templates_uv, sampling_frequency, parameters, settings=settings)
+    max_channels = settings.max_template_channels
+    near = np.argsort(get_channel_distances(recording)[channels], axis=1, kind="stable")[:, :max_channels]
+    padding = ((0, 0), (0, max_channels - near.shape[1]))
+    kept_uv = np.take_along_axis(templates_uv, near[:, None, :], axis=2).astype("float32")
     sorting = make_sorting(spike_vector, sampling_frequency, np.arange(num_units), recording.get_num_segments())
     sorting.set_property("main_channel_id", recording.channel_ids[channels])
-    shifts = peaks - parameters.num_samples_before(sampling_frequency)
-    amplitudes_uv, positions_um = _measure_spikes(recording, sorting, shifts)
-    return Measures(
+    # spike times may lie a few samples off the peak of the template, where the amplitude is read
+    peak_shifts = peaks - parameters.num_samples_before(sampling_frequency)
+    amplitudes_uv, positions_um = _measure_spikes(recording, sorting, peak_shifts, settings, job_kwargs)
+    return UnitMeasurements(
         channel_ids=np.array(recording.channel_ids.tolist()),
         channel_groups=np.array([group.name] * num_channels),
         channel_positions_um=recording.get_channel_locations().astype("float64"),
-        templates_uv=np.pad(shown, ((0, 0), (0, 0), (0, padding)), constant_values=np.nan),
-        template_channels=np.pad(near, ((0, 0), (0, padding)), constant_values=-1),
+        templates_uv=np.pad(kept_uv, ((0, 0), *padding), constant_values=np.nan),
+        template_channels=np.pad(near, padding, constant_values=-1),
         peak_index=np.array(parameters.num_samples_before(sampling_frequency)),
         amplitudes_uv=amplitudes_uv,
         positions_um=positions_um,
@@ -146,86 +179,111 @@ def measure_units(
     )
 
 
-def measure_again(sorting, recording, parameters: SortingParameters) -> Measures | None:
-    """Measure units that are known, as their sorting did.
+def measure_again(
+    sorting: BaseSorting,
+    recording: BaseRecording,
+    parameters: SortingParameters,
+    *,
+    settings: PostprocessingSettings = POSTPROCESSING_SETTINGS,
+    job_kwargs: dict | None = None,
+) -> UnitMeasurements | None:
+    """Preprocess a recording again and measure units that were found in it, as the pipeline measured them.
 
     Parameters
     ----------
     sorting : BaseSorting
-        With the property "group".
+        Units with the property "group".
     recording : BaseRecording
-        The recording that was sorted, raw.
+        The raw recording that was sorted.
     parameters : SortingParameters
-        Those of the sorting.
+        Parameters of that sorting.
+    settings : PostprocessingSettings
+    job_kwargs : dict, optional
+        SpikeInterface's n_jobs, chunk_duration, progress_bar and so on.
 
     Returns
     -------
-    Measures | None
-        None where there are no units.
+    UnitMeasurements | None
+        None for a sorting without units.
 
     Raises
     ------
     ValueError
-        A recording that does not fit the sorting.
+        The recording lacks channel groups of the sorting.
     """
-    spikes, groups = sorting.to_spike_vector(), sorting.get_property("group")
-    _check_fit(sorting, recording)
+    spikes, unit_groups = sorting.to_spike_vector(), sorting.get_property("group")
     parts, rows, log = [], [], RunLog()
     for group in split_groups(recording, parameters, log):
-        units = np.flatnonzero(groups == group.name)
+        units = np.flatnonzero(unit_groups == group.name)
         prepared = preprocess(group, parameters, log) if len(units) else None
         if prepared is None:
             continue
         prepared = correct_motion(prepared, parameters, log)
+        # the units of this group, counted from 0, in the segments that are long enough
         rows.append(np.flatnonzero(np.isin(spikes["unit_index"], units)))
         vector = spikes[rows[-1]].copy()
         vector["unit_index"] = np.searchsorted(units, vector["unit_index"])
         vector["segment_index"] = np.searchsorted(group.segment_indices, vector["segment_index"])
         templates_uv = mean_waveforms(prepared.recording, vector, len(units), parameters)
-        parts.append(measure_units(prepared, vector, templates_uv, parameters))
-    measured = sum(len(part.templates_uv) for part in parts)
-    if measured != sorting.get_num_units():
+        parts.append(
+            measure_units(prepared, vector, templates_uv, parameters, settings=settings, job_kwargs=job_kwargs)
+        )
+    num_measured = sum(len(part.templates_uv) for part in parts)
+    if num_measured != sorting.get_num_units():
         raise ValueError(
-            f"expected the channel groups {np.unique(groups).tolist()} of the sorting, found {measured} of "
+            f"expected the channel groups {np.unique(unit_groups).tolist()} of the sorting, found {num_measured} of "
             f"{sorting.get_num_units()} units in groups of this recording; give the recording that was sorted"
         )
-    return join_measures(parts, np.argsort(np.concatenate(rows))) if rows else None
+    return concatenate_measurements(parts, np.argsort(np.concatenate(rows))) if rows else None
 
 
-def join_measures(parts: list[Measures], order: np.ndarray) -> Measures | None:
-    """Put groups together.
+def concatenate_measurements(parts: list[UnitMeasurements], order: np.ndarray) -> UnitMeasurements | None:
+    """Combine the measurements of several channel groups.
 
     Parameters
     ----------
-    parts : list of Measures
-        One a group, whose units and spikes stand one after the other.
+    parts : list of UnitMeasurements
+        One a group.
     order : ndarray of int, (num_spikes,)
-        The order in which the spikes of all groups are wanted.
+        Row, in the concatenated groups, of each spike of the combined measurements.
 
     Returns
     -------
-    Measures | None
-        None where there is no group.
+    UnitMeasurements | None
+        None for an empty list.
     """
     if not parts:
         return None
-    starts = np.cumsum([0, *[len(part.channel_ids) for part in parts[:-1]]])
-    joined = {field.name: [getattr(part, field.name) for part in parts] for field in fields(Measures)}
-    peak_index = joined.pop("peak_index")[0]
-    joined["template_channels"] = [
-        np.where(channels < 0, -1, channels + start)
-        for channels, start in zip(joined["template_channels"], starts, strict=True)
+    first_channels = np.cumsum([0, *[len(part.channel_ids) for part in parts[:-1]]])
+    template_channels = [
+        np.where(part.template_channels < 0, -1, part.template_channels + first)
+        for part, first in zip(parts, first_channels, strict=True)
     ]
-    joined = {name: np.concatenate(arrays) for name, arrays in joined.items()}
-    for name in ("amplitudes_uv", "positions_um", "motion_um"):
-        joined[name] = joined[name][order]
-    return Measures(peak_index=peak_index, **joined)
+
+    def concatenated(name: str) -> np.ndarray:
+        return np.concatenate([getattr(part, name) for part in parts])
+
+    return UnitMeasurements(
+        channel_ids=concatenated("channel_ids"),
+        channel_groups=concatenated("channel_groups"),
+        channel_positions_um=concatenated("channel_positions_um"),
+        templates_uv=concatenated("templates_uv"),
+        template_channels=np.concatenate(template_channels),
+        peak_index=parts[0].peak_index,
+        amplitudes_uv=concatenated("amplitudes_uv")[order],
+        positions_um=concatenated("positions_um")[order],
+        motion_um=concatenated("motion_um")[order],
+    )
 
 
 def main_channels(
-    templates_uv: np.ndarray, sampling_frequency: float, parameters: SortingParameters
+    templates_uv: np.ndarray,
+    sampling_frequency: float,
+    parameters: SortingParameters,
+    *,
+    settings: PostprocessingSettings = POSTPROCESSING_SETTINGS,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Channel on which each template is largest, where its peak lies, and its value there.
+    """Main channel of each template, sample of its peak on that channel, and its value there.
 
     Parameters
     ----------
@@ -233,19 +291,21 @@ def main_channels(
     sampling_frequency : float
         Hz.
     parameters : SortingParameters
-        Window and sign of the peak.
+        Snippet window and sign of the peak.
+    settings : PostprocessingSettings
 
     Returns
     -------
     channels : ndarray of int, (num_units,)
     samples : ndarray of int, (num_units,)
-        Of the window.
+        Counted from the start of the snippet.
     peaks_uv : ndarray of float, (num_units,)
     """
     num_before = parameters.num_samples_before(sampling_frequency)
-    reach = int(PEAK_SEARCH_MS * sampling_frequency / 1000.0)
+    reach = int(settings.peak_search_ms * sampling_frequency / 1000.0)
     first = max(0, num_before - reach)
     near = templates_uv[:, first : num_before + reach + 1]
+    # a window, because artefacts and other units can be larger at the edges of the snippet
     size = {"neg": -near, "pos": near, "both": np.abs(near)}[parameters.peak_sign]
     units = np.arange(len(size))
     channels = size.max(axis=1).argmax(axis=1) if len(size) else np.zeros(0, dtype="int64")
@@ -256,8 +316,10 @@ def main_channels(
     return channels, first + samples, peaks_uv
 
 
-def make_sorting(spikes: np.ndarray, sampling_frequency: float, unit_ids: np.ndarray, num_segments: int):
-    """A sorting with all segments, those without spikes too, which NumpySorting does not count.
+def make_sorting(
+    spikes: np.ndarray, sampling_frequency: float, unit_ids: np.ndarray, num_segments: int
+) -> NumpySorting:
+    """Create a sorting that keeps trailing segments without spikes, which NumpySorting drops.
 
     Parameters
     ----------
@@ -273,47 +335,42 @@ def make_sorting(spikes: np.ndarray, sampling_frequency: float, unit_ids: np.nda
     NumpySorting
     """
     sorting = NumpySorting(spikes, sampling_frequency, unit_ids)
+    # NumpySorting counts segments up to the one with the last spike
     for segment_index in range(sorting.get_num_segments(), num_segments):
         sorting.add_sorting_segment(SpikeVectorSortingSegment(spikes, segment_index, unit_ids))
     return sorting
 
 
-def _check_fit(sorting, recording) -> None:
-    found = recording.get_num_segments(), recording.get_sampling_frequency()
-    if found != (sorting.get_num_segments(), sorting.get_sampling_frequency()):
-        raise ValueError(
-            f"expected a recording of {sorting.get_num_segments()} segments at "
-            f"{sorting.get_sampling_frequency():g} Hz, found {found[0]} at {found[1]:g} Hz; "
-            "give the recording that was sorted"
-        )
-    num_samples = np.array([recording.get_num_samples(index) for index in range(found[0])])
-    spikes = sorting.to_spike_vector()
-    if np.any(spikes["sample_index"] >= num_samples[spikes["segment_index"]]):
-        raise ValueError(
-            "expected all spikes within the recording, found later ones; give the recording that was sorted"
-        )
-
-
-def _measure_spikes(recording, sorting, shifts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _measure_spikes(
+    recording: BaseRecording,
+    sorting: BaseSorting,
+    peak_shifts: np.ndarray,
+    settings: PostprocessingSettings,
+    job_kwargs: dict | None,
+) -> tuple[np.ndarray, np.ndarray]:
     """Amplitude (num_spikes,) uV and centre of mass (num_spikes, 2) um of every spike, chunk by chunk."""
     spikes = SpikeRetriever(sorting, recording)
-    shifts = dict(zip(sorting.unit_ids.tolist(), shifts.tolist(), strict=True))
+    shifts = dict(zip(sorting.unit_ids.tolist(), peak_shifts.tolist(), strict=True))
     amplitudes = SpikeAmplitudeNode(recording, parents=[spikes], peak_shifts=shifts, return_in_uV=False)
-    snippets = ExtractDenseWaveforms(recording, ms_before=LOCATION_MS, ms_after=LOCATION_MS, parents=[spikes])
-    places = LocalizeCenterOfMass(recording, parents=[spikes, snippets], radius_um=LOCATION_RADIUS_UM)
-    nodes = [spikes, amplitudes, snippets, places]
-    amplitudes_uv, found = run_node_pipeline(recording, nodes, get_job_kwargs(), job_name="measure spikes")
+    window = {"ms_before": settings.location_ms, "ms_after": settings.location_ms}
+    snippets = ExtractDenseWaveforms(recording, parents=[spikes], **window)
+    locations = LocalizeCenterOfMass(recording, parents=[spikes, snippets], radius_um=settings.location_radius_um)
+    nodes = [spikes, amplitudes, snippets, locations]
+    amplitudes_uv, found = run_node_pipeline(
+        recording, nodes, resolve_job_kwargs(job_kwargs), job_name="measure spikes"
+    )
     return amplitudes_uv.astype("float32"), np.stack([found["x"], found["y"]], axis=1).astype("float32")
 
 
 def _motion_of_spikes(group: PreparedGroup, spike_vector: np.ndarray, depths_um: np.ndarray) -> np.ndarray:
+    """Probe movement (num_spikes,) um at the time and depth of every spike."""
+    motion_um = np.zeros(len(spike_vector), dtype="float32")
     if group.motion is None:
-        return np.zeros(len(spike_vector), dtype="float32")
-    moved_um = np.zeros(len(spike_vector), dtype="float32")
+        return motion_um
     for segment in range(group.motion.num_segments):
         rows = spike_vector["segment_index"] == segment
         times_s = group.recording.sample_index_to_time(spike_vector["sample_index"][rows], segment_index=segment)
-        moved_um[rows] = group.motion.get_displacement_at_time_and_depth(
+        motion_um[rows] = group.motion.get_displacement_at_time_and_depth(
             times_s, depths_um[rows].astype("float64"), segment_index=segment
         )
-    return moved_um
+    return motion_um

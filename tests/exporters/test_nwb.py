@@ -118,7 +118,7 @@ def test_templates_are_in_volts_on_the_electrodes(nwb, result, recording):
     assert main.tolist() == result.sorting.get_property("main_channel_id").tolist()
 
 
-def test_nwbinspector_has_nothing_to_say(nwb_path):
+def test_nwbinspector_finds_no_problem(nwb_path):
     inspect = pytest.importorskip("nwbinspector").inspect_nwbfile
     found = [f"{message.check_function_name}: {message.message}" for message in inspect(nwbfile_path=str(nwb_path))]
     assert not found
@@ -149,20 +149,20 @@ def test_a_wrong_request_is_refused_before_any_work(result, recording, tmp_path,
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_is_replaced_only_when_told(nwb_path, result, recording):
+def test_a_file_is_replaced_only_with_overwrite(nwb_path, result, recording):
     before = nwb_path.stat().st_mtime_ns
-    with pytest.raises(FileExistsError, match="or overwrite it"):
+    with pytest.raises(FileExistsError, match="overwrite"):
         result.export_to_nwb(recording, nwb_path, session_start_time=START)
     assert nwb_path.stat().st_mtime_ns == before
 
 
-def test_no_units_is_said(tmp_path):
+def test_a_result_without_units_is_refused(tmp_path):
     silent = as_recording(np.zeros((30000, 4), "float32"), positions_um=TETRODE_UM)
-    with pytest.raises(ValueError, match="expected a result with units, found none"):
+    with pytest.raises(ValueError, match="units, found none"):
         sort(silent).export_to_nwb(silent, tmp_path / "none.nwb", session_start_time=START)
 
 
-def test_segments_have_to_say_when_they_began(tmp_path):
+def test_segments_need_start_times(tmp_path):
     pytest.importorskip("neuroconv")
     traces, *_ = planted(duration_s=8.0, seed=4)
     two = as_recording(traces[:120000], traces[120000:], positions_um=TETRODE_UM)

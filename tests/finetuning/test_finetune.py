@@ -1,7 +1,6 @@
 """`huidurep.finetune`: what it writes, what it refuses, and that it leaves nothing half-done."""
 
 import copy
-import errno
 import json
 from pathlib import Path
 from unittest.mock import Mock
@@ -167,7 +166,7 @@ class Sorter:
     def __call__(self, recording):
         sorting = self.sorting.frame_slice(0, recording.get_num_samples(0))
         vector = sorting.to_spike_vector()
-        for name, values in (("snr", [9.0, 9.0, 9.0]), ("refractory_violations", [0.0] * 3)):
+        for name, values in (("snr", [9.0, 9.0, 9.0]), ("short_isi_fraction", [0.0] * 3)):
             sorting.set_property(name, values)
         sorting.set_property("main_channel_id", np.array(recording.channel_ids[[0, 2, 1]]))
         posteriors = np.where(vector["unit_index"] == 2, 0.3, 1.0)
@@ -246,22 +245,6 @@ def test_the_folder_must_not_be_in_use(lab, tmp_path):
     (tmp_path / "thesis.tex").touch()
     refuse("empty or new", lab[0], tmp_path, FileExistsError)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
-
-
-class SafetensorError(Exception):
-    """As safetensors raises it where the disk is full."""
-
-
-FULL = 'Error while serializing: I/O error: Os { code: 28, kind: StorageFull, message: "No space left on device" }'
-
-
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), SafetensorError(FULL)])
-def test_a_full_disk_leaves_nothing(error, tmp_path):
-    with pytest.raises(OSError, match="No space left.*free some space") as caught:
-        with finetuning_folder.new_folder(tmp_path / "out") as folder:
-            (folder / "config.json").write_text("half")
-            raise error
-    assert caught.value.errno == errno.ENOSPC and not list(tmp_path.iterdir())
 
 
 def test_what_is_adapted_to_a_recording_is_refused(lab, tmp_path):

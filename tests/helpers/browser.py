@@ -1,7 +1,7 @@
-"""A headless Chromium for tests of pages: its own profile, what it asked the network for, what it complained of.
+"""A headless Chromium for tests of pages, with its own profile, its network requests and its console messages.
 
-Chromium is no Python package. Where it or its driver is missing (Debian: apt-get install chromium chromium-driver), the
-tests that ask for the fixture `browser` are skipped and say so.
+Chromium is not a Python package. Tests with the fixture `browser` are skipped where Chromium or its driver is missing
+(Debian: apt-get install chromium chromium-driver).
 """
 
 import base64
@@ -29,7 +29,7 @@ LOAD_TIMEOUT_S = 60
 
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory):
-    """Selenium's driver of one Chromium for the whole run; tests leave its window and media as `reset` makes them."""
+    """Selenium's driver of one Chromium for the whole run; every test calls `reset` first."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install huidurep[dev]")
     chromium, chromedriver = (next(filter(None, map(shutil.which, names)), None) for names in PROGRAMS)
     if not chromium or not chromedriver:
@@ -39,7 +39,7 @@ def browser(tmp_path_factory):
     for switch in (*SWITCHES, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
         options.add_argument(switch)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    # with the driver's path given, selenium looks for none on the network
+    # without the path of the driver, selenium would download one
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=chromedriver))
     driver.set_page_load_timeout(LOAD_TIMEOUT_S)
     yield driver
@@ -47,7 +47,7 @@ def browser(tmp_path_factory):
 
 
 def reset(driver, *, width=1280, height=900, media="screen", color_scheme="light"):
-    """An empty page of this size (CSS pixels), medium ("screen", "print") and scheme ("light", "dark"); empty logs."""
+    """Open an empty page of this size (CSS pixels), medium ("screen", "print") and scheme ("light", "dark")."""
     driver.get("about:blank")
     size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
@@ -58,18 +58,18 @@ def reset(driver, *, width=1280, height=900, media="screen", color_scheme="light
 
 
 def console_errors(driver):
-    """What the page has written to the console since the last call, errors only; a script's exceptions among them."""
+    """Errors on the console since the last call, including exceptions of scripts."""
     return [entry["message"] for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
 
 
 def requested_urls(driver):
-    """Addresses that pages have asked for since the last call, their own first."""
+    """Addresses that the page has requested since the last call, its own first."""
     messages = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
     return [each["params"]["request"]["url"] for each in messages if each["method"] == "Network.requestWillBeSent"]
 
 
 def save_screenshot(driver, path, *, full_page=False):
-    """A PNG of what is in the window, or of the whole page."""
+    """Save a PNG of the window, or of the whole page."""
     options = {"format": "png", "captureBeyondViewport": full_page}
     if full_page:
         size = driver.execute_cdp_cmd("Page.getLayoutMetrics", {})["cssContentSize"]
@@ -79,7 +79,7 @@ def save_screenshot(driver, path, *, full_page=False):
 
 
 def save_pdf(driver, path):
-    """The page as it is printed, whatever medium `reset` has set."""
+    """Save the page as it is printed."""
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     options = {"printBackground": True, "preferCSSPageSize": True}
     path.write_bytes(base64.b64decode(driver.execute_cdp_cmd("Page.printToPDF", options)["data"]))

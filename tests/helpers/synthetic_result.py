@@ -1,4 +1,4 @@
-"""A sorting's result of any size without a recording, for tests of what is made from results."""
+"""A sorting result of any size without a recording, for tests of the report."""
 
 import numpy as np
 from spikeinterface.core.base import minimum_spike_dtype
@@ -6,11 +6,13 @@ from stand_in import RATE_HZ, waveform
 
 from huidurep import SortingParameters
 from huidurep.result import SortingResult
-from huidurep.sorting.postprocessing import TEMPLATE_CHANNELS, Measures, make_sorting
+from huidurep.sorting.postprocessing import POSTPROCESSING_SETTINGS, UnitMeasurements, make_sorting
+
+NUM_NEAR = POSTPROCESSING_SETTINGS.max_template_channels
 
 
 def synthetic(num_units, spikes_per_unit, *, num_segments=1, unit_ids=None, seed=0):
-    """A result without a recording: units along a shank, their embeddings in clouds, the first two in one cloud."""
+    """A result without a recording: units along a shank, each with a cluster of embeddings, the first two share one."""
     rng = np.random.default_rng(seed)
     num_spikes, num_samples = num_units * spikes_per_unit, int(600 * RATE_HZ)
     vector = np.zeros(num_spikes, dtype=minimum_spike_dtype)
@@ -25,9 +27,9 @@ def synthetic(num_units, spikes_per_unit, *, num_segments=1, unit_ids=None, seed
         centres[1] = centres[0]
     main = np.arange(num_units) // 2
     main[1:2] = main[:1]
-    num_channels = max(TEMPLATE_CHANNELS, num_units // 2 + 1)
+    num_channels = max(NUM_NEAR, num_units // 2 + 1)
     contacts_um = np.column_stack([np.zeros(num_channels), 20.0 * np.arange(num_channels)])
-    near = np.argsort(np.abs(np.arange(num_channels) - main[:, None]), axis=1, kind="stable")[:, :TEMPLATE_CHANNELS]
+    near = np.argsort(np.abs(np.arange(num_channels) - main[:, None]), axis=1, kind="stable")[:, :NUM_NEAR]
     shape = waveform(num_samples=90, peak=30)[None, :, None]
     heights = rng.uniform(40, 200, num_units)
     properties = {
@@ -35,18 +37,19 @@ def synthetic(num_units, spikes_per_unit, *, num_segments=1, unit_ids=None, seed
         "group": np.zeros(num_units, dtype=int),
         "snr": heights / 8,
         "peak_uv": -heights,
-        "refractory_violations": rng.uniform(0, 0.02, num_units),
-        "isolation": rng.uniform(0.8, 1, num_units),
-        "presence": np.ones(num_units),
+        "short_isi_fraction": rng.uniform(0, 0.02, num_units),
+        "isi_violations_ratio": np.zeros(num_units),
+        "mean_posterior": rng.uniform(0.8, 1, num_units),
+        "presence_ratio": np.ones(num_units),
         "quality": np.where(np.arange(num_units) % 3, "good", "mua"),
     }
     for name, values in properties.items():
         sorting.set_property(name, values)
-    measures = Measures(
+    measurements = UnitMeasurements(
         channel_ids=np.arange(num_channels),
         channel_groups=np.zeros(num_channels, dtype=int),
         channel_positions_um=contacts_um,
-        templates_uv=(heights[:, None, None] * shape * np.exp(-np.arange(TEMPLATE_CHANNELS) / 4)).astype("float32"),
+        templates_uv=(heights[:, None, None] * shape * np.exp(-np.arange(NUM_NEAR) / 4)).astype("float32"),
         template_channels=near,
         peak_index=np.array(30),
         amplitudes_uv=rng.normal(-heights[unit_index], 8).astype("float32"),
@@ -60,10 +63,9 @@ def synthetic(num_units, spikes_per_unit, *, num_segments=1, unit_ids=None, seed
         SortingParameters(seed=3),
         "tetrode",
         log=[{"stage": "motion", "seconds": 1.5, "message": "nothing <moved>", "is_warning": True}],
-        measures=measures,
+        measurements=measurements,
         provenance={
-            "num_samples": [num_samples] * num_segments,
-            "num_channels": num_channels,
+            "recording": {"num_samples": [num_samples] * num_segments, "num_channels": num_channels},
             "versions": {"x": "1.2"},
         },
     )

@@ -15,9 +15,6 @@ from huidurep import SortingParameters
 from huidurep.cli.main import app
 from huidurep.pipeline import SpikeSortingPipeline
 from huidurep.report.page import write_page
-from huidurep.report.page_data import TimeAxis
-from huidurep.report.similar_units import Pair, find_pairs
-from huidurep.report.summary import find_remarks, format_duration, summarise
 from huidurep.result import SortingResult
 
 pytest.importorskip("jinja2")
@@ -27,7 +24,7 @@ ODD = "<b>7</b>&\"'</script>"
 
 
 class Balance(HTMLParser):
-    """Notes what is left open or closed out of turn, and everything that could ask the network for something."""
+    """Collects unbalanced tags, and all links of a page."""
 
     def __init__(self, text):
         super().__init__()
@@ -89,7 +86,8 @@ def test_page_of_a_sorting(sorted_tetrode, tetrode_page):
     parsed, data = parse(tetrode_page)
     text = tetrode_page.read_text(encoding="utf8")
     assert {"look", "overview", "units", "panels", "run", "unit-0", "unit-2"} <= set(parsed.ids)
-    assert "day &lt;1&gt;" in text and "3 units with" in text and "9.0 s in 2 segments of 4 channels" in text
+    assert "day &lt;1&gt;" in text and "3 units" in text and "9.0 s in 2 segments of 4 channels" in text
+    assert result.provenance["recording"]["sha256"] in text and "NumpyRecording" in text
     assert result.provenance["versions"]["spikeinterface"] in text
     assert data["axis"] == {"total_s": 9.0, "starts_s": [6.0]}
     assert [unit["id"] for unit in data["units"]] == ["0", "1", "2"]
@@ -107,8 +105,8 @@ def test_templates_are_packed_as_they_are(sorted_tetrode, tetrode_page):
     _, data = parse(tetrode_page)
     for unit, packed in enumerate(row["template"] for row in data["units"]):
         values = np.frombuffer(base64.b64decode(packed["values"]), "<i2").reshape(4, packed["num_samples"])
-        original = result.measures.templates_uv[unit, :, :4]
-        assert packed["channels"] == result.measures.template_channels[unit, :4].tolist()
+        original = result.measurements.templates_uv[unit, :, :4]
+        assert packed["channels"] == result.measurements.template_channels[unit, :4].tolist()
         assert np.allclose(values[:, 0] * packed["uv"], original[0], atol=0.01)
         assert np.isclose(np.abs(values * packed["uv"]).max(), np.abs(original).max(), rtol=0.05)
 
@@ -127,7 +125,7 @@ def test_page_without_measures_says_what_is_missing(sorted_tetrode, tmp_path):
     assert data["units"][0]["template"] is None and data["overview"]["probe"] is None
     _, data = parse(old.write_report(page, recording=recording, overwrite=True))
     assert data["units"][0]["template"] is not None
-    with pytest.raises(ValueError, match="the recording that was sorted"):
+    with pytest.raises(ValueError, match="num_segments 2, found 1"):
         old.write_report(page, recording=recording.select_segments([0]), overwrite=True)
 
 
@@ -136,7 +134,7 @@ def test_no_units(tmp_path):
     page = SpikeSortingPipeline(PcaModel())(recording).write_report(tmp_path / "none.html")
     _, data = parse(page)
     text = page.read_text(encoding="utf8")
-    assert "No units were found in 0.1 s of 4 channels" in text and data["units"] == []
+    assert "0.1 s of 4 channels" in text and data["units"] == []
     assert "--recording" not in text  # nothing is missing where there is nothing
 
 
@@ -151,50 +149,6 @@ def test_odd_ids_are_text(tmp_path):
 def test_a_file_is_not_replaced_unasked(tetrode_page, sorted_tetrode):
     with pytest.raises(FileExistsError, match="overwrite"):
         write_page(sorted_tetrode[0], tetrode_page)
-
-
-def test_pairs_tell_one_cloud_from_two():
-    result = synthetic(4, 400)
-    pairs = {(pair.first, pair.second): pair for pair in find_pairs(result, result.measures)}
-    assert pairs[0, 1].separation < 1 and pairs[0, 2].separation > 6
-    assert pairs[0, 1].similarity == pytest.approx(1.0, abs=1e-6)
-    assert pairs[0, 1].projection.sum(axis=1).tolist() == [300, 300]
-    # both fire at random and never mind each other: their spike times tell that they are two
-    assert pairs[0, 1].evidence > 0
-
-
-@pytest.mark.parametrize(
-    ("distance", "evidence", "similarity", "merge_bias", "expected"),
-    [
-        (3.5, 2.0, 0.9, 0.0, True),
-        (3.5, 3.0, 0.9, 0.0, False),  # spike times tell
-        (7.0, 0.0, 0.9, 0.0, False),  # the embedding tells
-        (7.0, 0.0, 0.9, 2.0, True),
-        (3.5, 2.0, 0.7, 0.0, False),  # templates tell
-        (3.5, 2.0, None, 0.0, True),  # no templates known
-    ],
-)
-def test_candidates_are_alike_and_badly_separated(distance, evidence, similarity, merge_bias, expected):
-    pair = Pair(0, 1, 1.0, distance, evidence, similarity, np.zeros((2, 32), dtype=int))
-    assert pair.is_candidate(merge_bias) is expected
-
-
-def test_words():
-    result = synthetic(6, 40)
-    sentences = summarise(result, TimeAxis(result))
-    assert sentences[0] == "6 units with 240 spikes in 10 min of 16 channels."
-    assert sentences[1].startswith("4 are good") and sentences[1].endswith("2 look like several neurons (mua).")
-    remarks = {remark.flag: remark for remark in find_remarks(result, [])}
-    assert remarks["run"].text == "motion: nothing <moved>"
-    assert remarks["few spikes"].units == [0, 1, 2, 3, 4, 5]
-    violations = result.sorting.get_property("refractory_violations")
-    assert remarks["violations"].units == np.flatnonzero(violations > 0.01).tolist()
-    assert [format_duration(seconds) for seconds in (1.5, 125, 3600, 12000)] == [
-        "1.5 s",
-        "2 min 5 s",
-        "1 h",
-        "3 h 20 min",
-    ]
 
 
 def test_page_of_300_units_is_small(large_page):
@@ -218,8 +172,10 @@ def test_command(sorted_tetrode, tmp_path):
     assert CliRunner().invoke(app, ["report", str(tmp_path)]).exit_code == 2
     without = CliRunner().invoke(app, ["report", str(folder), "--overwrite", "--probe", "tetrode"])
     assert without.exit_code == 2 and "--recording" in without.stderr
-    SortingResult.load(folder)  # the page does no harm there
-    np.savez(folder / "measures.npz", **{**vars(result.measures), "amplitudes_uv": result.measures.amplitudes_uv[1:]})
+    SortingResult.load(folder)  # the folder is still a result
+    np.savez(
+        folder / "measures.npz", **{**vars(result.measurements), "amplitudes_uv": result.measurements.amplitudes_uv[1:]}
+    )
     torn = CliRunner().invoke(app, ["report", str(folder), "--overwrite"])
     assert torn.exit_code == 2 and "one amplitude a spike" in torn.stderr
 
@@ -237,7 +193,7 @@ def find(browser, selector):
 
 
 def wait_for(browser, selector):
-    """What is drawn after an event: the page's own turn comes later than the click's."""
+    """Elements that the page draws after an event, which may be later than the event."""
     from selenium.webdriver.support.ui import WebDriverWait
 
     return WebDriverWait(browser, 10).until(lambda _: find(browser, selector))
@@ -285,7 +241,7 @@ def test_keyboard_is_enough(browser, tetrode_page):
         if browser.switch_to.active_element == spikes:
             break
     else:
-        pytest.fail("the head of the column cannot be reached with the tabulator")
+        pytest.fail("the column header cannot be reached with the Tab key")
     ActionChains(browser).send_keys(Keys.ENTER).perform()
     counts = [int(each.text) for each in find(browser, "#table tbody td:nth-child(4)")]
     assert counts == sorted(counts, reverse=True) and sorted(first_column(browser)) == sorted(before)
@@ -333,7 +289,7 @@ def test_odd_and_empty_pages_draw(browser, tmp_path):
         "one": synthetic(1, 1),
         "bare": synthetic(3, 40),
     }
-    pages["bare"].measures = None
+    pages["bare"].measurements = None
     for name, result in pages.items():
         show(browser, result.write_report(tmp_path / f"{name}.html"))
         find(browser, "#open-all")[0].click()
@@ -344,7 +300,7 @@ def test_odd_and_empty_pages_draw(browser, tmp_path):
 
 
 def test_opening_time_of_300_units(browser, large_page, record_property):
-    """Measured and told, not judged: the machine of a test may be busy."""
+    """Reported without a limit: the machine may be busy."""
     reset(browser)
     started = time.perf_counter()
     browser.get(large_page.as_uri())

@@ -8,7 +8,8 @@ from stand_in import TETRODE_UM, PcaModel, as_recording, planted
 
 from huidurep import SortingParameters
 from huidurep.pipeline import SpikeSortingPipeline
-from huidurep.report import plots as report
+from huidurep.report.page_data import get_measurements
+from huidurep.report.plots import plot_embedding
 
 pytest.importorskip("matplotlib")
 
@@ -21,7 +22,7 @@ def sorted_recording():
     return SpikeSortingPipeline(PcaModel(), parameters)(recording), recording
 
 
-def test_pictures_are_drawn(sorted_recording, tmp_path):
+def test_figures_are_drawn(sorted_recording, tmp_path):
     result, _ = sorted_recording
     figures = {
         "templates": result.plot_templates(),
@@ -47,16 +48,16 @@ def test_pictures_are_drawn(sorted_recording, tmp_path):
 def test_saved_and_loaded_result_draws_the_same(sorted_recording, tmp_path):
     result, recording = sorted_recording
     loaded = type(result).load(result.save(tmp_path / "out"))
-    loaded.measures = None  # as an earlier version saved it
+    loaded.measurements = None  # as an earlier version saved it
     with pytest.raises(ValueError, match="recording="):
         loaded.plot_templates()
-    before, after = (report._measures(some, recording) for some in (result, loaded))
+    before, after = (get_measurements(some, recording) for some in (result, loaded))
     for field in dataclasses.fields(before):
         equal_nan = getattr(before, field.name).dtype.kind == "f"
         assert np.array_equal(getattr(before, field.name), getattr(after, field.name), equal_nan=equal_nan), field.name
 
 
-def test_empty_result_has_pictures_too(tmp_path):
+def test_empty_result_has_figures_too(tmp_path):
     recording = as_recording(np.zeros((3000, 4), dtype="float32"), positions_um=TETRODE_UM)
     result = SpikeSortingPipeline(PcaModel())(recording)
     for name in ("templates", "raster", "embedding", "autocorrelograms", "amplitudes"):
@@ -65,9 +66,8 @@ def test_empty_result_has_pictures_too(tmp_path):
         assert [text.get_text() for text in figure.axes[0].texts] in (["no units"], ["no spikes"])
 
 
-def test_many_points_are_thinned(sorted_recording, monkeypatch):
-    monkeypatch.setattr(report, "MAX_POINTS", 50)
-    axis = report.plot_embedding(sorted_recording[0]).axes[0]
+def test_only_some_of_many_spikes_are_drawn(sorted_recording):
+    axis = plot_embedding(sorted_recording[0], max_points=50).axes[0]
     assert sum(len(collection.get_offsets()) for collection in axis.collections) == 50
 
 

@@ -1,8 +1,8 @@
-// Elements, numbers and axes that all pictures of the page share.
+// Elements, numbers and axes that all figures of the page share.
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const AXIS = DATA.axis;
-const LETTER_PX = 6.6; // width of a letter at 11 px, to leave room for labels
-// Letters keep their size: pictures are drawn as wide as the page shows them, within what print can still shrink.
+const LETTER_PX = 6.6; // width of a letter at 11 px, which reserves space for labels
+// Figures are drawn at the width at which the page shows them, so that text is not scaled; wider ones could not be printed.
 const WIDE_PX = Math.max(330, Math.min(900, document.querySelector("main").clientWidth));
 const MIDDLE_PX = Math.min(760, WIDE_PX);
 
@@ -76,7 +76,7 @@ function round(value) {
   return Math.round(value * 10) / 10;
 }
 
-// Time in the unit that reads best.
+// Unit of the time axis that suits the duration.
 function timeUnit() {
   if (AXIS.total_s < 300) return { name: "s", seconds: 1 };
   return AXIS.total_s < 7200 ? { name: "min", seconds: 60 } : { name: "h", seconds: 3600 };
@@ -84,7 +84,7 @@ function timeUnit() {
 
 // -------------------------------------------------------------- coordinates
 
-// A picture with axes; options: width, height, left, right, top, bottom (room around), x and y (ranges), xLabel, yLabel
+// Empty chart; options: width, height, left, right, top, bottom (margins), x and y (ranges), xLabel, yLabel.
 function makePlot(label, options) {
   const room = Object.assign({ width: 360, height: 210, left: 46, right: 10, top: 8, bottom: 36 }, options);
   const svg = draw("svg", { class: "chart", viewBox: "0 0 " + room.width + " " + room.height, role: "img", "aria-label": label });

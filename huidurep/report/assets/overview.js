@@ -1,4 +1,4 @@
-// The pictures of the whole sorting.
+// The figures of the whole sorting.
 // ----------------------------------------------------------------- overview
 
 function probeChart() {
@@ -17,23 +17,23 @@ function probeChart() {
   });
   const sizes = DATA.units.map((unit) => Math.abs(unit.template.uv));
   const largest = Math.max(...sizes);
-  DATA.overview.probe.units.forEach((place, unit) => {
+  DATA.overview.probe.units.forEach((position, unit) => {
     const r = 3.5 + 5 * Math.sqrt(sizes[unit] / largest);
-    const x = plot.x(place[0] + offsets[unitGroup[unit]]), y = plot.y(place[1]), kind = quality(unit);
+    const x = plot.x(position[0] + offsets[unitGroup[unit]]), y = plot.y(position[1]), kind = quality(unit);
     const shape = kind === "good" ? draw("circle", { cx: x, cy: y, r }) : draw("path", { d: "M" + x + " " + (y - r) + "L" + (x + r) + " " + (y + r) + "H" + (x - r) + "Z" });
-    fill(shape, { class: "place " + kind, "data-unit": unit }, [draw("title", {}, "unit " + DATA.units[unit].id)]);
+    fill(shape, { class: "unit-marker " + kind, "data-unit": unit }, [draw("title", {}, "unit " + DATA.units[unit].id)]);
     plot.svg.append(shape);
   });
-  labelPlaces(plot, unitGroup.map((group) => offsets[group]));
-  return figure("Where the units lie", plot.svg, "Filled circles are good, open triangles several neurons; larger ones have larger spikes. Grey squares: contacts. Across and along the probe the scales differ.");
+  labelUnits(plot, unitGroup.map((group) => offsets[group]));
+  return figure("Units on the probe", plot.svg, "Filled circles: good; open triangles: multi-unit activity; size: template amplitude. Grey squares: contacts. The scales across and along the probe differ.");
 }
 
-// Names beside the places, on the left where there is no room on the right, none where there is none at all.
-function labelPlaces(plot, offsets) {
-  const taken = DATA.overview.probe.units.map((place, unit) => [plot.x(place[0] + offsets[unit]) - 6, plot.y(place[1]) - 6, 12, 12]);
+// Label the units: to the right of the marker, to the left where the right is occupied, or not at all.
+function labelUnits(plot, offsets) {
+  const taken = DATA.overview.probe.units.map((position, unit) => [plot.x(position[0] + offsets[unit]) - 6, plot.y(position[1]) - 6, 12, 12]);
   const isFree = (box) => taken.every((each) => box[0] > each[0] + each[2] || box[0] + box[2] < each[0] || box[1] > each[1] + each[3] || box[1] + box[3] < each[1]);
-  DATA.overview.probe.units.forEach((place, unit) => {
-    const x = plot.x(place[0] + offsets[unit]), y = plot.y(place[1]), name = DATA.units[unit].id, width = name.length * LETTER_PX;
+  DATA.overview.probe.units.forEach((position, unit) => {
+    const x = plot.x(position[0] + offsets[unit]), y = plot.y(position[1]), name = DATA.units[unit].id, width = name.length * LETTER_PX;
     const box = [[x + 9, y - 6, width, 12], [x - 9 - width, y - 6, width, 12]].find(isFree);
     if (!box) return;
     taken.push(box);
@@ -41,7 +41,7 @@ function labelPlaces(plot, offsets) {
   });
 }
 
-// Groups whose contacts share places stand side by side.
+// Channel groups whose contacts overlap are drawn side by side.
 function groupOffsets(probe) {
   const boxes = [];
   probe.contacts.forEach((contact, row) => {
@@ -63,7 +63,7 @@ function rasterChart() {
   const time = timeUnit(), isNamed = order.length <= 40;
   const longest = isNamed ? Math.max(...DATA.units.map((unit) => unit.id.length)) : 3;
   const height = Math.max(150, order.length * (isNamed ? 13 : Math.max(1.2, 400 / order.length))) + 44;
-  const plot = makePlot("When the units fire", {
+  const plot = makePlot("Firing rates", {
     width: WIDE_PX, height, left: 26 + Math.min(120, longest * LETTER_PX), x: [0, AXIS.total_s / time.seconds], y: [order.length, 0],
     xLabel: "time (" + time.name + ")", yLabel: DATA.overview.probe ? "units by depth" : "units",
   });
@@ -85,8 +85,8 @@ function rasterChart() {
       plot.svg.append(draw("text", { x: inner.x0 - 6, y: plot.y(row + 0.5) + 4, "text-anchor": "end" }, DATA.units[unit].id.slice(0, 20)));
     });
   }
-  const result = figure("When the units fire", plot.svg,
-    "Darker: more spikes in " + (rates.bin_s < 1 ? Math.round(1000 * rates.bin_s) + " ms" : short(rates.bin_s) + " s") + ", each unit against its own busiest moment" + (AXIS.starts_s.length ? "; dashed lines: segments." : "."));
+  const result = figure("Firing rates", plot.svg,
+    "Darker: higher firing rate, in bins of " + (rates.bin_s < 1 ? Math.round(1000 * rates.bin_s) + " ms" : short(rates.bin_s) + " s") + ", relative to the largest rate of each unit" + (AXIS.starts_s.length ? "; dashed lines: segments." : "."));
   result.classList.add("span");
   return result;
 }
@@ -107,27 +107,27 @@ function driftChart() {
   paths.forEach((path, size) => {
     plot.svg.append(draw("path", { class: "dots", d: path, style: "stroke-width:" + (1.2 + 0.5 * size) + ";opacity:" + (0.2 + 0.2 * size) }));
   });
-  let moved = "";
-  if (drift.line) {
+  let motion = "";
+  if (drift.motion_line) {
     const middle = ((low + high) / 2) * drift.um;
-    drift.line.forEach((value, bin) => {
-      if (value !== null) moved += (moved ? "L" : "M") + plot.x(((bin + 0.5) / drift.line.length) * total) + " " + plot.y(middle + value);
+    drift.motion_line.forEach((value, bin) => {
+      if (value !== null) motion += (motion ? "L" : "M") + plot.x(((bin + 0.5) / drift.motion_line.length) * total) + " " + plot.y(middle + value);
     });
-    plot.svg.append(draw("path", { class: "motion", d: moved }));
+    plot.svg.append(draw("path", { class: "motion", d: motion }));
   }
   addAxes(plot, { xTicks: 8, yTicks: 8 });
-  const told = drift.line ? "The line is the motion of the tissue, up to " + drift.moved_um + " µm, which was corrected before sorting." : "No motion was corrected.";
-  return figure("Drift", plot.svg, drift.num_shown.toLocaleString("en") + " spikes as they were recorded, larger ones darker. " + told);
+  const correction = drift.motion_line ? "The line is the estimated probe movement (range " + drift.motion_range_um + " µm), which was corrected before sorting." : "Motion was not corrected.";
+  return figure("Drift", plot.svg, drift.num_shown.toLocaleString("en") + " spikes at their depth before motion correction; darker: larger amplitude. " + correction);
 }
 
-// For contacts too near to each other to see tissue move along them.
+// For probes that are too short to show drift as a change of depth.
 function trendChart() {
   const lines = DATA.overview.trend;
   const time = timeUnit(), total = AXIS.total_s / time.seconds;
   const [low, high] = extent(lines.flat().filter((value) => value !== null));
   const plot = makePlot("Amplitude of the units over time", {
     width: MIDDLE_PX, height: 400, left: 54, x: [0, total], y: [Math.min(0.5, low - 0.05), Math.max(1.5, high + 0.05)],
-    xLabel: "time (" + time.name + ")", yLabel: "amplitude, of the unit’s median",
+    xLabel: "time (" + time.name + ")", yLabel: "amplitude / median of the unit",
   });
   addSegments(plot, time);
   const pathOf = (line) => {
@@ -145,13 +145,13 @@ function trendChart() {
   });
   plot.svg.append(draw("path", { class: "motion", d: pathOf(middle) }));
   addAxes(plot, { xTicks: 8, yTicks: 8 });
-  return figure("Drift", plot.svg, "Amplitude of each unit over time (thin lines) and the median of all (thick). The contacts lie too near to each other to see tissue move along them; where it moves, amplitudes rise and fall.");
+  return figure("Drift", plot.svg, "Amplitude of each unit over time (thin lines) and the median of all units (thick line). This probe is too short to show drift as a change of depth; drift changes the amplitudes.");
 }
 
 function drawOverview() {
   const box = document.getElementById("charts");
   if (!DATA.units.length) {
-    box.append(missing("No units, nothing to draw."));
+    box.append(missing("No units."));
     return;
   }
   const first = make("div", { class: "span overview" });
@@ -162,7 +162,7 @@ function drawOverview() {
   }
   box.append(first, rasterChart());
   box.addEventListener("click", (event) => {
-    const place = event.target.closest("[data-unit]");
-    if (place) open(Number(place.dataset.unit), true);
+    const marker = event.target.closest("[data-unit]");
+    if (marker) open(Number(marker.dataset.unit), true);
   });
 }

@@ -1,11 +1,11 @@
-// What opens, sorts and moves on the page.
+// Interaction: opening units, sorting and filtering the table, keys.
 // -------------------------------------------------------------- panels, table
 
 function drawPanel(details) {
   const box = details.querySelector(".panel"), unit = Number(details.dataset.unit);
   if (box.childElementCount) return;
   if (DATA.units[unit].template === null) {
-    box.append(figure("Template and amplitudes", missing("Not saved in this folder.")), autocorrelogram(unit));
+    box.append(figure("Template and amplitudes", missing("Not available in this result.")), autocorrelogram(unit));
   } else {
     box.append(templateChart(unit), make("div", {}, amplitudeChart(unit), autocorrelogram(unit)));
   }
@@ -36,19 +36,19 @@ function value(row, column, kind) {
   return isNaN(number) ? -Infinity : number;
 }
 
-function sortBy(head) {
-  const kind = head.querySelector("button").dataset.kind;
-  const now = head.getAttribute("aria-sort");
-  // numbers: the largest first; the rest: the smallest first
+function sortBy(header) {
+  const kind = header.querySelector("button").dataset.kind;
+  const now = header.getAttribute("aria-sort");
+  // the first click on a column sorts numbers in descending order, words in ascending order
   const isDown = now === "none" ? kind === "number" : now === "ascending";
-  const column = Array.from(head.parentElement.children).indexOf(head);
+  const column = Array.from(header.parentElement.children).indexOf(header);
   const body = document.querySelector("#table tbody");
   const rows = Array.from(body.rows).map((row) => ({ row, key: value(row, column, kind) }));
   const compare = kind === "word" ? (a, b) => a.key.localeCompare(b.key, "en", { numeric: true }) : (a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0);
   rows.sort((a, b) => (isDown ? compare(b, a) : compare(a, b)));
   body.append(...rows.map((each) => each.row));
-  for (const other of head.parentElement.querySelectorAll("[aria-sort]")) other.setAttribute("aria-sort", "none");
-  head.setAttribute("aria-sort", isDown ? "descending" : "ascending");
+  for (const other of header.parentElement.querySelectorAll("[aria-sort]")) other.setAttribute("aria-sort", "none");
+  header.setAttribute("aria-sort", isDown ? "descending" : "ascending");
 }
 
 function filter(wanted) {
@@ -74,7 +74,7 @@ function listen() {
   panels.addEventListener("toggle", (event) => event.target.open && event.target.matches(".unit") && drawPanel(event.target), true);
   document.addEventListener("click", (event) => {
     const link = event.target.closest('a[href^="#unit-"]');
-    if (link && link.getAttribute("href") === location.hash) openFromHash(); // no hashchange then
+    if (link && link.getAttribute("href") === location.hash) openFromHash(); // the hash does not change, so there is no event
   });
   window.addEventListener("hashchange", openFromHash);
   document.addEventListener("keydown", (event) => {
@@ -83,8 +83,8 @@ function listen() {
     if (event.key === "k") step(-1);
   });
   if (!DATA.units.length) return;
-  for (const head of document.querySelectorAll("#table thead [aria-sort]")) {
-    head.querySelector("button").addEventListener("click", () => sortBy(head));
+  for (const header of document.querySelectorAll("#table thead [aria-sort]")) {
+    header.querySelector("button").addEventListener("click", () => sortBy(header));
   }
   document.getElementById("filter").addEventListener("change", (event) => filter(event.target.value));
   const setAll = (isOpen) => document.querySelectorAll(".unit:not([hidden])").forEach((each) => { each.open = isOpen; if (isOpen) drawPanel(each); });
@@ -95,4 +95,4 @@ function listen() {
 drawOverview();
 listen();
 if (location.hash) openFromHash();
-else open(0, false); // one, to show what the others hold
+else open(0, false); // as an example

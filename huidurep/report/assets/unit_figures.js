@@ -1,5 +1,5 @@
-// The pictures of one unit.
-// ------------------------------------------------------------- the pictures
+// The figures of one unit.
+// -------------------------------------------------------------- the figures
 
 function spacing(values) {
   const sorted = Array.from(new Set(values)).sort((a, b) => a - b);
@@ -25,7 +25,7 @@ function templateChart(unit) {
     x: [left - stepX * 0.55, right + stepX * 0.55], y: [low - stepY * 0.6, high + stepY * 0.6],
   });
   const [lowest, highest] = extent(values);
-  const tall = stepY * (new Set(ys).size > 4 ? 1.6 : 0.95); // many rows are low: large waveforms may overlap
+  const tall = stepY * (new Set(ys).size > 4 ? 1.6 : 0.95); // many rows leave little height for each, so waveforms may overlap
   const scale = tall / (highest - lowest || 1);
   contacts.forEach((contact, row) => {
     plot.svg.append(draw("circle", { class: "contact", cx: plot.x(contact[0]), cy: plot.y(contact[1]), r: 2.6 }));
@@ -37,7 +37,7 @@ function templateChart(unit) {
     plot.svg.append(draw("path", { class: row ? "trace" : "trace main", d: path }));
   });
   addScale(plot, template, stepX, tall, (highest - lowest || 1) * template.uv);
-  return figure("Template on the probe", plot.svg, "Mean waveform at the " + contacts.length + " nearest contacts (dots); the main one is bold.");
+  return figure("Template", plot.svg, "Mean waveform at the " + contacts.length + " nearest contacts (dots); bold: main channel.");
 }
 
 function addScale(plot, template, stepX, tall, spanUv) {
@@ -70,7 +70,7 @@ function autocorrelogram(unit) {
   const half = DATA.units[unit].acg;
   const counts = half.slice().reverse().concat(half);
   return figure("Autocorrelogram", correlogramChart("Autocorrelogram of unit " + DATA.units[unit].id, counts, { width: MIDDLE_PX, height: 170 }),
-    "Lags between its own spikes. A neuron leaves the shaded 1.5 ms on either side empty.");
+    "Lags between spikes of this unit. The refractory period of a single neuron leaves the shaded ±1.5 ms empty.");
 }
 
 function amplitudeChart(unit) {
@@ -91,9 +91,9 @@ function amplitudeChart(unit) {
   plot.svg.append(draw("path", { class: "dots", d: path }));
   addAxes(plot, { xTicks: 8 });
   addHistogram(plot, values, packed.uv);
-  const shown = packed.num_shown < numSpikes(unit) ? packed.num_shown + " spikes, drawn at random" : "every spike";
+  const shown = packed.num_shown < numSpikes(unit) ? packed.num_shown + " spikes drawn at random" : "all spikes";
   return figure("Amplitude over time", plot.svg,
-    "Filtered trace at the peak, " + shown + "; on the right how they are distributed. A slope is drift, a cut edge means that smaller spikes were missed.");
+    "Filtered trace at the peak of " + shown + "; right: histogram. A slope indicates drift; a histogram that is cut off indicates missed spikes.");
 }
 
 function numSpikes(unit) {
@@ -124,10 +124,10 @@ function projectionChart(unit, pair) {
   const bins = own.length, last = bins - 1;
   const sum = (counts) => counts.reduce((a, b) => a + b, 0) || 1;
   const shares = [own, other].map((counts) => counts.map((count) => count / sum(counts)));
-  const plot = makePlot("Embeddings of units " + DATA.units[unit].id + " and " + DATA.units[otherOf(unit, pair)].id + " along the axis that tells them apart", {
+  const plot = makePlot("Embeddings of units " + DATA.units[unit].id + " and " + DATA.units[otherOf(unit, pair)].id + " along their linear discriminant", {
     width: 250, height: 96, left: 6, right: 6, top: 4, bottom: 8, x: [0, bins], y: [0, Math.max(...shares[0], ...shares[1]) * 1.05],
   });
-  const at = (bin) => plot.x(isFirst ? bin : bins - bin); // its own unit always on the left
+  const at = (bin) => plot.x(isFirst ? bin : bins - bin); // this unit is always on the left
   let bars = "", line = "";
   for (let bin = 0; bin < bins; bin++) {
     if (shares[0][bin]) bars += "M" + at(bin) + " " + plot.y(0) + "V" + plot.y(shares[0][bin]) + "H" + at(bin + 1) + "V" + plot.y(0) + "Z";
@@ -143,24 +143,24 @@ function otherOf(unit, pair) {
   return pair.units[0] === unit ? pair.units[1] : pair.units[0];
 }
 
-function apart(pair) {
-  if (pair.separation < 3) return "not told apart by embedding";
-  return pair.separation < 6 ? "close" : "well apart";
+function separationText(pair) {
+  if (pair.separation < DATA.merge_limit) return "not separated";
+  return pair.separation < 2 * DATA.merge_limit ? "weakly separated" : "well separated";
 }
 
 function neighbours(unit) {
   const pairs = pairsOf(unit).slice(0, 4);
   const box = make("div", { class: "span" }, make("h4", {}, "Nearest units in the embedding"));
   if (!pairs.length) {
-    box.append(missing("No unit near it to be taken for."));
+    box.append(missing("No other units near this one."));
     return box;
   }
   const row = make("div", { class: "row" });
   for (const pair of pairs) {
     row.append(make("figure", {}, projectionChart(unit, pair),
-      make("figcaption", {}, "Unit ", unitLink(otherOf(unit, pair)), ": D " + pair.separation.toFixed(1) + ", " + apart(pair))));
+      make("figcaption", {}, "Unit ", unitLink(otherOf(unit, pair)), ": D " + pair.separation.toFixed(1) + ", " + separationText(pair))));
   }
-  box.append(row, make("p", { class: "hint" }, "Filled: this unit; dashed line: the other. Spikes along the axis that tells both apart best; D is Ashman’s, below 3 the sorting would join them."));
+  box.append(row, make("p", { class: "hint" }, "Spikes along the linear discriminant of both units (filled: this unit; dashed: the other unit). D: Ashman’s D, the separation of two Gaussians fitted to them."));
   return box;
 }
 
@@ -168,7 +168,7 @@ function candidates(unit) {
   const pairs = pairsOf(unit).filter((pair) => pair.ccg);
   const box = make("div", { class: "span" }, make("h4", {}, "Merge candidates"));
   if (!pairs.length) {
-    box.append(missing("None: no unit beside it is both alike and badly separated."));
+    box.append(missing("None: no near unit is both similar and weakly separated."));
     return box;
   }
   const row = make("div", { class: "row" });
@@ -177,8 +177,8 @@ function candidates(unit) {
     const label = "Cross-correlogram of units " + DATA.units[pair.units[0]].id + " and " + DATA.units[pair.units[1]].id;
     const similarity = pair.similarity === null ? "" : ", template similarity " + pair.similarity.toFixed(2);
     row.append(make("figure", {}, correlogramChart(label, pair.ccg),
-      make("figcaption", {}, "With unit ", unitLink(other), ": D " + pair.separation.toFixed(1) + ", evidence of two neurons " + pair.evidence.toFixed(1) + " nats" + similarity + ".")));
+      make("figcaption", {}, "With unit ", unitLink(other), ": D " + pair.separation.toFixed(1) + ", refractory log-likelihood ratio " + pair.log_likelihood_ratio.toFixed(1) + similarity + ".")));
   }
-  box.append(row, make("p", { class: "hint" }, "Cross-correlograms. Pieces of one neuron leave the shaded 1.5 ms empty, two neurons do not; a peak in the middle: both hold the same spikes."));
+  box.append(row, make("p", { class: "hint" }, "Cross-correlograms. Over-split units of one neuron share its refractory period and leave the shaded ±1.5 ms empty; two neurons do not. A peak at lag 0 indicates that both units contain the same spikes."));
   return box;
 }

@@ -1,0 +1,25 @@
+"""Channel groups with given spikes, for tests of what is assembled from them."""
+
+import numpy as np
+from spikeinterface.core.base import minimum_spike_dtype
+
+from huidurep.sorting.aggregation import GroupSorting
+
+
+def group_of(samples, units, segments, name, channels):
+    vector = np.zeros(len(samples), dtype=minimum_spike_dtype)
+    vector["sample_index"], vector["unit_index"], vector["segment_index"] = samples, units, segments
+    rows = np.arange(len(samples), dtype="float32")
+    properties = {
+        "main_channel_id": channels,
+        "group": [name] * len(channels),
+        "snr": [5.0] * len(channels),
+        "peak_uv": [-50.0] * len(channels),
+        "num_spikes": [1] * len(channels),
+        "short_isi_fraction": [0.0] * len(channels),
+        "isi_violations_ratio": [0.0] * len(channels),
+        "mean_posterior": [0.95] * len(channels),
+        "presence_ratio": [1.0] * len(channels),
+        "quality": ["good"] * len(channels),
+    }
+    return GroupSorting(vector, np.column_stack([np.asarray(samples, "float32"), rows]), rows, properties)
