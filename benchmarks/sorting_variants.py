@@ -4,14 +4,12 @@
 
 `huidurep-pca`: principal components of the snippets, fitted to the recording, instead of the embedding;
 `huidurep-no-matching`: the clusters as they are; `huidurep-no-motion`: motion not corrected; `huidurep-no-following`:
-clusters do not follow the tissue either; `huidurep-known-k`: the number of true units given (of each recording, where
+clusters do not track drift either; `huidurep-known-k`: the number of true units given (of each recording, where
 it is one group); `huidurep-paper`: that number, and clustering as in the paper (tetrodes only);
 `huidurep-matched-filter`: spikes detected by a matched filter; `huidurep-tdc-peeler` and `huidurep-circus-omp`: these
 matching methods instead of wobble; `true-templates`: HuiduRep's matching with the templates of the true spikes, what no
 clustering can pass.
 """
-
-import contextlib
 
 import numpy as np
 
@@ -65,24 +63,23 @@ def sort_variant(sorter, recording, truth, *, model, seed):
     options = dict(OPTIONS[sorter])
     if sorter in KNOWN_UNITS:
         options["num_units"] = len(truth.unit_ids)
-    pipeline = SpikeSortingPipeline.from_pretrained(checkpoint_of(recording, model), seed=seed, **options)
+    settings = without_drift_tracking() if sorter == "huidurep-no-following" else None
+    checkpoint = checkpoint_of(recording, model)
+    pipeline = SpikeSortingPipeline.from_pretrained(checkpoint, seed=seed, settings=settings, **options)
     if sorter == "huidurep-pca":
         pipeline = SpikeSortingPipeline(PcaEncoder(pipeline.model, seed), pipeline.parameters, model_name="pca")
-    with following(sorter != "huidurep-no-following"):
-        return pipeline(recording).sorting
+    return pipeline(recording).sorting
 
 
-@contextlib.contextmanager
-def following(is_on):
-    """Mixtures that follow the tissue, or that do not; for the latter there is no parameter."""
-    from unittest.mock import patch
+def without_drift_tracking():
+    """Stage settings in which clusters do not track drift."""
+    from huidurep.clustering.drift import DriftSettings
+    from huidurep.clustering.mixture import MixtureSettings
+    from huidurep.sorting.clustering import ClusteringSettings
+    from huidurep.sorting.stage_settings import StageSettings
 
-    with (
-        contextlib.nullcontext()
-        if is_on
-        else patch("huidurep.clustering.mixture.estimate_displacement", return_value=None)
-    ):
-        yield
+    mixture = MixtureSettings(drift=DriftSettings(enabled=False))
+    return StageSettings(clustering=ClusteringSettings(mixture=mixture))
 
 
 def checkpoint_of(recording, model):
@@ -98,7 +95,7 @@ def match_truth(recording, truth, *, model, seed):
     from spikeinterface.core.base import base_peak_dtype
 
     from huidurep import SpikeSortingPipeline
-    from huidurep.sorting.clustering import GroupUnits
+    from huidurep.sorting.clustering import Assignment, UnitModel
     from huidurep.sorting.matching import match_spikes
     from huidurep.sorting.motion import correct_motion
     from huidurep.sorting.preprocessing import preprocess, split_groups
@@ -113,8 +110,9 @@ def match_truth(recording, truth, *, model, seed):
     for name in ("sample_index", "segment_index"):
         spikes[name] = vector[name]
     labels = vector["unit_index"].astype("int64")
-    # without components there is no mixture by whose word alone a true spike would be kept
-    units = GroupUnits(labels, np.ones(len(labels), dtype="float32"), np.zeros(len(truth.unit_ids), dtype="int64"))
-    spikes, labels = match_spikes(group, spikes, units, parameters, log)
+    # units without components: no spike is kept for its posterior alone
+    units = UnitModel(np.zeros(len(truth.unit_ids), dtype="int64"))
+    assignment = Assignment(labels, np.ones(len(labels), dtype="float32"))
+    spikes, labels = match_spikes(group, spikes, units, assignment, parameters, log)
     rate = recording.get_sampling_frequency()
     return si.NumpySorting.from_samples_and_labels([spikes["sample_index"]], [labels], rate)

@@ -14,7 +14,7 @@ from .provenance import describe_run, peak_memory_mb
 from .result import SortingResult
 from .sorting.aggregation import GroupSorting, assemble, describe_group, empty_group
 from .sorting.clustering import find_units
-from .sorting.curation import clean_units, settle_units
+from .sorting.curation import merge_over_split_units, reassign_spikes, remove_noise_units
 from .sorting.detection import detect_spikes
 from .sorting.matching import match_spikes
 from .sorting.motion import correct_motion
@@ -22,7 +22,8 @@ from .sorting.parameters import SortingParameters
 from .sorting.preprocessing import ChannelGroup, PreparedGroup, preprocess, split_groups
 from .sorting.presets import check_groups, preset_values
 from .sorting.run_log import RunLog
-from .sorting.waveforms import iterate_waveforms, spike_times_s
+from .sorting.spike_trains import spike_times_s
+from .sorting.waveforms import iterate_waveforms
 
 __all__ = ["SortingParameters", "SortingResult", "SpikeSortingPipeline", "choose_checkpoint", "sort"]
 PARAMETERS_FILE = "sorting_parameters.json"
@@ -188,21 +189,22 @@ class SpikeSortingPipeline:
         embeddings = pipeline._embed(prepared, peaks, log)
         # -> (num_peaks, embedding_size)
         by_channel = prepared.recording.get_num_channels() > self.model.config.num_channels
-        units = find_units(embeddings, peaks, prepared, self.parameters, log, by_channel=by_channel)
-        # unit and posterior of every peak
+        units, assignment = find_units(embeddings, peaks, prepared, self.parameters, log, by_channel=by_channel)
+        # mixture model of the units, unit and posterior of every peak
         if units.num_units == 0:
             return empty_group(self.model.config.embedding_size)
-        spikes, labels = match_spikes(prepared, peaks, units, self.parameters, log)
+        spikes, labels = match_spikes(prepared, peaks, units, assignment, self.parameters, log)
         # -> (num_spikes,), (num_spikes,)
         if by_channel:
-            units, spikes, labels = clean_units(prepared, peaks, units, spikes, labels, self.parameters, log)
-            # without noise, pieces of one neuron joined
+            spikes, labels = remove_noise_units(prepared, peaks, units, spikes, labels, self.parameters, log)
+            units, spikes, labels = merge_over_split_units(prepared, units, spikes, labels, self.parameters, log)
+            # fewer units and spikes
         embeddings = pipeline._embed(prepared, spikes, log)
         # -> (num_spikes, embedding_size)
         times_s = spike_times_s(spikes, prepared.recording)
-        units = settle_units(units, embeddings, labels, times_s, self.parameters, log)
+        assignment = reassign_spikes(units, embeddings, labels, times_s, self.parameters, log)
         # unit and posterior of every spike
-        return describe_group(prepared, spikes, embeddings, units, self.parameters)
+        return describe_group(prepared, spikes, embeddings, assignment, self.parameters)
 
     def _adapt(self, group: PreparedGroup, peaks: np.ndarray, log: RunLog) -> SpikeSortingPipeline:
         """A pipeline whose encoder is adapted to the spikes of a group, unless the encoder's guard finds that worse."""

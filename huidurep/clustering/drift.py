@@ -1,54 +1,95 @@
-"""Movement of the tissue, estimated from embeddings: what the clusters of all units do in common.
+"""Probe drift estimated from embeddings: the change over time that all clusters have in common.
 
-On a dense probe the motion of the tissue is seen in the depths of the peaks. A tetrode has no depth, but when the
-tissue moves, the waveforms of all its units change together. Components of a mixture may first wander, each by itself,
-as a random walk (Shan, Lubenov & Siapas 2017, doi:10.1016/j.jneumeth.2017.06.017). What their walks have in common, the
-leading singular vector, starts a displacement of the tissue over time; then it and the course of each component, which
-is a straight line in it, are fitted in turn.
+On a dense probe, drift is estimated from the depths of the peaks. A tetrode has no depth axis, but drift changes the
+waveforms of all its units together. The estimate has two steps:
 
-It counts only where the spikes are so much more probable with it than without that the Bayesian information criterion
-pays for its parameters, so that nothing follows the noise of tissue that lies still. A mixture with too few components
-can take one unit that falls silent and another that begins for one that moves; so it has to be worth its parameters in
-a mixture with twice the components, too.
+1. The mean of each component of a mixture is a random walk (Shan, Lubenov & Siapas 2017,
+   doi:10.1016/j.jneumeth.2017.06.017). The first principal component of all walks is the start of the drift over time.
+2. Drift and the components' means, which are linear functions of it, are fitted alternately.
+
+Drift is accepted only if it improves the Bayesian information criterion (BIC). A mixture with too few components could
+explain one unit that stops firing and another that starts as drift of one component, so drift must also improve the BIC
+of a mixture with twice the components.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import solveh_banded
+from sklearn.decomposition import PCA
 
-from .drifting_mixture import fit_track, fit_tracks, move_along, one_hot, stay
-
-BIN_S = 1.0  # tissue can jump within a second
-BIN_SPIKES = 10  # of all units
-FEWEST_BINS = 16
-# Precision of a step of one second, in spikes: components one by one, and the displacement that they share.
-WALK_PRECISION, DISPLACEMENT_PRECISION = 100.0, 20.0
-NUM_WALK_ITERATIONS, NUM_REFINEMENTS = 40, 15
-MOST_COMPONENTS = 50  # more, as many given units are, take minutes
+from .drifting_mixture import (
+    SLOPE_RIDGE,
+    DriftingMixture,
+    constant_means,
+    fit_drifting_mixture,
+    fit_line,
+    linear_means,
+    one_hot,
+)
 
 
 @dataclass(frozen=True)
-class Displacement:
-    """Displacement of the tissue over time, in its standard deviations over the spikes; what way is up is unknown.
+class DriftSettings:
+    """Settings of drift tracking in embeddings.
+
+    Parameters
+    ----------
+    enabled : bool
+        False: components do not move.
+    bin_s : float
+        Smallest time bin. A probe can move within a second.
+    spikes_per_bin : int
+        Smallest mean number of spikes, of all units, in a bin; bins are longer where fewer spikes are recorded.
+    min_bins : int
+        A recording with fewer bins is too short to estimate drift.
+    max_components : int
+        Drift is not estimated with more components, which `num_units` can ask for: it would take minutes.
+    walk_precision, drift_precision : float
+        Inverse variance of a step of one second, in spikes: of the walk of one component, and of the shared drift.
+    num_walk_iterations, num_refinements : int
+        Iterations of the two steps.
+    slope_ridge : float
+        Ridge penalty, in spikes, of the slopes of the means on drift.
+    """
+
+    enabled: bool = True
+    bin_s: float = 1.0
+    spikes_per_bin: int = 10
+    min_bins: int = 16
+    max_components: int = 50
+    walk_precision: float = 100.0
+    drift_precision: float = 20.0
+    num_walk_iterations: int = 40
+    num_refinements: int = 15
+    slope_ridge: float = SLOPE_RIDGE
+
+
+DEFAULT_SETTINGS = DriftSettings()
+
+
+@dataclass(frozen=True)
+class Drift:
+    """Drift over time, in units of its standard deviation over the spikes; its sign is arbitrary.
 
     Parameters
     ----------
     times_s : ndarray (num_bins,)
-        Middles of bins.
+        Centres of the time bins.
     values : ndarray (num_bins,)
     gain : float
-        By how much it makes a spike more probable, nats.
+        Gain in mean log-likelihood per spike over a mixture without drift.
     """
 
     times_s: np.ndarray
     values: np.ndarray
     gain: float
 
-    def design(self, times_s):
-        """Constant and displacement, on which the places of components depend.
+    def design(self, times_s: np.ndarray) -> np.ndarray:
+        """1 and drift at the given times, for `linear_means`.
 
         Parameters
         ----------
@@ -61,12 +102,18 @@ class Displacement:
         return _with_constant(np.interp(times_s, self.times_s, self.values))
 
 
-def _with_constant(values):
+def _with_constant(values: np.ndarray) -> np.ndarray:
     return np.stack([np.ones(len(values)), values], axis=1)
 
 
-def estimate_displacement(points, times_s, labels, split):
-    """Estimate the movement that the clusters of a recording have in common.
+def estimate_drift(
+    points: np.ndarray,
+    times_s: np.ndarray,
+    labels: np.ndarray,
+    split: Callable[[int], np.ndarray],
+    settings: DriftSettings = DEFAULT_SETTINGS,
+) -> Drift | None:
+    """Estimate the drift that the clusters of a recording share.
 
     Parameters
     ----------
@@ -74,102 +121,123 @@ def estimate_displacement(points, times_s, labels, split):
         Principal components of embeddings.
     times_s : ndarray (num_spikes,)
     labels : ndarray (num_spikes,) int
-        Components, from 0, of an over-split mixture that does not move.
+        Components, from 0, of an over-split mixture without drift.
     split : callable
-        Of a number, labels like those of a mixture with so many components.
+        Receives a number of components and returns the labels of a mixture with that number.
+    settings : DriftSettings
 
     Returns
     -------
-    Displacement or None
-        None where the recording is too short or its spikes do not say that anything moved.
+    Drift or None
+        None where the recording is too short, or drift does not improve the BIC.
     """
     num_spikes, num_components = len(points), labels.max(initial=-1) + 1
     duration = np.ptp(times_s) if num_spikes else 0.0
-    num_bins = int(min(duration / BIN_S, num_spikes / BIN_SPIKES))
-    if num_bins < FEWEST_BINS or num_components > MOST_COMPONENTS:
+    num_bins = int(min(duration / settings.bin_s, num_spikes / settings.spikes_per_bin))
+    if not settings.enabled or num_bins < settings.min_bins or num_components > settings.max_components:
         return None
     edges = np.linspace(times_s.min(), times_s.max(), num_bins + 1)
     bins = np.clip(np.searchsorted(edges, times_s, side="right") - 1, 0, num_bins - 1)
-    precision = num_bins / duration  # of a step of one bin for each of a step of one second
-    walks = _Walks(points, bins, num_bins, WALK_PRECISION * precision)
-    wandering = fit_tracks(points, one_hot(labels), walks.follow, max_iterations=NUM_WALK_ITERATIONS)
-    values, freedom = _refine(points, bins, wandering, _in_common(wandering, walks), DISPLACEMENT_PRECISION * precision)
-    gain = _gain(points, values[bins], labels, freedom)
-    if gain is None or _gain(points, values[bins], split(2 * num_components), freedom) is None:
+    bins_per_s = num_bins / duration  # precisions are those of a step of one second
+    walks = _RandomWalks(points, bins, num_bins, settings.walk_precision * bins_per_s)
+    mixture = fit_drifting_mixture(points, one_hot(labels), walks.fit_mean, max_iterations=settings.num_walk_iterations)
+    values, num_free = _refine(points, bins, mixture, _common_walk(mixture, walks), bins_per_s, settings)
+    gain = _accepted_gain(points, values[bins], labels, num_free, settings)
+    # twice the components: drift must not stand for units that the mixture has no component for
+    if gain is None or _accepted_gain(points, values[bins], split(2 * num_components), num_free, settings) is None:
         return None
-    return Displacement((edges[:-1] + edges[1:]) / 2, values, gain)
+    return Drift((edges[:-1] + edges[1:]) / 2, values, gain)
 
 
-def _gain(points, values, labels, freedom):
-    """By how much a spike is more probable where components move along, nats; None if that is not worth it."""
+def _accepted_gain(
+    points: np.ndarray, values: np.ndarray, labels: np.ndarray, num_free: float, settings: DriftSettings
+) -> float | None:
+    """Gain in mean log-likelihood per spike of means that are linear in drift; None if the BIC rejects them."""
     num_spikes, num_dimensions = points.shape
-    shares = one_hot(labels)
-    design = _with_constant(values)
-    still, moving = (fit_tracks(points, shares, follow) for follow in (stay(points), move_along(points, design)))
-    gain = moving.log_likelihood - still.log_likelihood
-    num_parameters = shares.shape[1] * num_dimensions + freedom
+    start = one_hot(labels)
+    drifting = linear_means(points, _with_constant(values), settings.slope_ridge)
+    without, with_drift = (fit_drifting_mixture(points, start, means) for means in (constant_means(points), drifting))
+    gain = with_drift.log_likelihood - without.log_likelihood
+    num_parameters = start.shape[1] * num_dimensions + num_free
     return gain if gain * num_spikes > 0.5 * np.log(num_spikes) * num_parameters else None
 
 
-class _Walks:
+class _RandomWalks:
     """Random walks of the means of components."""
 
-    def __init__(self, points, bins, num_bins, precision):
+    def __init__(self, points: np.ndarray, bins: np.ndarray, num_bins: int, precision: float):
         self.points, self.bins, self.num_bins, self.precision = points, bins, num_bins, precision
 
-    def walk(self, weights):
+    def walk(self, weights: np.ndarray) -> np.ndarray:
         """Means (num_bins, num_dimensions) of a component with these weights of points."""
         sums = [np.bincount(self.bins, weights * column, self.num_bins) for column in self.points.T]
         return _smooth(np.stack(sums, axis=1), np.bincount(self.bins, weights, self.num_bins), self.precision)
 
-    def follow(self, weights):
-        """For `fit_tracks`."""
+    def fit_mean(self, weights: np.ndarray) -> Callable[[], np.ndarray]:
+        """For `fit_drifting_mixture`."""
         means = self.walk(weights)
         return lambda: means[self.bins]
 
 
-def _smooth(sums, sizes, precision):
-    """Most probable random walk (num_bins, ...) given sums of so many observations a bin: a Kalman smoother."""
-    bands = np.zeros((2, len(sizes)))
+def _smooth(sums: np.ndarray, counts: np.ndarray, precision: float) -> np.ndarray:
+    """Most probable random walk (num_bins, ...) given sums and numbers of observations per bin: a Kalman smoother."""
+    bands = np.zeros((2, len(counts)))
     bands[0, 1:] = -precision
-    bands[1] = sizes + 1e-9
+    bands[1] = counts + 1e-9  # positive definite even without spikes
     bands[1, 1:] += precision
     bands[1, :-1] += precision
     return solveh_banded(bands, sums)
 
 
-def _in_common(mixture, walks):
-    """What the walks of all components have in common (num_bins,)."""
-    courses = []
-    for share in mixture.shares.T:
-        course = mixture.whiten(walks.walk(share))
-        courses.append((course - course.mean(0)) * np.sqrt(share.sum()))
-    return np.linalg.svd(np.concatenate(courses, axis=1), full_matrices=False)[0][:, 0]
+def _common_walk(mixture: DriftingMixture, walks: _RandomWalks) -> np.ndarray:
+    """First principal component (num_bins,) of the walks of all components, weighted by their numbers of spikes."""
+    centred = []
+    for weights in mixture.responsibilities.T:
+        walk = mixture.whiten(walks.walk(weights))
+        centred.append((walk - walk.mean(0)) * np.sqrt(weights.sum()))
+    return PCA(1, svd_solver="full").fit_transform(np.concatenate(centred, axis=1))[:, 0]
 
 
-def _refine(points, bins, mixture, values, precision):
-    """Fit the displacement and the straight lines of the components in it, in turn; it, and its degrees of freedom."""
-    values = _standardised(values, bins)
-    for _ in range(NUM_REFINEMENTS):
+def _refine(
+    points: np.ndarray,
+    bins: np.ndarray,
+    mixture: DriftingMixture,
+    values: np.ndarray,
+    bins_per_s: float,
+    settings: DriftSettings,
+) -> tuple[np.ndarray, float]:
+    """Fit drift and the linear means alternately; drift (num_bins,) and its degrees of freedom."""
+    precision = settings.drift_precision * bins_per_s
+    # the scale of drift is arbitrary: without a fixed one, drift and slopes could grow and shrink together
+    values = _standardise(values, bins)
+    for _ in range(settings.num_refinements):
         design = _with_constant(values[bins])
-        mixture = fit_tracks(points, mixture.shares, move_along(points, design), max_iterations=1)
-        sums, sizes = _seen_in_bins(points, bins, len(values), mixture, design)
-        values = _standardised(_smooth(sums, sizes, precision), bins)
-    # bins that are smoothed are not free: the trace of what makes estimates of observations
-    return values, float(np.trace(_smooth(np.diag(sizes), sizes, precision)))
+        means = linear_means(points, design, settings.slope_ridge)
+        mixture = fit_drifting_mixture(points, mixture.responsibilities, means, max_iterations=1)
+        sums, counts = _observe_drift(points, bins, len(values), mixture, design, settings.slope_ridge)
+        values = _standardise(_smooth(sums, counts, precision), bins)
+    # smoothed bins are not all free: degrees of freedom are the trace of the smoother
+    return values, float(np.trace(_smooth(np.diag(counts), counts, precision)))
 
 
-def _seen_in_bins(points, bins, num_bins, mixture, design):
-    """What the points of each bin say of the displacement there: sums (num_bins,), and of how much information."""
-    sums, sizes = np.zeros(num_bins), np.zeros(num_bins)
-    for share in mixture.shares.T:
-        start, slope = fit_track(points, design, share)
+def _observe_drift(
+    points: np.ndarray,
+    bins: np.ndarray,
+    num_bins: int,
+    mixture: DriftingMixture,
+    design: np.ndarray,
+    slope_ridge: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Drift that the points of each bin show: weighted sums (num_bins,) and their weights (num_bins,)."""
+    sums, counts = np.zeros(num_bins), np.zeros(num_bins)
+    for weights in mixture.responsibilities.T:
+        intercept, slope = fit_line(points, design, weights, slope_ridge)
         slope = mixture.whiten(slope[None])[0]
-        sums += np.bincount(bins, share * (mixture.whiten(points - start) @ slope), num_bins)
-        sizes += np.bincount(bins, share * (slope @ slope), num_bins)
-    return sums, sizes
+        sums += np.bincount(bins, weights * (mixture.whiten(points - intercept) @ slope), num_bins)
+        counts += np.bincount(bins, weights * (slope @ slope), num_bins)
+    return sums, counts
 
 
-def _standardised(values, bins):
+def _standardise(values: np.ndarray, bins: np.ndarray) -> np.ndarray:
     spread = values[bins].std()
     return (values - values[bins].mean()) / (spread if spread > 0 else 1.0)

@@ -1,20 +1,21 @@
-"""Gaussian mixture with an automatic number of units: over-split, then merge what is not separated.
+"""Gaussian mixture that finds the number of units: over-split, then merge what is not separated.
 
-The rule. A Gaussian mixture with more components than units is fitted to the leading principal components of the
-embeddings; its components share one covariance, that of noise, so that none spreads over several units. Where their
-spikes say that the tissue moved, components move along (`displacement`). Then the two least separated groups of
-components are merged, again and again: `separation` says by Ashman's D how far apart they are, as if they had not
-moved. Clouds of two neurons may overlap more than that, and spike times tell: each nat of evidence that two groups fire
-independently (the log likelihood ratio of `evidence_of_two`) adds one to D. Merging stops at 3, shifted by
-`merge_bias`. A unit is then a mixture of its components (Baudry et al. 2010), each with a covariance of its own, which
-follows clusters that are not Gaussian; a long one of even density may stay cut. One broad component more takes what is
-far from every unit.
+1. A Gaussian mixture with more components than units is fitted to the leading principal components of the embeddings.
+   Its components share one covariance, so that none covers several units.
+2. If spike times are given, probe drift is estimated (`drift`) and the means of the components become linear functions
+   of it.
+3. The groups of components with the lowest merge statistic are merged (`separation`), until all exceed a limit that
+   `merge_bias` shifts. Drift is removed before groups are compared.
+4. A unit is a mixture of its components (Baudry et al. 2010, doi:10.1198/jcgs.2010.08111), each with a covariance of
+   its own, which fits clusters that are not Gaussian. A long cluster of even density may stay split. One broad
+   background component takes the spikes that are far from every unit.
 """
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import solve_triangular
@@ -24,64 +25,93 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 
-from .drift import Displacement, estimate_displacement
-from .drifting_mixture import REGULARISATION, SLOPE_RIDGE, fit_track, fit_tracks, move_along, one_hot
-from .refractory import evidence_of_two
-from .separation import SEPARATION, covariance_of, principal_axes, separation_of_points
-
-MAX_COMPONENTS = 25
-SPIKES_PER_COMPONENT = 90
-# Short recordings: up to so many components as long as each has so many spikes.
-FEW_COMPONENTS, FEWEST_SPIKES = 10, 25
-PAIRS_PER_GROUP = 8
-# Components with few spikes: their covariance counts as so many more spikes of the covariance that all share.
-SHARED_SPIKES = 30
-# The broad component: of so many spikes, with so many times the covariance of all.
-NOISE_WEIGHT, NOISE_SPREAD = 0.02, 2.0
+from .drift import Drift, DriftSettings, estimate_drift
+from .drifting_mixture import REGULARISATION, fit_drifting_mixture, fit_line, linear_means, one_hot
+from .separation import (
+    MergeSettings,
+    ashman_d,
+    covariance_of,
+    merge_groups,
+    merge_limit,
+    merge_statistic,
+    principal_axes,
+)
 
 
 @dataclass(frozen=True)
-class Clustering:
-    """Units found among embeddings: a Gaussian mixture whose components are grouped into units.
+class MixtureSettings:
+    """Settings of `cluster_embeddings`.
 
     Parameters
     ----------
-    labels : ndarray (num_spikes,) int64
-        Unit of each spike, -1 for those of groups too small to be a unit.
-    posteriors : ndarray (num_spikes,) float32
-        Probability of that unit, 0 where the label is -1.
-    num_units : int
-    mean, axes : ndarray (embedding_size,), (embedding_size, num_dimensions)
-        From embeddings to the space of the mixture.
-    weights, tracks, factors : ndarray
-        (num_components,), the means (num_components, num_terms, num_dimensions) and the lower Cholesky factors of the
-        covariances (num_components, num_dimensions, num_dimensions). The second term of a mean, if there is one, is
-        how far it moves with the displacement.
-    component_units : ndarray (num_components,) int64
-        Unit of each component, -1 for a component of no unit.
-    displacement : Displacement | None
-        Movement of the tissue that the components follow.
+    max_components : int
+        Maximum number of components of the over-split mixture.
+    spikes_per_component : int
+        There is one component for this number of spikes.
+    min_components, min_spikes_per_component : int
+        Short recordings have up to `min_components`, as long as each has `min_spikes_per_component`.
+    num_neighbours : int
+        Number of nearest groups with which each group is compared for merging.
+    shared_covariance_spikes : float
+        The covariance of a component is shrunk to the average one as by this number of spikes.
+    background_weight, background_spread : float
+        Weight of the background component, and its covariance in units of the covariance of all spikes.
+    drift : DriftSettings
+    merge : MergeSettings
     """
 
-    labels: np.ndarray
-    posteriors: np.ndarray
+    max_components: int = 25
+    spikes_per_component: int = 90
+    min_components: int = 10
+    min_spikes_per_component: int = 25
+    num_neighbours: int = 8
+    shared_covariance_spikes: float = 30
+    background_weight: float = 0.02
+    background_spread: float = 2.0
+    drift: DriftSettings = DriftSettings()
+    merge: MergeSettings = MergeSettings()
+
+
+DEFAULT_SETTINGS = MixtureSettings()
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitMixture:
+    """A Gaussian mixture whose components are grouped into units.
+
+    Parameters
+    ----------
+    num_units : int
+    mean, axes : ndarray (embedding_size,), (embedding_size, num_dimensions)
+        Transform embeddings to the space of the mixture.
+    weights : ndarray (num_components,)
+    means : ndarray (num_components, num_terms, num_dimensions)
+        The second term, if there are two, is the slope on drift.
+    cholesky_factors : ndarray (num_components, num_dimensions, num_dimensions)
+        Lower Cholesky factors of the covariances.
+    component_units : ndarray (num_components,) int64
+        Unit of each component, -1 for a component of no unit.
+    drift : Drift | None
+        Probe drift, on which the means depend.
+    """
+
     num_units: int
     mean: np.ndarray
     axes: np.ndarray
     weights: np.ndarray
-    tracks: np.ndarray
-    factors: np.ndarray
+    means: np.ndarray
+    cholesky_factors: np.ndarray
     component_units: np.ndarray
-    displacement: Displacement | None = None
+    drift: Drift | None = None
 
-    def unit_posteriors(self, embeddings, times_s=None):
-        """Probability of every unit.
+    def unit_posteriors(self, embeddings: np.ndarray, times_s: np.ndarray | None = None) -> np.ndarray:
+        """Posterior of every unit.
 
         Parameters
         ----------
         embeddings : ndarray (num_spikes, embedding_size)
         times_s : ndarray (num_spikes,), optional
-            Where components move: without them they are where they are on average.
+            Needed with drift: without them components have their average means.
 
         Returns
         -------
@@ -91,28 +121,28 @@ class Clustering:
         result = np.zeros((len(embeddings), self.num_units + 1), np.float32)
         if len(embeddings) and len(self.weights):
             points = (np.asarray(embeddings, float) - self.mean) @ self.axes
-            # a displacement is 0 on average over the spikes
-            design = np.eye(1, self.tracks.shape[1]).repeat(len(points), axis=0)
-            if self.displacement is not None and times_s is not None:
-                design = self.displacement.design(times_s)
-            logs = _log_densities(points, design, self.weights, self.tracks, self.factors)
-            shares = np.exp(logs - logsumexp(logs, axis=1, keepdims=True))
+            design = np.eye(1, self.means.shape[1]).repeat(len(points), axis=0)  # the average of drift is 0
+            if self.drift is not None and times_s is not None:
+                design = self.drift.design(times_s)
+            logs = self._log_densities(points, design)
+            responsibilities = np.exp(logs - logsumexp(logs, axis=1, keepdims=True))
             for component, unit in enumerate(self.component_units):
-                result[:, unit] += shares[:, component]  # unit -1 is the last column
+                result[:, unit] += responsibilities[:, component]  # unit -1 is the last column
         return result
 
-    def predict(self, embeddings, times_s=None):
-        """Unit of each spike and its probability.
+    def predict(self, embeddings: np.ndarray, times_s: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Most probable unit of each spike, and its posterior.
 
         Parameters
         ----------
         embeddings : ndarray (num_spikes, embedding_size)
         times_s : ndarray (num_spikes,), optional
-            Where components move: without them they are where they are on average.
+            Needed with drift: without them components have their average means.
 
         Returns
         -------
         labels : ndarray (num_spikes,) int64
+            -1 for spikes of no unit.
         posteriors : ndarray (num_spikes,) float32
         """
         posteriors = self.unit_posteriors(embeddings, times_s)
@@ -122,15 +152,15 @@ class Clustering:
         labels[labels == self.num_units] = -1
         return labels, np.where(labels >= 0, posteriors.max(1), 0).astype(np.float32)
 
-    def posterior_of(self, embeddings, labels, times_s=None):
-        """Probability of the units that spikes were given to.
+    def posterior_of(self, embeddings: np.ndarray, labels: np.ndarray, times_s: np.ndarray | None = None) -> np.ndarray:
+        """Posterior of the units that are given in `labels`.
 
         Parameters
         ----------
         embeddings : ndarray (num_spikes, embedding_size)
         labels : ndarray (num_spikes,) int
         times_s : ndarray (num_spikes,), optional
-            Where components move: without them they are where they are on average.
+            Needed with drift: without them components have their average means.
 
         Returns
         -------
@@ -138,18 +168,43 @@ class Clustering:
         """
         return self.unit_posteriors(embeddings, times_s)[np.arange(len(embeddings)), np.asarray(labels, int)]
 
+    def _log_densities(self, points: np.ndarray, design: np.ndarray) -> np.ndarray:
+        """Log of weight times density of each component (num_points, num_components)."""
+        logs = np.empty((len(points), len(self.weights)))
+        for k, (weight, mean, factor) in enumerate(zip(self.weights, self.means, self.cholesky_factors, strict=True)):
+            scaled = solve_triangular(factor, (points - design @ mean).T, lower=True)
+            logs[:, k] = np.log(weight) - np.log(np.diag(factor)).sum() - 0.5 * (scaled**2).sum(0)
+        return logs - 0.5 * points.shape[1] * np.log(2 * np.pi)
 
-def cluster_embeddings(
-    embeddings,
+
+@dataclass(frozen=True, kw_only=True)
+class Clustering(UnitMixture):
+    """A mixture and the units of the embeddings to which it was fitted.
+
+    Parameters
+    ----------
+    labels : ndarray (num_spikes,) int64
+        Unit of each spike, -1 for none.
+    posteriors : ndarray (num_spikes,) float32
+        Posterior of that unit, 0 where the label is -1.
+    """
+
+    labels: np.ndarray
+    posteriors: np.ndarray
+
+
+def cluster_embeddings(  # noqa: PLR0913 (each is a parameter that users set, but for the settings)
+    embeddings: np.ndarray,
     *,
-    num_units=None,
-    merge_bias=0.0,
-    min_unit_spikes=30,
-    max_fit_spikes=20000,
-    max_dimensions=20,
-    seed=0,
-    times_s=None,
-):
+    num_units: int | None = None,
+    merge_bias: float = 0.0,
+    min_unit_spikes: int = 30,
+    max_fit_spikes: int = 20000,
+    max_dimensions: int = 20,
+    seed: int = 0,
+    times_s: np.ndarray | None = None,
+    settings: MixtureSettings = DEFAULT_SETTINGS,
+) -> Clustering:
     """Cluster embeddings with a Gaussian mixture; the number of units is found unless it is given.
 
     Parameters
@@ -157,16 +212,17 @@ def cluster_embeddings(
     embeddings : ndarray (num_spikes, embedding_size)
     num_units : int, optional
     merge_bias : float, default 0.0
-        Added to the limit of Ashman's D: above 0 merges more, below 0 splits more.
+        Added to the limit of the merge statistic: above 0 merges more, below 0 splits more.
     min_unit_spikes : int, default 30
         Smaller groups are no unit (label -1), unless `num_units` is given.
     max_fit_spikes : int, default 20000
-        So many at most, drawn at random, fit the mixture; the rest is assigned.
+        Maximum number of spikes, drawn at random, to which the mixture is fitted; the others are assigned afterwards.
     max_dimensions : int, default 20
-        Most principal components that the mixture sees.
+        Maximum number of principal components of the embeddings.
     seed : int, default 0
     times_s : ndarray (num_spikes,), optional
-        With them, who fires right after whom says which groups are two neurons, and components follow the tissue.
+        Spike times in seconds. With them, drift is tracked, and refractory periods help to decide on merges.
+    settings : MixtureSettings, optional
 
     Returns
     -------
@@ -175,33 +231,39 @@ def cluster_embeddings(
     Raises
     ------
     ValueError
-        Fewer spikes than units, embeddings that are not finite, times of other spikes.
+        Fewer spikes than `num_units`, embeddings that are not finite, or `times_s` of another length.
     """
     embeddings, times_s = _check(np.asarray(embeddings, float), times_s, num_units)
     if (num_spikes := len(embeddings)) < (min_unit_spikes if num_units is None else 1):
-        return _nothing(embeddings)
+        return _without_units(embeddings)
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.permutation(num_spikes)[: max(max_fit_spikes, num_units or 1)])
     smallest = 1 if num_units is not None else max(2, int(min_unit_spikes * len(rows) / num_spikes))
     mean, axes = principal_axes(embeddings[rows], max_dimensions)
     points = (embeddings[rows] - mean) @ axes
     times = None if times_s is None else times_s[rows]
+    # the matrices are small: more threads only wait for each other
     with threadpool_limits(limits=1):
-        components, design, displacement = _follow(points, times, _over_split(points, num_units, rng), num_units)
+        components = _over_split(points, num_units, rng, settings)
+        components, design, drift = _track_drift(points, times, components, num_units, settings.drift)
+        # components of a few outliers would only add noise to the units into which they are merged
         components = _drop_small(components, smallest // 2)
-        groups = _merge(points, design, components, SEPARATION + merge_bias, num_units, rng, times)
+        limit = merge_limit(merge_bias, settings.merge)
+        groups = _Merging(points, design, components, times, rng, limit, settings).run(num_units)
         units = _drop_small(groups, smallest)
-        model = _describe(points, design, components, units, num_units is None)
-        model = replace(model, mean=mean, axes=axes, displacement=displacement)
-    found, posteriors = model.predict(embeddings, times_s)
+        fitted = _fit_units(points, design, components, units, num_units is None, settings)
+    mixture = UnitMixture(mean=mean, axes=axes, drift=drift, **fitted)
+    found, posteriors = mixture.predict(embeddings, times_s)
     if num_units is not None and len(np.unique(found[found >= 0])) < num_units:
-        # A unit that loses every spike to its neighbours' posteriors keeps those the mixture was fitted with.
-        found[rows] = _compact(units)
-        posteriors = model.posterior_of(embeddings, found, times_s)
-    return replace(model, labels=found, posteriors=posteriors)
+        # a unit that loses every spike to its neighbours' posteriors keeps those to which the mixture was fitted
+        found[rows] = _renumber(units)
+        posteriors = mixture.posterior_of(embeddings, found, times_s)
+    return Clustering(labels=found, posteriors=posteriors, **vars(mixture))
 
 
-def _check(embeddings, times_s, num_units):
+def _check(
+    embeddings: np.ndarray, times_s: np.ndarray | None, num_units: int | None
+) -> tuple[np.ndarray, np.ndarray | None]:
     if num_units is not None and num_units > len(embeddings):
         raise ValueError(
             f"expected at least num_units={num_units} spikes, found {len(embeddings)}: lower num_units or "
@@ -214,44 +276,52 @@ def _check(embeddings, times_s, num_units):
     times_s = np.asarray(times_s, float)
     if times_s.shape != (len(embeddings),) or not np.isfinite(times_s).all():
         raise ValueError(
-            f"expected a finite time of each of {len(embeddings)} spikes, found {times_s.shape} times; give times_s of "
-            "the same spikes, in seconds"
+            f"expected times_s to have a finite time for each of {len(embeddings)} spikes, found shape "
+            f"{times_s.shape}; give the times of the same spikes in seconds"
         )
     return embeddings, times_s
 
 
-def _nothing(embeddings):
+def _without_units(embeddings: np.ndarray) -> Clustering:
     size = embeddings.shape[1]
-    none = np.zeros(0)
     return Clustering(
-        np.full(len(embeddings), -1), np.zeros(len(embeddings), np.float32), 0, np.zeros(size), np.eye(size),
-        none, np.zeros((0, 1, size)), np.zeros((0, size, size)), none.astype(int),
-    )  # fmt: skip
+        labels=np.full(len(embeddings), -1),
+        posteriors=np.zeros(len(embeddings), np.float32),
+        num_units=0,
+        mean=np.zeros(size),
+        axes=np.eye(size),
+        weights=np.zeros(0),
+        means=np.zeros((0, 1, size)),
+        cholesky_factors=np.zeros((0, size, size)),
+        component_units=np.zeros(0, int),
+    )
 
 
-def _over_split(points, num_units, rng):
-    """Component of each point under a mixture with more components than units."""
-    few = min(FEW_COMPONENTS, len(points) // FEWEST_SPIKES)
-    wanted = min(MAX_COMPONENTS, max(1, few, len(points) // SPIKES_PER_COMPONENT))
+def _over_split(
+    points: np.ndarray, num_units: int | None, rng: np.random.Generator, settings: MixtureSettings
+) -> np.ndarray:
+    """Component of each point in a mixture with more components than units."""
+    few = min(settings.min_components, len(points) // settings.min_spikes_per_component)
+    wanted = min(settings.max_components, max(1, few, len(points) // settings.spikes_per_component))
     wanted = min(len(points), max(wanted, 1 if num_units is None else num_units))
     seed = int(rng.integers(2**31))
+    # k-means where a covariance cannot be estimated, or where components lost all their points
     if len(points) >= max(2 * wanted, 2):
-        # a start, not a result
         labels = fit_mixture(points, wanted, "tied", seed).predict(points)
         if num_units is None or len(np.unique(labels)) >= num_units:
             return labels
     return KMeans(wanted, n_init=1, random_state=seed).fit_predict(points)
 
 
-def fit_mixture(points, num_components, covariance_type, seed):
-    """Gaussian mixture of scikit-learn, which need not converge.
+def fit_mixture(points: np.ndarray, num_components: int, covariance_type: str, seed: int) -> GaussianMixture:
+    """Fit scikit-learn's Gaussian mixture, without a warning where it does not converge.
 
     Parameters
     ----------
     points : ndarray (num_points, num_dimensions)
     num_components : int
     covariance_type : str
-        As scikit-learn names them.
+        One of scikit-learn's.
     seed : int
 
     Returns
@@ -261,167 +331,199 @@ def fit_mixture(points, num_components, covariance_type, seed):
     mixture = GaussianMixture(
         num_components, covariance_type=covariance_type, reg_covar=REGULARISATION, max_iter=100, random_state=seed
     )
-    # The matrices are small: more threads only wait for each other.
+    # a mixture that has not converged is good enough as a start; the matrices are too small for several threads
     with warnings.catch_warnings(), threadpool_limits(limits=1):
         warnings.simplefilter("ignore", ConvergenceWarning)
         return mixture.fit(points)
 
 
-def _follow(points, times_s, components, num_units):
-    """Components that move along with the tissue, what their places depend on, and its displacement."""
-    displacement = None
+def _track_drift(
+    points: np.ndarray,
+    times_s: np.ndarray | None,
+    components: np.ndarray,
+    num_units: int | None,
+    settings: DriftSettings,
+) -> tuple[np.ndarray, np.ndarray, Drift | None]:
+    """Component of each point in a mixture that drifts, the design (num_points, num_terms) of its means, and drift."""
+    drift = None
     if times_s is not None:
-        displacement = estimate_displacement(
-            points, times_s, components, lambda number: fit_mixture(points, number, "tied", 0).predict(points)
+        drift = estimate_drift(
+            points, times_s, components, lambda number: fit_mixture(points, number, "tied", 0).predict(points), settings
         )
-    if displacement is None:
+    if times_s is None or drift is None:
         return components, np.ones((len(points), 1)), None
-    design = displacement.design(times_s)
-    followed = fit_tracks(points, one_hot(components), move_along(points, design)).shares.argmax(1)
-    enough = num_units is None or len(np.unique(followed)) >= num_units
-    return followed if enough else components, design, displacement
+    design = drift.design(times_s)
+    means = linear_means(points, design, settings.slope_ridge)
+    tracked = fit_drifting_mixture(points, one_hot(components), means).responsibilities.argmax(1)
+    # a given number of units needs as many components
+    is_enough = num_units is None or len(np.unique(tracked)) >= num_units
+    return tracked if is_enough else components, design, drift
 
 
-def _drop_small(labels, smallest):
+def _drop_small(labels: np.ndarray, min_spikes: int) -> np.ndarray:
     values, counts = np.unique(labels[labels >= 0], return_counts=True)
-    return np.where(np.isin(labels, values[counts >= smallest]), labels, -1)
+    return np.where(np.isin(labels, values[counts >= min_spikes]), labels, -1)
 
 
-def _merge(points, design, components, limit, num_units, rng, times_s):
-    """Merge groups of components, least separated first: group of each point, -1 for none."""
-    groups = components.copy()
-    left = list(np.unique(components[components >= 0]))
-    separations = {}
-    while len(left) > (num_units or 1):
-        centres = np.stack([points[groups == group].mean(0) for group in left])
-        for pair in _near_pairs(left, centres):
-            if pair not in separations:
-                first, second = (np.flatnonzero(groups == group) for group in pair)
-                separations[pair] = separation_of_points(*_side_by_side(points, design, first, second), rng)
-                if separations[pair] <= limit and times_s is not None:
-                    separations[pair] += evidence_of_two(times_s[first], times_s[second])
-        first, second = min(separations, key=separations.get)
-        if num_units is None and separations[first, second] > limit:
-            break
-        groups[groups == second] = first
-        left.remove(second)
-        separations = {pair: d for pair, d in separations.items() if not {first, second} & set(pair)}
-    return groups
+@dataclass(frozen=True)
+class _Merging:
+    """Components of a mixture, merged by the criterion of `separation`."""
+
+    points: np.ndarray
+    design: np.ndarray
+    components: np.ndarray
+    times_s: np.ndarray | None
+    rng: np.random.Generator
+    limit: float
+    settings: MixtureSettings
+
+    def run(self, num_units: int | None) -> np.ndarray:
+        """Group of each point, -1 for none. Merging stops at the limit, or at `num_units`."""
+        groups = merge_groups(
+            np.unique(self.components[self.components >= 0]).tolist(),
+            self._neighbours,
+            self._statistic,
+            self.limit if num_units is None else np.inf,
+            min_groups=num_units or 1,
+        )
+        labels = self.components.copy()
+        for group, members in groups.items():
+            labels[self._rows(members)] = group
+        return labels
+
+    def _rows(self, members: list[int]) -> np.ndarray:
+        return np.flatnonzero(np.isin(self.components, members))
+
+    def _neighbours(self, groups: dict[int, list[int]]) -> Iterator[tuple[int, int]]:
+        """Pairs of groups whose centres are near each other."""
+        keys = list(groups)
+        centres = np.stack([self.points[self._rows(members)].mean(0) for members in groups.values()])
+        distances = np.linalg.norm(centres[:, None] - centres[None], axis=-1)
+        for row, order in enumerate(distances.argsort(1)):
+            for column in order[: self.settings.num_neighbours + 1]:
+                if column != row:
+                    yield min(keys[row], keys[column]), max(keys[row], keys[column])
+
+    def _statistic(self, first: list[int], second: list[int]) -> float:
+        rows = self._rows(first), self._rows(second)
+        first_points, second_points = _without_drift(self.points, self.design, *rows, self.settings.drift.slope_ridge)
+        distance = ashman_d(first_points, second_points, self.rng, self.settings.merge)
+        if self.times_s is None:
+            return distance
+        times = (self.times_s[each] for each in rows)
+        return merge_statistic(distance, *times, limit=self.limit, settings=self.settings.merge)
 
 
-def _side_by_side(points, design, first, second):
-    """Points of two groups as if they had not moved.
+def _without_drift(
+    points: np.ndarray, design: np.ndarray, first: np.ndarray, second: np.ndarray, slope_ridge: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Points of two groups of rows, with drift removed.
 
-    Pieces of a unit that moved lie on one line. Two units, of which one fires when the other is silent, would be drawn
-    together by one line through both: where two parallel lines explain them better, those count, and their distance.
+    One regression line on drift removes it from two parts of one unit. The same line would remove the distance between
+    two units of which one stops firing when the other starts. So two parallel lines are fitted, too: if they improve
+    the BIC, their slope is removed and their distance is kept.
     """
     a, b = points[first], points[second]
     if design.shape[1] == 1:
         return a, b
     both = np.concatenate([first, second])
-    line = fit_track(points[both], design[both])
+    line = fit_line(points[both], design[both], slope_ridge=slope_ridge)
     one_line = points[both] - design[both] @ line
-    # movement within the groups: a slope for both, a place for each
+    # the common slope is estimated from points and drift centred within each group
     centred = [
-        (each - each.mean(0), design[rows, 1] - design[rows, 1].mean()) for each, rows in ((a, first), (b, second))
+        (group - group.mean(0), design[rows, 1] - design[rows, 1].mean()) for group, rows in ((a, first), (b, second))
     ]
-    slope = sum(course @ each for each, course in centred) / (
-        sum(course @ course for _, course in centred) + SLOPE_RIDGE
-    )
-    two_lines = np.concatenate([each - np.outer(course, slope) for each, course in centred])
-    gain = 0.5 * len(both) * (_log_size(one_line) - _log_size(two_lines))
+    slope = sum(drift @ group for group, drift in centred) / (sum(drift @ drift for _, drift in centred) + slope_ridge)
+    two_lines = np.concatenate([group - np.outer(drift, slope) for group, drift in centred])
+    gain = 0.5 * len(both) * (_log_determinant(one_line) - _log_determinant(two_lines))
     if gain > points.shape[1] * np.log(len(both)):
         line[1] = slope
     return a - design[first] @ line, b - design[second] @ line
 
 
-def _log_size(residuals):
+def _log_determinant(residuals: np.ndarray) -> float:
     """Log determinant of the covariance of residuals around 0."""
-    square = residuals.T @ residuals / len(residuals)
-    return np.linalg.slogdet(square + REGULARISATION * np.eye(len(square)))[1]
+    covariance = residuals.T @ residuals / len(residuals)
+    return np.linalg.slogdet(covariance + REGULARISATION * np.eye(len(covariance)))[1]
 
 
-def _near_pairs(left, centres):
-    distances = np.linalg.norm(centres[:, None] - centres[None], axis=-1)
-    for row, order in enumerate(distances.argsort(1)):
-        for column in order[: PAIRS_PER_GROUP + 1]:
-            if column != row:
-                yield min(left[row], left[column]), max(left[row], left[column])
-
-
-def _compact(labels):
-    """Labels renumbered from 0, -1 kept."""
+def _renumber(labels: np.ndarray) -> np.ndarray:
+    """Labels renumbered from 0; -1 is kept."""
     values = np.unique(labels[labels >= 0])
     return np.where(labels >= 0, np.searchsorted(values, labels), -1)
 
 
-def _describe(points, design, components, units, with_noise):
-    """The mixture of the kept components, from their points, in their space; no labels yet."""
+def _fit_units(
+    points: np.ndarray,
+    design: np.ndarray,
+    components: np.ndarray,
+    units: np.ndarray,
+    with_background: bool,
+    settings: MixtureSettings,
+) -> dict:
+    """Mixture parameters of the components, each estimated from its points, and the unit of each component."""
     numbers, sizes = np.unique(components[components >= 0], return_counts=True)
-    compact = _compact(units)
-    dimensions = points.shape[1]
-    tracks, covariances, owners = [], [], []
+    unit_of_point = _renumber(units)
+    num_terms, num_dimensions = design.shape[1], points.shape[1]
+    ridge = settings.drift.slope_ridge
+    means, covariances, owners = [], [], []
     for number in numbers:
         rows = components == number
-        tracks.append(points[rows].mean(0)[None] if design.shape[1] == 1 else fit_track(points[rows], design[rows]))
-        covariances.append(covariance_of(points[rows] - design[rows] @ tracks[-1]))
-        owners.append(int(compact[rows][0]))
+        own, own_design = points[rows], design[rows]
+        means.append(own.mean(0)[None] if num_terms == 1 else fit_line(own, own_design, slope_ridge=ridge))
+        covariances.append(covariance_of(own - own_design @ means[-1]))
+        owners.append(int(unit_of_point[rows][0]))
     weights = list(sizes / len(points))
     shared = sum(size * each for size, each in zip(sizes, covariances, strict=True)) / max(sizes.sum(), 1)
+    num_shared = settings.shared_covariance_spikes
     covariances = [
-        (size * each + SHARED_SPIKES * shared) / (size + SHARED_SPIKES)
-        for size, each in zip(sizes, covariances, strict=True)
+        (size * each + num_shared * shared) / (size + num_shared) for size, each in zip(sizes, covariances, strict=True)
     ]
-    if with_noise and len(numbers):
-        weights = [weight * (1 - NOISE_WEIGHT) for weight in weights] + [NOISE_WEIGHT]
-        tracks.append(np.eye(design.shape[1], 1) * points.mean(0))
-        covariances.append(NOISE_SPREAD * covariance_of(points))
+    if with_background and len(numbers):
+        share = settings.background_weight
+        weights = [weight * (1 - share) for weight in weights] + [share]
+        means.append(np.eye(num_terms, 1) * points.mean(0))
+        covariances.append(settings.background_spread * covariance_of(points))
         owners.append(-1)
-    factors = [np.linalg.cholesky(each + REGULARISATION * np.eye(dimensions)) for each in covariances]
-    count = int(compact.max()) + 1 if len(compact) else 0
-    return Clustering(
-        None, None, count, None, None, np.array(weights), np.array(tracks).reshape(-1, design.shape[1], dimensions),
-        np.array(factors).reshape(-1, dimensions, dimensions), np.array(owners, int),
-    )  # fmt: skip
+    factors = [np.linalg.cholesky(each + REGULARISATION * np.eye(num_dimensions)) for each in covariances]
+    return {
+        "num_units": int(unit_of_point.max()) + 1 if len(unit_of_point) else 0,
+        "weights": np.array(weights),
+        "means": np.array(means).reshape(-1, num_terms, num_dimensions),
+        "cholesky_factors": np.array(factors).reshape(-1, num_dimensions, num_dimensions),
+        "component_units": np.array(owners, int),
+    }
 
 
-def _log_densities(points, design, weights, tracks, factors):
-    """Log of weight times density of each component (num_points, num_components)."""
-    logs = np.empty((len(points), len(weights)))
-    for k, (weight, track, factor) in enumerate(zip(weights, tracks, factors, strict=True)):
-        scaled = solve_triangular(factor, (points - design @ track).T, lower=True)
-        logs[:, k] = np.log(weight) - np.log(np.diag(factor)).sum() - 0.5 * (scaled**2).sum(0)
-    return logs - 0.5 * points.shape[1] * np.log(2 * np.pi)
-
-
-NUM_STARTS = 10  # one k-means start alone often puts two components into one cluster
-
-
-def cluster_plainly(embeddings: np.ndarray, *, num_units: int, max_fit_spikes: int, seed: int) -> Clustering:
-    """Fit scikit-learn's Gaussian mixture, one component with a full covariance a unit, the best of ten k-means starts.
+def cluster_as_in_paper(
+    embeddings: np.ndarray, *, num_units: int, max_fit_spikes: int, seed: int, num_starts: int = 10
+) -> Clustering:
+    """Fit scikit-learn's Gaussian mixture with one component a unit, as the paper does, for comparison.
 
     Parameters
     ----------
     embeddings : ndarray, (num_spikes, embedding_size)
         At least `num_units` rows.
     num_units : int
-        Components.
+        Number of components, each with a full covariance.
     max_fit_spikes : int
-        At most so many spikes, drawn at random, fit the mixture; the rest is assigned.
+        Maximum number of spikes, drawn at random, to which the mixture is fitted; the others are assigned afterwards.
     seed : int
-        Of the draw and of the starts.
+        Seed of the draw and of the starts.
+    num_starts : int
+        Number of k-means starts, of which the best is kept: a single start often puts two components into one cluster.
 
     Returns
     -------
     Clustering
-        A component may win no spike: its unit has none.
+        A unit has no spikes if its component is the most probable one of none.
     """
     embeddings = np.asarray(embeddings, dtype="float64")
     rows = np.arange(len(embeddings))
     if len(rows) > max(max_fit_spikes, num_units):
         rows = np.sort(np.random.default_rng(seed).permutation(rows)[: max(max_fit_spikes, num_units)])
-    mixture = GaussianMixture(num_units, covariance_type="full", n_init=NUM_STARTS, random_state=seed)
-    mixture.fit(embeddings[rows] if len(rows) > 1 else embeddings[rows].repeat(2, axis=0))  # scikit-learn asks for two
+    mixture = GaussianMixture(num_units, covariance_type="full", n_init=num_starts, random_state=seed)
+    mixture.fit(embeddings[rows] if len(rows) > 1 else embeddings[rows].repeat(2, axis=0))  # fit needs two points
     size = embeddings.shape[1]
     posteriors = mixture.predict_proba(embeddings)
     return Clustering(
@@ -431,7 +533,7 @@ def cluster_plainly(embeddings: np.ndarray, *, num_units: int, max_fit_spikes: i
         mean=np.zeros(size),
         axes=np.eye(size),
         weights=mixture.weights_,
-        tracks=mixture.means_[:, None],
-        factors=np.linalg.cholesky(mixture.covariances_),
+        means=mixture.means_[:, None],
+        cholesky_factors=np.linalg.cholesky(mixture.covariances_),
         component_units=np.arange(num_units),
     )

@@ -1,47 +1,76 @@
-"""How clearly two groups of spikes fire like two neurons: closely after each other, as one neuron cannot."""
+"""Do two groups of spikes share a refractory period? A likelihood ratio of their cross-correlogram."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-# A neuron hardly fires again so soon; nearer spikes of two neurons overlap, and a detector loses many of them.
-REFRACTORY_MS = (1.0, 3.0)
-SHOULDER_MS = (10.0, 60.0)
-# Of the coincidences expected of independent neurons: those of two units, and those of pieces of one.
-OF_TWO, OF_ONE = 0.95, 0.3
 
-
-def evidence_of_two(first_s: np.ndarray, second_s: np.ndarray) -> float:
-    """Say how clearly a cross-correlogram lacks the dip of a refractory period, as curators look before they merge.
-
-    Spikes of the two groups that follow each other within 1 to 3 ms are counted, and compared with those at lags of 10
-    to 60 ms, which tell how many to expect of neurons that fire independently, whatever their rates do over time. The
-    count is Poisson: of 0.95 of those expected for two neurons, of 0.3 for pieces of one unit, which stray spikes and
-    bursts give some. Lussac (Wyngaard, Llobet & Barbour 2022, doi:10.1101/2022.02.08.479192) and Kilosort (Pachitariu
-    et al. 2024, doi:10.1038/s41592-024-02232-7) merge by the same dip.
+@dataclass(frozen=True)
+class RefractorySettings:
+    """Lags and expected rates of the refractory log-likelihood ratio.
 
     Parameters
     ----------
-    first_s, second_s : ndarray (num_spikes,)
-        Times of the spikes of both groups, s.
+    refractory_lags_ms : tuple of float
+        Lags at which one neuron cannot fire twice. Spikes of two neurons at smaller lags overlap, and a detector loses
+        many of them.
+    baseline_lags_ms : tuple of float
+        Lags that tell how many coincidences two independent neurons would have.
+    two_neurons_share, one_neuron_share : float
+        Expected share of these coincidences in the refractory lags, for two neurons and for one. The latter is not 0
+        because clusters contain some spikes of other neurons.
+    """
+
+    refractory_lags_ms: tuple[float, float] = (1.0, 3.0)
+    baseline_lags_ms: tuple[float, float] = (10.0, 60.0)
+    two_neurons_share: float = 0.95
+    one_neuron_share: float = 0.3
+
+
+DEFAULT_SETTINGS = RefractorySettings()
+
+
+def refractory_log_likelihood_ratio(
+    first_times_s: np.ndarray, second_times_s: np.ndarray, settings: RefractorySettings = DEFAULT_SETTINGS
+) -> float:
+    """Compare two hypotheses on a cross-correlogram: two independent neurons, or one neuron that was split.
+
+    The number of spike pairs with a lag of 1 to 3 ms is modelled as a Poisson count. Its expectation follows from the
+    number of pairs with lags of 10 to 60 ms, which is independent of how firing rates change over time: 0.95 of it
+    for two neurons, 0.3 of it for one, whose refractory period leaves a dip. Lussac (Wyngaard, Llobet & Barbour 2022,
+    doi:10.1101/2022.02.08.479192) and Kilosort (Pachitariu et al. 2024, doi:10.1038/s41592-024-02232-7) decide on
+    merges by the same dip.
+
+    Parameters
+    ----------
+    first_times_s, second_times_s : ndarray (num_spikes,)
+        Spike times of both groups in seconds, in any order.
+    settings : RefractorySettings
 
     Returns
     -------
     float
-        Log of the likelihood ratio of two neurons against one, nats; 0 where one is likelier. Groups that are too small
-        to tell, or active at different times, come out near 0.
+        Natural logarithm of the likelihood ratio of two neurons against one; 0 where one neuron is more likely. It is
+        near 0 for groups that have few spikes or are active at different times.
     """
-    first_s, second_s = np.sort(first_s), np.sort(second_s)
-    short = _count(first_s, second_s, *REFRACTORY_MS)
-    long = _count(first_s, second_s, *SHOULDER_MS)
-    expected = long * (REFRACTORY_MS[1] - REFRACTORY_MS[0]) / (SHOULDER_MS[1] - SHOULDER_MS[0])
-    return max(0.0, float(short * np.log(OF_TWO / OF_ONE) - (OF_TWO - OF_ONE) * expected))
+    first_times_s, second_times_s = np.sort(first_times_s), np.sort(second_times_s)
+    low_ms, high_ms = settings.refractory_lags_ms
+    baseline_low_ms, baseline_high_ms = settings.baseline_lags_ms
+    num_refractory = _count_pairs(first_times_s, second_times_s, low_ms, high_ms)
+    num_baseline = _count_pairs(first_times_s, second_times_s, baseline_low_ms, baseline_high_ms)
+    expected = num_baseline * (high_ms - low_ms) / (baseline_high_ms - baseline_low_ms)
+    two, one = settings.two_neurons_share, settings.one_neuron_share
+    # a dip alone does not prove one neuron, so the ratio never counts in favour of a merge
+    return max(0.0, float(num_refractory * np.log(two / one) - (two - one) * expected))
 
 
-def _count(first, second, low_ms, high_ms):
-    """Pairs of spikes, one of each group, whose lag of either sign lies above `low_ms` and up to `high_ms`."""
+def _count_pairs(first_s: np.ndarray, second_s: np.ndarray, low_ms: float, high_ms: float) -> int:
+    """Number of spike pairs, one spike of each group, whose absolute lag is in (low_ms, high_ms]."""
     total = 0
-    for earlier, later in ((first, second), (second, first)):
-        ends = [np.searchsorted(later, earlier + ms * 1e-3, side="right") for ms in (low_ms, high_ms)]
-        total += int((ends[1] - ends[0]).sum())
+    # lags of both signs: either group may fire first
+    for earlier, later in ((first_s, second_s), (second_s, first_s)):
+        low, high = (np.searchsorted(later, earlier + ms * 1e-3, side="right") for ms in (low_ms, high_ms))
+        total += int((high - low).sum())
     return total

@@ -1,46 +1,182 @@
-"""How far two groups of spikes are apart: Ashman's D on their linear discriminant, which decides on merging.
+"""The merge criterion, which decides whether two groups of spikes are one neuron.
 
-Both groups are projected on their linear discriminant (Fisher 1936), two Gaussians are fitted to the projection of all
-their spikes, and Ashman's D = |m1 - m2| / sqrt((s1^2 + s2^2) / 2) (Ashman, Bird & Zepf 1994) says how far apart they
-are. The measure does not depend on how many spikes each group has, as unimodality tests do. The axis was chosen to
-separate the groups, so D counts only where two Gaussians explain the projection better than one by 3 log(n) nats, about
-twice what BIC asks: pieces of one Gaussian come out at 0.
+It is used by the mixture of a channel group, by template merging and by the report.
+
+1. `ashman_d`: both groups are projected on their linear discriminant (Fisher 1936), two Gaussians are fitted to the
+   projection of all spikes, and Ashman's D = |m1 - m2| / sqrt((s1^2 + s2^2) / 2) (Ashman, Bird & Zepf 1994) is their
+   distance. Unlike the p value of a unimodality test, D does not grow with the number of spikes. The axis was chosen to
+   separate the groups, so D is 0 unless two Gaussians fit better than one by a log-likelihood of 3 log(num_spikes),
+   about twice the penalty of the BIC: two parts of one Gaussian have D = 0.
+2. `merge_statistic`: D plus the refractory log-likelihood ratio of the spike times.
+3. `merge_groups`: the pair with the lowest statistic is merged first, until none is below `merge_limit`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.special import logsumexp
+from sklearn.decomposition import PCA
 
-SEPARATION = 3.0  # where merging stops, before evidence of times and the user's bias
-EVIDENCE = 3.0  # nats per log(number of spikes) that two Gaussians must explain better than one: twice what BIC asks
-MAX_PROJECTED = 2000
-EMPTY = 1e-9  # spikes at 0 that every Gaussian has, for one without any has no mean
+from .refractory import RefractorySettings, refractory_log_likelihood_ratio
+
+PSEUDO_COUNT = 1e-9  # spikes at 0 that every Gaussian has: one without any spike would have no mean
 
 
-def separation(first, second, *, max_dimensions=20, seed=0):
-    """Say how far two groups are apart, by the measure that decides on merging.
+@dataclass(frozen=True)
+class MergeSettings:
+    """Settings of the merge criterion.
 
     Parameters
     ----------
-    first, second : ndarray (num_points, num_features)
-        At least two points each.
-    max_dimensions : int, default 20
-        Most principal components of both groups that are looked at.
-    seed : int, default 0
-        Of the points that are drawn from large groups.
+    limit : float
+        Groups with a lower merge statistic are merged; `merge_bias` of the sorting parameters is added.
+    min_gain_per_log_spikes : float
+        Gain in log-likelihood of two Gaussians over one, in units of log(num_spikes), below which D is 0.
+    max_projected_spikes : int
+        Maximum number of spikes, drawn at random from both groups, to which the two Gaussians are fitted.
+    num_em_iterations : int
+        Iterations of expectation maximisation (EM).
+    refractory : RefractorySettings
+        Lags and rates of the refractory log-likelihood ratio.
+    """
+
+    limit: float = 3.0
+    min_gain_per_log_spikes: float = 3.0
+    max_projected_spikes: int = 2000
+    num_em_iterations: int = 60
+    refractory: RefractorySettings = RefractorySettings()
+
+
+DEFAULT_SETTINGS = MergeSettings()
+
+
+def merge_limit(merge_bias: float = 0.0, settings: MergeSettings = DEFAULT_SETTINGS) -> float:
+    """Value of the merge statistic up to which two groups are merged.
+
+    Parameters
+    ----------
+    merge_bias : float
+        Above 0 merges more, below 0 splits more.
+    settings : MergeSettings
 
     Returns
     -------
     float
-        Ashman's D of two Gaussians on the linear discriminant; 0 where one Gaussian explains the projection as well.
+    """
+    return settings.limit + merge_bias
+
+
+def merge_statistic(
+    distance: float,
+    first_times_s: np.ndarray,
+    second_times_s: np.ndarray,
+    *,
+    limit: float = np.inf,
+    settings: MergeSettings = DEFAULT_SETTINGS,
+) -> float:
+    """Ashman's D plus the refractory log-likelihood ratio.
+
+    Parameters
+    ----------
+    distance : float
+        Ashman's D of the two groups.
+    first_times_s, second_times_s : ndarray (num_spikes,)
+        Spike times of both groups in seconds.
+    limit : float
+        Spike times can only raise the statistic, so a distance above this limit is returned without looking at them.
+    settings : MergeSettings
+
+    Returns
+    -------
+    float
+    """
+    if distance > limit:
+        return distance
+    return distance + refractory_log_likelihood_ratio(first_times_s, second_times_s, settings.refractory)
+
+
+def merge_groups(
+    items: Iterable[int],
+    candidate_pairs: Callable[[dict[int, list[int]]], Iterable[tuple[int, int]]],
+    statistic: Callable[[list[int], list[int]], float],
+    limit: float,
+    *,
+    min_groups: int = 1,
+) -> dict[int, list[int]]:
+    """Agglomerate items: merge the pair of groups with the lowest statistic until none is within the limit.
+
+    Parameters
+    ----------
+    items : iterable of int
+        Mixture components or units, in ascending order. Each starts as a group of its own.
+    candidate_pairs : callable
+        Receives the groups and yields pairs of their keys, the smaller key first, that may be merged.
+    statistic : callable
+        Receives the items of two groups and returns their merge statistic. It is computed once for each pair.
+    limit : float
+        Largest statistic of a merge.
+    min_groups : int
+        The loop stops at this number of groups.
+
+    Returns
+    -------
+    dict of int to list of int
+        Items of each group; the key is the smallest of them.
+    """
+    groups = {item: [item] for item in items}
+    statistics: dict[tuple[int, int], float] = {}
+    while len(groups) > min_groups:
+        for pair in candidate_pairs(groups):
+            if pair not in statistics:
+                statistics[pair] = statistic(groups[pair[0]], groups[pair[1]])
+        if not statistics:
+            break
+        first, second = min(statistics, key=statistics.__getitem__)
+        # a limit of infinity merges down to `min_groups`, however separated the groups are
+        if statistics[first, second] > limit:
+            break
+        groups[first] = groups[first] + groups.pop(second)
+        # pairs of unchanged groups keep their statistics
+        statistics = {pair: value for pair, value in statistics.items() if not {first, second} & set(pair)}
+    return groups
+
+
+def separation(
+    first: np.ndarray,
+    second: np.ndarray,
+    *,
+    max_dimensions: int = 20,
+    seed: int = 0,
+    settings: MergeSettings = DEFAULT_SETTINGS,
+) -> float:
+    """Ashman's D of two groups of feature vectors, in the space of their common principal components.
+
+    Parameters
+    ----------
+    first, second : ndarray (num_spikes, num_features)
+        At least two spikes each.
+    max_dimensions : int
+        Maximum number of principal components.
+    seed : int
+        Seed of the draw from large groups.
+    settings : MergeSettings
+
+    Returns
+    -------
+    float
+        0 where one Gaussian fits the projection as well as two.
     """
     mean, axes = principal_axes(np.concatenate([first, second]).astype(float), max_dimensions)
-    return separation_of_points((first - mean) @ axes, (second - mean) @ axes, np.random.default_rng(seed))
+    return ashman_d((first - mean) @ axes, (second - mean) @ axes, np.random.default_rng(seed), settings)
 
 
-def separation_of_points(first, second, rng):
-    """Say the same of groups that are in the space of a mixture already.
+def ashman_d(
+    first: np.ndarray, second: np.ndarray, rng: np.random.Generator, settings: MergeSettings = DEFAULT_SETTINGS
+) -> float:
+    """Ashman's D of two groups of points on their linear discriminant.
 
     Parameters
     ----------
@@ -48,23 +184,26 @@ def separation_of_points(first, second, rng):
         At least two points each.
     rng : numpy.random.Generator
         Draws from large groups.
+    settings : MergeSettings
 
     Returns
     -------
     float
+        0 where one Gaussian fits the projection as well as two.
     """
-    spread = covariance_of(first) + covariance_of(second)
-    spread += 1e-6 * np.trace(spread) * np.eye(len(spread)) + 1e-12 * np.eye(len(spread))
-    axis = np.linalg.solve(spread, second.mean(0) - first.mean(0))
+    within = covariance_of(first) + covariance_of(second)
+    # equal points have no covariance: the axis must exist all the same
+    within += 1e-6 * np.trace(within) * np.eye(len(within)) + 1e-12 * np.eye(len(within))
+    axis = np.linalg.solve(within, second.mean(0) - first.mean(0))
     a, b = first @ axis, second @ axis
-    share = min(1.0, MAX_PROJECTED / (len(a) + len(b)))
+    share = min(1.0, settings.max_projected_spikes / (len(a) + len(b)))
     if share < 1:
         a, b = (rng.choice(x, max(2, int(share * len(x))), replace=False) for x in (a, b))
-    return _ashman_d(a, b)
+    return _distance_of_two_gaussians(a, b, settings)
 
 
-def covariance_of(points):
-    """Covariance; its diagonal where the points are too few for more.
+def covariance_of(points: np.ndarray) -> np.ndarray:
+    """Covariance of points, reduced to its diagonal where the points are too few to estimate more.
 
     Parameters
     ----------
@@ -79,10 +218,33 @@ def covariance_of(points):
     return np.diag(points.var(0) + 1e-6)
 
 
-def _ashman_d(a, b, num_iterations=60):
-    """Fit two Gaussians to the union of two samples by EM, started from them; their Ashman's D."""
+def principal_axes(embeddings: np.ndarray, max_axes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and leading principal axes, all divided by the standard deviation along the first one.
+
+    Parameters
+    ----------
+    embeddings : ndarray (num_spikes, embedding_size)
+    max_axes : int
+        Maximum number of axes. There are never more than a quarter of the spikes.
+
+    Returns
+    -------
+    mean : ndarray (embedding_size,)
+    axes : ndarray (embedding_size, num_axes)
+    """
+    # equal spikes have no variance, whose shares are NaN
+    with np.errstate(invalid="ignore", divide="ignore"):
+        pca = PCA(svd_solver="full").fit(embeddings)
+    sizes = pca.singular_values_
+    num_axes = max(1, min(max_axes, len(embeddings) // 4, int((sizes > 1e-6 * (sizes[0] + 1e-12)).sum())))
+    scale = sizes[0] / np.sqrt(len(embeddings))
+    return pca.mean_, pca.components_[:num_axes].T / (scale if scale > 0 else 1.0)
+
+
+def _distance_of_two_gaussians(a: np.ndarray, b: np.ndarray, settings: MergeSettings) -> float:
+    """Fit two Gaussians to the union of two samples by EM, started from the samples; their Ashman's D."""
     x = np.concatenate([a, b])
-    # Centred and scaled, sums of squares lose no digits, and one exponential an iteration is enough.
+    # centred and scaled, sums of squares lose no digits, and one exponential an iteration is enough
     centre, scale = x.mean(), x.std() + 1e-150
     x = (x - centre) / scale
     powers = np.stack([np.ones_like(x), x, x * x])
@@ -90,51 +252,31 @@ def _ashman_d(a, b, num_iterations=60):
     floor = 1e-3 + 1e-12 / scale**2
     mean = (np.array([a.mean(), b.mean()]) - centre) / scale
     variance = np.array([a.var(), b.var()]) / scale**2 + floor
-    share = np.array([len(a), len(b)]) / total
-    for _ in range(num_iterations):
-        part = powers @ _share_of_second(powers, share, mean, variance)
+    weight = np.array([len(a), len(b)]) / total
+    for _ in range(settings.num_em_iterations):
+        part = powers @ _posterior_of_second(powers, weight, mean, variance)
         count, sums, squares = np.stack([whole - part, part], 1)
-        size = count + EMPTY
-        mean = (sums - EMPTY * centre / scale) / size
+        size = count + PSEUDO_COUNT
+        mean = (sums - PSEUDO_COUNT * centre / scale) / size
         variance = (squares - mean * (2 * sums - mean * count)) / size
         variance = np.maximum(variance, 0) + floor
-        share = size / size.sum()
-    if share.min() * total < 2:
-        return 0.0  # one Gaussian took everything: nothing separates the groups
-    gain = logsumexp(_log_shares(x, share, mean, variance), axis=1).sum() + 0.5 * total * (np.log(x.var() + 1e-300) + 1)
-    if gain < EVIDENCE * np.log(total):
-        return 0.0  # one Gaussian explains both: the axis was chosen to separate them, and cut off its tail
+        weight = size / size.sum()
+    if weight.min() * total < 2:
+        return 0.0  # one Gaussian has all the spikes
+    logs = _log_densities(x, weight, mean, variance)
+    gain = logsumexp(logs, axis=1).sum() + 0.5 * total * (np.log(x.var() + 1e-300) + 1)
+    if gain < settings.min_gain_per_log_spikes * np.log(total):
+        return 0.0  # one Gaussian fits as well: the discriminant cut off its tail
     return float(abs(mean[0] - mean[1]) / np.sqrt(variance.mean()))
 
 
-def _share_of_second(powers, share, mean, variance):
-    """Probability (num_points,) of the second of two Gaussians, whose log odds are a parabola in x."""
-    logs = [np.log(share) - 0.5 * np.log(variance) - 0.5 * mean**2 / variance, mean / variance, -0.5 / variance]
+def _posterior_of_second(powers: np.ndarray, weight: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """Posterior (num_points,) of the second of two Gaussians, whose log odds are a parabola in x."""
+    logs = [np.log(weight) - 0.5 * np.log(variance) - 0.5 * mean**2 / variance, mean / variance, -0.5 / variance]
     odds = np.diff(logs)[:, 0] @ powers
     return 1 / (1 + np.exp(-np.clip(odds, -700, 700, out=odds)))
 
 
-def _log_shares(x, share, mean, variance):
-    """Log of share times density, up to a constant, of each point under each Gaussian (num_points, 2)."""
-    return np.log(share) - 0.5 * np.log(variance) - 0.5 * (x[:, None] - mean) ** 2 / variance
-
-
-def principal_axes(embeddings, most):
-    """Mean and leading principal axes, scaled alike so that the first has variance 1.
-
-    Parameters
-    ----------
-    embeddings : ndarray (num_spikes, embedding_size)
-    most : int
-        So many axes at most, and no more than a quarter of the spikes.
-
-    Returns
-    -------
-    mean : ndarray (embedding_size,)
-    axes : ndarray (embedding_size, num_dimensions)
-    """
-    mean = embeddings.mean(0)
-    _, sizes, axes = np.linalg.svd(embeddings - mean, full_matrices=False)
-    count = max(1, min(most, len(embeddings) // 4, int((sizes > 1e-6 * (sizes[0] + 1e-12)).sum())))
-    scale = sizes[0] / np.sqrt(len(embeddings))
-    return mean, axes[:count].T / (scale if scale > 0 else 1.0)
+def _log_densities(x: np.ndarray, weight: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """Log of weight times density (num_points, 2) under each Gaussian, up to a constant."""
+    return np.log(weight) - 0.5 * np.log(variance) - 0.5 * (x[:, None] - mean) ** 2 / variance

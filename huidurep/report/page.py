@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from spikeinterface.core import BaseRecording
 
-from ..clustering.separation import SEPARATION
+from ..clustering.separation import merge_limit
 from ..output_files import check_output_file, new_file
 from ..sorting.parameters import SortingParameters
 from ..sorting.postprocessing import UnitMeasurements
@@ -126,7 +126,7 @@ def _collect(result: SortingResult, measurements: UnitMeasurements | None, seed:
     num_units = result.sorting.get_num_units()
     pairs = find_pairs(result, measurements, seed=seed, settings=settings) if num_units > 1 else []
     candidates = [pair for pair in pairs if pair.is_candidate(result.parameters.merge_bias, settings=settings)]
-    candidates = sorted(candidates, key=lambda pair: pair.separation + pair.log_likelihood_ratio)
+    candidates = sorted(candidates, key=lambda pair: pair.merge_statistic)
     candidates = candidates[: settings.max_candidates]
     remarks = find_remarks(result, candidates, settings=settings)
     rows = _table_rows(result, measurements, axis, remarks)
@@ -137,7 +137,7 @@ def _collect(result: SortingResult, measurements: UnitMeasurements | None, seed:
         "columns": [each for each in COLUMNS if any(row["values"][each[0]] is not None for row in rows)],
         "rows": rows,
         "candidates": candidates,
-        "limit": f"{SEPARATION + result.parameters.merge_bias:g}",
+        "limit": f"{merge_limit(result.parameters.merge_bias):g}",
         "flags": list(dict.fromkeys(remark.flag for remark in remarks if remark.units)),
         "num_groups": len({row["group"] for row in rows}),
         "has_measurements": measurements is not None,
@@ -146,7 +146,7 @@ def _collect(result: SortingResult, measurements: UnitMeasurements | None, seed:
         "data": {
             "axis": axis.describe(),
             "bin_ms": CORRELOGRAM_BIN_MS,
-            "merge_limit": SEPARATION + result.parameters.merge_bias,
+            "merge_limit": merge_limit(result.parameters.merge_bias),
             "units": _pack_units(result, measurements, axis, seed),
             "pairs": [_pack_pair(pair, result, pair in candidates) for pair in pairs],
             "overview": _pack_overview(result, measurements, axis, seed),

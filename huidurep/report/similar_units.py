@@ -11,9 +11,9 @@ from spikeinterface.core import BaseSorting
 from spikeinterface.postprocessing.correlograms import compute_correlograms
 from threadpoolctl import threadpool_limits
 
-from ..clustering.refractory import evidence_of_two
-from ..clustering.separation import SEPARATION, separation
+from ..clustering.separation import merge_limit, merge_statistic, separation
 from ..sorting.postprocessing import UnitMeasurements
+from ..sorting.spike_trains import SEGMENT_GAP_S, segment_starts
 from .settings import REPORT_SETTINGS, ReportSettings
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ class Pair:
         Distance between the means of their embeddings.
     separation : float
         Ashman's D of their embeddings, as in the clustering; 0 where one Gaussian explains both units.
-    log_likelihood_ratio : float
-        Refractory log-likelihood ratio of two neurons against one, from their spike times.
+    merge_statistic : float
+        Separation plus refractory log-likelihood ratio, by which the sorting decides on merging.
     similarity : float | None
         Cosine similarity of their templates at the best shift; None without templates.
     projection : ndarray of int, (2, NUM_BINS)
@@ -47,9 +47,14 @@ class Pair:
     second: int
     distance: float
     separation: float
-    log_likelihood_ratio: float
+    merge_statistic: float
     similarity: float | None
     projection: np.ndarray
+
+    @property
+    def log_likelihood_ratio(self) -> float:
+        """Refractory log-likelihood ratio of two neurons against one, from their spike times."""
+        return self.merge_statistic - self.separation
 
     def is_candidate(self, merge_bias: float, *, settings: ReportSettings = REPORT_SETTINGS) -> bool:
         """Whether the user should check if the two units are one neuron.
@@ -65,8 +70,8 @@ class Pair:
         bool
         """
         is_similar = self.similarity is None or self.similarity >= settings.min_template_similarity
-        limit = settings.candidate_factor * SEPARATION + merge_bias
-        return is_similar and self.separation + self.log_likelihood_ratio < limit
+        limit = settings.candidate_factor * merge_limit() + merge_bias
+        return is_similar and self.merge_statistic < limit
 
 
 def find_pairs(
@@ -99,7 +104,7 @@ def find_pairs(
     drawn = [
         result.embeddings[np.sort(rng.permutation(rows)[: settings.max_spikes])].astype("float64") for rows in by_unit
     ]
-    times_s = _times_without_overlap(vector, result.sorting.get_sampling_frequency())
+    times_s = _spike_times_s(vector, result.sorting.get_sampling_frequency())
     centres = np.stack([points.mean(axis=0) if len(points) else np.full(points.shape[1], np.inf) for points in drawn])
     is_near = _are_near(result.sorting.get_property("group"), measurements, settings.neighbour_distance_um)
     similarity = None
@@ -107,21 +112,25 @@ def find_pairs(
         max_shift = int(settings.max_template_shift_ms * result.sorting.get_sampling_frequency() / 1000.0)
         similarity = _template_similarity(measurements, is_near, max_shift)
     compared = sorted(_similar_pairs(centres, is_near, similarity, settings))
+    pairs = []
     # with small matrices, threads cost more time than they save
     with threadpool_limits(limits=1):
-        return [
-            Pair(
-                first,
-                second,
-                float(np.linalg.norm(centres[first] - centres[second])),
-                float(separation(drawn[first], drawn[second], seed=seed)),
-                evidence_of_two(times_s[by_unit[first]], times_s[by_unit[second]]),
-                None if similarity is None else float(similarity[first, second]),
-                _project(drawn[first], drawn[second], settings.discriminant_ridge),
+        for first, second in compared:
+            if min(len(drawn[first]), len(drawn[second])) < 2:
+                continue
+            ashman_d = float(separation(drawn[first], drawn[second], seed=seed))
+            pairs.append(
+                Pair(
+                    first,
+                    second,
+                    distance=float(np.linalg.norm(centres[first] - centres[second])),
+                    separation=ashman_d,
+                    merge_statistic=merge_statistic(ashman_d, times_s[by_unit[first]], times_s[by_unit[second]]),
+                    similarity=None if similarity is None else float(similarity[first, second]),
+                    projection=_project(drawn[first], drawn[second], settings.discriminant_ridge),
+                )
             )
-            for first, second in compared
-            if min(len(drawn[first]), len(drawn[second])) > 1
-        ]
+    return pairs
 
 
 def cross_correlogram(sorting: BaseSorting, first: int, second: int) -> np.ndarray:
@@ -147,12 +156,12 @@ def _ends(unit_index: np.ndarray, num_units: int) -> np.ndarray:
     return np.cumsum(np.bincount(unit_index, minlength=num_units))[:-1]
 
 
-def _times_without_overlap(vector: np.ndarray, sampling_frequency: float) -> np.ndarray:
-    """Spike times (num_spikes,) s with gaps of 1 s between segments, so that correlograms do not cross them."""
+def _spike_times_s(vector: np.ndarray, sampling_frequency: float) -> np.ndarray:
+    """Spike times (num_spikes,) s across segments, which are taken to end at their last spike."""
     last = np.zeros(vector["segment_index"].max(initial=0) + 1)
     np.maximum.at(last, vector["segment_index"], vector["sample_index"])
-    starts = np.concatenate([[0.0], np.cumsum(last / sampling_frequency + 1.0)[:-1]])
-    return starts[vector["segment_index"]] + vector["sample_index"] / sampling_frequency
+    starts_s = segment_starts(last / sampling_frequency, SEGMENT_GAP_S)
+    return starts_s[vector["segment_index"]] + vector["sample_index"] / sampling_frequency
 
 
 def _are_near(groups: np.ndarray, measurements: UnitMeasurements | None, max_distance_um: float) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 from spikeinterface.core import BaseRecording, NumpySorting
 from spikeinterface.core.base import minimum_spike_dtype
 
-from .clustering import GroupUnits
+from .clustering import Assignment
 from .parameters import SortingParameters
 from .postprocessing import (
     POSTPROCESSING_SETTINGS,
@@ -65,7 +65,7 @@ def describe_group(
     group: PreparedGroup,
     spikes: np.ndarray,
     embeddings: np.ndarray,
-    units: GroupUnits,
+    assignment: Assignment,
     parameters: SortingParameters,
     *,
     postprocessing: PostprocessingSettings = POSTPROCESSING_SETTINGS,
@@ -81,8 +81,8 @@ def describe_group(
     spikes : ndarray, (num_spikes,)
         SpikeInterface's peak dtype, in order of time within segments.
     embeddings : ndarray of float32, (num_spikes, embedding_size)
-    units : GroupUnits
-        Label (-1: no unit) and posterior of each spike.
+    assignment : Assignment
+        Unit (-1: none) and posterior of each spike.
     parameters : SortingParameters
         Snippet window and sign of the peak.
     postprocessing : PostprocessingSettings
@@ -94,11 +94,11 @@ def describe_group(
     -------
     GroupSorting
     """
-    is_kept = units.labels >= 0
+    is_kept = assignment.labels >= 0
     if not is_kept.any():
         return empty_group(embeddings.shape[1])
-    spikes, embeddings, posteriors = spikes[is_kept], embeddings[is_kept], units.posteriors[is_kept]
-    unit_labels, unit_index = np.unique(units.labels[is_kept], return_inverse=True)
+    spikes, embeddings, posteriors = spikes[is_kept], embeddings[is_kept], assignment.posteriors[is_kept]
+    unit_labels, unit_index = np.unique(assignment.labels[is_kept], return_inverse=True)
     spike_vector = to_spike_vector(spikes, unit_index)
     sampling_frequency = group.recording.get_sampling_frequency()
     templates_uv = mean_waveforms(group.recording, spike_vector, len(unit_labels), parameters)

@@ -1,67 +1,95 @@
 """From embeddings to the units of one channel group.
 
-A small group (a tetrode) is one mixture over all its spikes. In a larger one the channels of a snippet depend on where
-its peak is, so the spikes of each peak channel are clustered by themselves, and the same unit seen from two channels
-is put together by what both see of it (`joining`); what is only the echo of another unit's spikes goes.
+A small group (a tetrode) has one mixture for all its spikes. In a larger group the channels of a snippet depend on its
+peak channel, so the spikes of each peak channel are clustered separately. Then `template_merging` merges the units that
+were found on several channels, and removes redundant ones.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from ..clustering import mixture as clustering
-from ..clustering.mixture import cluster_plainly
+from ..clustering.mixture import Clustering, MixtureSettings, UnitMixture, cluster_as_in_paper, cluster_embeddings
 from .parameters import SortingParameters
 from .preprocessing import PreparedGroup
 from .presets import PAPER
 from .run_log import RunLog
-from .template_merging import drop_echoes, join_units
-from .waveforms import spike_times_s
+from .spike_trains import spike_times_s
+from .template_merging import TemplateMergingSettings, merge_templates, remove_redundant_units
 
 
 @dataclass(frozen=True)
-class GroupUnits:
-    """The units of a group, and how well a spike fits them.
+class ClusteringSettings:
+    """Settings of `find_units`.
+
+    Parameters
+    ----------
+    mixture : MixtureSettings
+    template_merging : TemplateMergingSettings
+        Used in groups that are clustered channel by channel.
+    """
+
+    mixture: MixtureSettings = MixtureSettings()
+    template_merging: TemplateMergingSettings = TemplateMergingSettings()
+
+
+DEFAULT_SETTINGS = ClusteringSettings()
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """The units of spikes.
 
     Attributes
     ----------
-    labels : ndarray of int64, (num_peaks,)
-        Unit of every peak, -1 where it has none.
-    posteriors : ndarray of float32, (num_peaks,)
-        Probability of that unit, given the embedding.
-    unit_channels : ndarray of int64, (num_units,)
-        Channel from which each unit is seen: its spikes are embedded around it.
-    components : list of (clustering, ndarray of int64)
-        For every unit, the mixture at its channel and the components of it that are this unit.
+    labels : ndarray of int64, (num_spikes,)
+        Unit of every spike, -1 where it has none.
+    posteriors : ndarray of float32, (num_spikes,)
+        Posterior of that unit, given the embedding; 0 where it has none.
     """
 
     labels: np.ndarray
     posteriors: np.ndarray
+
+
+@dataclass(frozen=True)
+class UnitModel:
+    """The mixture model of the units of a group.
+
+    Attributes
+    ----------
+    unit_channels : ndarray of int64, (num_units,)
+        Main channel of each unit: its spikes are embedded around it.
+    components : tuple of (UnitMixture, ndarray of int64)
+        For every unit, the mixture at its channel and the units of this mixture that it consists of. Empty where units
+        are given by their spikes alone.
+    """
+
     unit_channels: np.ndarray
-    components: list = field(default_factory=list)
+    components: tuple[tuple[UnitMixture, np.ndarray], ...] = ()
 
     @property
     def num_units(self) -> int:
-        """How many units there are."""
+        """Number of units."""
         return len(self.unit_channels)
 
     @property
     def is_one_mixture(self) -> bool:
-        """Whether all units are components of one mixture, which judges every spike against all of them."""
+        """Whether all units are components of one mixture, whose posteriors compare every spike with all of them."""
         return len({id(mixture) for mixture, _ in self.components}) == 1
 
     def posterior_of(self, embeddings: np.ndarray, labels: np.ndarray, times_s: np.ndarray) -> np.ndarray:
-        """Probability of the unit that each spike was given to.
+        """Posterior of the given unit of each spike.
 
         Parameters
         ----------
         embeddings : ndarray, (num_spikes, embedding_size)
-            Embedded around the channel of the unit.
+            Of snippets around the channel of the unit.
         labels : ndarray of int, (num_spikes,)
-            Units.
+            Unit of each spike.
         times_s : ndarray, (num_spikes,)
             As `spike_times_s` counts them.
 
@@ -77,6 +105,26 @@ class GroupUnits:
                 posteriors[rows] += mixture.posterior_of(embeddings[rows], np.full(len(rows), member), times_s[rows])
         return np.minimum(posteriors, 1.0)
 
+    def merged(self, merges: dict[int, int]) -> UnitModel:
+        """Add the components of merged units to the units that are kept.
+
+        Parameters
+        ----------
+        merges : dict of int to int
+            The unit that is kept, for every unit that is merged into another one.
+
+        Returns
+        -------
+        UnitModel
+            With the same numbers of units.
+        """
+        components = list(self.components)
+        for unit, kept in merges.items():
+            # posteriors of two mixtures cannot be added
+            if components[unit][0] is components[kept][0]:
+                components[kept] = components[kept][0], np.union1d(components[kept][1], components[unit][1])
+        return replace(self, components=tuple(components))
+
 
 def find_units(
     embeddings: np.ndarray,
@@ -86,29 +134,35 @@ def find_units(
     log: RunLog,
     *,
     by_channel: bool,
-) -> GroupUnits:
+    settings: ClusteringSettings = DEFAULT_SETTINGS,
+    job_kwargs: dict | None = None,
+) -> tuple[UnitModel, Assignment]:
     """Cluster the spikes of a group.
 
     Parameters
     ----------
     embeddings : ndarray of float32, (num_peaks, embedding_size)
-        One row a peak.
     peaks : ndarray, (num_peaks,)
         SpikeInterface's peak dtype.
     group : PreparedGroup
-        The group they were found in.
+        The group in which they were detected.
     parameters : SortingParameters
-        Number of units, bias, sizes and seed are read.
+        Number of units, thresholds, merge bias and seed.
     log : RunLog
-        Told how many units were found.
+        Receives the number of units.
     by_channel : bool
-        The snippets are those of each peak's own channels: cluster channel by channel.
+        Snippets are those around each peak's own channel: cluster channel by channel.
+    settings : ClusteringSettings
+    job_kwargs : dict | None
+        SpikeInterface's job keyword arguments.
 
     Returns
     -------
-    GroupUnits
-        Without units where there are fewer spikes than the smallest unit may have, or, in one of several groups,
-        fewer than `num_units`.
+    units : UnitModel
+        Without units where there are fewer spikes than `min_unit_spikes`, or, in one of several groups, fewer than
+        `num_units`.
+    assignment : Assignment
+        Unit of each peak.
 
     Raises
     ------
@@ -119,65 +173,73 @@ def find_units(
         return _fewer_spikes_than_units(len(peaks), group, parameters, log)
     if parameters.num_units is None and len(peaks) < parameters.min_unit_spikes:
         log("clustering", f"group {group.name}: {len(peaks)} spikes are fewer than min_unit_spikes, no unit")
-        return _no_units(len(peaks))
+        return _without_units(len(peaks))
     # the matrices are small: more threads only wait for each other, and their number would change the last digits
     with threadpool_limits(limits=1):
         if by_channel:
-            units = _cluster_by_channel(embeddings, peaks, group, parameters)
+            units, assignment = _cluster_by_channel(embeddings, peaks, group, parameters, settings, job_kwargs)
         else:
-            units = _cluster_together(embeddings, peaks, group, parameters)
-    units = _without_faint(units, peaks, group, parameters)
-    _log_following(units, group, log)
-    num_assigned = int((units.labels >= 0).sum())
+            units, assignment = _cluster_together(embeddings, peaks, group, parameters, settings.mixture)
+    assignment = _remove_low_amplitude_units(units, assignment, peaks, group, parameters)
+    _log_drift(units, group, log)
+    num_assigned = int((assignment.labels >= 0).sum())
     if num_assigned == 0:
-        units = _no_units(len(peaks))
+        units, assignment = _without_units(len(peaks))
     log("clustering", f"group {group.name}: {units.num_units} units of {num_assigned} among {len(peaks)} spikes")
     if parameters.num_units is not None and units.num_units != parameters.num_units:
-        log.warning(
-            "clustering", f"group {group.name}: {parameters.num_units} units asked for, {units.num_units} found"
-        )
-    return units
+        message = f"expected num_units={parameters.num_units}, found {units.num_units}"
+        log.warning("clustering", f"group {group.name}: {message}")
+    return units, assignment
 
 
-def _log_following(units: GroupUnits, group: PreparedGroup, log: RunLog) -> None:
+def _log_drift(units: UnitModel, group: PreparedGroup, log: RunLog) -> None:
     mixtures = {id(mixture): mixture for mixture, _ in units.components}.values()
-    gains = [mixture.displacement.gain for mixture in mixtures if mixture.displacement is not None]
+    gains = [mixture.drift.gain for mixture in mixtures if mixture.drift is not None]
     if gains:
-        what = f"{len(gains)} of {len(mixtures)} mixtures follow tissue that moved"
-        log("clustering", f"group {group.name}: {what} ({np.mean(gains):.2f} nats a spike)")
+        tracked = f"drift is tracked in {len(gains)} of {len(mixtures)} mixtures"
+        log("clustering", f"group {group.name}: {tracked} (log-likelihood +{np.mean(gains):.2f} per spike)")
 
 
-def _without_faint(
-    units: GroupUnits, peaks: np.ndarray, group: PreparedGroup, parameters: SortingParameters
-) -> GroupUnits:
-    """Without the labels of units that hardly rise above the threshold, as clusters of noise do not."""
+def _remove_low_amplitude_units(
+    units: UnitModel, assignment: Assignment, peaks: np.ndarray, group: PreparedGroup, parameters: SortingParameters
+) -> Assignment:
+    """Remove the labels of units below `unit_threshold`: clusters of noise are near the detection threshold."""
     if parameters.num_units is not None or not parameters.unit_threshold:
-        return units
-    height = np.abs(peaks["amplitude"]) / group.noise_levels_uv[peaks["channel_index"]]
-    medians = [np.median(height[units.labels == unit]) for unit in range(units.num_units)]
-    faint = np.flatnonzero(np.array(medians) < parameters.unit_threshold)
-    is_faint = np.isin(units.labels, faint)
-    return replace(
-        units, labels=np.where(is_faint, -1, units.labels), posteriors=np.where(is_faint, 0, units.posteriors)
-    )
+        return assignment
+    labels = assignment.labels
+    amplitudes = np.abs(peaks["amplitude"]) / group.noise_levels_uv[peaks["channel_index"]]
+    medians = [np.median(amplitudes[labels == unit]) for unit in range(units.num_units)]
+    is_low = np.isin(labels, np.flatnonzero(np.array(medians) < parameters.unit_threshold))
+    return Assignment(np.where(is_low, -1, labels), np.where(is_low, 0, assignment.posteriors))
 
 
-def _fewer_spikes_than_units(num_peaks: int, group: PreparedGroup, parameters: SortingParameters, log: RunLog):
-    """No units for one group of several, for the others' work must not be lost; an error for the only one."""
-    sentence = (
+def _fewer_spikes_than_units(
+    num_peaks: int, group: PreparedGroup, parameters: SortingParameters, log: RunLog
+) -> tuple[UnitModel, Assignment]:
+    """No units in one of several groups, because the others can still be sorted; an error in the only one."""
+    message = (
         f"expected at least as many spikes as num_units={parameters.num_units}, found {num_peaks} in group "
         f"{group.name}; lower num_units, or detect_threshold ({parameters.detect_threshold:g})"
     )
     if group.num_groups == 1:
-        raise ValueError(sentence)
-    log.warning("clustering", f"{sentence}. No unit in this group")
-    return _no_units(num_peaks)
+        raise ValueError(message)
+    log.warning("clustering", f"{message}. No unit in this group")
+    return _without_units(num_peaks)
+
+
+def _without_units(num_peaks: int) -> tuple[UnitModel, Assignment]:
+    assignment = Assignment(np.full(num_peaks, -1, dtype="int64"), np.zeros(num_peaks, dtype="float32"))
+    return UnitModel(np.zeros(0, dtype="int64")), assignment
 
 
 def _cluster(
-    embeddings: np.ndarray, times_s: np.ndarray, parameters: SortingParameters, num_units: int | None
-) -> clustering.Clustering:
-    return clustering.cluster_embeddings(
+    embeddings: np.ndarray,
+    times_s: np.ndarray,
+    parameters: SortingParameters,
+    num_units: int | None,
+    settings: MixtureSettings,
+) -> Clustering:
+    return cluster_embeddings(
         embeddings,
         num_units=num_units,
         merge_bias=parameters.merge_bias,
@@ -186,76 +248,86 @@ def _cluster(
         max_dimensions=parameters.max_dimensions,
         seed=parameters.seed,
         times_s=times_s,
+        settings=settings,
     )
 
 
 def _cluster_together(
-    embeddings: np.ndarray, peaks: np.ndarray, group: PreparedGroup, parameters: SortingParameters
-) -> GroupUnits:
+    embeddings: np.ndarray,
+    peaks: np.ndarray,
+    group: PreparedGroup,
+    parameters: SortingParameters,
+    settings: MixtureSettings,
+) -> tuple[UnitModel, Assignment]:
+    """One mixture for all spikes of the group."""
     if parameters.preset == PAPER:
         options = dict(num_units=parameters.num_units, max_fit_spikes=parameters.max_fit_spikes, seed=parameters.seed)
-        mixture = cluster_plainly(embeddings, **options)
+        mixture = cluster_as_in_paper(embeddings, **options)
     else:
-        mixture = _cluster(embeddings, spike_times_s(peaks, group.recording), parameters, parameters.num_units)
+        times_s = spike_times_s(peaks, group.recording)
+        mixture = _cluster(embeddings, times_s, parameters, parameters.num_units, settings)
     labels = np.asarray(mixture.labels, dtype="int64")
     channels = [_most_frequent(peaks["channel_index"][labels == unit]) for unit in range(mixture.num_units)]
-    components = [(mixture, np.array([unit])) for unit in range(mixture.num_units)]
-    return GroupUnits(labels, np.asarray(mixture.posteriors), np.array(channels, dtype="int64"), components)
+    components = tuple((mixture, np.array([unit])) for unit in range(mixture.num_units))
+    units = UnitModel(np.array(channels, dtype="int64"), components)
+    return units, Assignment(labels, np.asarray(mixture.posteriors))
 
 
 def _cluster_by_channel(
-    embeddings: np.ndarray, peaks: np.ndarray, group: PreparedGroup, parameters: SortingParameters
-) -> GroupUnits:
+    embeddings: np.ndarray,
+    peaks: np.ndarray,
+    group: PreparedGroup,
+    parameters: SortingParameters,
+    settings: ClusteringSettings,
+    job_kwargs: dict | None,
+) -> tuple[UnitModel, Assignment]:
+    """One mixture for the spikes of each peak channel; their units are merged across channels."""
     labels = np.full(len(peaks), -1, dtype="int64")
     posteriors = np.zeros(len(peaks), dtype="float32")
     times_s = spike_times_s(peaks, group.recording)
-    parts: list[tuple] = []  # (channel, mixture, its component), one a label before merging
+    found: list[tuple] = []  # (channel, mixture, its unit), one a label before merging
     for channel in np.unique(peaks["channel_index"]):
         rows = np.flatnonzero(peaks["channel_index"] == channel)
         if len(rows) < parameters.min_unit_spikes:
-            continue  # matching finds these again if they are some unit's
-        mixture = _cluster(embeddings[rows], times_s[rows], parameters, None)
-        found = np.asarray(mixture.labels, dtype="int64")
-        labels[rows] = np.where(found >= 0, found + len(parts), -1)
+            continue  # template matching finds these spikes if they belong to a unit of another channel
+        mixture = _cluster(embeddings[rows], times_s[rows], parameters, None, settings.mixture)
+        channel_labels = np.asarray(mixture.labels, dtype="int64")
+        labels[rows] = np.where(channel_labels >= 0, channel_labels + len(found), -1)
         posteriors[rows] = mixture.posteriors
-        parts += [(channel, mixture, component) for component in range(mixture.num_units)]
-    if not parts:
-        return _no_units(len(peaks))
-    into = join_units(group, peaks, labels, parameters)
-    merged = np.array([into.get(label, -1) for label in labels.tolist()])
-    merged = drop_echoes(merged, peaks, group.recording)
+        found += [(channel, mixture, unit) for unit in range(mixture.num_units)]
+    if not found:
+        return _without_units(len(peaks))
+    # a neuron between two channels has spikes, and so a unit, on both
+    merging = settings.template_merging
+    merged = merge_templates(group, peaks, labels, parameters, settings=merging, job_kwargs=job_kwargs)
+    merged = remove_redundant_units(merged, peaks, group.recording, settings=merging)
     if parameters.num_units is not None:
         merged = _keep_largest(merged, parameters.num_units)
-    return _gather_units(labels, merged, posteriors, peaks, parts)
+    units, merged = _number_units(labels, merged, peaks, found)
+    return units, Assignment(merged, posteriors)
 
 
-def _gather_units(
-    labels: np.ndarray, merged: np.ndarray, posteriors: np.ndarray, peaks: np.ndarray, parts: list[tuple]
-) -> GroupUnits:
-    """Number the merged units, and give each the channel most of its spikes peak at, with the components there."""
-    unit_ids = np.unique(merged[merged >= 0])
-    final = np.full_like(labels, -1)
+def _number_units(
+    labels: np.ndarray, merged: np.ndarray, peaks: np.ndarray, found: list[tuple]
+) -> tuple[UnitModel, np.ndarray]:
+    """Number merged units from 0; each has the channel of most of its peaks, and the components found there."""
+    numbered = np.full_like(labels, -1)
     channels, components = [], []
-    for unit, unit_id in enumerate(unit_ids):
-        is_member = merged == unit_id
-        final[is_member] = unit
+    for unit, merged_label in enumerate(np.unique(merged[merged >= 0])):
+        is_member = merged == merged_label
+        numbered[is_member] = unit
         channel = _most_frequent(peaks["channel_index"][is_member])
-        there = [label for label in np.unique(labels[is_member]) if parts[label][0] == channel]
+        # spikes are embedded around this channel from now on, where only its own mixture applies
+        there = [label for label in np.unique(labels[is_member]) if found[label][0] == channel]
         channels.append(channel)
-        components.append((parts[there[0]][1], np.array([parts[label][2] for label in there])))
-    return GroupUnits(final, posteriors, np.array(channels, dtype="int64"), components)
+        components.append((found[there[0]][1], np.array([found[label][2] for label in there])))
+    return UnitModel(np.array(channels, dtype="int64"), tuple(components)), numbered
 
 
 def _keep_largest(labels: np.ndarray, num_units: int) -> np.ndarray:
     unit_ids, counts = np.unique(labels[labels >= 0], return_counts=True)
     kept = unit_ids[np.argsort(-counts, kind="stable")[:num_units]]
     return np.where(np.isin(labels, kept), labels, -1)
-
-
-def _no_units(num_peaks: int) -> GroupUnits:
-    return GroupUnits(
-        np.full(num_peaks, -1, dtype="int64"), np.zeros(num_peaks, dtype="float32"), np.zeros(0, dtype="int64")
-    )
 
 
 def _most_frequent(values: np.ndarray) -> int:

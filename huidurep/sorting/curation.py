@@ -1,174 +1,221 @@
-"""Units of a large group that are none: noise that matching liked, and pieces of one neuron.
+"""Automatic curation of matched units: remove noise units, merge over-split ones, reassign spikes by posterior.
 
-A tetrode's units are one mixture, and the mixture judges them (`settle_units`). In a larger group every peak channel
-has a mixture of its own, which cannot tell what the others saw.
+The units of a tetrode are components of one mixture, whose posteriors can be compared (`reassign_spikes`). In a larger
+group every peak channel has a mixture of its own, so noise units are found by detected peaks (`remove_noise_units`) and
+over-split units by their templates (`merge_over_split_units`).
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass
 
 import numpy as np
 from spikeinterface.core import get_channel_distances
 
-from .clustering import GroupUnits
+from ..clustering.separation import MergeSettings
+from .clustering import Assignment, UnitModel
 from .parameters import SortingParameters
 from .preprocessing import PreparedGroup
 from .run_log import RunLog
-from .spike_trains import is_duplicate, is_near, running_sample_index
-from .template_merging import join_units
-
-DETECTED_MS = 0.3  # from a matched spike to the peak that bears it out
-DETECTED_SHARE = 0.5
-# Looser than before matching, which found most spikes of every unit and overlaps among them: times say more, D less.
-MATCHED_SIMILARITY, MATCHED_LIMIT = 0.65, 4.0
-MATCHED_TURNS = 0.3  # before matching, pieces are too small to tell turns from chance
+from .spike_trains import has_coincident, is_duplicate_spike, running_sample_index
+from .template_merging import TemplateMergingSettings, merge_templates
 
 
-def clean_units(
+@dataclass(frozen=True)
+class CurationSettings:
+    """Settings of automatic curation.
+
+    Parameters
+    ----------
+    max_detected_lag_ms : float
+        Largest distance of a matched spike from a detected peak that confirms it.
+    min_detected_share : float
+        Units with a smaller share of confirmed spikes are noise.
+    min_mean_posterior : float
+        Units with a smaller mean posterior of their matched spikes are removed.
+    template_merging : TemplateMergingSettings
+        Merges more than before template matching: now most spikes of every unit are found, overlapping ones among
+        them, so that spike times tell more and D tells less. Units are large enough for `min_common_activity`.
+    """
+
+    max_detected_lag_ms: float = 0.3
+    min_detected_share: float = 0.5
+    min_mean_posterior: float = 0.5
+    template_merging: TemplateMergingSettings = TemplateMergingSettings(
+        min_similarity=0.65, min_common_activity=0.3, merge=MergeSettings(limit=4.0)
+    )
+
+
+DEFAULT_SETTINGS = CurationSettings()
+
+
+def remove_noise_units(
     group: PreparedGroup,
     peaks: np.ndarray,
-    units: GroupUnits,
+    units: UnitModel,
     spikes: np.ndarray,
     labels: np.ndarray,
     parameters: SortingParameters,
     log: RunLog,
-) -> tuple[GroupUnits, np.ndarray, np.ndarray]:
-    """Drop the units that are matched to noise, and join the pieces of one neuron.
-
-    A template that is hardly more than noise is matched to noise: a unit goes of whose matched spikes less than half
-    lie at a detected peak. What is left of pieces of one neuron joins by `join_units`: with spikes found again by
-    matching, pieces are larger and tell more.
+    *,
+    settings: CurationSettings = DEFAULT_SETTINGS,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Remove units whose template was matched to noise: less than half of their spikes are at a detected peak.
 
     Parameters
     ----------
     group : PreparedGroup
-        Filtered recording in uV with its noise levels.
+        Filtered recording in uV.
     peaks : ndarray, (num_peaks,)
-        The detected peaks.
-    units : GroupUnits
+        Detected peaks.
+    units : UnitModel
         The units that were matched.
     spikes : ndarray, (num_spikes,)
         Matched spikes, in order of time within segments.
     labels : ndarray of int64, (num_spikes,)
-        Unit of each.
+        Unit of each spike.
     parameters : SortingParameters
-        Nothing is changed where `num_units` was asked for. `merge_bias` shifts the limit of joining.
+        Nothing is removed where `num_units` is given.
     log : RunLog
-        Told what joined and what went.
+        Receives the number of removed units.
+    settings : CurationSettings
 
     Returns
     -------
-    units : GroupUnits
-        As many, counted as before; a unit that others joined has their components, too.
+    spikes : ndarray, (num_kept,)
+    labels : ndarray of int64, (num_kept,)
+    """
+    if parameters.num_units is not None or len(labels) == 0:
+        return spikes, labels
+    distances_um = get_channel_distances(group.recording)
+    peak_samples = running_sample_index(group.recording, peaks)
+    max_lag = int(settings.max_detected_lag_ms * group.recording.get_sampling_frequency() / 1000.0)
+    noise = []
+    for unit in np.unique(labels):
+        is_around = distances_um[units.unit_channels[unit]] <= parameters.radius_um
+        # a large spike elsewhere on the probe does not confirm this one
+        near = peak_samples[is_around[peaks["channel_index"]]]
+        samples = running_sample_index(group.recording, spikes[labels == unit])
+        if has_coincident(samples, near, max_lag).mean() < settings.min_detected_share:
+            noise.append(int(unit))
+    log("curation", f"group {group.name}: {len(noise)} noise units removed")
+    is_kept = ~np.isin(labels, noise)
+    return spikes[is_kept], labels[is_kept]
+
+
+def merge_over_split_units(
+    group: PreparedGroup,
+    units: UnitModel,
+    spikes: np.ndarray,
+    labels: np.ndarray,
+    parameters: SortingParameters,
+    log: RunLog,
+    *,
+    settings: CurationSettings = DEFAULT_SETTINGS,
+    job_kwargs: dict | None = None,
+) -> tuple[UnitModel, np.ndarray, np.ndarray]:
+    """Merge matched units that are one neuron, by `merge_templates`, and remove the spikes that both had found.
+
+    Parameters
+    ----------
+    group : PreparedGroup
+        Filtered recording in uV, with contact positions.
+    units : UnitModel
+        The units that were matched.
+    spikes : ndarray, (num_spikes,)
+        Matched spikes, in order of time within segments.
+    labels : ndarray of int64, (num_spikes,)
+        Unit of each spike.
+    parameters : SortingParameters
+        Nothing is merged where `num_units` is given. `merge_bias` shifts the limit of merging.
+    log : RunLog
+        Receives the number of merged units.
+    settings : CurationSettings
+    job_kwargs : dict | None
+        SpikeInterface's job keyword arguments.
+
+    Returns
+    -------
+    units : UnitModel
+        Numbered as before; a unit into which others were merged has their components, too.
     spikes : ndarray, (num_kept,)
     labels : ndarray of int64, (num_kept,)
     """
     if parameters.num_units is not None or len(labels) == 0:
         return units, spikes, labels
-    noise = _undetected(group, peaks, units, spikes, labels, parameters)
-    is_kept = ~np.isin(labels, noise)
-    spikes, labels = spikes[is_kept], labels[is_kept]
-    spikes["channel_index"] = units.unit_channels[labels]
-    limits = {"similarity": MATCHED_SIMILARITY, "limit": MATCHED_LIMIT, "turns": MATCHED_TURNS}
-    joined = join_units(group, spikes, labels, parameters, **limits)
-    into = {unit: whole for unit, whole in joined.items() if unit != whole}
-    components = list(units.components)
-    for unit, whole in into.items():
-        labels = np.where(labels == unit, whole, labels)
-        # only those of one mixture can be added up
-        if components[unit][0] is components[whole][0]:
-            components[whole] = (components[whole][0], np.union1d(components[whole][1], components[unit][1]))
-    spikes["channel_index"] = units.unit_channels[labels]
-    is_kept = ~is_duplicate(spikes, labels, group.recording)
-    log("cleaning", f"group {group.name}: {len(into)} units joined another, {len(noise)} were noise")
-    return replace(units, components=components), spikes[is_kept], labels[is_kept]
+    merging = settings.template_merging
+    merged = merge_templates(group, spikes, labels, parameters, settings=merging, job_kwargs=job_kwargs)
+    is_merged = merged != labels
+    merges = dict(zip(labels[is_merged].tolist(), merged[is_merged].tolist(), strict=True))
+    spikes = spikes.copy()
+    spikes["channel_index"] = units.unit_channels[merged]
+    # the templates of both units had matched some spikes twice
+    is_kept = ~is_duplicate_spike(spikes, merged, group.recording)
+    log("curation", f"group {group.name}: {len(merges)} over-split units merged")
+    return units.merged(merges), spikes[is_kept], merged[is_kept]
 
 
-def _undetected(
-    group: PreparedGroup,
-    peaks: np.ndarray,
-    units: GroupUnits,
-    spikes: np.ndarray,
-    labels: np.ndarray,
-    parameters: SortingParameters,
-) -> list:
-    """Units most of whose spikes are at no detected peak of the channels around them."""
-    distances = get_channel_distances(group.recording)
-    ticks = running_sample_index(group.recording, peaks)
-    reach = int(DETECTED_MS * group.recording.get_sampling_frequency() / 1000.0)
-    noise = []
-    for unit in np.unique(labels):
-        is_around = distances[units.unit_channels[unit]] <= parameters.radius_um
-        near = ticks[is_around[peaks["channel_index"]]]
-        times = running_sample_index(group.recording, spikes[labels == unit])
-        if is_near(times, near, reach).mean() < DETECTED_SHARE:
-            noise.append(int(unit))
-    return noise
-
-
-SURE_ENOUGH = 0.5  # a unit whose spikes are on average less probable than this is not one
-
-
-def settle_units(
-    units: GroupUnits,
+def reassign_spikes(
+    units: UnitModel,
     embeddings: np.ndarray,
     labels: np.ndarray,
     times_s: np.ndarray,
     parameters: SortingParameters,
     log: RunLog,
-) -> GroupUnits:
-    """Hold the units against the spikes that matching gave them.
+    *,
+    settings: CurationSettings = DEFAULT_SETTINGS,
+) -> Assignment:
+    """Compare the matched spikes of each unit with the mixture, which template matching does not use.
 
-    Matching knows nothing of the mixture. A unit whose matched spikes the mixture gives to another unit rather than to
-    itself was a piece of that unit and joins it; one whose spikes the mixture gives to nobody in particular (mean
-    posterior below 0.5) was made of overlaps or leftovers and goes.
+    If the mean posterior of a unit's spikes is larger for another unit than for itself, the unit was over-split from
+    that one: its spikes are reassigned to it. Units that only have a low mean posterior, such as those made of
+    overlapping spikes, are removed. Only units of one mixture can be compared.
 
     Parameters
     ----------
-    units : GroupUnits
+    units : UnitModel
     embeddings : ndarray of float32, (num_spikes, embedding_size)
         Of the matched spikes.
     labels : ndarray of int64, (num_spikes,)
-        Unit of each.
+        Unit of each spike.
     times_s : ndarray, (num_spikes,)
         As `spike_times_s` counts them.
     parameters : SortingParameters
-        Nothing is changed where `num_units` was asked for.
+        No spike is reassigned where `num_units` is given.
     log : RunLog
-        Told what joined and what went.
+        Receives the numbers of merged and removed units.
+    settings : CurationSettings
 
     Returns
     -------
-    GroupUnits
-        With the labels and posteriors of these spikes: -1 and 0 for those of units that went.
+    Assignment
+        Of these spikes: label -1 and posterior 0 for those of removed units.
     """
-    components = list(units.components)
     if parameters.num_units is None and units.is_one_mixture and len(labels):
-        joined, gone = _judge(components, embeddings, labels, times_s)
-        labels = np.where(np.isin(labels, gone), -1, labels)
-        for unit, into in joined.items():
-            labels[labels == unit] = into
-            components[into] = (components[into][0], np.union1d(components[into][1], components[unit][1]))
-        if joined or gone:
-            log("settling", f"{len(joined)} units joined another, {len(gone)} went")
+        merges, removed = _compare_with_mixture(units, embeddings, labels, times_s, settings.min_mean_posterior)
+        labels = np.where(np.isin(labels, removed), -1, labels)
+        for unit, kept in merges.items():
+            labels[labels == unit] = kept
+        units = units.merged(merges)
+        if merges or removed:
+            log("reassignment", f"{len(merges)} units merged, {len(removed)} units removed")
     posteriors = np.zeros(len(labels), dtype="float32")
-    kept = labels >= 0
-    units = replace(units, components=components, labels=labels, posteriors=posteriors)
-    posteriors[kept] = units.posterior_of(embeddings[kept], labels[kept], times_s[kept])
-    return units
+    is_kept = labels >= 0
+    posteriors[is_kept] = units.posterior_of(embeddings[is_kept], labels[is_kept], times_s[is_kept])
+    return Assignment(labels, posteriors)
 
 
-def _judge(
-    components: list[tuple], embeddings: np.ndarray, labels: np.ndarray, times_s: np.ndarray
-) -> tuple[dict, list]:
-    """Which matched units join which other, and which go; all are components of one mixture."""
-    of_components = components[0][0].unit_posteriors(embeddings, times_s)
-    posteriors = np.stack([of_components[:, members].sum(axis=1) for _, members in components], axis=1)
-    matched = np.unique(labels)
-    # row: mean posterior of every unit over the spikes that matching gave to one
-    shares = {unit: posteriors[labels == unit].mean(axis=0) for unit in matched}
-    best = {unit: unit if share[unit] >= share.max() else int(share.argmax()) for unit, share in shares.items()}
-    joined = {unit: into for unit, into in best.items() if into != unit and best.get(into) == into}
-    gone = [unit for unit, share in shares.items() if share[unit] < SURE_ENOUGH]
-    return joined, [unit for unit in gone if unit not in joined and unit not in joined.values()]
+def _compare_with_mixture(
+    units: UnitModel, embeddings: np.ndarray, labels: np.ndarray, times_s: np.ndarray, min_mean_posterior: float
+) -> tuple[dict[int, int], list[int]]:
+    """Units to merge, each with the unit that is kept, and units to remove; all are components of one mixture."""
+    of_components = units.components[0][0].unit_posteriors(embeddings, times_s)
+    posteriors = np.stack([of_components[:, members].sum(axis=1) for _, members in units.components], axis=1)
+    # for each unit the mean posterior of every unit over its matched spikes
+    means = {unit: posteriors[labels == unit].mean(axis=0) for unit in np.unique(labels).tolist()}
+    best = {unit: unit if mean[unit] >= mean.max() else int(mean.argmax()) for unit, mean in means.items()}
+    # only into units that are best for their own spikes: no chains
+    merges = {unit: kept for unit, kept in best.items() if kept != unit and best.get(kept) == kept}
+    involved = {*merges, *merges.values()}
+    removed = [unit for unit, mean in means.items() if mean[unit] < min_mean_posterior and unit not in involved]
+    return merges, removed

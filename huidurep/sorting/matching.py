@@ -1,6 +1,8 @@
-"""Template matching: the spikes of each unit found again in the recording, overlapping ones among them."""
+"""Template matching, which also finds overlapping spikes and spikes below the detection threshold."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import spikeinterface.preprocessing as spre
@@ -9,32 +11,66 @@ from spikeinterface.core.base import base_peak_dtype
 from spikeinterface.sortingcomponents.matching import find_spikes_from_templates
 from spikeinterface.sortingcomponents.matching.method_list import matching_methods
 
-from .clustering import GroupUnits
+from .clustering import Assignment, UnitModel
 from .detection import has_whole_snippet
 from .jobs import get_job_kwargs
 from .parameters import SortingParameters
 from .preprocessing import PreparedGroup, statistics_kwargs
 from .presets import PAPER
 from .run_log import RunLog
-from .spike_trains import DUPLICATE_MS, is_duplicate, is_near, running_sample_index
+from .spike_trains import DUPLICATE_MS, has_coincident, is_duplicate_spike, running_sample_index
 from .waveforms import mean_waveforms, to_spike_vector
 
-CONFIDENT_POSTERIOR = 0.8
-SURE_POSTERIOR = 0.95  # a detected spike that is so probable needs no matching
-MIN_CONFIDENT_SPIKES = 10  # a unit with fewer takes its template from all its spikes
-WHITENING_RADIUS_UM = 100.0
-DENSE_CHANNELS = 16  # larger groups give each template only the channels on which it stands out
-SPARSE_PEAK_TO_PEAK = 2.0  # noise levels
-BORROWED_SPIKES = 15.0
+
+@dataclass(frozen=True)
+class MatchingSettings:
+    """Settings of template matching.
+
+    Parameters
+    ----------
+    confident_posterior : float
+        Templates are means of the spikes with a higher posterior.
+    min_confident_spikes : int
+        The template of a unit with fewer such spikes is the mean of all its spikes.
+    sure_posterior : float
+        Detected spikes with a higher posterior in the one mixture of a group are kept even if they are not matched.
+    num_dense_channels : int
+        Whitening is global and templates have all channels in groups with as many channels or fewer.
+    whitening_radius_um : float
+        Radius of local whitening in larger groups.
+    min_peak_to_peak : float
+        In larger groups a template has only the channels on which it is at least as large, in noise levels.
+    pooled_spikes : float
+        Weight, in spikes, of the template of the whole recording in the template of each interval.
+    """
+
+    confident_posterior: float = 0.8
+    min_confident_spikes: int = 10
+    sure_posterior: float = 0.95
+    num_dense_channels: int = 16
+    whitening_radius_um: float = 100.0
+    min_peak_to_peak: float = 2.0
+    pooled_spikes: float = 15.0
+
+
+DEFAULT_SETTINGS = MatchingSettings()
 
 
 def match_spikes(
-    group: PreparedGroup, peaks: np.ndarray, units: GroupUnits, parameters: SortingParameters, log: RunLog
+    group: PreparedGroup,
+    peaks: np.ndarray,
+    units: UnitModel,
+    assignment: Assignment,
+    parameters: SortingParameters,
+    log: RunLog,
+    *,
+    settings: MatchingSettings = DEFAULT_SETTINGS,
+    job_kwargs: dict | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find the spikes of the units by their templates (or take those of the clusters) and drop units too small.
+    """Find the spikes of the units by template matching (or take those of the clusters), and remove small units.
 
-    Spikes of which the mixture of a small group is sure stay where matching did not give them to their unit: a template
-    does not follow a burst, whose spikes shrink, nor a fast movement.
+    In a group with one mixture, detected spikes with a high posterior are kept although matching did not find them:
+    a template does not change with the smaller spikes of a burst, or with fast drift.
 
     Parameters
     ----------
@@ -42,32 +78,36 @@ def match_spikes(
         Filtered recording in uV with its noise levels.
     peaks : ndarray, (num_peaks,)
         The detected peaks.
-    units : GroupUnits
-        Their units.
+    units : UnitModel
+    assignment : Assignment
+        Unit of each peak.
     parameters : SortingParameters
-        Method, window and smallest unit are read.
+        Matching method, waveform window and smallest unit.
     log : RunLog
-        Told how many spikes were found.
+        Receives the number of spikes.
+    settings : MatchingSettings
+    job_kwargs : dict | None
+        SpikeInterface's job keyword arguments.
 
     Returns
     -------
     spikes : ndarray, (num_spikes,)
-        SpikeInterface's peak dtype, in order of time within segments; channel_index is that of the unit.
+        SpikeInterface's peak dtype, in order of time within segments; channel_index is the main channel of the unit.
     labels : ndarray of int64, (num_spikes,)
-        Unit of each, as `units` counts them.
+        Unit of each spike.
     """
     if parameters.matching is None:
-        is_labelled = units.labels >= 0
-        spikes, labels = peaks[is_labelled].copy(), units.labels[is_labelled]
+        is_labelled = assignment.labels >= 0
+        spikes, labels = peaks[is_labelled].copy(), assignment.labels[is_labelled]
     else:
-        spikes, labels = _match(group, peaks, units, parameters)
+        spikes, labels = _Matching(group, parameters, settings, job_kwargs).run(peaks, assignment, units.num_units)
         if units.is_one_mixture:
-            spikes, labels = _with_sure(spikes, labels, group.recording, peaks, units)
+            spikes, labels = _add_sure_spikes(spikes, labels, group.recording, peaks, assignment, settings)
     spikes["channel_index"] = units.unit_channels[labels]
     is_kept = has_whole_snippet(spikes, group.recording, parameters)
     if parameters.preset != PAPER:
-        is_kept &= ~is_duplicate(spikes, labels, group.recording)
-    if parameters.num_units is None:  # units that were asked for stay, however few their spikes
+        is_kept &= ~is_duplicate_spike(spikes, labels, group.recording)
+    if parameters.num_units is None:  # given units are kept, however few spikes they have
         counts = np.bincount(labels[is_kept], minlength=units.num_units)
         is_kept &= counts[labels] >= parameters.min_unit_spikes
     num_found = len(spikes)
@@ -75,53 +115,157 @@ def match_spikes(
     log(
         "matching",
         f"group {group.name}: {parameters.matching or 'none'}, {len(labels)} spikes of {len(np.unique(labels))} units, "
-        f"{num_found - len(labels)} duplicates and spikes of small units left out",
+        f"{num_found - len(labels)} duplicates and spikes of small units removed",
     )
     return spikes, labels
 
 
-def _match(
-    group: PreparedGroup, peaks: np.ndarray, units: GroupUnits, parameters: SortingParameters
+def _add_sure_spikes(
+    spikes: np.ndarray,
+    labels: np.ndarray,
+    recording,
+    peaks: np.ndarray,
+    assignment: Assignment,
+    settings: MatchingSettings,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Spikes and units that SpikeInterface's matching finds, in order of time within segments.
-
-    Tissue moves: each stretch of `template_interval_s` is matched with templates of its own time.
-    """
-    recording = _whiten(group, parameters)
-    intervals = _intervals(recording, parameters.template_interval_s)
-    unit_ids, templates = _interval_templates(recording, intervals, peaks, units, parameters)
-    found = [
-        _match_interval(
-            recording, interval, _make_templates(recording, group, unit_ids, waveforms, parameters), parameters
-        )
-        for interval, waveforms in zip(intervals, templates, strict=True)
-    ]
-    found = np.concatenate(found)
-    found = found[np.lexsort((found["cluster_index"], found["sample_index"], found["segment_index"]))]
-    spikes = np.zeros(len(found), dtype=base_peak_dtype)
-    for name in ("sample_index", "segment_index", "amplitude"):
-        spikes[name] = found[name]
-    return spikes, unit_ids[found["cluster_index"]].astype("int64")
-
-
-def _with_sure(
-    spikes: np.ndarray, labels: np.ndarray, recording, peaks: np.ndarray, units: GroupUnits
-) -> tuple[np.ndarray, np.ndarray]:
-    """Matched spikes with the peaks of sure units that are not among their unit's, in order of time within segments."""
-    reach = int(DUPLICATE_MS * recording.get_sampling_frequency() / 1000.0)
+    """Add the peaks of high posterior that were not matched to their unit; in order of time within segments."""
+    max_lag = int(DUPLICATE_MS * recording.get_sampling_frequency() / 1000.0)
     matched, detected = running_sample_index(recording, spikes), running_sample_index(recording, peaks)
-    is_missing = (units.labels >= 0) & (units.posteriors > SURE_POSTERIOR)
-    for unit in np.unique(units.labels[is_missing]):
-        rows = np.flatnonzero(is_missing & (units.labels == unit))
-        is_missing[rows] = ~is_near(detected[rows], matched[labels == unit], reach)
+    is_missing = (assignment.labels >= 0) & (assignment.posteriors > settings.sure_posterior)
+    for unit in np.unique(assignment.labels[is_missing]):
+        rows = np.flatnonzero(is_missing & (assignment.labels == unit))
+        is_missing[rows] = ~has_coincident(detected[rows], matched[labels == unit], max_lag)
     spikes = np.concatenate([spikes, peaks[is_missing].astype(spikes.dtype)])
-    labels = np.concatenate([labels, units.labels[is_missing]])
+    labels = np.concatenate([labels, assignment.labels[is_missing]])
     order = np.lexsort((labels, spikes["sample_index"], spikes["segment_index"]))
     return spikes[order], labels[order]
 
 
+@dataclass(frozen=True)
+class _Matching:
+    """Template matching of one group by SpikeInterface."""
+
+    group: PreparedGroup
+    parameters: SortingParameters
+    settings: MatchingSettings
+    job_kwargs: dict | None
+
+    def run(self, peaks: np.ndarray, assignment: Assignment, num_units: int) -> tuple[np.ndarray, np.ndarray]:
+        """Matched spikes and their units, in order of time within segments.
+
+        Each interval of `template_interval_s` has templates of its own, because waveforms change with drift.
+        """
+        recording = self.whiten()
+        intervals = _intervals(recording, self.parameters.template_interval_s)
+        unit_ids, waveforms = self.interval_waveforms(recording, intervals, peaks, assignment, num_units)
+        matched = [
+            self.match_interval(recording, interval, self.make_templates(recording, unit_ids, each))
+            for interval, each in zip(intervals, waveforms, strict=True)
+        ]
+        found = np.concatenate(matched)
+        # later stages need spikes in order of time, as SpikeInterface's spike vector has them
+        found = found[np.lexsort((found["cluster_index"], found["sample_index"], found["segment_index"]))]
+        spikes = np.zeros(len(found), dtype=base_peak_dtype)
+        for name in ("sample_index", "segment_index", "amplitude"):
+            spikes[name] = found[name]
+        return spikes, unit_ids[found["cluster_index"]].astype("int64")
+
+    def whiten(self):
+        """Traces in which the noise of nearby channels is independent, with variance 1.
+
+        The thresholds of the matching methods are made for such traces, and their least-squares fit is only right on
+        them: with the true templates of a tetrode recording wobble's mean accuracy is .87 on whitened traces and .48 on
+        traces in noise levels.
+        """
+        recording = self.group.recording
+        is_small = recording.get_num_channels() <= self.settings.num_dense_channels
+        return spre.whiten(
+            recording,
+            dtype="float32",
+            mode="global" if is_small else "local",
+            radius_um=self.settings.whitening_radius_um,
+            **statistics_kwargs(recording, self.parameters.seed),
+        )
+
+    def interval_waveforms(
+        self, recording, intervals: list, peaks: np.ndarray, assignment: Assignment, num_units: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Units, and their mean waveforms (num_intervals, num_units, num_samples, num_channels), of confident spikes.
+
+        Spikes of both neighbouring intervals count half, and the mean of the whole recording counts as `pooled_spikes`,
+        so that a unit with few spikes in an interval still has a usable template.
+        """
+        labels, settings = assignment.labels, self.settings
+        is_labelled = labels >= 0
+        is_used = is_labelled & (assignment.posteriors > settings.confident_posterior)
+        counts = np.bincount(labels[is_used], minlength=num_units)
+        is_used |= is_labelled & (counts < settings.min_confident_spikes)[labels]
+        unit_ids, unit_index = np.unique(labels[is_used], return_inverse=True)
+        used = peaks[is_used]
+        interval_index = np.zeros(len(used), dtype="int64")
+        for number, (segment_index, first, end) in enumerate(intervals):
+            samples = used["sample_index"]
+            interval_index[(used["segment_index"] == segment_index) & (samples >= first) & (samples < end)] = number
+        cells = interval_index * len(unit_ids) + unit_index
+        num_cells = len(intervals) * len(unit_ids)
+        vector = to_spike_vector(used, cells)
+        means = mean_waveforms(recording, vector, num_cells, self.parameters, job_kwargs=self.job_kwargs)
+        sizes = np.bincount(cells, minlength=num_cells).reshape(len(intervals), len(unit_ids), 1, 1)
+        sums = means.reshape(len(intervals), len(unit_ids), *means.shape[1:]) * sizes
+        overall = sums.sum(0) / sizes.sum(0)
+        # a single interval has the mean of the whole recording already
+        pooled = settings.pooled_spikes if len(intervals) > 1 else 0
+        waveforms = (_with_neighbours(sums) + pooled * overall) / (_with_neighbours(sizes) + pooled)
+        return unit_ids, waveforms.astype("float32")
+
+    def make_templates(self, recording, unit_ids: np.ndarray, waveforms: np.ndarray) -> Templates:
+        """SpikeInterface's templates from waveforms (num_units, num_samples, num_channels), sparse on large groups."""
+        mask = np.ones((len(unit_ids), waveforms.shape[2]), dtype=bool)
+        if waveforms.shape[2] > self.settings.num_dense_channels:
+            peak_to_peak = np.ptp(waveforms, axis=1)
+            smallest = np.minimum(self.settings.min_peak_to_peak, peak_to_peak.max(axis=1, keepdims=True))
+            mask = peak_to_peak >= smallest
+        sampling_frequency = recording.get_sampling_frequency()
+        dense = Templates(
+            templates_array=waveforms,
+            sampling_frequency=sampling_frequency,
+            nbefore=self.parameters.num_samples_before(sampling_frequency),
+            channel_ids=recording.channel_ids,
+            unit_ids=unit_ids,
+            probe=self.group.recording.get_probe(),
+            is_in_uV=False,
+        )
+        return dense.to_sparse(ChannelSparsity(mask, unit_ids, recording.channel_ids))
+
+    def match_interval(self, recording, interval: tuple[int, int, int], templates: Templates) -> np.ndarray:
+        """Spikes that matching finds in one interval, in samples of its segment."""
+        segment_index, first, end = interval
+        num_samples = recording.get_num_samples(segment_index)
+        # a spike at the edge of an interval overlaps spikes beyond it
+        margin = 2 * self.parameters.num_samples(recording.get_sampling_frequency())
+        start, stop = max(0, first - margin), min(num_samples, end + margin)
+        part = recording.select_segments([segment_index])
+        if (start, stop) != (0, num_samples):
+            part = part.frame_slice(start, stop)
+        method_kwargs = {}
+        if matching_methods[self.parameters.matching].need_noise_levels:
+            # of whitened traces
+            method_kwargs["noise_levels"] = np.ones(recording.get_num_channels(), dtype="float32")
+        found = find_spikes_from_templates(
+            part,
+            templates,
+            method=self.parameters.matching,
+            method_kwargs=method_kwargs,
+            job_kwargs=self.job_kwargs or get_job_kwargs(),
+        )
+        found["sample_index"] += start
+        found["segment_index"] = segment_index
+        # spikes in the margins are found in the neighbouring interval
+        return found[(found["sample_index"] >= first) & (found["sample_index"] < end)]
+
+
 def _intervals(recording, interval_s: float | None) -> list[tuple[int, int, int]]:
-    """(segment, first sample, end) of stretches of about `interval_s`; whole segments where it is None."""
+    """(segment, first sample, end) of intervals of about `interval_s`; whole segments where it is None."""
     intervals = []
     for segment_index in range(recording.get_num_segments()):
         num_samples = recording.get_num_samples(segment_index)
@@ -131,101 +275,9 @@ def _intervals(recording, interval_s: float | None) -> list[tuple[int, int, int]
     return intervals
 
 
-def _match_interval(recording, interval: tuple[int, int, int], templates: Templates, parameters: SortingParameters):
-    """What matching finds in one stretch, in samples of its segment."""
-    segment_index, first, end = interval
-    num_samples = recording.get_num_samples(segment_index)
-    margin = 2 * parameters.num_samples(recording.get_sampling_frequency())
-    start, stop = max(0, first - margin), min(num_samples, end + margin)
-    stretch = recording.select_segments([segment_index])
-    if (start, stop) != (0, num_samples):
-        stretch = stretch.frame_slice(start, stop)
-    method_kwargs = {}
-    if matching_methods[parameters.matching].need_noise_levels:
-        method_kwargs["noise_levels"] = np.ones(recording.get_num_channels(), dtype="float32")
-    found = find_spikes_from_templates(
-        stretch,
-        templates,
-        method=parameters.matching,
-        method_kwargs=method_kwargs,
-        job_kwargs=get_job_kwargs(),
-    )
-    found["sample_index"] += start
-    found["segment_index"] = segment_index
-    # spikes in the margins are the neighbouring stretch's
-    return found[(found["sample_index"] >= first) & (found["sample_index"] < end)]
-
-
-def _whiten(group: PreparedGroup, parameters: SortingParameters):
-    """The group's traces with the noise of nearby channels made independent, each of variance 1.
-
-    The methods' thresholds are made for such traces, and their least-squares fit is only right on them: with the true
-    templates of a tetrode recording wobble's mean accuracy is .87 on them and .48 on traces in noise levels.
-    """
-    is_small = group.recording.get_num_channels() <= DENSE_CHANNELS
-    return spre.whiten(
-        group.recording,
-        dtype="float32",
-        mode="global" if is_small else "local",
-        radius_um=WHITENING_RADIUS_UM,
-        **statistics_kwargs(group.recording, parameters.seed),
-    )
-
-
-def _interval_templates(
-    recording, intervals: list, peaks: np.ndarray, units: GroupUnits, parameters: SortingParameters
-) -> tuple[np.ndarray, np.ndarray]:
-    """Units, and their mean waveforms (num_intervals, num_units, num_samples, num_channels), from confident spikes.
-
-    A stretch borrows half from both its neighbours and, as `BORROWED_SPIKES` more spikes, the mean of the whole
-    recording, so that a unit with few spikes there keeps a usable template.
-    """
-    is_labelled = units.labels >= 0
-    is_used = is_labelled & (units.posteriors > CONFIDENT_POSTERIOR)
-    counts = np.bincount(units.labels[is_used], minlength=units.num_units)
-    is_used |= is_labelled & (counts < MIN_CONFIDENT_SPIKES)[units.labels]
-    unit_ids, unit_index = np.unique(units.labels[is_used], return_inverse=True)
-    used = peaks[is_used]
-    interval_index = np.zeros(len(used), dtype="int64")
-    for number, (segment_index, first, end) in enumerate(intervals):
-        sample_index = used["sample_index"]
-        is_here = (used["segment_index"] == segment_index) & (sample_index >= first) & (sample_index < end)
-        interval_index[is_here] = number
-    cells = interval_index * len(unit_ids) + unit_index
-    num_cells = len(intervals) * len(unit_ids)
-    means = mean_waveforms(recording, to_spike_vector(used, cells), num_cells, parameters)
-    sizes = np.bincount(cells, minlength=num_cells).reshape(len(intervals), len(unit_ids), 1, 1)
-    sums = means.reshape(len(intervals), len(unit_ids), *means.shape[1:]) * sizes
-    overall = sums.sum(0) / sizes.sum(0)
-    borrowed = BORROWED_SPIKES if len(intervals) > 1 else 0
-    templates = (_with_neighbours(sums) + borrowed * overall) / (_with_neighbours(sizes) + borrowed)
-    return unit_ids, templates.astype("float32")
-
-
 def _with_neighbours(sums: np.ndarray) -> np.ndarray:
-    """Sums of every stretch (num_intervals, ...) with half of those before and after it."""
+    """Sums (num_intervals, ...) with half of those of both neighbouring intervals."""
     near = sums.astype("float64")
     near[1:] += 0.5 * sums[:-1]
     near[:-1] += 0.5 * sums[1:]
     return near
-
-
-def _make_templates(
-    recording, group: PreparedGroup, unit_ids: np.ndarray, waveforms: np.ndarray, parameters: SortingParameters
-) -> Templates:
-    """Whitened means (num_units, num_samples, num_channels) as SpikeInterface's templates, sparse on large groups."""
-    mask = np.ones((len(unit_ids), waveforms.shape[2]), dtype=bool)
-    if waveforms.shape[2] > DENSE_CHANNELS:
-        peak_to_peak = np.ptp(waveforms, axis=1)
-        mask = peak_to_peak >= np.minimum(SPARSE_PEAK_TO_PEAK, peak_to_peak.max(axis=1, keepdims=True))
-    sampling_frequency = recording.get_sampling_frequency()
-    dense = Templates(
-        templates_array=waveforms,
-        sampling_frequency=sampling_frequency,
-        nbefore=parameters.num_samples_before(sampling_frequency),
-        channel_ids=recording.channel_ids,
-        unit_ids=unit_ids,
-        probe=group.recording.get_probe(),
-        is_in_uV=False,
-    )
-    return dense.to_sparse(ChannelSparsity(mask, unit_ids, recording.channel_ids))

@@ -44,7 +44,12 @@ class WaveformBatch:
 
 
 def iterate_waveforms(
-    recording, spikes: np.ndarray, parameters: SortingParameters, *, num_channels: int
+    recording,
+    spikes: np.ndarray,
+    parameters: SortingParameters,
+    *,
+    num_channels: int,
+    job_kwargs: dict | None = None,
 ) -> Iterator[WaveformBatch]:
     """Cut snippets around spikes, on all channels of a small group, else on those nearest to each spike's channel.
 
@@ -58,6 +63,8 @@ def iterate_waveforms(
         The window.
     num_channels : int
         Most channels of a snippet: those the model takes.
+    job_kwargs : dict | None
+        SpikeInterface's job keyword arguments.
 
     Yields
     ------
@@ -74,7 +81,7 @@ def iterate_waveforms(
     batch_size = max(1, BATCH_BYTES // (4 * num_samples * min(num_channels, recording.get_num_channels())))
     for start in range(0, len(spikes), batch_size):
         batch = spikes[start : start + batch_size]
-        waveforms = _extract(recording, batch, window, None if is_small else near)
+        waveforms = _extract(recording, batch, window, None if is_small else near, job_kwargs)
         if is_small:
             yield WaveformBatch(np.arange(start, start + len(batch)), waveforms, positions_um, num_before)
             continue
@@ -106,7 +113,14 @@ def nearest_channels(recording, num_channels: int) -> np.ndarray:
     return mask
 
 
-def mean_waveforms(recording, spike_vector: np.ndarray, num_units: int, parameters: SortingParameters) -> np.ndarray:
+def mean_waveforms(
+    recording,
+    spike_vector: np.ndarray,
+    num_units: int,
+    parameters: SortingParameters,
+    *,
+    job_kwargs: dict | None = None,
+) -> np.ndarray:
     """Templates of units.
 
     Parameters
@@ -119,6 +133,8 @@ def mean_waveforms(recording, spike_vector: np.ndarray, num_units: int, paramete
         Units counted by it.
     parameters : SortingParameters
         The window.
+    job_kwargs : dict | None
+        SpikeInterface's job keyword arguments.
 
     Returns
     -------
@@ -134,30 +150,8 @@ def mean_waveforms(recording, spike_vector: np.ndarray, num_units: int, paramete
         num_before,
         parameters.num_samples(sampling_frequency) - num_before,
         return_in_uV=False,
-        **get_job_kwargs(),
+        **(job_kwargs or get_job_kwargs()),
     )
-
-
-def spike_times_s(spikes: np.ndarray, recording) -> np.ndarray:
-    """Times of spikes, segments one after the other and far enough apart to share no refractory period.
-
-    Parameters
-    ----------
-    spikes : ndarray, (num_spikes,)
-        With fields sample_index and segment_index.
-    recording : BaseRecording
-        The recording they are of.
-
-    Returns
-    -------
-    ndarray of float64, (num_spikes,)
-        Seconds from the start of the first segment.
-    """
-    starts, begin = [], 0.0
-    for segment_index in range(recording.get_num_segments()):
-        starts.append(begin)
-        begin += recording.get_num_samples(segment_index) / recording.get_sampling_frequency() + 1.0
-    return np.array(starts)[spikes["segment_index"]] + spikes["sample_index"] / recording.get_sampling_frequency()
 
 
 def to_spike_vector(peaks: np.ndarray, unit_index: np.ndarray) -> np.ndarray:
@@ -182,11 +176,15 @@ def to_spike_vector(peaks: np.ndarray, unit_index: np.ndarray) -> np.ndarray:
     return spikes
 
 
-def _extract(recording, spikes: np.ndarray, window: dict, mask: np.ndarray | None) -> np.ndarray:
+def _extract(
+    recording, spikes: np.ndarray, window: dict, mask: np.ndarray | None, job_kwargs: dict | None
+) -> np.ndarray:
     """Snippets (num_spikes, num_samples, num_channels) by SpikeInterface's pipeline, which reads chunk by chunk."""
     source = PeakRetriever(recording, spikes)
     if mask is None:
         node = ExtractDenseWaveforms(recording, parents=[source], return_output=True, **window)
     else:
         node = ExtractSparseWaveforms(recording, parents=[source], return_output=True, sparsity_mask=mask, **window)
-    return run_node_pipeline(recording, [source, node], job_kwargs=get_job_kwargs(), job_name="extract waveforms")
+    return run_node_pipeline(
+        recording, [source, node], job_kwargs=job_kwargs or get_job_kwargs(), job_name="extract waveforms"
+    )

@@ -5,7 +5,6 @@ from toy_spikes import draw_spikes
 
 from huidurep.adaptation import pseudo_units
 from huidurep.adaptation.pseudo_units import join, leading_components
-from huidurep.clustering import mixture as clustering
 from huidurep.clustering.mixture import fit_mixture
 
 ONE_GROUP = np.zeros(200, int)
@@ -88,24 +87,16 @@ def test_a_frequent_unit_is_not_cut():
     assert len(found) > 400 and np.bincount(found).max() / len(found) > 0.95
 
 
-def test_spike_times_are_evidence(monkeypatch):
-    asked = []
-
-    def independent(first_s, second_s):
-        asked.append((first_s, second_s))
-        return 3.0
-
-    monkeypatch.setattr(clustering, "evidence_of_two", independent)
+def test_spike_times_tell_overlapping_units_apart():
     rng = np.random.default_rng(0)
     truth = np.repeat([0, 1], 200)
-    # 2.5 standard deviations apart: two units only for whoever knows that they fire as two
+    # 2.5 standard deviations apart: two units only because both have a refractory period of their own
     embeddings = 0.01 * rng.normal(size=(400, 6)) + rng.normal(size=(400, 1)) * np.eye(6)[0]
     embeddings[:, 0] += 2.5 * truth
-    snippets, times = np.zeros((400, 9, 1)), rng.permutation(400) * 0.01
-    options = dict(groups=np.zeros(400, int), seed=0)
-    assert pseudo_units.find_pseudo_units(embeddings, snippets, **options).max() == -1 and not asked
-    pseudo_units.find_pseudo_units(embeddings, snippets, spike_times_s=times, **options)
-    assert asked and all(np.isin(each, times).all() for pair in asked for each in pair)
+    times_s = np.cumsum(0.003 + rng.exponential(0.004, (2, 200)), axis=1).ravel()
+    snippets, options = np.zeros((400, 9, 1)), dict(groups=np.zeros(400, int), seed=0)
+    assert pseudo_units.find_pseudo_units(embeddings, snippets, **options).max() == -1
+    assert pseudo_units.find_pseudo_units(embeddings, snippets, spike_times_s=times_s, **options).max() == 1
 
 
 def test_joined_parts_have_the_weights_stated():

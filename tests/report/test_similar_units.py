@@ -29,5 +29,7 @@ def test_pairs_in_one_cluster_have_no_separation():
 def test_candidates_are_similar_and_weakly_separated(
     separation, log_likelihood_ratio, similarity, merge_bias, expected
 ):
-    pair = Pair(0, 1, 1.0, separation, log_likelihood_ratio, similarity, np.zeros((2, 32), dtype=int))
+    statistic = separation + log_likelihood_ratio
+    pair = Pair(0, 1, 1.0, separation, statistic, similarity, np.zeros((2, 32), dtype=int))
+    assert pair.log_likelihood_ratio == log_likelihood_ratio
     assert pair.is_candidate(merge_bias) is expected

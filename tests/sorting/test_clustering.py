@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -5,12 +6,14 @@ import pytest
 from stand_in import TETRODE_UM, PcaModel, as_recording, planted
 
 from huidurep.pipeline import SpikeSortingPipeline
-from huidurep.sorting.clustering import find_units
+from huidurep.sorting.clustering import ClusteringSettings, UnitModel, find_units
 from huidurep.sorting.detection import detect_spikes
 from huidurep.sorting.parameters import SortingParameters
 from huidurep.sorting.preprocessing import preprocess, split_groups
 from huidurep.sorting.run_log import RunLog
-from huidurep.sorting.waveforms import iterate_waveforms, spike_times_s
+from huidurep.sorting.spike_trains import spike_times_s
+from huidurep.sorting.template_merging import TemplateMergingSettings
+from huidurep.sorting.waveforms import iterate_waveforms
 
 
 def prepared_peaks(recording, parameters, model):
@@ -33,27 +36,27 @@ def test_units_of_a_tetrode():
     traces, samples, labels = planted()
     parameters = SortingParameters(num_units=3, detect_threshold=6.0)
     group, peaks, embeddings = prepared_peaks(as_recording(traces, positions_um=TETRODE_UM), parameters, PcaModel())
-    units = find_units(embeddings, peaks, group, parameters, RunLog(), by_channel=False)
-    assert units.num_units == 3
+    units, found = find_units(embeddings, peaks, group, parameters, RunLog(), by_channel=False)
+    assert units.num_units == 3 and units.is_one_mixture
     truth = labels[[np.abs(samples - sample).argmin() for sample in peaks["sample_index"]]]
-    agreement = sum(np.bincount(truth[units.labels == unit]).max() for unit in range(3)) / len(peaks)
+    agreement = sum(np.bincount(truth[found.labels == unit]).max() for unit in range(3)) / len(peaks)
     assert agreement > 0.95
     assert sorted(units.unit_channels.tolist()) == [0, 1, 2]
     times_s = spike_times_s(peaks, group.recording)
-    again = units.posterior_of(embeddings, units.labels, times_s)
-    assert again == pytest.approx(units.posteriors, abs=1e-5)
-    assert units.posterior_of(embeddings, (units.labels + 1) % 3, times_s).mean() < 0.1
+    again = units.posterior_of(embeddings, found.labels, times_s)
+    assert again == pytest.approx(found.posteriors, abs=1e-5)
+    assert units.posterior_of(embeddings, (found.labels + 1) % 3, times_s).mean() < 0.1
 
 
-def test_units_that_hardly_rise_above_the_threshold_are_left_out():
+def test_units_below_unit_threshold_are_removed():
     traces, *_ = planted()
     parameters = SortingParameters(detect_threshold=6.0)
     group, peaks, embeddings = prepared_peaks(as_recording(traces, positions_um=TETRODE_UM), parameters, PcaModel())
 
     def found(**options):
-        units = find_units(embeddings, peaks, group, replace(parameters, **options), RunLog(), by_channel=False)
-        assert ((units.posteriors > 0) == (units.labels >= 0)).all()
-        return units.labels
+        _, found = find_units(embeddings, peaks, group, replace(parameters, **options), RunLog(), by_channel=False)
+        assert ((found.posteriors > 0) == (found.labels >= 0)).all()
+        return found.labels
 
     height = np.abs(peaks["amplitude"]) / group.noise_levels_uv[peaks["channel_index"]]
     every = found()
@@ -62,7 +65,7 @@ def test_units_that_hardly_rise_above_the_threshold_are_left_out():
     fewer = found(unit_threshold=(medians[0] + medians[1]) / 2)
     assert len(np.unique(fewer[fewer >= 0])) == 2 and np.median(height[fewer >= 0]) > medians[0]
     assert (found(unit_threshold=1e3) == -1).all()
-    assert len(np.unique(found(unit_threshold=1e3, num_units=3))) == 3  # what was asked for stays
+    assert len(np.unique(found(unit_threshold=1e3, num_units=3))) == 3  # given units are kept
 
 
 def test_one_unit_between_two_channels_of_a_long_probe_is_one_unit():
@@ -76,16 +79,20 @@ def test_one_unit_between_two_channels_of_a_long_probe_is_one_unit():
     parameters = SortingParameters(detect_threshold=6.0)
     group, peaks, embeddings = prepared_peaks(recording, parameters, PcaModel())
     assert {2, 3} <= set(peaks["channel_index"].tolist())
-    units = find_units(embeddings, peaks, group, parameters, RunLog(), by_channel=True)
+    units, found = find_units(embeddings, peaks, group, parameters, RunLog(), by_channel=True)
     for channels in ((2, 3), (9,)):
-        labels = units.labels[np.isin(peaks["channel_index"], channels)]
+        labels = found.labels[np.isin(peaks["channel_index"], channels)]
         labels = labels[labels >= 0]
         assert np.bincount(labels).max() > 0.9 * len(labels)
     assert (units.unit_channels < 12).all()
-    assigned, times_s = units.labels >= 0, spike_times_s(peaks, group.recording)
-    assert units.posterior_of(embeddings[assigned], units.labels[assigned], times_s[assigned]).shape == (
-        assigned.sum(),
-    )
+    assigned, times_s = found.labels >= 0, spike_times_s(peaks, group.recording)
+    posteriors = units.posterior_of(embeddings[assigned], found.labels[assigned], times_s[assigned])
+    assert posteriors.shape == (assigned.sum(),)
+    # nothing is similar enough to be merged: channels 2 and 3 have a unit each
+    merging = TemplateMergingSettings(min_similarity=1.1)
+    settings = ClusteringSettings(template_merging=merging)
+    more, _ = find_units(embeddings, peaks, group, parameters, RunLog(), by_channel=True, settings=settings)
+    assert more.num_units > units.num_units
 
 
 def test_few_spikes():
@@ -93,17 +100,26 @@ def test_few_spikes():
     parameters = SortingParameters(detect_threshold=6.0)
     group, peaks, embeddings = prepared_peaks(as_recording(traces, positions_um=TETRODE_UM), parameters, PcaModel())
     assert 0 < len(peaks) < 30
-    units = find_units(embeddings, peaks, group, parameters, RunLog(), by_channel=False)
-    assert units.num_units == 0
-    assert (units.labels == -1).all()
-    with pytest.raises(ValueError, match=f"num_units=100, found {len(peaks)} in group 0; lower num_units"):
+    units, found = find_units(embeddings, peaks, group, parameters, RunLog(), by_channel=False)
+    assert units.num_units == 0 and (found.labels == -1).all() and len(found.posteriors) == len(peaks)
+    message = f"num_units=100.*{len(peaks)} in group 0"
+    with pytest.raises(ValueError, match=message):
         find_units(embeddings, peaks, group, SortingParameters(num_units=100), RunLog(), by_channel=False)
-    # one of several groups: the work on the others is not lost
+    # in one of several groups it is a warning: the others can be sorted
     log = RunLog()
     one_of_two = replace(group, num_groups=2)
-    units = find_units(embeddings, peaks, one_of_two, SortingParameters(num_units=100), log, by_channel=False)
-    assert units.num_units == 0 and (units.labels == -1).all()
-    assert f"num_units=100, found {len(peaks)} in group 0; lower num_units" in log.entries[-1]["message"]
+    units, found = find_units(embeddings, peaks, one_of_two, SortingParameters(num_units=100), log, by_channel=False)
+    assert units.num_units == 0 and (found.labels == -1).all()
+    assert re.search(message, log.entries[-1]["message"]) and log.entries[-1]["is_warning"]
+
+
+def test_merged_units_have_the_components_of_their_mixture_only():
+    mixtures = object(), object()
+    components = tuple((mixtures[unit % 2], np.array([unit])) for unit in range(4))
+    units = UnitModel(np.zeros(4, dtype="int64"), components)
+    merged = units.merged({2: 0, 1: 0})
+    assert merged.components[0][1].tolist() == [0, 2] and merged.num_units == 4
+    assert units.components == components and not units.is_one_mixture
 
 
 def test_one_quiet_group_does_not_cost_the_others():

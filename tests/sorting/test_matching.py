@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from spikeinterface.core.base import base_peak_dtype
 from stand_in import TETRODE_UM, as_recording, planted, share_found
 
-from huidurep.sorting.clustering import GroupUnits
-from huidurep.sorting.matching import match_spikes
+from huidurep.sorting.clustering import Assignment, UnitModel
+from huidurep.sorting.matching import MatchingSettings, match_spikes
 from huidurep.sorting.parameters import SortingParameters
 from huidurep.sorting.preprocessing import preprocess, split_groups
 from huidurep.sorting.run_log import RunLog
@@ -13,21 +15,21 @@ from huidurep.sorting.run_log import RunLog
 def truth_as_units(samples, labels, num_units):
     peaks = np.zeros(len(samples), dtype=base_peak_dtype)
     peaks["sample_index"] = samples
-    return peaks, GroupUnits(labels, np.ones(len(labels), dtype="float32"), np.arange(num_units))
+    assignment = Assignment(labels, np.ones(len(labels), dtype="float32"))
+    return peaks, UnitModel(np.arange(num_units)), assignment
 
 
 def match(traces, samples, labels, **parameters):
     parameters = SortingParameters(**parameters)
     (group,) = split_groups(as_recording(traces, positions_um=TETRODE_UM), parameters, RunLog())
     group = preprocess(group, parameters, RunLog())
-    peaks, units = truth_as_units(samples, labels, 3)
-    return match_spikes(group, peaks, units, parameters, RunLog())
+    return match_spikes(group, *truth_as_units(samples, labels, 3), parameters, RunLog())
 
 
 @pytest.mark.parametrize("method", ["wobble", pytest.param("tdc-peeler", marks=pytest.mark.slow), "circus-omp"])
-def test_overlapping_spikes_are_told_apart(method):
+def test_overlapping_spikes_are_found(method):
     traces, samples, labels = planted(rate_hz=40.0, duration_s=8.0, noise_uv=4.0)
-    # half of the spikes teach the templates; all have to be found
+    # templates are those of half of the spikes; all have to be found
     taught = np.arange(len(samples)) % 2 == 0
     spikes, found = match(traces, samples[taught], labels[taught], matching=method)
     for unit in range(3):
@@ -47,7 +49,7 @@ def test_none_keeps_the_clusters_without_duplicates():
     assert found.tolist() == labels.tolist()
 
 
-def test_small_units_are_dropped_unless_their_number_was_asked_for():
+def test_small_units_are_removed_unless_num_units_is_given():
     traces, samples, labels = planted()
     kept = (labels < 2) | (np.cumsum(labels == 2) <= 10)
     samples, labels = samples[kept], labels[kept]
@@ -59,13 +61,13 @@ def test_a_unit_without_confident_spikes_still_has_a_template():
     traces, samples, labels = planted()
     parameters = SortingParameters()
     (group,) = split_groups(as_recording(traces, positions_um=TETRODE_UM), parameters, RunLog())
-    peaks, units = truth_as_units(samples, labels, 3)
-    units.posteriors[labels == 1] = 0.5
-    _, found = match_spikes(preprocess(group, parameters, RunLog()), peaks, units, parameters, RunLog())
+    peaks, units, assignment = truth_as_units(samples, labels, 3)
+    assignment.posteriors[labels == 1] = 0.5
+    _, found = match_spikes(preprocess(group, parameters, RunLog()), peaks, units, assignment, parameters, RunLog())
     assert np.sum(found == 1) > 0.8 * np.sum(labels == 1)
 
 
-def test_shrunken_spikes_of_which_the_mixture_is_sure_stay():
+def test_smaller_spikes_of_high_posterior_are_kept():
     traces, samples, labels = planted(noise_uv=4.0)
     small = np.flatnonzero(labels == 0)[::6]  # as late in a burst: too small for the template of the others
     for sample in samples[small]:
@@ -74,16 +76,18 @@ def test_shrunken_spikes_of_which_the_mixture_is_sure_stay():
     (group,) = split_groups(as_recording(traces, positions_um=TETRODE_UM), parameters, RunLog())
     group = preprocess(group, parameters, RunLog())
 
-    def num_found(posterior, mixtures):
-        peaks, units = truth_as_units(samples, labels, 3)
-        units.posteriors[small] = posterior
-        units.components.extend((mixture, np.array([0])) for mixture in mixtures)
-        spikes, found = match_spikes(group, peaks, units, parameters, RunLog())
+    def num_found(posterior, mixtures, **settings):
+        peaks, units, assignment = truth_as_units(samples, labels, 3)
+        assignment.posteriors[small] = posterior
+        units = replace(units, components=tuple((mixture, np.array([0])) for mixture in mixtures))
+        settings = MatchingSettings(**settings)
+        spikes, found = match_spikes(group, peaks, units, assignment, parameters, RunLog(), settings=settings)
         assert (np.diff(spikes["sample_index"]) >= 0).all()
         assert (found == 0).sum() <= (labels == 0).sum() + 2  # none twice
         return share_found(samples[small], spikes["sample_index"][found == 0])
 
     assert num_found(0.99, ["one"] * 3) == 1.0
     assert num_found(0.9, ["one"] * 3) < 0.6
-    # units of several mixtures were never held against each other
+    assert num_found(0.9, ["one"] * 3, sure_posterior=0.85) == 1.0
+    # posteriors of several mixtures were not compared with each other
     assert num_found(0.99, ["one", "other", "third"]) < 0.6

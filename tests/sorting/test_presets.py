@@ -9,7 +9,7 @@ import spikeinterface.sorters as sorters
 from sklearn.mixture import GaussianMixture
 
 import huidurep
-from huidurep.clustering.mixture import NUM_STARTS, cluster_plainly
+from huidurep.clustering.mixture import cluster_as_in_paper
 from huidurep.sorting.parameters import SortingParameters
 
 FIXED = dict(matching=None, motion=None, adapt=False, detection="locally_exclusive")
@@ -23,7 +23,7 @@ def sorted_as_paper(tetrode_recording):
 
 def test_is_the_mixture_of_scikit_learn_on_the_same_embeddings(sorted_as_paper):
     embeddings = sorted_as_paper.embeddings.astype("float64")
-    mixture = GaussianMixture(6, covariance_type="full", n_init=NUM_STARTS, random_state=0)
+    mixture = GaussianMixture(6, covariance_type="full", n_init=10, random_state=0)
     expected = mixture.fit_predict(embeddings)
     assert (sorted_as_paper.sorting.to_spike_vector()["unit_index"] == expected).all()
     assert sorted_as_paper.posteriors == pytest.approx(mixture.predict_proba(embeddings).max(axis=1), abs=1e-5)
@@ -86,7 +86,7 @@ def test_of_many_spikes_some_fit_and_all_are_assigned():
     rng = np.random.default_rng(0)
     truth = np.repeat([0, 1, 2], 400)
     embeddings = rng.normal(0, 0.1, (1200, 3)) + np.eye(3)[truth]
-    found = cluster_plainly(embeddings, num_units=3, max_fit_spikes=200, seed=1)
+    found = cluster_as_in_paper(embeddings, num_units=3, max_fit_spikes=200, seed=1)
     assert found.num_units == 3 and len(found.labels) == 1200
     assert all(len(np.unique(found.labels[truth == unit])) == 1 for unit in range(3))
     assert len(np.unique(found.labels)) == 3
@@ -94,5 +94,5 @@ def test_of_many_spikes_some_fit_and_all_are_assigned():
 
 
 def test_one_spike_is_a_unit_where_one_is_asked_for():
-    found = cluster_plainly(np.ones((1, 3)), num_units=1, max_fit_spikes=10, seed=0)
+    found = cluster_as_in_paper(np.ones((1, 3)), num_units=1, max_fit_spikes=10, seed=0)
     assert found.labels.tolist() == [0] and found.posteriors.tolist() == [1.0]
