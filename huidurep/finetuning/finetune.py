@@ -142,7 +142,7 @@ def finetune(
 
 def _finetune(pipeline, name, recordings, sortings, settings, *, folder, output_dir):
     """Train, prove, and write everything into `folder`."""
-    from ..sorting.jobs import get_job_kwargs
+    from ..sorting.job_kwargs import resolve_job_kwargs
     from .checkpoint_folder import source_of, write_checkpoint
     from .embedding_evaluation import BETTER, Proof, judge
     from .sorting_evaluation import SortingExamination
@@ -157,7 +157,7 @@ def _finetune(pipeline, name, recordings, sortings, settings, *, folder, output_
     proof = Proof(windows, config, trained_units, held_out, real_spikes=real_spikes, seed=seed)
     sortings = SortingExamination(windows, pipeline.parameters, seed)
     before = proof.score(pipeline.model) | sortings.score(pipeline.model)
-    options = dict(steps=settings["steps"], seed=seed, disable_tqdm=not get_job_kwargs()["progress_bar"])
+    options = dict(steps=settings["steps"], seed=seed, disable_tqdm=not resolve_job_kwargs(None)["progress_bar"])
     trained, losses = train(pipeline.model, maker, folder / "run", **options)
     shutil.rmtree(folder / "run", ignore_errors=True)  # the Trainer wrote nothing of use there
     after = proof.score(trained) | sortings.score(trained)

@@ -101,7 +101,7 @@ def describe_group(
     unit_labels, unit_index = np.unique(assignment.labels[is_kept], return_inverse=True)
     spike_vector = to_spike_vector(spikes, unit_index)
     sampling_frequency = group.recording.get_sampling_frequency()
-    templates_uv = mean_waveforms(group.recording, spike_vector, len(unit_labels), parameters)
+    templates_uv = mean_waveforms(group.recording, spike_vector, len(unit_labels), parameters, job_kwargs=job_kwargs)
     channels, _, peaks_uv = main_channels(templates_uv, sampling_frequency, parameters, settings=postprocessing)
     properties = {
         "main_channel_id": list(group.recording.channel_ids[channels]),

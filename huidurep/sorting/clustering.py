@@ -13,9 +13,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from ..clustering.mixture import Clustering, MixtureSettings, UnitMixture, cluster_as_in_paper, cluster_embeddings
-from .parameters import SortingParameters
+from .parameters import PAPER, SortingParameters
 from .preprocessing import PreparedGroup
-from .presets import PAPER
 from .run_log import RunLog
 from .spike_trains import spike_times_s
 from .template_merging import TemplateMergingSettings, merge_templates, remove_redundant_units

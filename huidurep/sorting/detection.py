@@ -1,32 +1,61 @@
-"""Where the spikes are: peaks that SpikeInterface's detectors find, without those whose snippet would be cut."""
+"""Spike detection by SpikeInterface's peak detectors, without spikes whose snippet would be cut."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from spikeinterface.core import get_channel_distances
 from spikeinterface.sortingcomponents.peak_detection import detect_peaks
 
-from .jobs import get_job_kwargs
-from .matched_filter import FEWEST_PEAKS, PROTOTYPE_NOISE_LEVELS, detect_filtered, find_prototype
+from .job_kwargs import resolve_job_kwargs
+from .matched_filter import MATCHED_FILTER, MatchedFilterSettings, detect_filtered, find_prototype
 from .parameters import SortingParameters
 from .preprocessing import PreparedGroup
 from .run_log import RunLog
 
-ONE_PLACE_CHANNELS = 4  # so few channels see every spike together, wherever their contacts lie
+
+@dataclass(frozen=True)
+class DetectionSettings:
+    """How neighbouring peaks are told apart.
+
+    Attributes
+    ----------
+    single_site_channels : int
+        Groups of up to this many channels see every spike together: a peak excludes smaller ones on all channels.
+    """
+
+    single_site_channels: int = 4
 
 
-def detect_spikes(group: PreparedGroup, parameters: SortingParameters, log: RunLog) -> np.ndarray:
-    """Find the peaks of a group, each once, at the sample and channel where it is largest.
+DETECTION = DetectionSettings()
+
+
+def detect_spikes(
+    group: PreparedGroup,
+    parameters: SortingParameters,
+    log: RunLog,
+    *,
+    settings: DetectionSettings = DETECTION,
+    matched_filter_settings: MatchedFilterSettings = MATCHED_FILTER,
+    job_kwargs: dict | None = None,
+) -> np.ndarray:
+    """Detect the spikes of a group, each once, at the sample and channel of its largest peak.
 
     Parameters
     ----------
     group : PreparedGroup
         Filtered recording in uV with its noise levels.
     parameters : SortingParameters
-        Detector, threshold, sign, exclusion time and radius, window.
+        Detection method, threshold, sign, exclusion time and radius, window.
     log : RunLog
-        Told how many were found, and where large spikes are too few for a matched filter: then peaks of the traces are
-        taken.
+        Receives the number of peaks, and a warning where large spikes are too few for a matched filter: then peaks of
+        the traces are taken.
+    settings : DetectionSettings
+    matched_filter_settings : MatchedFilterSettings
+    job_kwargs : dict | None
+        As :func:`resolve_job_kwargs` completes them.
 
     Returns
     -------
@@ -37,9 +66,9 @@ def detect_spikes(group: PreparedGroup, parameters: SortingParameters, log: RunL
     recording = group.recording
     threshold = parameters.detect_threshold
     if parameters.num_units is not None:
-        threshold = max(threshold, parameters.unit_threshold)  # noise must not be one of the units asked for
+        threshold = max(threshold, parameters.unit_threshold)  # noise must not become one of the given number of units
     radius_um = parameters.radius_um
-    if recording.get_num_channels() <= ONE_PLACE_CHANNELS:
+    if recording.get_num_channels() <= settings.single_site_channels:
         radius_um = max(radius_um, float(get_channel_distances(recording).max()) + 1.0)
     peaks = detect_peaks(
         recording,
@@ -51,38 +80,40 @@ def detect_spikes(group: PreparedGroup, parameters: SortingParameters, log: RunL
             "radius_um": radius_um,
             "noise_levels": group.noise_levels_uv,
         },
-        job_kwargs=get_job_kwargs(),
+        job_kwargs=resolve_job_kwargs(job_kwargs),
     )
     if parameters.detection == "matched_filtering":
-        prototype = find_prototype(group, peaks, parameters)
+        options: dict[str, Any] = {"settings": matched_filter_settings, "job_kwargs": job_kwargs}
+        prototype = find_prototype(group, peaks, parameters, **options)
         if prototype is None:
             log.warning(
                 "detection",
-                f"group {group.name}: fewer than {FEWEST_PEAKS} peaks beyond {PROTOTYPE_NOISE_LEVELS:g} noise levels, "
-                "too few for a matched filter; peaks of the traces are taken",
+                f"group {group.name}: fewer than {matched_filter_settings.min_prototype_peaks} peaks above "
+                f"{matched_filter_settings.prototype_noise_levels:g} noise levels, too few for a matched filter; peaks "
+                "of the traces are taken",
             )
         else:
-            peaks = detect_filtered(group, prototype, parameters, threshold=threshold, radius_um=radius_um)
+            peaks = detect_filtered(group, prototype, parameters, threshold=threshold, radius_um=radius_um, **options)
     num_found = len(peaks)
     peaks = peaks[np.lexsort((peaks["sample_index"], peaks["segment_index"]))]
     peaks = peaks[has_whole_snippet(peaks, recording, parameters)]
     log(
         "detection",
-        f"group {group.name}: {len(peaks)} peaks beyond {threshold:g} noise levels, "
-        f"{num_found - len(peaks)} more too near to an edge",
+        f"group {group.name}: {len(peaks)} peaks above {threshold:g} noise levels, "
+        f"{num_found - len(peaks)} at the ends of a segment removed",
     )
     return peaks
 
 
 def has_whole_snippet(spikes: np.ndarray, recording, parameters: SortingParameters) -> np.ndarray:
-    """Which spikes are far enough from both ends of their segment.
+    """Which spikes are far enough from both ends of their segment for a whole snippet.
 
     Parameters
     ----------
     spikes : ndarray, (num_spikes,)
         With fields sample_index and segment_index.
     recording : BaseRecording
-        The recording they are of.
+        Recording of the spikes.
     parameters : SortingParameters
         The window.
 

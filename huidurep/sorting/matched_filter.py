@@ -1,6 +1,12 @@
-"""Spikes that noise hides from a threshold, found by filtering the traces with the shape of the large ones."""
+"""Detection by a matched filter: the traces are filtered with the median shape of the recording's large spikes.
+
+Spikes close to the noise rise above a threshold after such a filter. The detector is SpikeInterface's
+"matched_filtering".
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from spikeinterface.core import get_channel_distances
@@ -9,20 +15,52 @@ from spikeinterface.core.node_pipeline import PipelineNode, run_node_pipeline
 from spikeinterface.sortingcomponents.peak_detection.matched_filtering import MatchedFilteringPeakDetector
 from spikeinterface.sortingcomponents.tools import get_prototype_and_waveforms_from_peaks
 
-from .jobs import get_job_kwargs
+from .job_kwargs import resolve_job_kwargs
 from .parameters import SortingParameters
 from .preprocessing import PreparedGroup, statistics_kwargs
 
-# The trough alone: on tuning tetrodes, longer filters find less than half of the spikes that this one adds.
-FILTER_MS_BEFORE, FILTER_MS_AFTER = 0.3, 0.3
-PROTOTYPE_NOISE_LEVELS = 6.0  # smaller peaks are noise so often that their median has the shape of noise
-PROTOTYPE_PEAKS = 5000
-TROUGH_MS = 0.15  # how far the trough of a spike may lie from where the filter puts it
-FEWEST_PEAKS = 50  # that have a shape in common, and not that of one overlap
-PEAKS_AT_A_TIME = 512  # whose surroundings on all channels are held
+
+@dataclass(frozen=True)
+class MatchedFilterSettings:
+    """Shape of the filter, and how its peaks are assigned to troughs.
+
+    Attributes
+    ----------
+    ms_before, ms_after : float
+        Window of the filter around the trough. Nothing but the trough: on tuning tetrodes, longer filters find less
+        than half of the spikes that this one adds.
+    prototype_noise_levels : float
+        Smallest spikes that shape the filter; smaller peaks are noise so often that their median has its shape.
+    num_prototype_peaks : int
+        Maximum number of spikes that shape the filter, drawn.
+    min_prototype_peaks : int
+        Fewest spikes that have a shape in common, and not that of one overlap.
+    trough_ms : float
+        Largest distance of the trough of a spike from the peak of the filter's output.
+    batch_peaks : int
+        Peaks whose surroundings on all channels are held at a time.
+    """
+
+    ms_before: float = 0.3
+    ms_after: float = 0.3
+    prototype_noise_levels: float = 6.0
+    num_prototype_peaks: int = 5000
+    min_prototype_peaks: int = 50
+    trough_ms: float = 0.15
+    batch_peaks: int = 512
 
 
-def find_prototype(group: PreparedGroup, peaks: np.ndarray, parameters: SortingParameters) -> np.ndarray | None:
+MATCHED_FILTER = MatchedFilterSettings()
+
+
+def find_prototype(
+    group: PreparedGroup,
+    peaks: np.ndarray,
+    parameters: SortingParameters,
+    *,
+    settings: MatchedFilterSettings = MATCHED_FILTER,
+    job_kwargs: dict | None = None,
+) -> np.ndarray | None:
     """Median shape of the large spikes of a group, each on its own channel.
 
     Parameters
@@ -30,64 +68,78 @@ def find_prototype(group: PreparedGroup, peaks: np.ndarray, parameters: SortingP
     group : PreparedGroup
         Filtered recording in uV with its noise levels.
     peaks : ndarray, (num_peaks,)
-        SpikeInterface's peak dtype: what a threshold has found.
+        SpikeInterface's peak dtype: threshold crossings of the traces.
     parameters : SortingParameters
         Sign and seed are read.
+    settings : MatchedFilterSettings
+    job_kwargs : dict | None
+        As :func:`resolve_job_kwargs` completes them.
 
     Returns
     -------
     ndarray of float, (num_samples,) | None
-        1 or -1 at its extremum. None where fewer than 50 spikes are of six noise levels or more. For peak_sign "both"
-        it is the shape of the more frequent sign.
+        1 or -1 at its extremum. None where fewer than 50 spikes reach six noise levels. For peak_sign "both" it is the
+        shape of the more frequent sign.
     """
     heights = peaks["amplitude"] / group.noise_levels_uv[peaks["channel_index"]]
-    is_negative = heights <= -PROTOTYPE_NOISE_LEVELS
-    is_positive = heights >= PROTOTYPE_NOISE_LEVELS
+    is_negative = heights <= -settings.prototype_noise_levels
+    is_positive = heights >= settings.prototype_noise_levels
     is_used = {"neg": is_negative, "pos": is_positive}.get(parameters.peak_sign)
     if is_used is None:
         is_used = max(is_negative, is_positive, key=np.count_nonzero)
-    if is_used.sum() < FEWEST_PEAKS:
+    if is_used.sum() < settings.min_prototype_peaks:
         return None
     prototype, *_ = get_prototype_and_waveforms_from_peaks(
         group.recording,
         peaks[is_used],
-        n_peaks=PROTOTYPE_PEAKS,
-        ms_before=FILTER_MS_BEFORE,
-        ms_after=FILTER_MS_AFTER,
+        n_peaks=settings.num_prototype_peaks,
+        ms_before=settings.ms_before,
+        ms_after=settings.ms_after,
         seed=parameters.seed,
-        job_kwargs=get_job_kwargs(),
+        job_kwargs=resolve_job_kwargs(job_kwargs),
     )
     return prototype
 
 
 def detect_filtered(
-    group: PreparedGroup, prototype: np.ndarray, parameters: SortingParameters, *, threshold: float, radius_um: float
+    group: PreparedGroup,
+    prototype: np.ndarray,
+    parameters: SortingParameters,
+    *,
+    threshold: float,
+    radius_um: float,
+    settings: MatchedFilterSettings = MATCHED_FILTER,
+    job_kwargs: dict | None = None,
 ) -> np.ndarray:
-    """Find spikes by SpikeInterface's matched filter, and put each at its trough.
+    """Detect spikes by SpikeInterface's matched filter, each at its trough.
 
     Parameters
     ----------
     group : PreparedGroup
         Filtered recording in uV with its noise levels.
     prototype : ndarray, (num_samples,)
-        As `find_prototype` gives it.
+        From `find_prototype`.
     parameters : SortingParameters
         Sign, exclusion time and seed are read.
     threshold : float
-        In noise levels of what the filter gives.
+        In noise levels of the filter's output.
     radius_um : float
-        Within this distance only the largest peak is kept, and the trough is looked for.
+        Within this distance only the largest peak is kept, and its trough is searched.
+    settings : MatchedFilterSettings
+    job_kwargs : dict | None
+        As :func:`resolve_job_kwargs` completes them.
 
     Returns
     -------
     ndarray, (num_peaks,)
-        SpikeInterface's peak dtype, each sample and channel once, in order of time within segments. The amplitude, uV,
-        is that of a trough of as many noise levels as the filter's peak has of its own: what met `threshold`.
+        SpikeInterface's peak dtype, each sample and channel once, in order of time within segments. The amplitude is
+        the height of the filter's output in its noise levels, times the noise of the channel, uV: it compares with
+        `threshold` as the amplitude of a peak of the traces does.
     """
     detector = MatchedFilteringPeakDetector(
         group.recording,
         prototype=prototype,
-        ms_before=FILTER_MS_BEFORE,
+        ms_before=settings.ms_before,
         peak_sign=parameters.peak_sign,
         detect_threshold=threshold,
         exclude_sweep_ms=parameters.exclude_sweep_ms,
@@ -96,12 +148,20 @@ def detect_filtered(
         return_output=False,
     )
     node = MoveToTrough(
-        group.recording, [detector], group.noise_levels_uv, peak_sign=parameters.peak_sign, radius_um=radius_um
+        group.recording,
+        [detector],
+        group.noise_levels_uv,
+        peak_sign=parameters.peak_sign,
+        radius_um=radius_um,
+        settings=settings,
     )
     peaks = run_node_pipeline(
-        group.recording, [detector, node], job_kwargs=get_job_kwargs(), job_name="detect peaks (matched_filtering)"
+        group.recording,
+        [detector, node],
+        job_kwargs=resolve_job_kwargs(job_kwargs),
+        job_name="detect peaks (matched_filtering)",
     )
-    peaks = peaks[np.argsort(-np.abs(peaks["amplitude"]), kind="stable")]  # of two at one place the larger stays
+    peaks = peaks[np.argsort(-np.abs(peaks["amplitude"]), kind="stable")]  # of two at one place the larger is kept
     place = np.stack([peaks[name] for name in ("segment_index", "sample_index", "channel_index")], axis=1)
     return peaks[np.unique(place, axis=0, return_index=True)[1]]
 
@@ -114,20 +174,25 @@ class MoveToTrough(PipelineNode):
     recording : BaseRecording
         Filtered, uV.
     parents : list of one MatchedFilteringPeakDetector
-        Where the peaks come from.
+        Source of the peaks.
     noise_levels_uv : ndarray, (num_channels,)
     peak_sign : {"neg", "pos", "both"}
     radius_um : float
-        How far the extremum may lie; in time it is 0.15 ms.
+        Largest distance of the extremum.
+    settings : MatchedFilterSettings
+        Largest distance in time, and size of batches.
     """
 
-    def __init__(self, recording, parents, noise_levels_uv, *, peak_sign, radius_um):
+    def __init__(self, recording, parents, noise_levels_uv, *, peak_sign, radius_um, settings=MATCHED_FILTER):
         super().__init__(recording, return_output=True, parents=parents)
         self._noise_levels_uv = np.asarray(noise_levels_uv, dtype="float32")
         self._sign = {"neg": -1.0, "pos": 1.0}.get(peak_sign)
         self._is_near = get_channel_distances(recording) <= radius_um
-        self._reach = max(1, int(TROUGH_MS * recording.get_sampling_frequency() / 1000.0))
-        self._kwargs.update(noise_levels_uv=noise_levels_uv, peak_sign=peak_sign, radius_um=radius_um)
+        self._reach = max(1, int(settings.trough_ms * recording.get_sampling_frequency() / 1000.0))
+        self._batch_peaks = settings.batch_peaks
+        self._kwargs.update(
+            noise_levels_uv=noise_levels_uv, peak_sign=peak_sign, radius_um=radius_um, settings=settings
+        )
 
     def get_dtype(self):
         """SpikeInterface's peaks.
@@ -160,11 +225,10 @@ class MoveToTrough(PipelineNode):
         Returns
         -------
         ndarray, (num_peaks,)
-            Samples counted within `traces`, too. A peak without an extremum around it stays.
+            Samples counted within `traces`, too. A peak without an extremum around it is not moved.
         """
-        parts = [peaks[start : start + PEAKS_AT_A_TIME] for start in range(0, len(peaks), PEAKS_AT_A_TIME)]
-        nothing = np.zeros(0, dtype=base_peak_dtype)
-        return np.concatenate([nothing, *(self._move(traces, part) for part in parts)])
+        batches = [peaks[start : start + self._batch_peaks] for start in range(0, len(peaks), self._batch_peaks)]
+        return np.concatenate([np.zeros(0, dtype=base_peak_dtype), *(self._move(traces, batch) for batch in batches)])
 
     def _move(self, traces, peaks):
         moved = np.zeros(len(peaks), dtype=base_peak_dtype)
@@ -188,7 +252,7 @@ class MoveToTrough(PipelineNode):
         return np.where(is_moved, samples + steps - self._reach, samples), np.where(is_moved, places, channels)
 
     def _heights(self, traces, peaks):
-        """What the filter gives at each peak, in its own noise levels: the detector does not tell."""
+        """Output of the filter at each peak, in its own noise levels, which the detector does not return."""
         detector = self.parents[0]
         shape = detector.prototype[::-1]
         window = np.arange(len(shape)) - detector.nbefore

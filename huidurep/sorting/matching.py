@@ -13,10 +13,9 @@ from spikeinterface.sortingcomponents.matching.method_list import matching_metho
 
 from .clustering import Assignment, UnitModel
 from .detection import has_whole_snippet
-from .jobs import get_job_kwargs
-from .parameters import SortingParameters
+from .job_kwargs import resolve_job_kwargs
+from .parameters import PAPER, SortingParameters
 from .preprocessing import PreparedGroup, statistics_kwargs
-from .presets import PAPER
 from .run_log import RunLog
 from .spike_trains import DUPLICATE_MS, has_coincident, is_duplicate_spike, running_sample_index
 from .waveforms import mean_waveforms, to_spike_vector
@@ -256,7 +255,7 @@ class _Matching:
             templates,
             method=self.parameters.matching,
             method_kwargs=method_kwargs,
-            job_kwargs=self.job_kwargs or get_job_kwargs(),
+            job_kwargs=resolve_job_kwargs(self.job_kwargs),
         )
         found["sample_index"] += start
         found["segment_index"] = segment_index

@@ -1,100 +1,141 @@
-"""Tissue moves along the probe: SpikeInterface estimates by how much, and interpolates the traces back."""
+"""Motion correction: SpikeInterface estimates the probe movement and interpolates the traces back."""
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import spikeinterface.preprocessing as spre
 from spikeinterface.core import append_recordings, concatenate_recordings
 from spikeinterface.core.motion import Motion
 
-from .caching import cache_traces
-from .jobs import get_job_kwargs
-from .noise_levels import draw_chunks, find_active, noise_levels, read_chunks
+from .caching import CACHING, CachingSettings, cache_traces
+from .job_kwargs import resolve_job_kwargs
+from .noise_levels import NOISE_LEVELS, NoiseLevelSettings, draw_chunks, find_active, noise_levels, read_chunks
 from .parameters import SortingParameters, is_motion_folder
 from .preprocessing import PreparedGroup
 from .run_log import RunLog
 
-AUTO_PRESET = "dredge_fast"
-AUTO_CHANNELS = 32  # fewer see too little of the tissue to tell motion from units that come and go
-AUTO_WIDTH_UM = 60.0  # wider groups are planes of contacts, not shanks along which tissue slides
-AUTO_DURATION_S = 30.0  # the motion is estimated every second, and against other seconds
-SMALLEST_MOTION_UM = 2.0  # less is not worth blurring the traces for
+
+@dataclass(frozen=True)
+class MotionSettings:
+    """Which groups motion="auto" corrects and how, and how much motion is corrected.
+
+    Attributes
+    ----------
+    auto_preset : str
+        Preset of SpikeInterface's `correct_motion`.
+    auto_min_channels : int
+        Smallest group: on fewer channels, motion cannot be told from units that start or stop firing.
+    auto_max_width_um : float
+        Widest group: wider ones are planes of contacts, not shanks along which the brain slides.
+    auto_min_duration_s : float
+        Shortest recording: motion is estimated every second, relative to other seconds.
+    min_motion_um : float
+        Smallest range of motion that is corrected: interpolation blurs the traces.
+    """
+
+    auto_preset: str = "dredge_fast"
+    auto_min_channels: int = 32
+    auto_max_width_um: float = 60.0
+    auto_min_duration_s: float = 30.0
+    min_motion_um: float = 2.0
+
+
+MOTION = MotionSettings()
 
 
 def correct_motion(
-    group: PreparedGroup, parameters: SortingParameters, log: RunLog, *, cache: bool = True
+    group: PreparedGroup,
+    parameters: SortingParameters,
+    log: RunLog,
+    *,
+    settings: MotionSettings = MOTION,
+    noise_settings: NoiseLevelSettings = NOISE_LEVELS,
+    caching: CachingSettings | None = CACHING,
+    job_kwargs: dict | None = None,
 ) -> PreparedGroup:
-    """Undo the motion of the tissue along a probe, where there is some.
+    """Correct the motion of a group, where there is some.
+
+    The methods are SpikeInterface's (Garcia et al. 2024, https://doi.org/10.1523/ENEURO.0229-23.2023), "dredge_fast" is
+    after DREDge (Windolf et al. 2025, https://doi.org/10.1038/s41592-025-02614-5).
 
     Parameters
     ----------
     group : PreparedGroup
         Filtered recording in uV with its noise levels.
     parameters : SortingParameters
-        `motion` and `seed` are read. With "auto", shanks of 32 channels or more whose places are known are corrected
-        with the preset "dredge_fast"; with the name of a preset or a saved motion, every group is. Segments count as
-        recorded one after the other.
+        `motion`, `peak_sign` and `seed` are read. With "auto", shanks of 32 channels or more whose contact positions
+        are known are corrected with the preset "dredge_fast"; with the name of a preset or a saved motion, every group
+        is. Segments count as recorded one after the other.
     log : RunLog
-        Told how far the tissue moved, or why that was not looked at.
-    cache : bool
+        Receives the range of motion, or why there is no estimate.
+    settings : MotionSettings
+    noise_settings : NoiseLevelSettings
+        Chunks from which the noise levels of the corrected traces are estimated.
+    caching : CachingSettings | None
         As in `preprocess`.
+    job_kwargs : dict | None
+        As :func:`resolve_job_kwargs` completes them.
 
     Returns
     -------
     PreparedGroup
         The same one where nothing moved by 2 um or more; otherwise with the same channels, corrected.
     """
-    if parameters.motion is None or (parameters.motion == "auto" and not _is_suited(group)):
+    if parameters.motion is None or (parameters.motion == "auto" and not _is_suited(group, settings)):
         log.skip("motion")
         return group
-    recording, name = group.recording, AUTO_PRESET if parameters.motion == "auto" else parameters.motion
+    recording, name = group.recording, settings.auto_preset if parameters.motion == "auto" else parameters.motion
     if is_motion_folder(name):
-        motion, preset = _of_segments(Motion.load(name), group.segment_indices), AUTO_PRESET
+        motion, preset = _of_segments(Motion.load(name), group.segment_indices), settings.auto_preset
     else:
-        # one after the other, so that a neuron has one place in all segments; SpikeInterface estimates one segment
+        # concatenated, so that a neuron has one depth in all segments; SpikeInterface estimates one segment only
         recording = concatenate_recordings([recording]) if recording.get_num_segments() > 1 else recording
-        motion, preset = _estimate(recording, group.noise_levels_uv, name, parameters.peak_sign), name
+        motion, preset = _estimate(recording, group.noise_levels_uv, name, parameters.peak_sign, job_kwargs), name
     if motion is None:
-        log.warning("motion", f"group {group.name}: {name} found no motion estimate, the traces stay as they are")
+        log.warning("motion", f"group {group.name}: {name} found no motion estimate, the traces are not corrected")
         return group
-    # over all segments: tissue may lie still in each of them and elsewhere in the next
-    span_um = float(np.ptp(np.concatenate(motion.displacement), axis=0).max())
-    if span_um < SMALLEST_MOTION_UM:
-        log("motion", f"group {group.name}: {name}, {span_um:.1f} um, nothing to correct")
+    # over all segments: the probe may not move within any of them and lie elsewhere in the next
+    range_um = float(np.ptp(np.concatenate(motion.displacement), axis=0).max())
+    if range_um < settings.min_motion_um:
+        log("motion", f"group {group.name}: {name}, {range_um:.1f} um, nothing to correct")
         return group
     from spikeinterface.sortingcomponents.motion import interpolate_motion
 
     options = spre.get_motion_parameters_preset(preset)["interpolate_motion_kwargs"]
-    # the channels stay those that the user knows
+    # extrapolation keeps the channels at the ends of the probe, whose ids users know
     options = {**options, "border_mode": "force_extrapolate"}
-    moved = _cut_like(interpolate_motion(recording, motion, **options), group.recording)
-    if cache:
-        moved = cache_traces(moved, "motion", log)
-    chunks = draw_chunks(moved, parameters.seed)
-    traces = read_chunks(moved, chunks)
-    # blanked stretches are still constant after interpolation
-    levels = noise_levels(traces, find_active(traces, moved.get_sampling_frequency()))
-    log("motion", f"group {group.name}: {name}, {span_um:.1f} um corrected")
-    return replace(group, recording=moved, noise_levels_uv=levels, motion=_cut_motion(motion, group.recording))
+    corrected = _cut_like(interpolate_motion(recording, motion, **options), group.recording)
+    if caching is not None:
+        corrected = cache_traces(corrected, "motion", log, settings=caching, job_kwargs=job_kwargs)
+    traces = read_chunks(corrected, draw_chunks(corrected, parameters.seed, settings=noise_settings))
+    # blanked samples are still constant after interpolation
+    active = find_active(traces, corrected.get_sampling_frequency(), settings=noise_settings)
+    log("motion", f"group {group.name}: {name}, {range_um:.1f} um corrected")
+    return replace(
+        group,
+        recording=corrected,
+        noise_levels_uv=noise_levels(traces, active),
+        motion=_cut_motion(motion, group.recording),
+    )
 
 
-def _is_suited(group: PreparedGroup) -> bool:
-    """Whether "auto" looks for motion in a group."""
+def _is_suited(group: PreparedGroup, settings: MotionSettings) -> bool:
+    """Whether "auto" corrects the motion of a group."""
     recording = group.recording
     width_um, length_um = np.ptp(recording.get_channel_locations(), axis=0)
     return bool(
         group.is_placed
-        and recording.get_num_channels() >= AUTO_CHANNELS
-        and width_um <= min(AUTO_WIDTH_UM, length_um)
-        and recording.get_total_duration() >= AUTO_DURATION_S
+        and recording.get_num_channels() >= settings.auto_min_channels
+        and width_um <= min(settings.auto_max_width_um, length_um)
+        and recording.get_total_duration() >= settings.auto_min_duration_s
     )
 
 
 def _cut_like(single, recording):
-    """A recording, cut into segments as long as those of another one where that has more of them."""
+    """A concatenated recording, cut into the segments of the recording that it is made of."""
     if recording.get_num_segments() == single.get_num_segments():
         return single
     ends = np.cumsum([recording.get_num_samples(index) for index in range(recording.get_num_segments())])
@@ -103,7 +144,7 @@ def _cut_like(single, recording):
 
 
 def _cut_motion(motion: Motion, recording) -> Motion:
-    """The motion of a recording with one segment, as that of the segments of `recording` that it is made of."""
+    """The motion of a concatenated recording, cut into the segments of the recording that it is made of."""
     if recording.get_num_segments() == motion.num_segments:
         return motion
     displacement, temporal_bins_s, begin_s = [], [], 0.0
@@ -121,22 +162,22 @@ def _cut_motion(motion: Motion, recording) -> Motion:
 
 
 def _of_segments(motion: Motion, segment_indices: np.ndarray) -> Motion:
-    """The motion of those segments of the recording that are long enough to be sorted."""
+    """The motion of the given segments: those of the recording that are long enough to be sorted."""
     displacement = [motion.displacement[index] for index in segment_indices]
     temporal_bins_s = [motion.temporal_bins_s[index] for index in segment_indices]
     return Motion(displacement, temporal_bins_s, motion.spatial_bins_um, motion.direction, motion.interpolation_method)
 
 
-def _estimate(recording, noise_levels_uv: np.ndarray, preset: str, peak_sign: str):
+def _estimate(recording, noise_levels_uv: np.ndarray, preset: str, peak_sign: str, job_kwargs: dict | None):
     """SpikeInterface's Motion of a recording of one segment, None where it fails."""
     view = recording.select_channels(recording.channel_ids)
-    # where SpikeInterface looks before it measures noise levels, which it would do without our seed
+    # SpikeInterface reads this property before it would measure noise levels, which it does without our seed
     view.set_property("noise_level_mad_raw", noise_levels_uv)
     options = {}
-    if peak_sign == "pos":  # troughs alone serve for "both"
+    if peak_sign == "pos":  # for "both", troughs are enough
         steps = spre.get_motion_parameters_preset(preset)
         signed = [step for step in ("detect_kwargs", "localize_peaks_kwargs") if "peak_sign" in steps[step]]
         options = {step: {"peak_sign": peak_sign} for step in signed}
-    with warnings.catch_warnings():  # that a short shank moves as a whole needs no warning, and a failure is logged
+    with warnings.catch_warnings():  # of rigid motion on short shanks, and of failures, which are logged
         warnings.filterwarnings("ignore", category=UserWarning, module="spikeinterface")
-        return spre.compute_motion(view, preset=preset, raise_error=False, **options, **get_job_kwargs())
+        return spre.compute_motion(view, preset=preset, raise_error=False, **options, **resolve_job_kwargs(job_kwargs))

@@ -1,25 +1,53 @@
-"""Pieces of a recording from which offsets and noise levels are estimated, without what was blanked."""
+"""Chunks of a recording from which offsets and noise levels are estimated, without blanked samples."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-NUM_CHUNKS = 20
-CHUNK_S = 0.5
-BLANK_MS = 2.0  # so long no channel changes: no amplifier is so quiet
-ACTIVE_MS = 10.0  # what lies between two such stretches and is shorter is a spike of a noiseless simulation
-FEWEST_ACTIVE = 0.1  # of the samples; with fewer nothing is left out
+MAD_TO_SD = 0.6744897501960817  # median absolute deviation of a standard normal distribution
 
 
-def draw_chunks(recording, seed: int) -> list[tuple[int, int, int]]:
-    """Draw pieces of half a second, about ten seconds in all, from every segment in proportion to its length.
+@dataclass(frozen=True)
+class NoiseLevelSettings:
+    """What is read to estimate noise, and which samples of it count.
+
+    Attributes
+    ----------
+    num_chunks : int
+        Chunks over all segments of a recording.
+    chunk_s : float
+        Duration of each.
+    blank_ms : float
+        Samples are blanked where no channel changes for this long: no amplifier is so quiet.
+    active_ms : float
+        What lies between two blanked stretches and is shorter is a spike of a simulation without noise.
+    min_active_share : float
+        Share of samples that are not blanked. With less, no sample is left out.
+    """
+
+    num_chunks: int = 20
+    chunk_s: float = 0.5
+    blank_ms: float = 2.0
+    active_ms: float = 10.0
+    min_active_share: float = 0.1
+
+
+NOISE_LEVELS = NoiseLevelSettings()
+
+
+def draw_chunks(recording, seed: int, *, settings: NoiseLevelSettings = NOISE_LEVELS) -> list[tuple[int, int, int]]:
+    """Draw chunks of half a second, about ten seconds in all, from every segment in proportion to its length.
 
     Parameters
     ----------
     recording : BaseRecording
-        Its segments are measured, not read.
+        Only the lengths of its segments are read.
     seed : int
-        Where the pieces lie.
+        Of the places of the chunks.
+    settings : NoiseLevelSettings
+        Number and duration of the chunks.
 
     Returns
     -------
@@ -28,25 +56,25 @@ def draw_chunks(recording, seed: int) -> list[tuple[int, int, int]]:
     """
     rng = np.random.default_rng(seed)
     lengths = [recording.get_num_samples(index) for index in range(recording.get_num_segments())]
-    wanted = int(CHUNK_S * recording.get_sampling_frequency())
+    wanted = int(settings.chunk_s * recording.get_sampling_frequency())
     chunks = []
     for segment_index, num_samples in enumerate(lengths):
         size = min(wanted, num_samples)
-        # several pieces of a segment that one covers would only repeat it
-        count = max(1, round(NUM_CHUNKS * num_samples / sum(lengths))) if num_samples > size else 1
+        # a segment that one chunk covers would only be repeated by further ones
+        count = max(1, round(settings.num_chunks * num_samples / sum(lengths))) if num_samples > size else 1
         starts = np.sort(rng.integers(0, num_samples - size, size=count, endpoint=True))
         chunks += [(segment_index, int(start), int(start) + size) for start in starts]
     return chunks
 
 
 def read_chunks(recording, chunks: list[tuple[int, int, int]]) -> list[np.ndarray]:
-    """Read pieces of a recording.
+    """Read chunks of a recording.
 
     Parameters
     ----------
     recording : BaseRecording
     chunks : list of (int, int, int)
-        From `draw_chunks`, of this recording or of one as long.
+        From `draw_chunks`, of this recording or of one with the same segments.
 
     Returns
     -------
@@ -58,48 +86,54 @@ def read_chunks(recording, chunks: list[tuple[int, int, int]]) -> list[np.ndarra
     ]
 
 
-def find_active(traces: list[np.ndarray], sampling_frequency: float) -> list[np.ndarray]:
+def find_active(
+    traces: list[np.ndarray], sampling_frequency: float, *, settings: NoiseLevelSettings = NOISE_LEVELS
+) -> list[np.ndarray]:
     """Find the samples that were not blanked, as stimulation artefacts and lost packets are.
 
-    A stretch is blank where no channel changes for 2 ms or more. Where nearly all is blank, as in a simulation without
-    noise, the stretches are no gaps, and everything counts.
+    Samples are blanked where no channel changes for 2 ms or more. Where nearly all samples are, as in a simulation
+    without noise, they are silence between spikes and not gaps, and all samples count.
 
     Parameters
     ----------
     traces : list of ndarray, (num_samples, num_channels)
-        Pieces of a recording as it was stored.
+        Chunks of a recording as it was stored.
     sampling_frequency : float
         Hz.
+    settings : NoiseLevelSettings
+        Durations and shares.
 
     Returns
     -------
     list of ndarray of bool, (num_samples,)
     """
-    shortest_blank, shortest_active = (int(np.ceil(ms * sampling_frequency / 1000)) for ms in (BLANK_MS, ACTIVE_MS))
+    min_blank, min_active = (
+        int(np.ceil(ms * sampling_frequency / 1000)) for ms in (settings.blank_ms, settings.active_ms)
+    )
     active = []
     for chunk in traces:
-        is_still = np.zeros(len(chunk), dtype=bool)
-        is_still[1:] = (chunk[1:] == chunk[:-1]).all(axis=1)
-        is_active = ~_long_runs(is_still, shortest_blank - 1)
+        is_constant = np.zeros(len(chunk), dtype=bool)
+        is_constant[1:] = (chunk[1:] == chunk[:-1]).all(axis=1)
+        is_active = ~_long_runs(is_constant, min_blank - 1)
         if not is_active.all():
-            is_active = _long_runs(is_active, shortest_active)
+            is_active = _long_runs(is_active, min_active)
         active.append(is_active)
-    if np.concatenate(active).mean() < FEWEST_ACTIVE:
+    if np.concatenate(active).mean() < settings.min_active_share:
         return [np.ones(len(chunk), dtype=bool) for chunk in traces]
     return active
 
 
-def _long_runs(flags: np.ndarray, shortest: int) -> np.ndarray:
-    """The flags (num_samples,) of which at least `shortest` stand in a row."""
+def _long_runs(flags: np.ndarray, min_length: int) -> np.ndarray:
+    """The flags (num_samples,) of runs of at least `min_length`."""
     edges = np.flatnonzero(np.diff(flags, prepend=False, append=False))
     long = np.zeros(len(flags), dtype=bool)
     for start, end in edges.reshape(-1, 2):
-        long[start:end] = end - start >= shortest
+        long[start:end] = end - start >= min_length
     return long
 
 
 def noise_levels(traces: list[np.ndarray], active: list[np.ndarray]) -> np.ndarray:
-    """Noise of every channel, by the mean over pieces of their median absolute deviations.
+    """Noise of every channel: median absolute deviation / 0.6745, averaged over chunks.
 
     Parameters
     ----------
@@ -110,12 +144,12 @@ def noise_levels(traces: list[np.ndarray], active: list[np.ndarray]) -> np.ndarr
     Returns
     -------
     ndarray of float64, (num_channels,)
-        Never 0 where a channel is not flat.
+        In the unit of the traces; never 0 where a channel is not flat.
     """
-    pieces = [chunk[is_active] for chunk, is_active in zip(traces, active, strict=True) if is_active.any()]
-    weights = [len(piece) for piece in pieces]
-    deviation = np.average([piece.std(axis=0) for piece in pieces], axis=0, weights=weights)
-    distances = [np.median(np.abs(piece - np.median(piece, axis=0)), axis=0) for piece in pieces]
-    noise = np.average(distances, axis=0, weights=weights) / 0.6744897501960817
+    chunks = [chunk[is_active] for chunk, is_active in zip(traces, active, strict=True) if is_active.any()]
+    weights = [len(chunk) for chunk in chunks]
+    deviation = np.average([chunk.std(axis=0) for chunk in chunks], axis=0, weights=weights)
+    distances = [np.median(np.abs(chunk - np.median(chunk, axis=0)), axis=0) for chunk in chunks]
+    noise = np.average(distances, axis=0, weights=weights) / MAD_TO_SD
     # a simulation without noise has a MAD of 0, and every sample would be a spike
     return np.where(noise > 0.01 * deviation, noise, deviation).astype("float64")

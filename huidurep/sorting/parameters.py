@@ -1,153 +1,253 @@
-"""The settings of one sorting: checked when made, and checked against the recording before anything is computed."""
+"""The parameters of a sorting: checked when made, and checked against the recording before anything is computed."""
 
 from __future__ import annotations
 
 import difflib
-import logging
-from dataclasses import asdict, dataclass, fields
+import functools
+from collections.abc import Iterable
+from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
-
-from .presets import PRESETS, check_preset, preset_values, refuse_changed_preset
-
-logger = logging.getLogger(__name__)
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass
 
 MIN_SAMPLING_FREQUENCY_HZ = 5000.0  # below it the trough of a spike falls between two samples
-MOTION_PRESETS = (
-    "dredge",
-    "dredge_fast",
-    "nonrigid_accurate",
-    "nonrigid_fast_and_accurate",
-    "rigid_fast",
-    "kilosort_like",
-)
-DETECTION_METHODS = ("locally_exclusive", "matched_filtering")
-MATCHING_METHODS = ("wobble", "tdc-peeler", "circus-omp")
-FINITE_CHECK_BYTES = 64 * 2**20  # one chunk of the search for NaN and infinite samples
+MAX_CUTOFF_RATIO = 0.45  # of the sampling frequency: closer to the Nyquist frequency, the band-pass is unstable
+CHUNK_BYTES = 64 * 2**20  # read at a time by the search for samples that are not finite
+MotionPreset = Literal[
+    "dredge", "dredge_fast", "nonrigid_accurate", "nonrigid_fast_and_accurate", "rigid_fast", "kilosort_like"
+]
+MOTION_PRESETS = get_args(MotionPreset)
+PAPER = "paper"
+# preset -> the parameters that it fixes; all others stay as given, or as they ship with the checkpoint
+PRESETS: dict[str, dict[str, Any]] = {
+    PAPER: dict(detection="locally_exclusive", motion=None, matching=None, adapt=False)
+}
 
 
-@dataclass(frozen=True, kw_only=True)
-class SortingParameters:
-    """How a recording is sorted. Frozen; an unknown name raises and names the nearest valid one.
+def is_motion_folder(value: object) -> bool:
+    """Whether a value of `motion` is the folder of a saved Motion.
 
     Parameters
     ----------
-    freq_min_hz, freq_max_hz : float
-        Edges of the band-pass filter; the upper one is lowered where the recording's rate asks for it.
-    common_reference : bool | None
-        Subtract the median over the channels of a group. None: where a group has 32 channels or more.
-    motion : str | Path | None
-        Motion of the tissue is undone before detection by a preset of SpikeInterface's `correct_motion`. "auto":
-        "dredge_fast", on shanks of 32 channels or more, at most 60 um wide, recorded for 30 s or longer. The folder of
-        a `Motion` that was saved: that one, whatever the probe. None: never.
-    detection : {"locally_exclusive", "matched_filtering"}
-        SpikeInterface's detector: troughs of the traces, or of the traces filtered by the shape of the recording's own
-        large spikes, which also finds some that noise hides. Both give the sample and channel of the trough.
-    detect_threshold : float
-        Smallest trough that is a spike, in noise levels (median absolute deviation / 0.6745) of its channel, or of what
-        the filter makes of it; so is `unit_threshold`.
-    peak_sign : {"neg", "pos", "both"}
-        Which deflections are spikes.
-    exclude_sweep_ms, radius_um : float
-        Within this time and distance only the largest peak is kept. Groups of 4 channels or fewer count as one place.
-    ms_before, ms_after : float
-        Snippet around the peak.
-    num_units : int | None
-        Units in each channel group. None: found from the data.
-    unit_threshold : float
-        Smallest median trough of a unit's detected spikes, in noise levels. Noise thins out from `detect_threshold` on,
-        so that a value a little above it drops clusters of noise. When num_units is given, no smaller peak is detected.
-    merge_bias : float
-        The one knob between splitting and merging: above 0 merges more, below 0 splits more.
-    min_unit_spikes : int
-        Smaller units are dropped (not when num_units is given).
-    max_fit_spikes : int
-        At most so many spikes, drawn with `seed`, fit the mixture.
-    max_dimensions : int
-        At most so many principal components of the embeddings are what the mixture sees.
-    denoise : bool
-        Embed the snippet after the model's decoder has cleaned it.
-    adapt : bool
-        Train the encoder for some seconds on the recording's own spikes before they are embedded, group by group; a
-        guard keeps the pretrained weights where the adapted ones are worse.
-    matching : {"wobble", "tdc-peeler", "circus-omp"} | None
-        Template matching that finds overlapping and small spikes again. None keeps the clusters as they are.
-    template_interval_s : float | None
-        Stretch of time over which templates are taken not to move. None: the whole recording.
-    preset : {"paper"} | None
-        "paper" clusters as the paper did, for comparison: a mixture of `num_units` (required) Gaussians with full
-        covariances, fitted to the embeddings of a group. No motion, no matching, no adaptation, nothing merged or
-        dropped afterwards. Groups have at most as many channels as the model takes.
-    seed : int
-        Same seed, same result.
-    bad_channel_ids : sequence
-        Channels of the recording to leave out. Flat, copied and noisy channels are found without being named.
+    value : object
+        Presets and None are not.
+
+    Returns
+    -------
+    bool
+    """
+    return isinstance(value, str) and (Path(value) / "displacement_seg0.npy").is_file()
+
+
+def _check_motion(value: object) -> object:
+    value = str(value) if isinstance(value, Path) else value
+    if value is None or (isinstance(value, str) and value in ("auto", *MOTION_PRESETS)) or is_motion_folder(value):
+        return value
+    raise ValueError(
+        f'expected motion to be None, "auto", one of {MOTION_PRESETS} or a folder that Motion.save of SpikeInterface '
+        f"wrote, found {value!r}; change motion"
+    )
+
+
+def _as_tuple(value: Any) -> tuple:
+    """Channel ids as plain values; a single one may be given bare."""
+    if value is None:
+        return ()
+    if isinstance(value, str | int):
+        return (value,)
+    if not isinstance(value, Iterable):
+        raise ValueError(f"expected bad_channel_ids to be channel ids, found {value!r}; change bad_channel_ids")
+    return tuple(_plain(channel_id) for channel_id in value)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _one_sentence_errors(cls):
+    """Class decorator: values are checked by pydantic, and errors are one sentence with expected, found, remedy."""
+    check_values = cls.__init__
+
+    @functools.wraps(check_values)
+    def __init__(self, **values):
+        _check_names(cls, values)
+        values = {name: _plain(value) for name, value in values.items()}  # pydantic knows no numpy scalars
+        fixed = PRESETS.get(values["preset"], {}) if isinstance(values.get("preset"), str) else {}
+        for name, value in fixed.items():
+            if values.setdefault(name, value) != value:
+                raise ValueError(
+                    f"expected {name}={value!r}, which preset={values['preset']!r} sets, found {values[name]!r}; leave "
+                    f"out {name} or the preset"
+                )
+        try:
+            check_values(self, **values)
+        except ValidationError as error:
+            raise ValueError(_first_error(cls, error)) from None
+
+    cls.__init__ = __init__
+    return cls
+
+
+def _check_names(cls: type, values: dict) -> None:
+    valid = [field.name for field in fields(cls)]
+    for name in values:
+        if name not in valid:
+            nearest = difflib.get_close_matches(name, valid, n=1, cutoff=0.0)[0]
+            raise TypeError(
+                f"unknown sorting parameter {name!r}: expected one of {', '.join(valid)}; did you mean {nearest!r}?"
+            )
+
+
+def _first_error(cls: Any, error: ValidationError) -> str:
+    """The first of pydantic's complaints, as one sentence."""
+    first = error.errors(include_url=False)[0]
+    if first["type"] == "value_error":  # raised by a check of ours
+        return str(first["ctx"]["error"])
+    name = str(first["loc"][0])
+    expected = first["msg"].removeprefix("Input should be ")
+    if type(None) in get_args(cls.__pydantic_fields__[name].annotation):
+        expected = f"None or {expected}"
+    return f"expected {name} to be {expected}, found {first['input']!r}; change {name}"
+
+
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+@_one_sentence_errors
+@dataclass(
+    frozen=True,
+    kw_only=True,
+    config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True),
+)
+class SortingParameters:
+    """What a user sets about a sorting. Immutable; each field is described below its default.
+
+    `describe` gives the descriptions, which are also those of `run_sorter` and of the command line. Numbers that were
+    tuned once for all probes are not here but in the settings of each stage
+    (:class:`huidurep.sorting.stage_settings.StageSettings`).
 
     Raises
     ------
     TypeError
-        Unknown name.
+        Unknown name; the message names the nearest valid one.
     ValueError
         A value outside its range, one that `preset` sets otherwise, or a preset without `num_units`.
     """
 
-    freq_min_hz: float = 300.0
-    freq_max_hz: float = 6000.0
+    freq_min_hz: Positive = 300.0
+    """Lower edge of the band-pass filter."""
+    freq_max_hz: Positive = 6000.0
+    """Upper edge of the band-pass filter; lowered where the recording's sampling frequency demands it."""
     common_reference: bool | None = None
-    motion: str | None = "auto"
-    detection: str = "locally_exclusive"
-    detect_threshold: float = 4.5
-    peak_sign: str = "neg"
-    exclude_sweep_ms: float = 0.3
-    radius_um: float = 75.0
-    ms_before: float = 1.0
-    ms_after: float = 2.0
-    num_units: int | None = None
-    unit_threshold: float = 0.0
+    """Subtract the median over the channels of a group. None: in groups of 32 channels or more."""
+    motion: Annotated[str | None, BeforeValidator(_check_motion)] = "auto"
+    """Motion correction before detection, by a preset of SpikeInterface's correct_motion. "auto": "dredge_fast", on
+    shanks of 32 channels or more, at most 60 um wide, recorded for 30 s or longer. The folder of a saved Motion: that
+    motion, on every probe. None: no motion correction."""
+    detection: Literal["locally_exclusive", "matched_filtering"] = "locally_exclusive"
+    """Peak detection method of SpikeInterface: threshold crossings of the traces, or of the traces after a matched
+    filter with the median shape of the recording's own large spikes, which also finds spikes close to the noise. Both
+    give the sample and the channel of the trough."""
+    detect_threshold: Positive = 4.5
+    """Detection threshold, in noise levels (median absolute deviation / 0.6745) of the channel, or of the output of the
+    matched filter."""
+    peak_sign: Literal["neg", "pos", "both"] = "neg"
+    """Sign of the deflections that are detected as spikes."""
+    exclude_sweep_ms: NotNegative = 0.3
+    """Within this time and within radius_um, only the largest peak is detected."""
+    radius_um: Positive = 75.0
+    """Within this distance and within exclude_sweep_ms, only the largest peak is detected. Groups of 4 channels or
+    fewer count as one site, whatever their distances."""
+    ms_before: Positive = 1.0
+    """Length of a snippet before its peak."""
+    ms_after: Positive = 2.0
+    """Length of a snippet after its peak."""
+    num_units: Count | None = None
+    """Number of units in each channel group. None: estimated from the data."""
+    unit_threshold: NotNegative = 0.0
+    """Smallest median amplitude of a unit's detected spikes, in noise levels as detect_threshold; units below it are
+    removed. Noise peaks crowd just above detect_threshold, so that a slightly larger value removes clusters of noise.
+    When num_units is given, peaks below it are not detected either."""
     merge_bias: float = 0.0
-    min_unit_spikes: int = 30
-    max_fit_spikes: int = 20000
-    max_dimensions: int = 20
+    """Shifts the merge criterion: above 0 merges more, below 0 splits more."""
+    min_unit_spikes: Count = 30
+    """Smallest number of spikes of a unit; smaller units are removed, unless num_units is given."""
+    max_fit_spikes: Count = 20000
+    """Maximum number of spikes to which the mixture model is fitted; they are drawn with seed."""
+    max_dimensions: Count = 20
+    """Maximum number of principal components of the embeddings that are clustered."""
     denoise: bool = False
+    """Embed snippets after the model's decoder has denoised them."""
     adapt: bool = False
-    matching: str | None = "wobble"
-    template_interval_s: float | None = 60.0
-    preset: str | None = None
-    seed: int = 0
-    bad_channel_ids: tuple = ()
+    """Adapt the encoder to the recording's own spikes for some seconds before they are embedded, group by group. The
+    pretrained weights are kept where an unsupervised evaluation finds the adapted ones worse."""
+    matching: Literal["wobble", "tdc-peeler", "circus-omp"] | None = "wobble"
+    """Template matching method of SpikeInterface, which resolves overlapping spikes and finds missed ones. None: the
+    detected spikes with the labels of clustering."""
+    template_interval_s: Positive | None = 60.0
+    """Duration for which one set of templates is used in matching. None: the whole recording."""
+    preset: Literal["paper"] | None = None
+    """Named set of parameters. "paper" clusters as the paper did, for comparison: a Gaussian mixture of num_units
+    (required) components with full covariances, fitted to the embeddings of a group. No motion correction, template
+    matching or adaptation; nothing is merged or removed afterwards. Groups have at most as many channels as the model
+    takes."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of all random numbers: the same seed gives the same result."""
+    bad_channel_ids: Annotated[tuple, BeforeValidator(_as_tuple)] = ()
+    """Channels of the recording to leave out. Flat, duplicated and noisy channels are found automatically."""
 
-    def __new__(cls, *args, **kwargs):
-        """Refuse unknown names."""
-        # here and not in __init__, which dataclass writes: only here can the message name the nearest valid name
-        valid = [field.name for field in fields(cls)]
-        for name in kwargs:
-            if name not in valid:
-                nearest = difflib.get_close_matches(name, valid, n=1, cutoff=0.0)[0]
-                raise TypeError(
-                    f"unknown sorting parameter {name!r}: expected one of {', '.join(valid)}; did you mean {nearest!r}?"
-                )
-        refuse_changed_preset(kwargs)  # as above: later on, what was given looks like what is left out
-        return super().__new__(cls)
-
-    def __post_init__(self):
-        object.__setattr__(self, "bad_channel_ids", _as_tuple(self.bad_channel_ids))
-        if isinstance(self.motion, Path):
-            object.__setattr__(self, "motion", str(self.motion))
-        for name, value in preset_values(self.preset).items():
-            object.__setattr__(self, name, value)
-        for name, (is_valid, expected) in _VALID.items():
-            value = getattr(self, name)
-            if not is_valid(value):
-                raise ValueError(f"expected {name} to be {expected}, found {value!r}; change {name}")
+    def __post_init__(self) -> None:
         if self.freq_min_hz >= self.freq_max_hz:
             raise ValueError(
                 f"expected freq_min_hz below freq_max_hz, found {self.freq_min_hz} and {self.freq_max_hz}; "
                 "exchange or change them"
             )
-        check_preset(self.preset, self.num_units)
+        if self.preset == PAPER and self.num_units is None:
+            raise ValueError(
+                "expected num_units with preset='paper', whose mixture does not estimate the number of units, found "
+                "None; give it, as in num_units=10"
+            )
 
-    def to_dict(self) -> dict:
+    @classmethod
+    def describe(cls) -> dict[str, str]:
+        """What each parameter means.
+
+        Returns
+        -------
+        dict of str to str
+            Name and description of every field, in order.
+        """
+        described = cls.__pydantic_fields__  # type: ignore[attr-defined]
+        return {name: " ".join((field.description or "").split()) for name, field in described.items()}
+
+    @classmethod
+    def combine(cls, defaults: dict, given: dict) -> SortingParameters:
+        """Parameters that ship with a checkpoint, overridden by those that a user gave and by their preset.
+
+        Parameters
+        ----------
+        defaults : dict
+            Fields beside the checkpoint; may be empty.
+        given : dict
+            Fields that the user gave.
+
+        Returns
+        -------
+        SortingParameters
+
+        Raises
+        ------
+        TypeError, ValueError
+            As the class.
+        """
+        return cls(**{**defaults, **PRESETS.get(given.get("preset") or "", {}), **given})
+
+    def to_dict(self) -> dict[str, Any]:
         """The parameters as plain values, ready for JSON.
 
         Returns
@@ -155,12 +255,10 @@ class SortingParameters:
         dict
             One entry a field.
         """
-        values = asdict(self)
-        values["bad_channel_ids"] = [_plain(channel_id) for channel_id in self.bad_channel_ids]
-        return {name: _plain(value) for name, value in values.items()}
+        return {**asdict(self), "bad_channel_ids": list(self.bad_channel_ids)}  # type: ignore[call-overload]
 
     @classmethod
-    def from_dict(cls, values: dict) -> SortingParameters:
+    def from_dict(cls, values: dict[str, Any]) -> SortingParameters:
         """The opposite of `to_dict`.
 
         Parameters
@@ -174,8 +272,8 @@ class SortingParameters:
 
         Raises
         ------
-        TypeError
-            Unknown name.
+        TypeError, ValueError
+            As the class.
         """
         return cls(**values)
 
@@ -207,13 +305,15 @@ class SortingParameters:
         """
         return self.num_samples_before(sampling_frequency) + int(self.ms_after * sampling_frequency / 1000.0)
 
-    def check_recording(self, recording) -> None:
+    def check_recording(self, recording: Any, *, chunk_bytes: int = CHUNK_BYTES) -> None:
         """Refuse what cannot be sorted. A recording without any sample is accepted: its sorting is empty.
 
         Parameters
         ----------
         recording : BaseRecording
-            SpikeInterface recording.
+            SpikeInterface recording. Float samples are read once, to find those that are not finite.
+        chunk_bytes : int
+            Bytes of traces that are read at a time.
 
         Raises
         ------
@@ -238,9 +338,34 @@ class SortingParameters:
                 f"found {max(num_samples)} samples in the longest one; check that the file's axes are (time, channel), "
                 "or lower ms_before and ms_after"
             )
-        if is_motion_folder(self.motion):
-            _check_motion(self.motion, len(num_samples))
-        _check_finite(recording, channel_ids)
+        if self.motion is not None and is_motion_folder(self.motion):
+            _check_motion_segments(self.motion, len(num_samples))
+        _check_finite(recording, channel_ids, chunk_bytes)
+
+    def check_groups(self, groups: list, num_model_channels: int) -> None:
+        """Refuse channel groups that a preset cannot sort, before anything is computed.
+
+        Parameters
+        ----------
+        groups : list of ChannelGroup
+            Channel groups to sort.
+        num_model_channels : int
+            Number of channels that the model takes.
+
+        Raises
+        ------
+        ValueError
+            "paper" on a group with more channels: the channels of a snippet depend on its peak there, so that one
+            mixture cannot hold all snippets.
+        """
+        for group in groups:
+            found = group.recording.get_num_channels()
+            if self.preset == PAPER and found > num_model_channels:
+                raise ValueError(
+                    f"expected groups of at most {num_model_channels} channels, which the model takes, for "
+                    f"preset='paper' fits one mixture to all spikes of a group; found {found} in group {group.name}; "
+                    "leave the preset out, or split the recording by the property 'group'"
+                )
 
     def _check_sampling_frequency(self, sampling_frequency: float) -> None:
         if not sampling_frequency >= MIN_SAMPLING_FREQUENCY_HZ:  # written so that NaN is refused too
@@ -248,13 +373,14 @@ class SortingParameters:
                 f"expected a sampling frequency of at least {MIN_SAMPLING_FREQUENCY_HZ:g} Hz, found "
                 f"{sampling_frequency:g} Hz; sort the wide-band recording, not the LFP, and check its unit"
             )
-        if self.freq_min_hz >= 0.45 * sampling_frequency:
+        if self.freq_min_hz >= MAX_CUTOFF_RATIO * sampling_frequency:
             raise ValueError(
-                f"expected freq_min_hz below {0.45 * sampling_frequency:g} Hz (0.45 of the sampling frequency), found "
-                f"{self.freq_min_hz:g} Hz; lower freq_min_hz"
+                f"expected freq_min_hz below {MAX_CUTOFF_RATIO * sampling_frequency:g} Hz ({MAX_CUTOFF_RATIO} of the "
+                f"sampling frequency), found {self.freq_min_hz:g} Hz; lower freq_min_hz"
             )
 
-    def _check_channels(self, recording) -> list:
+    def _check_channels(self, recording: Any) -> list:
+        """The channel ids that are not bad."""
         channel_ids = list(recording.channel_ids)
         unknown = [channel_id for channel_id in self.bad_channel_ids if channel_id not in channel_ids]
         if unknown:
@@ -271,23 +397,8 @@ class SortingParameters:
         return kept
 
 
-def is_motion_folder(value) -> bool:
-    """Whether a value of `motion` is the folder of a saved Motion.
-
-    Parameters
-    ----------
-    value : object
-        Presets and None are not.
-
-    Returns
-    -------
-    bool
-    """
-    return isinstance(value, str) and (Path(value) / "displacement_seg0.npy").is_file()
-
-
-def _check_motion(folder: str, num_segments: int) -> None:
-    """Raise ValueError where a saved Motion is not of a recording of so many segments."""
+def _check_motion_segments(folder: str, num_segments: int) -> None:
+    """Raise ValueError where a saved Motion is of another number of segments."""
     found = len(list(Path(folder).glob("displacement_seg*.npy")))
     if found != num_segments:
         raise ValueError(
@@ -295,16 +406,16 @@ def _check_motion(folder: str, num_segments: int) -> None:
         )
 
 
-def _check_finite(recording, channel_ids: list) -> None:
+def _check_finite(recording: Any, channel_ids: list, chunk_bytes: int) -> None:
     """Raise ValueError for the first NaN or infinite sample of a float recording; reads it once, in chunks."""
     if recording.get_dtype().kind != "f":
         return
-    chunk = max(1, FINITE_CHECK_BYTES // (recording.get_dtype().itemsize * len(channel_ids)))
+    chunk = max(1, chunk_bytes // (recording.get_dtype().itemsize * len(channel_ids)))
     for segment_index in range(recording.get_num_segments()):
         for start in range(0, recording.get_num_samples(segment_index), chunk):
             end = min(start + chunk, recording.get_num_samples(segment_index))
             traces = recording.get_traces(segment_index, start, end, channel_ids=channel_ids)
-            if np.isfinite(traces.sum(dtype="float64")):  # one number tells for the whole chunk, without a mask
+            if np.isfinite(traces.sum(dtype="float64")):  # one sum tests the whole chunk without a mask
                 continue
             found = np.argwhere(~np.isfinite(traces))
             if len(found) == 0:  # finite samples so large that their sum is not
@@ -315,59 +426,6 @@ def _check_finite(recording, channel_ids: list) -> None:
                 f"{start + sample} of channel {_plain(channel_ids[channel])!r}; cut it out, replace it by noise "
                 "(silence_periods of spikeinterface.preprocessing, mode='noise') or name the channel in bad_channel_ids"
             )
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and bool(np.isfinite(value))
-
-
-def _is_whole(value) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def _is_positive(value) -> bool:
-    return _is_number(value) and value > 0
-
-
-def _is_count(value) -> bool:
-    return _is_whole(value) and value >= 1
-
-
-# field -> whether a value is valid, and what to say where it is not
-_VALID = {
-    **dict.fromkeys(
-        ("freq_min_hz", "freq_max_hz", "detect_threshold", "radius_um", "ms_before", "ms_after"),
-        (_is_positive, "a number above 0"),
-    ),
-    **dict.fromkeys(("min_unit_spikes", "max_fit_spikes", "max_dimensions"), (_is_count, "a whole number from 1 on")),
-    **dict.fromkeys(
-        ("exclude_sweep_ms", "unit_threshold"), (lambda value: _is_number(value) and value >= 0, "a number from 0 on")
-    ),
-    "merge_bias": (_is_number, "a finite number"),
-    "peak_sign": (lambda value: value in ("neg", "pos", "both"), '"neg", "pos" or "both"'),
-    "motion": (
-        lambda value: value is None or value in ("auto", *MOTION_PRESETS) or is_motion_folder(value),
-        f'None, "auto", one of {MOTION_PRESETS} or a folder that Motion.save of SpikeInterface wrote',
-    ),
-    "detection": (lambda value: value in DETECTION_METHODS, f"one of {DETECTION_METHODS}"),
-    "matching": (lambda value: value is None or value in MATCHING_METHODS, f"None or one of {MATCHING_METHODS}"),
-    "template_interval_s": (lambda value: value is None or _is_positive(value), "None or a number above 0"),
-    "num_units": (lambda value: value is None or _is_count(value), "None or a whole number from 1 on"),
-    "common_reference": (lambda value: value is None or isinstance(value, bool), "None, True or False"),
-    **dict.fromkeys(("denoise", "adapt"), (lambda value: isinstance(value, bool), "True or False")),
-    "preset": (lambda value: value is None or value in tuple(PRESETS), f"None or one of {tuple(PRESETS)}"),
-    "seed": (lambda value: _is_whole(value) and value >= 0, "a whole number from 0 on"),
-}
-
-
-def _as_tuple(value) -> tuple:
-    if value is None:
-        return ()
-    return (value,) if isinstance(value, str | int | np.integer) else tuple(value)
-
-
-def _plain(value):
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def _shorten(values: list, num_shown: int = 8) -> str:

@@ -215,16 +215,16 @@ def measure_again(
     parts, rows, log = [], [], RunLog()
     for group in split_groups(recording, parameters, log):
         units = np.flatnonzero(unit_groups == group.name)
-        prepared = preprocess(group, parameters, log) if len(units) else None
+        prepared = preprocess(group, parameters, log, job_kwargs=job_kwargs) if len(units) else None
         if prepared is None:
             continue
-        prepared = correct_motion(prepared, parameters, log)
+        prepared = correct_motion(prepared, parameters, log, job_kwargs=job_kwargs)
         # the units of this group, counted from 0, in the segments that are long enough
         rows.append(np.flatnonzero(np.isin(spikes["unit_index"], units)))
         vector = spikes[rows[-1]].copy()
         vector["unit_index"] = np.searchsorted(units, vector["unit_index"])
         vector["segment_index"] = np.searchsorted(group.segment_indices, vector["segment_index"])
-        templates_uv = mean_waveforms(prepared.recording, vector, len(units), parameters)
+        templates_uv = mean_waveforms(prepared.recording, vector, len(units), parameters, job_kwargs=job_kwargs)
         parts.append(
             measure_units(prepared, vector, templates_uv, parameters, settings=settings, job_kwargs=job_kwargs)
         )

@@ -1,7 +1,7 @@
-"""From a recording as it was stored to one filtered recording in uV for each channel group.
+"""From a raw recording to one filtered recording in uV for each channel group.
 
-Built on SpikeInterface's lazy preprocessing; what is decided here is which channels are sorted together, where they
-lie, which are useless and what one unit of the file is worth.
+The steps are SpikeInterface's lazy preprocessing. Decided here: which channels are sorted together, the positions of
+their contacts, which channels are bad, and the gain to uV where the recording has none.
 """
 
 from __future__ import annotations
@@ -10,19 +10,52 @@ from dataclasses import dataclass
 
 import numpy as np
 import spikeinterface.preprocessing as spre
+from spikeinterface.core import BaseRecording
+from spikeinterface.core.motion import Motion
 
-from .bad_channels import useful_channels
-from .caching import cache_traces
-from .noise_levels import CHUNK_S, NUM_CHUNKS, draw_chunks, find_active, noise_levels, read_chunks
+from .bad_channels import BAD_CHANNELS, BadChannelSettings, useful_channels
+from .caching import CACHING, CachingSettings, cache_traces
+from .noise_levels import (
+    NOISE_LEVELS,
+    NoiseLevelSettings,
+    draw_chunks,
+    find_active,
+    noise_levels,
+    read_chunks,
+)
 from .parameters import SortingParameters
 from .run_log import RunLog
 
-NOMINAL_NOISE_UV = 10.0  # a file that does not say what its numbers mean is scaled so that its noise is this
-PLAUSIBLE_NOISE_UV = (0.2, 500.0)  # outside, the gains are not gains to uV (volts, raw steps) and are not used
-COMMON_REFERENCE_CHANNELS = 32
-HIGHEST_FREQUENCY = 0.9  # of the Nyquist frequency
-TETRODE_SPACING_UM = 12.5
-LINEAR_SPACING_UM = 20.0
+
+@dataclass(frozen=True)
+class PreprocessingSettings:
+    """What is assumed of a recording that does not say it, and when channels are referenced.
+
+    Attributes
+    ----------
+    nominal_noise_uv : float
+        A recording without credible gains is scaled so that its median noise is this.
+    plausible_noise_uv : (float, float)
+        Gains that make the noise smaller or larger are not gains to uV (but to volts, or 1) and are not used.
+    reference_channels : int
+        Smallest group of which the common median is subtracted where `common_reference` is None.
+    max_nyquist_ratio : float
+        Largest upper edge of the band-pass filter, as a share of the Nyquist frequency.
+    tetrode_spacing_um : float
+        Of the square on which up to four channels without a probe are placed.
+    linear_spacing_um : float
+        Of the column on which more channels without a probe are placed.
+    """
+
+    nominal_noise_uv: float = 10.0
+    plausible_noise_uv: tuple[float, float] = (0.2, 500.0)
+    reference_channels: int = 32
+    max_nyquist_ratio: float = 0.9
+    tetrode_spacing_um: float = 12.5
+    linear_spacing_um: float = 20.0
+
+
+PREPROCESSING = PreprocessingSettings()
 
 
 @dataclass(frozen=True)
@@ -34,17 +67,17 @@ class ChannelGroup:
     name : object
         Value of the property "group", or the shank.
     recording : BaseRecording
-        These channels of the recording as stored, with contacts in a plane; segments shorter than a snippet left out.
+        These channels of the recording as stored, with contacts in a plane, without segments shorter than a snippet.
     segment_indices : ndarray of int, (num_segments,)
         Segment of the original recording of each segment of `recording`.
     num_groups : int
         Groups of the whole recording.
     is_placed : bool
-        The contacts are where the recording says, not where a usual probe has them.
+        The contact positions are those of the recording, not default ones.
     """
 
     name: object
-    recording: object
+    recording: BaseRecording
     segment_indices: np.ndarray
     num_groups: int = 1
     is_placed: bool = True
@@ -59,27 +92,29 @@ class PreparedGroup:
     name, segment_indices, num_groups, is_placed
         As in `ChannelGroup`.
     recording : BaseRecording
-        float32, uV, filtered, without flat, copied and noisy channels.
+        float32, uV, filtered, without bad channels.
     noise_levels_uv : ndarray of float, (num_channels,)
         Standard deviation of the noise by its median absolute deviation.
     motion : Motion | None
-        SpikeInterface's estimate of the motion of the tissue that was undone in `recording`.
+        SpikeInterface's estimate of the probe movement that was corrected in `recording`.
     """
 
     name: object
-    recording: object
+    recording: BaseRecording
     segment_indices: np.ndarray
     noise_levels_uv: np.ndarray
     num_groups: int = 1
     is_placed: bool = True
-    motion: object | None = None
+    motion: Motion | None = None
 
 
-def split_groups(recording, parameters: SortingParameters, log: RunLog) -> list[ChannelGroup]:
-    """Split a recording into the channel groups that are sorted by themselves.
+def split_groups(
+    recording, parameters: SortingParameters, log: RunLog, *, settings: PreprocessingSettings = PREPROCESSING
+) -> list[ChannelGroup]:
+    """Split a recording into the channel groups that are sorted separately.
 
-    The property "group" decides where it has several values, the shanks of the probe otherwise. Contacts of different
-    groups may have the same place.
+    Groups are the values of the property "group" where it has several, the shanks of the probe otherwise. Contacts of
+    different groups may have the same position.
 
     Parameters
     ----------
@@ -88,7 +123,9 @@ def split_groups(recording, parameters: SortingParameters, log: RunLog) -> list[
     parameters : SortingParameters
         `bad_channel_ids` and the length of a snippet are read.
     log : RunLog
-        Told what was decided.
+        Receives what was assumed or left out.
+    settings : PreprocessingSettings
+        Spacing of contacts without a probe.
 
     Returns
     -------
@@ -107,7 +144,7 @@ def split_groups(recording, parameters: SortingParameters, log: RunLog) -> list[
         return []
     if len(segment_indices) < len(num_samples):
         short = np.flatnonzero(~is_long).tolist()
-        log.warning("preprocessing", f"segments {short} are shorter than a snippet: no spikes in them")
+        log.warning("preprocessing", f"segments {short} are shorter than a snippet: not sorted")
         recording = recording.select_segments(segment_indices.tolist())
     positions_um = _planar_positions(recording, log)
     names = _group_of_channels(recording)
@@ -119,15 +156,23 @@ def split_groups(recording, parameters: SortingParameters, log: RunLog) -> list[
             log.warning("preprocessing", f"group {name}: all channels are in bad_channel_ids")
             continue
         view = recording.select_channels(recording.channel_ids[indices])  # a view: the user's recording stays as it is
-        view.set_dummy_probe_from_locations(_positions_or_dummy(positions_um, indices, name, log))
+        view.set_dummy_probe_from_locations(_positions_or_default(positions_um, indices, name, log, settings))
         groups.append(ChannelGroup(name.item(), view, segment_indices, num_groups, positions_um is not None))
     return groups
 
 
 def preprocess(
-    group: ChannelGroup, parameters: SortingParameters, log: RunLog, *, cache: bool = True
+    group: ChannelGroup,
+    parameters: SortingParameters,
+    log: RunLog,
+    *,
+    settings: PreprocessingSettings = PREPROCESSING,
+    noise_settings: NoiseLevelSettings = NOISE_LEVELS,
+    bad_channel_settings: BadChannelSettings = BAD_CHANNELS,
+    caching: CachingSettings | None = CACHING,
+    job_kwargs: dict | None = None,
 ) -> PreparedGroup | None:
-    """Scale to uV, remove the offset, filter, leave out useless channels, reference, cache.
+    """Scale to uV, subtract the offset, filter, remove bad channels, reference, cache.
 
     Parameters
     ----------
@@ -136,9 +181,15 @@ def preprocess(
     parameters : SortingParameters
         Filter, reference and seed are read.
     log : RunLog
-        Told what was decided.
-    cache : bool
-        Compute the traces once, as `cache_traces`. False: computed when read, and saved by saying how.
+        Receives what was decided.
+    settings : PreprocessingSettings
+    noise_settings : NoiseLevelSettings
+        Chunks from which offsets and noise levels are estimated.
+    bad_channel_settings : BadChannelSettings
+    caching : CachingSettings | None
+        As `cache_traces`. None: traces are computed whenever they are read.
+    job_kwargs : dict | None
+        As :func:`resolve_job_kwargs` completes them.
 
     Returns
     -------
@@ -151,24 +202,33 @@ def preprocess(
         Gains that are 0 or not finite.
     """
     recording = group.recording
-    chunks = draw_chunks(recording, parameters.seed)
-    offsets, active = _measure_offsets(group, chunks, log)
-    highest_hz = min(parameters.freq_max_hz, HIGHEST_FREQUENCY * recording.get_sampling_frequency() / 2)
+    chunks = draw_chunks(recording, parameters.seed, settings=noise_settings)
+    offsets, active = _measure_offsets(group, chunks, log, noise_settings)
+    highest_hz = min(parameters.freq_max_hz, settings.max_nyquist_ratio * recording.get_sampling_frequency() / 2)
     filtered = _scale_and_filter(recording, offsets, (parameters.freq_min_hz, highest_hz))
     traces = np.concatenate(read_chunks(filtered, chunks))[np.concatenate(active)]
-    kept = useful_channels(traces, recording, group.name, log, is_placed=group.is_placed, seed=parameters.seed)
+    kept = useful_channels(
+        traces,
+        recording,
+        group.name,
+        log,
+        is_placed=group.is_placed,
+        seed=parameters.seed,
+        settings=bad_channel_settings,
+        job_kwargs=job_kwargs,
+    )
     if len(kept) == 0:
         return None
-    factor = _factor_to_uv(traces[:, kept], recording, group.name, log)
+    factor = _factor_to_uv(traces[:, kept], recording, group.name, log, settings)
     if len(kept) < recording.get_num_channels():
         filtered = filtered.select_channels(recording.channel_ids[kept])
     if factor != 1.0:
         filtered = spre.scale(filtered, gain=factor, dtype="float32")
     reference = parameters.common_reference
-    if reference or (reference is None and len(kept) >= COMMON_REFERENCE_CHANNELS):
+    if reference or (reference is None and len(kept) >= settings.reference_channels):
         filtered = spre.common_reference(filtered, reference="global", operator="median", dtype="float32")
-    if cache:
-        filtered = cache_traces(filtered, "preprocessing", log)
+    if caching is not None:
+        filtered = cache_traces(filtered, "preprocessing", log, settings=caching, job_kwargs=job_kwargs)
     noise_levels_uv = noise_levels(read_chunks(filtered, chunks), active)
     log(
         "preprocessing",
@@ -181,23 +241,26 @@ def preprocess(
 
 
 def _scale_and_filter(recording, offsets: np.ndarray, band_hz: tuple):
-    """The recording in uV, if its gains are, between two frequencies; `offsets` (num_channels,) as stored."""
+    """The band-passed recording, in uV if its gains are to uV; `offsets` (num_channels,) as stored."""
     gains = _read_gains(recording)
-    # the offset is measured, not read: it goes together with the electrode's own, before the filter can ring on it
+    # The offset is measured, not read, so that the electrode's own offset is subtracted with that of the amplifier,
+    # before the filter can ring on it.
     scaled = spre.scale(recording, gain=gains, offset=-gains * offsets, dtype="float32")
     return spre.bandpass_filter(
         scaled, freq_min=band_hz[0], freq_max=band_hz[1], ftype="bessel", filter_order=2, dtype="float32"
     )
 
 
-def _measure_offsets(group: ChannelGroup, chunks: list, log: RunLog) -> tuple[np.ndarray, list[np.ndarray]]:
+def _measure_offsets(
+    group: ChannelGroup, chunks: list, log: RunLog, settings: NoiseLevelSettings
+) -> tuple[np.ndarray, list[np.ndarray]]:
     """Offsets (num_channels,) as stored, and the samples of each chunk that were not blanked."""
     raw = read_chunks(group.recording, chunks)
-    active = find_active(raw, group.recording.get_sampling_frequency())
+    active = find_active(raw, group.recording.get_sampling_frequency(), settings=settings)
     is_active = np.concatenate(active)
     if not is_active.all():
-        share = f"{100 * (1 - is_active.mean()):.1f} % of the samples"
-        log("preprocessing", f"group {group.name}: blanked stretches, {share}, tell nothing of the noise")
+        share = f"{100 * (1 - is_active.mean()):.1f} % of samples"
+        log("preprocessing", f"group {group.name}: {share} are blanked and not used to estimate noise")
     return np.median(np.concatenate(raw)[is_active], axis=0), active
 
 
@@ -214,15 +277,17 @@ def _read_gains(recording) -> np.ndarray:
     return gains
 
 
-def statistics_kwargs(recording, seed: int) -> dict:
-    """Seeded chunks for whitening: about ten seconds over all segments, never longer than a segment.
+def statistics_kwargs(recording, seed: int, *, settings: NoiseLevelSettings = NOISE_LEVELS) -> dict:
+    """Seeded random chunks for SpikeInterface: about ten seconds over all segments, never longer than a segment.
 
     Parameters
     ----------
     recording : BaseRecording
-        Its segments are counted and measured.
+        Only the lengths of its segments are read.
     seed : int
-        Where the chunks lie.
+        Of the places of the chunks.
+    settings : NoiseLevelSettings
+        Number and duration of the chunks.
 
     Returns
     -------
@@ -231,13 +296,13 @@ def statistics_kwargs(recording, seed: int) -> dict:
     """
     num_segments = recording.get_num_segments()
     shortest = min(recording.get_num_samples(index) for index in range(num_segments))
-    chunk_size = min(int(CHUNK_S * recording.get_sampling_frequency()), shortest)
-    num_chunks = max(1, NUM_CHUNKS // num_segments)
+    chunk_size = min(int(settings.chunk_s * recording.get_sampling_frequency()), shortest)
+    num_chunks = max(1, settings.num_chunks // num_segments)
     return {"chunk_duration": None, "chunk_size": chunk_size, "num_chunks_per_segment": num_chunks, "seed": seed}
 
 
 def _group_of_channels(recording) -> np.ndarray:
-    """Group of every channel: the property "group" where it tells channels apart, else the shank of the probe."""
+    """Group of every channel: the property "group" where it has several values, else the shank of the probe."""
     groups = recording.get_property("group")
     if groups is not None and len(np.unique(groups)) > 1:
         return np.asarray(groups)
@@ -267,49 +332,53 @@ def _planar_positions(recording, log: RunLog) -> np.ndarray | None:
             )
         axes = sorted({*spans.tolist(), *[axis for axis in range(3) if axis not in spans][: 2 - len(spans)]})
         positions_um = positions_um[:, axes]
-        log("preprocessing", f"3-D probe: its contacts lie in the plane {''.join('xyz'[axis] for axis in axes)}")
+        log("preprocessing", f"3-D probe: contacts in the plane {''.join('xyz'[axis] for axis in axes)}")
     is_usable = np.isfinite(positions_um).all() and (len(positions_um) == 1 or np.ptp(positions_um, axis=0).max() > 0)
     if not is_usable:
-        log.warning("preprocessing", "the probe's contacts all have one place or none: positions are not used")
+        log.warning("preprocessing", "the contacts of the probe have no distinct positions: none is used")
         return None
     return positions_um
 
 
-def _positions_or_dummy(positions_um: np.ndarray | None, indices: np.ndarray, name, log: RunLog) -> np.ndarray:
-    """Positions (num_channels, 2) um of a group's channels, or those of a usual probe where there are none."""
+def _positions_or_default(
+    positions_um: np.ndarray | None, indices: np.ndarray, name, log: RunLog, settings: PreprocessingSettings
+) -> np.ndarray:
+    """Positions (num_channels, 2) um of a group's channels, by default on a tetrode or a column of contacts."""
     if positions_um is not None:
         return positions_um[indices]
     num_channels = len(indices)
     if num_channels <= 4:
+        spacing_um = settings.tetrode_spacing_um
         log.warning(
             "preprocessing",
-            f"group {name}: the recording has no probe; its {num_channels} channels are taken as a tetrode "
-            f"({TETRODE_SPACING_UM} um square). Attach the real one with recording.set_probe",
+            f"group {name}: the recording has no probe; its {num_channels} channels are placed as a tetrode "
+            f"({spacing_um:g} um square). Attach the real one with recording.set_probe",
         )
-        return TETRODE_SPACING_UM * np.array([(0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)])[:num_channels]
+        return spacing_um * np.array([(0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)])[:num_channels]
+    spacing_um = settings.linear_spacing_um
     log.warning(
         "preprocessing",
-        f"group {name}: the recording has no probe; its {num_channels} channels are taken as a linear probe in the "
-        f"order of the channels, {LINEAR_SPACING_UM:g} um apart. Attach the real one with recording.set_probe",
+        f"group {name}: the recording has no probe; its {num_channels} channels are placed as a linear probe in the "
+        f"order of the channels, {spacing_um:g} um apart. Attach the real one with recording.set_probe",
     )
-    return np.column_stack([np.zeros(num_channels), LINEAR_SPACING_UM * np.arange(num_channels)])
+    return np.column_stack([np.zeros(num_channels), spacing_um * np.arange(num_channels)])
 
 
-def _factor_to_uv(traces: np.ndarray, recording, name, log: RunLog) -> float:
-    """Factor to uV: 1 where the gains can be believed, otherwise what makes the noise NOMINAL_NOISE_UV."""
+def _factor_to_uv(traces: np.ndarray, recording, name, log: RunLog, settings: PreprocessingSettings) -> float:
+    """Factor to uV: 1 where the gains are plausible, otherwise what makes the noise nominal."""
     noise = float(np.median(np.median(np.abs(traces), axis=0))) / 0.6745
-    if noise == 0.0:  # spikes on silence: no noise to scale by
+    if noise == 0.0:  # a simulation without noise, by which nothing can be scaled
         return 1.0
-    is_plausible = PLAUSIBLE_NOISE_UV[0] <= noise <= PLAUSIBLE_NOISE_UV[1]
-    if recording.has_scaleable_traces() and is_plausible:
+    lowest, highest = settings.plausible_noise_uv
+    if recording.has_scaleable_traces() and lowest <= noise <= highest:
         return 1.0
     if recording.has_scaleable_traces():
-        reason = f"its gains to uV would make the noise {noise:.3g} uV (plausible: {PLAUSIBLE_NOISE_UV})"
+        reason = f"its gains to uV would make the noise {noise:.3g} uV (plausible: {lowest:g} to {highest:g} uV)"
     else:
         reason = "the recording has no gains to uV"
     log.warning(
         "preprocessing",
-        f"group {name}: {reason}; amplitudes are expressed so that the noise is {NOMINAL_NOISE_UV:g} uV. "
+        f"group {name}: {reason}; it is scaled so that the noise is {settings.nominal_noise_uv:g} uV. "
         "Set them with recording.set_channel_gains and set_channel_offsets",
     )
-    return NOMINAL_NOISE_UV / noise
+    return settings.nominal_noise_uv / noise

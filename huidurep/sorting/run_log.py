@@ -1,4 +1,4 @@
-"""What each stage did and how long it took: to Python's logging and into the result."""
+"""Log of a run: what each stage did and how long it took, for Python's logging and for the result."""
 
 from __future__ import annotations
 
@@ -7,42 +7,45 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 logger = logging.getLogger(__name__)
-# Stages of a channel group in order, with the share of the seconds that each takes, about, on a tetrode and on a column
-# of 32 contacts: the time left is a guess. Adapting counts as embedding, cleaning and settling as description.
+# Stages of a channel group in order, with the share of the run time of each, measured on tetrodes and on a column of 32
+# contacts, for an estimate of the time left. Adaptation counts as embedding. Curation is merging of templates and
+# removal of noise units; only groups of more channels than the model takes need it before they are embedded again.
 STAGES = (
     ("preprocessing", 0.07),
     ("motion", 0.08),
     ("detection", 0.05),
     ("embedding", 0.08),
     ("clustering", 0.46),
-    ("matching", 0.16),
+    ("matching", 0.14),
+    ("curation", 0.02),
     ("embedding", 0.06),
-    ("description", 0.04),
+    ("postprocessing", 0.04),
 )
 
 
 class RunLog:
-    """A list of entries; the seconds of an entry are those since the entry before it.
+    """Log of a run, and its progress through the stages.
 
     Attributes
     ----------
     entries : list of dict
-        stage (str), seconds (float), message (str); is_warning (True) where the user should look at it.
+        stage (str), seconds (float) since the entry before, message (str); is_warning (True) for warnings.
 
     Parameters
     ----------
     progress : callable | None
-        Called with the share of the work that is done (0 to 1) and the stage that comes next, in words.
+        Called before each stage with the share of the work that is done (0 to 1, estimated) and a text such as
+        "group 2 of 4, stage 5 of 9: clustering".
     """
 
     def __init__(self, progress: Callable[[float, str], None] | None = None):
         self.entries: list[dict] = []
         self._last = time.perf_counter()
         self._progress = progress
-        self._num_groups, self._group, self._num_passed = 0, 0, 0
+        self._num_groups, self._group, self._num_finished = 0, 0, 0
 
-    def follow(self, groups: Sequence) -> Iterator:
-        """Iterate over channel groups; stages that are logged meanwhile count as theirs.
+    def iterate_groups(self, groups: Sequence) -> Iterator:
+        """Iterate over channel groups; stages that are logged meanwhile belong to the current one.
 
         Parameters
         ----------
@@ -54,32 +57,33 @@ class RunLog:
         """
         self._num_groups = len(groups)
         for self._group, group in enumerate(groups):
-            self._num_passed = 0
-            self._tell_progress()
+            self._num_finished = 0
+            self._report_progress()
             yield group
 
     def skip(self, stage: str) -> None:
-        """Move on to the stage after this one: it is done, or there is nothing to do.
+        """Count a stage as finished without an entry, because it has nothing to do.
 
         Parameters
         ----------
         stage : str
+            Name of the stage; names that are not in `STAGES` are no progress.
         """
-        for position in range(self._num_passed, len(STAGES) if self._num_groups else 0):
+        for position in range(self._num_finished, len(STAGES) if self._num_groups else 0):
             if STAGES[position][0] == stage:
-                self._num_passed = position + 1
-                self._tell_progress()
+                self._num_finished = position + 1
+                self._report_progress()
                 return
 
-    def _tell_progress(self) -> None:
-        if self._progress is None:
+    def _report_progress(self) -> None:
+        if self._progress is None or self._num_finished == len(STAGES):
             return
-        done = (self._group + sum(share for _, share in STAGES[: self._num_passed])) / self._num_groups
+        done = (self._group + sum(share for _, share in STAGES[: self._num_finished])) / self._num_groups
         group = f"group {self._group + 1} of {self._num_groups}, " if self._num_groups > 1 else ""
-        self._progress(done, f"{group}stage {self._num_passed + 1} of {len(STAGES)}: {STAGES[self._num_passed][0]}")
+        self._progress(done, f"{group}stage {self._num_finished + 1} of {len(STAGES)}: {STAGES[self._num_finished][0]}")
 
     def __call__(self, stage: str, message: str, *, level: int = logging.INFO) -> None:
-        """Note what a stage has done.
+        """Add an entry for a stage that is finished, or for a step of it.
 
         Parameters
         ----------
@@ -98,7 +102,7 @@ class RunLog:
         self.skip(stage)
 
     def warning(self, stage: str, message: str) -> None:
-        """Note something the user should look at.
+        """Add an entry that the user should read.
 
         Parameters
         ----------
@@ -111,5 +115,5 @@ class RunLog:
 
     @property
     def total_seconds(self) -> float:
-        """Seconds of all entries together."""
+        """Sum of the seconds of all entries."""
         return sum(entry["seconds"] for entry in self.entries)

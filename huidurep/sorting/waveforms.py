@@ -1,4 +1,4 @@
-"""Snippets around spikes, in batches of bounded size, each with the positions of its channels."""
+"""Snippets of spikes, in batches of bounded size, with their contact positions, and templates of units."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from spikeinterface.core.node_pipeline import (
     run_node_pipeline,
 )
 
-from .jobs import get_job_kwargs
+from .job_kwargs import resolve_job_kwargs
 from .parameters import SortingParameters
 
-BATCH_BYTES = 128 * 2**20  # snippets held at a time
+BATCH_BYTES = 128 * 2**20  # of snippets held at a time
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class WaveformBatch:
     Attributes
     ----------
     spike_indices : ndarray of int, (num_spikes,)
-        Rows of the spikes they were cut for.
+        Rows of their spikes.
     waveforms : ndarray of float32, (num_spikes, num_samples, num_channels)
         uV.
     channel_positions_um : ndarray of float, (num_channels, 2)
-        Contacts of these channels.
+        Contacts of the channels of these snippets.
     peak_index : int
         Sample of the peak in each snippet.
     """
@@ -49,9 +49,10 @@ def iterate_waveforms(
     parameters: SortingParameters,
     *,
     num_channels: int,
+    batch_bytes: int = BATCH_BYTES,
     job_kwargs: dict | None = None,
 ) -> Iterator[WaveformBatch]:
-    """Cut snippets around spikes, on all channels of a small group, else on those nearest to each spike's channel.
+    """Extract snippets, on all channels of a small group, else on those nearest to each spike's channel.
 
     Parameters
     ----------
@@ -62,9 +63,11 @@ def iterate_waveforms(
     parameters : SortingParameters
         The window.
     num_channels : int
-        Most channels of a snippet: those the model takes.
+        Maximum number of channels of a snippet: what the model takes.
+    batch_bytes : int
+        Maximum size of the snippets of a batch.
     job_kwargs : dict | None
-        SpikeInterface's job keyword arguments.
+        As :func:`resolve_job_kwargs` completes them.
 
     Yields
     ------
@@ -78,7 +81,7 @@ def iterate_waveforms(
     positions_um = recording.get_channel_locations()
     is_small = recording.get_num_channels() <= num_channels
     near = nearest_channels(recording, num_channels)
-    batch_size = max(1, BATCH_BYTES // (4 * num_samples * min(num_channels, recording.get_num_channels())))
+    batch_size = max(1, batch_bytes // (4 * num_samples * min(num_channels, recording.get_num_channels())))
     for start in range(0, len(spikes), batch_size):
         batch = spikes[start : start + batch_size]
         waveforms = _extract(recording, batch, window, None if is_small else near, job_kwargs)
@@ -87,19 +90,19 @@ def iterate_waveforms(
             continue
         for channel_index in np.unique(batch["channel_index"]):
             rows = np.flatnonzero(batch["channel_index"] == channel_index)
-            # channels stand in the order of their indices, as ExtractSparseWaveforms writes them
+            # ExtractSparseWaveforms orders channels by their indices, and so does the mask
             yield WaveformBatch(start + rows, waveforms[rows], positions_um[near[channel_index]], num_before)
 
 
 def nearest_channels(recording, num_channels: int) -> np.ndarray:
-    """For every channel, which channels are nearest to it, itself among them.
+    """For every channel, the channels nearest to it, itself among them.
 
     Parameters
     ----------
     recording : BaseRecording
         With contacts.
     num_channels : int
-        How many to take; all where there are fewer.
+        Number of nearest channels; all where there are fewer.
 
     Returns
     -------
@@ -121,7 +124,7 @@ def mean_waveforms(
     *,
     job_kwargs: dict | None = None,
 ) -> np.ndarray:
-    """Templates of units.
+    """Templates of units: the mean waveforms of their spikes.
 
     Parameters
     ----------
@@ -130,11 +133,11 @@ def mean_waveforms(
     spike_vector : ndarray, (num_spikes,)
         SpikeInterface's spike vector, in order of time within segments.
     num_units : int
-        Units counted by it.
+        Number of units of the spike vector.
     parameters : SortingParameters
         The window.
     job_kwargs : dict | None
-        SpikeInterface's job keyword arguments.
+        As :func:`resolve_job_kwargs` completes them.
 
     Returns
     -------
@@ -150,7 +153,7 @@ def mean_waveforms(
         num_before,
         parameters.num_samples(sampling_frequency) - num_before,
         return_in_uV=False,
-        **(job_kwargs or get_job_kwargs()),
+        **resolve_job_kwargs(job_kwargs),
     )
 
 
@@ -179,12 +182,12 @@ def to_spike_vector(peaks: np.ndarray, unit_index: np.ndarray) -> np.ndarray:
 def _extract(
     recording, spikes: np.ndarray, window: dict, mask: np.ndarray | None, job_kwargs: dict | None
 ) -> np.ndarray:
-    """Snippets (num_spikes, num_samples, num_channels) by SpikeInterface's pipeline, which reads chunk by chunk."""
+    """Snippets (num_spikes, num_samples, num_channels), extracted by SpikeInterface chunk by chunk."""
     source = PeakRetriever(recording, spikes)
     if mask is None:
         node = ExtractDenseWaveforms(recording, parents=[source], return_output=True, **window)
     else:
         node = ExtractSparseWaveforms(recording, parents=[source], return_output=True, sparsity_mask=mask, **window)
     return run_node_pipeline(
-        recording, [source, node], job_kwargs=job_kwargs or get_job_kwargs(), job_name="extract waveforms"
+        recording, [source, node], job_kwargs=resolve_job_kwargs(job_kwargs), job_name="extract waveforms"
     )

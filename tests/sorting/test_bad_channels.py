@@ -34,7 +34,7 @@ def test_a_noisy_channel_of_a_tetrode_is_left_out():
     traces[:, 1] *= 7.0
     kept, said = kept_and_said(as_recording(traces, positions_um=TETRODE_UM, channel_ids=["a", "b", "c", "d"]))
     assert kept == ["a", "c", "d"]
-    assert "noisy channels left out: b" in said
+    assert "noisy channels removed: b" in said
 
 
 @pytest.mark.parametrize("factor", [0.3, 3.0])
@@ -42,7 +42,7 @@ def test_a_channel_that_is_quieter_or_louder_than_others_stays(factor):
     traces = np.random.default_rng(0).normal(0, 8.0, (60000, 4)).astype("float32")
     traces[:, 1] *= factor
     kept, said = kept_and_said(as_recording(traces, positions_um=TETRODE_UM))
-    assert len(kept) == 4 and "left out" not in said
+    assert len(kept) == 4 and "removed" not in said
 
 
 def test_large_spikes_are_no_noise():
@@ -61,7 +61,7 @@ def test_of_two_channels_none_is_the_usual_one():
 def test_good_channels_of_a_column_raise_no_doubt():
     kept, said = kept_and_said(as_recording(column(), positions_um=COLUMN_UM))
     assert len(kept) == 32
-    assert "look" not in said and "left out" not in said
+    assert "look" not in said and "removed" not in said
 
 
 def test_a_channel_that_looks_dead_is_named_and_stays():
@@ -80,4 +80,4 @@ def test_a_channel_with_noise_at_high_frequencies_is_left_out():
     traces[:, 20] += 60.0 * hum
     kept, said = kept_and_said(as_recording(traces, positions_um=COLUMN_UM))
     assert 20 not in kept and len(kept) == 31
-    assert "noisy channels left out: 20" in said
+    assert "noisy channels removed: 20" in said

@@ -1,6 +1,7 @@
-"""Traces that are computed once: in memory, in a file that goes by itself, or not where the disk is full."""
+"""Cached traces: in memory, in a temporary file that is deleted with the recording, or not where the disk is full."""
 
 import gc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from spikeinterface.core import NumpyRecording
 
 from huidurep.sorting import caching
 from huidurep.sorting.run_log import RunLog
+
+TO_DISK = caching.CachingSettings(memory_bytes=1000)
 
 
 @pytest.fixture
@@ -34,9 +37,8 @@ def test_short_traces_stay_in_memory(lazy, folder):
     assert "Memory" in type(cached).__name__ and not list(folder.iterdir())
 
 
-def test_long_traces_go_to_a_file_that_goes_with_the_recording(lazy, folder, monkeypatch):
-    monkeypatch.setattr(caching, "MEMORY_BYTES", 1000)
-    cached = caching.cache_traces(lazy, "preprocessing", RunLog())
+def test_long_traces_go_to_a_file_that_is_deleted_with_the_recording(lazy, folder):
+    cached = caching.cache_traces(lazy, "preprocessing", RunLog(), settings=TO_DISK)
     assert_same(cached, lazy)
     assert len(list(folder.glob("huidurep-*/traces/*.raw"))) == 2
     assert gc.get_freeze_count() == 0
@@ -50,23 +52,19 @@ def test_another_process_does_not_remove_the_file(tmp_path):
     assert tmp_path.is_dir()
 
 
-def test_a_full_disk_costs_time_not_the_sorting(lazy, folder, monkeypatch):
-    monkeypatch.setattr(caching, "MEMORY_BYTES", 1000)
-    monkeypatch.setattr(caching, "SPARE_BYTES", 2**60)
+def test_a_full_disk_costs_time_not_the_sorting(lazy, folder):
     log = RunLog()
-    assert caching.cache_traces(lazy, "motion", log) is lazy
+    assert caching.cache_traces(lazy, "motion", log, settings=replace(TO_DISK, spare_disk_bytes=2**60)) is lazy
     assert log.entries[-1]["stage"] == "motion" and "TMPDIR" in log.entries[-1]["message"]
     assert not list(folder.iterdir())
 
 
 def test_an_interrupt_leaves_nothing_behind(lazy, folder, monkeypatch):
-    monkeypatch.setattr(caching, "MEMORY_BYTES", 1000)
-
     def interrupted(*_, **__):
         assert list(folder.iterdir())
         raise KeyboardInterrupt
 
     monkeypatch.setattr(type(lazy), "save", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        caching.cache_traces(lazy, "preprocessing", RunLog())
+        caching.cache_traces(lazy, "preprocessing", RunLog(), settings=TO_DISK)
     assert not list(folder.iterdir())

@@ -5,8 +5,7 @@ from spikeinterface.sortingcomponents.peak_detection.matched_filtering import Ma
 from stand_in import RATE_HZ, TETRODE_UM, as_recording, planted, share_found
 
 from huidurep.sorting.detection import detect_spikes
-from huidurep.sorting.jobs import use_job_kwargs
-from huidurep.sorting.matched_filter import FILTER_MS_BEFORE, find_prototype
+from huidurep.sorting.matched_filter import MATCHED_FILTER, find_prototype
 from huidurep.sorting.parameters import SortingParameters
 from huidurep.sorting.preprocessing import preprocess, split_groups, statistics_kwargs
 from huidurep.sorting.run_log import RunLog
@@ -14,10 +13,11 @@ from huidurep.sorting.run_log import RunLog
 FILTERED = dict(detection="matched_filtering")
 
 
-def detect(recording, log=None, **parameters):
+def detect(recording, log=None, job_kwargs=None, **parameters):
     parameters = SortingParameters(**parameters)
     (group,) = split_groups(recording, parameters, RunLog())
-    return detect_spikes(preprocess(group, parameters, RunLog()), parameters, log or RunLog())
+    prepared = preprocess(group, parameters, RunLog())
+    return detect_spikes(prepared, parameters, log or RunLog(), job_kwargs=job_kwargs)
 
 
 def near_a_peak(samples, peaks, tolerance=2):
@@ -113,7 +113,7 @@ def test_a_filter_tells_heights_in_its_own_noise_levels():
     detector = MatchedFilteringPeakDetector(
         group.recording,
         prototype=find_prototype(group, peaks_of_traces, parameters),
-        ms_before=FILTER_MS_BEFORE,
+        ms_before=MATCHED_FILTER.ms_before,
         detect_threshold=6.0,
         random_chunk_kwargs=statistics_kwargs(group.recording, parameters.seed),
     )
@@ -143,7 +143,7 @@ def test_a_filter_needs_large_spikes_and_says_so():
     recording, log = as_recording(traces, positions_um=TETRODE_UM), RunLog()
     peaks = detect(recording, log, detect_threshold=6.0, **FILTERED)
     assert (peaks == detect(recording, detect_threshold=6.0)).all() and len(peaks)
-    assert any("too few for a matched filter" in entry["message"] for entry in log.entries)
+    assert any("fewer than 50 peaks above 6" in entry["message"] for entry in log.entries)
 
 
 def test_a_filter_on_segments_and_in_workers():
@@ -157,8 +157,8 @@ def test_a_filter_on_segments_and_in_workers():
     assert (np.diff(peaks["sample_index"] + peaks["segment_index"] * 10**6) >= 0).all()
     found = peaks["sample_index"] + 120000 * peaks["segment_index"]
     assert share_found(samples, found, tolerance=2) > 0.95
-    with use_job_kwargs({"n_jobs": 2, "progress_bar": False, "chunk_duration": "1s"}):
-        assert (detect(parted, **options) == peaks).all()
+    workers = {"n_jobs": 2, "progress_bar": False, "chunk_duration": "1s"}
+    assert (detect(parted, job_kwargs=workers, **options) == peaks).all()
 
 
 @pytest.mark.parametrize("positions_um", [None, np.zeros((1, 2))])

@@ -1,5 +1,6 @@
-"""Motion that was put in is found and taken out; where there is none, nothing is touched."""
+"""Simulated motion is estimated and corrected; traces without motion are not changed."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from spikeinterface.core import NumpyRecording
 from spikeinterface.core.motion import Motion
 
-from huidurep.sorting.motion import correct_motion
+from huidurep.sorting.motion import MotionSettings, correct_motion
 from huidurep.sorting.parameters import SortingParameters
 from huidurep.sorting.preprocessing import PreparedGroup
 from huidurep.sorting.run_log import RunLog
@@ -21,7 +22,7 @@ def moved_by(time_s):
 
 
 def prepared(*, moves, num_segments=1, width_um=0.0, is_placed=True):
-    """A shank of 32 channels with spikes of 24 neurons that move with the tissue, or do not; one group."""
+    """A shank of 32 channels with spikes of 24 neurons that move along it, or do not; one group."""
     rng = np.random.default_rng(0)
     traces = rng.normal(0, NOISE_UV, (int(RATE_HZ * DURATION_S), 32)).astype("float32")
     shape = -np.exp(-0.5 * ((np.arange(30) - 10) / 2.0) ** 2)
@@ -43,7 +44,7 @@ def moving():
 
 
 def centre_um(group, start_s, end_s):
-    """Where the spikes of a stretch lie: the mean depth of what stands out of the noise."""
+    """Mean depth of the spikes of an interval, by the traces that are far above the noise."""
     traces = group.recording.get_traces(0, int(start_s * RATE_HZ), int(end_s * RATE_HZ))
     weights = np.where(traces < -40.0, -traces, 0.0).sum(0)
     return float(weights @ DEPTHS_UM / weights.sum())
@@ -53,8 +54,8 @@ def test_motion_is_found_and_undone(moving):
     log = RunLog()
     corrected = correct_motion(moving, SortingParameters(), log)
     assert corrected.recording.channel_ids.tolist() == moving.recording.channel_ids.tolist()
-    assert "dredge_fast" in log.entries[-1]["message"] and "corrected" in log.entries[-1]["message"]
-    # the tissue is at its two ends after a quarter and three quarters of the time
+    assert "dredge_fast" in log.entries[-1]["message"]
+    # the motion has its two extremes after a quarter and three quarters of the time
     before, after = (abs(centre_um(group, 8, 12) - centre_um(group, 28, 32)) for group in (moving, corrected))
     assert before > 20.0
     assert after < 0.35 * before
@@ -64,10 +65,21 @@ def test_motion_is_found_and_undone(moving):
     assert np.array_equal(again.recording.get_traces(0), corrected.recording.get_traces(0))
 
 
-def test_still_tissue_is_left_alone():
+def test_traces_without_motion_are_not_changed():
     group, log = prepared(moves=False), RunLog()
     assert correct_motion(group, SortingParameters(), log) is group
-    assert "nothing to correct" in log.entries[-1]["message"]
+    assert re.search(r"[01]\.\d um", log.entries[-1]["message"])
+
+
+def test_settings_say_what_auto_corrects(moving):
+    log = RunLog()
+    for settings in (
+        MotionSettings(auto_min_channels=33),
+        MotionSettings(auto_min_duration_s=41.0),
+        MotionSettings(auto_max_width_um=-1.0),
+    ):
+        assert correct_motion(moving, SortingParameters(), log, settings=settings) is moving
+    assert not log.entries
 
 
 def test_where_auto_does_not_look(moving):
@@ -105,7 +117,7 @@ def test_an_estimate_that_fails_costs_no_sorting(moving, monkeypatch):
     monkeypatch.setattr("spikeinterface.preprocessing.compute_motion", lambda *_, **__: None)
     log = RunLog()
     assert correct_motion(moving, SortingParameters(), log) is moving
-    assert "no motion estimate" in log.entries[-1]["message"]
+    assert log.entries[-1]["is_warning"]
 
 
 def in_two_segments(group, times_s=(0.0, 0.0)):
@@ -149,7 +161,7 @@ def test_a_motion_of_the_users_own_is_taken(moving, tmp_path):
     assert np.allclose(alone.get_traces(0), in_two.get_traces(1), atol=1e-3)
 
 
-def test_segments_between_which_the_tissue_moved_are_corrected(moving, tmp_path):
+def test_motion_between_segments_is_corrected(moving, tmp_path):
     bins_s = [np.arange(20) + 0.5] * 2  # still in both, 20 um apart
     Motion([np.zeros((20, 1)), np.full((20, 1), 20.0)], bins_s, np.array([310.0])).save(tmp_path / "apart")
     group, log = in_two_segments(moving), RunLog()

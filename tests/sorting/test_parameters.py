@@ -40,12 +40,31 @@ def test_is_frozen_and_keyword_only():
         ("merge_bias", float("inf")),
         ("min_unit_spikes", 0),
         ("denoise", 1),
+        ("motion", 3),
+        ("bad_channel_ids", 2.5),
+        ("merge_bias", "much"),
+        ("seed", "1"),
         ("common_reference", "median"),
     ],
 )
 def test_values_are_checked(name, value):
-    with pytest.raises(ValueError, match=r"expected .*found"):
+    with pytest.raises(ValueError, match=rf"expected {name}.*found") as error:
         SortingParameters(**{name: value})
+    assert "\n" not in str(error.value)  # one sentence, unlike pydantic's own
+
+
+def test_each_is_described_once_for_all_that_show_it():
+    described = SortingParameters.describe()
+    assert list(described) == [field.name for field in dataclasses.fields(SortingParameters)]
+    assert all(len(text) > 20 and "\n" not in text for text in described.values())
+    assert "band-pass" in described["freq_max_hz"]
+
+
+def test_given_values_override_those_of_a_checkpoint():
+    shipped = {"detect_threshold": 4.0, "unit_threshold": 4.4, "matching": "tdc-peeler"}
+    combined = SortingParameters.combine(shipped, {"detect_threshold": 6.0})
+    assert (combined.detect_threshold, combined.unit_threshold, combined.matching) == (6.0, 4.4, "tdc-peeler")
+    assert SortingParameters.combine(shipped, {"preset": "paper", "num_units": 3}).matching is None
 
 
 def test_survives_json_and_pickle():
@@ -66,11 +85,11 @@ def test_one_bad_channel_may_be_given_bare():
     assert SortingParameters(bad_channel_ids=3).bad_channel_ids == (3,)
 
 
-def test_samples_are_checked_to_the_end_of_a_long_recording(monkeypatch):
-    monkeypatch.setattr("huidurep.sorting.parameters.FINITE_CHECK_BYTES", 4 * 4 * 1000)
+def test_samples_are_checked_to_the_end_of_a_long_recording():
+    chunk_bytes = 4 * 4 * 1000
     traces = np.zeros((5003, 4), dtype="float32")
-    SortingParameters().check_recording(as_recording(traces))
+    SortingParameters().check_recording(as_recording(traces), chunk_bytes=chunk_bytes)
     traces[5002, 3] = np.inf
     with pytest.raises(ValueError, match="segment 0 at sample 5002 of channel 3"):
-        SortingParameters().check_recording(as_recording(traces))
-    SortingParameters(bad_channel_ids=(3,)).check_recording(as_recording(traces))
+        SortingParameters().check_recording(as_recording(traces), chunk_bytes=chunk_bytes)
+    SortingParameters(bad_channel_ids=(3,)).check_recording(as_recording(traces), chunk_bytes=chunk_bytes)

@@ -58,8 +58,8 @@ def test_as_a_sorter_of_spikeinterface(sorted_as_paper, tetrode_folder, tmp_path
         (dict(preset="paper", num_units=3, matching="wobble"), "matching=None"),
         (dict(preset="paper", num_units=3, motion="auto"), "motion=None"),
         (dict(preset="paper", num_units=3, adapt=True), "adapt=False"),
-        (dict(preset="vanilla", num_units=3), "preset to be None or one of"),
-        (dict(preset=["paper"], num_units=3), "preset to be None or one of"),
+        (dict(preset="vanilla", num_units=3), "preset .*paper"),
+        (dict(preset=["paper"], num_units=3), "preset .*paper"),
     ],
 )
 def test_what_does_not_go_together_is_refused(values, text):
@@ -77,7 +77,7 @@ def test_a_group_of_more_channels_than_the_model_takes_is_refused_before_sorting
     recording, _ = huidurep.simulate_recording(probe="linear-32", num_units=2, duration_s=1.0, seed=1)
     stages = []
     pipeline = huidurep.SpikeSortingPipeline.from_pretrained("linear", preset="paper", num_units=2)
-    with pytest.raises(ValueError, match=r"at most \d+ channels.*found 32 in group"):
+    with pytest.raises(ValueError, match=r"preset=.paper.*found 32"):
         pipeline(recording, progress=lambda share, text: stages.append(text))
     assert not any("detection" in text for text in stages)
 

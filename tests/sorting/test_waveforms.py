@@ -3,7 +3,6 @@ import pytest
 from spikeinterface.core.base import base_peak_dtype
 from stand_in import as_recording
 
-from huidurep.sorting import waveforms as waveforms_module
 from huidurep.sorting.parameters import SortingParameters
 from huidurep.sorting.waveforms import iterate_waveforms, mean_waveforms, nearest_channels, to_spike_vector
 
@@ -26,11 +25,10 @@ def spikes_at(samples, channels, segments=0):
 
 
 @pytest.mark.parametrize("batch_bytes", [1, 4 * 90 * 4 * 3, 2**27])
-def test_small_group_gives_all_channels_whatever_the_batch(monkeypatch, batch_bytes):
-    monkeypatch.setattr(waveforms_module, "BATCH_BYTES", batch_bytes)
+def test_small_group_gives_all_channels_whatever_the_batch(batch_bytes):
     recording = recording_of(4, num_segments=2)
     spikes = spikes_at([100, 500, 2000, 100, 2500], [0, 3, 1, 2, 2], [0, 0, 0, 1, 1])
-    batches = list(iterate_waveforms(recording, spikes, PARAMETERS, num_channels=4))
+    batches = list(iterate_waveforms(recording, spikes, PARAMETERS, num_channels=4, batch_bytes=batch_bytes))
     assert np.concatenate([batch.spike_indices for batch in batches]).tolist() == [0, 1, 2, 3, 4]
     cut = np.concatenate([batch.waveforms for batch in batches])
     assert cut.shape == (5, 90, 4)

@@ -1,0 +1,57 @@
+"""The settings of all stages: numbers that were tuned once for all probes, for benchmarks and experts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .bad_channels import BadChannelSettings
+from .caching import CachingSettings
+from .clustering import ClusteringSettings
+from .curation import CurationSettings
+from .detection import DetectionSettings
+from .matched_filter import MatchedFilterSettings
+from .matching import MatchingSettings
+from .motion import MotionSettings
+from .noise_levels import NoiseLevelSettings
+from .postprocessing import PostprocessingSettings
+from .preprocessing import PreprocessingSettings
+from .quality_metrics import QualitySettings
+
+
+@dataclass(frozen=True)
+class StageSettings:
+    """Settings of the stages of a sorting, one class a stage, in their order.
+
+    Attributes
+    ----------
+    noise_levels : NoiseLevelSettings
+    preprocessing : PreprocessingSettings
+    bad_channels : BadChannelSettings
+    caching : CachingSettings
+        Of preprocessed and of motion-corrected traces.
+    motion : MotionSettings
+    detection : DetectionSettings
+    matched_filter : MatchedFilterSettings
+    clustering : ClusteringSettings
+        Mixture, drift tracking, and merging of templates.
+    matching : MatchingSettings
+    curation : CurationSettings
+    postprocessing : PostprocessingSettings
+    quality : QualitySettings
+    num_adaptation_spikes : int
+        Maximum number of spikes, drawn, to which the encoder is adapted; `HuiduRep.adapt` takes no more.
+    """
+
+    noise_levels: NoiseLevelSettings = NoiseLevelSettings()
+    preprocessing: PreprocessingSettings = PreprocessingSettings()
+    bad_channels: BadChannelSettings = BadChannelSettings()
+    caching: CachingSettings = CachingSettings()
+    motion: MotionSettings = MotionSettings()
+    detection: DetectionSettings = DetectionSettings()
+    matched_filter: MatchedFilterSettings = MatchedFilterSettings()
+    clustering: ClusteringSettings = ClusteringSettings()
+    matching: MatchingSettings = MatchingSettings()
+    curation: CurationSettings = CurationSettings()
+    postprocessing: PostprocessingSettings = PostprocessingSettings()
+    quality: QualitySettings = QualitySettings()
+    num_adaptation_spikes: int = 4000
