@@ -81,9 +81,8 @@ def _push(  # noqa: PLR0913 - every command-line option is an argument
     from huidurep.models.modeling_huidurep import HuiduRep
     from huidurep.models.publishing import push_folder
 
-    HuiduRep.from_pretrained(folder)  # strict, with its fingerprint
-
+    model = HuiduRep.from_pretrained(folder)  # strict, with its fingerprint
     options = dict(license=licence, private=private, token=token, revision=revision, commit_message=message)
-    info = push_folder(folder, repo, **options)
+    info = push_folder(model, folder, repo, **options)
     facts = dict(repository=repo, commit=info.oid, url=info.commit_url)
     tell_result(f"{folder} -> {info.commit_url}", facts, as_json=as_json)

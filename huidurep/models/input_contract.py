@@ -1,7 +1,6 @@
 """Maps waveforms of any window, sampling rate and channel count to the input that an encoder was trained on."""
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -154,10 +153,10 @@ def _check_positions(given: ArrayLike | None, num_channels: int) -> np.ndarray |
     return positions
 
 
-def nominal_positions(num_channels: int) -> Sequence[tuple[float, float]]:
+def nominal_positions(num_channels: int) -> list[tuple[float, float]]:
     """Contact positions (um) to assume when they are unknown: a tetrode's square, or one column."""
     if num_channels <= len(NOMINAL_TETRODE_UM):
-        return NOMINAL_TETRODE_UM[:num_channels]
+        return list(NOMINAL_TETRODE_UM[:num_channels])
     return [(0.0, NOMINAL_PITCH_UM * index) for index in range(num_channels)]
 
 

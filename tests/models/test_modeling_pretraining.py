@@ -152,7 +152,7 @@ def test_masked_values_change_no_loss(config):
 
 @pytest.mark.parametrize("weights", [(-1.0, 1.0), (1.0, -0.1), (0.0, 0.0), (1.0, float("nan"))])
 def test_weights_that_teach_nothing_are_refused(weights):
-    with pytest.raises(ValueError, match="prototype_weight and contrastive_weight must not be negative"):
+    with pytest.raises(ValueError, match="prototype_weight and contrastive_weight"):
         HuiduRepConfig(prototype_weight=weights[0], contrastive_weight=weights[1])
 
 
@@ -160,7 +160,7 @@ def test_objectives_by_default_and_of_the_paper():
     default, published = HuiduRepConfig(), HuiduRepConfig.paper()
     assert (default.prototype_weight, default.contrastive_weight, default.prototype_temperature) == (1.0, 0.0, 0.0625)
     assert (published.prototype_weight, published.contrastive_weight) == (0.0, 1.0)
-    with pytest.raises(ValueError, match="prototype_temperature must be positive, found 0: it is a variance"):
+    with pytest.raises(ValueError, match="prototype_temperature.*found 0"):
         HuiduRepConfig(prototype_temperature=0)
 
 
