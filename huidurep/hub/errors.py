@@ -33,7 +33,21 @@ def explain_hub_error(error: Exception, name: str, *, action: str = "read", revi
 
 
 def explain_offline(name: str, revision: str | None, cache_dir: str | Path, *, is_incomplete: bool) -> str:
-    """Say in one sentence that the cache does not hold a repository, or only a part, while connections are off."""
+    """Say in one sentence that the cache does not hold a repository, or only a part, while connections are off.
+
+    Parameters
+    ----------
+    name : str
+        "owner/name".
+    revision : str or None
+    cache_dir : str or Path
+    is_incomplete : bool
+        Whether the cache holds a part.
+
+    Returns
+    -------
+    str
+    """
     found = "only a part of it" if is_incomplete else "none"
     return (
         f"expected the Hub repository {name} ({revision or 'main'}) in the cache {cache_dir}, found {found}, and "
@@ -43,7 +57,16 @@ def explain_offline(name: str, revision: str | None, cache_dir: str | Path, *, i
 
 
 def in_one_line(error: BaseException) -> str:
-    """Message of an error without line breaks."""
+    """Message of an error without line breaks.
+
+    Parameters
+    ----------
+    error : Exception
+
+    Returns
+    -------
+    str
+    """
     return " ".join(str(error).split()) or type(error).__name__
 
 

@@ -105,6 +105,16 @@ def _download(options: dict[str, Any], cached: Path | None, force_download: bool
 
 
 def commit_of(folder: str | Path) -> str | None:
-    """Commit of a folder in the Hub's cache; None for any other folder."""
+    """Commit of a folder in the Hub's cache.
+
+    Parameters
+    ----------
+    folder : str or Path
+
+    Returns
+    -------
+    str or None
+        None for any other folder.
+    """
     folder = Path(folder)
     return folder.name if folder.parent.name == "snapshots" and COMMIT.fullmatch(folder.name) else None

@@ -158,6 +158,10 @@ class HuiduRepConfig(PreTrainedConfig):
         """Published architecture and losses: 121 samples x 11 channels, one token a sample, 16 post-norm layers.
 
         Keyword arguments replace the fields of the paper.
+
+        Returns
+        -------
+        HuiduRepConfig
         """
         fields: dict[str, Any] = dict(
             num_samples=121,
@@ -192,7 +196,15 @@ class HuiduRepConfig(PreTrainedConfig):
     ) -> "HuiduRepConfig":
         """Read the configuration of a local folder, an embedded checkpoint or a Hub repository, in this order.
 
-        Keyword arguments as in ``transformers.PreTrainedConfig.from_pretrained``.
+        Parameters
+        ----------
+        pretrained_model_name_or_path : str or Path
+        **kwargs
+            As in ``transformers.PreTrainedConfig.from_pretrained``.
+
+        Returns
+        -------
+        HuiduRepConfig
         """
         name = str(pretrained_model_name_or_path)
         embedded = Path(__file__).parents[1] / "checkpoints" / name

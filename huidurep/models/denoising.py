@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from .inference import batches_of, evaluation_mode, model_inputs, rows_of
-from .input_contract import MappedWaveforms, lanczos_weights, map_waveforms
+from .inference import _batches, _evaluation_mode, model_inputs
+from .input_contract import MappedWaveforms, _lanczos_weights, map_waveforms
 
 if TYPE_CHECKING:
     from .configuration_huidurep import HuiduRepConfig
@@ -46,13 +46,13 @@ def denoise(
         sampling_frequency=sampling_frequency, peak_index=peak_index, channel_positions=channel_positions
     )
     result = np.array(waveforms, np.float32)
-    with evaluation_mode(model, device, batch_size):
+    with _evaluation_mode(model, device, batch_size):
         mapped = map_waveforms(waveforms, model.config, **options)
-        for rows in batches_of(mapped, batch_size):
+        for rows in _batches(mapped, batch_size):
             batch = model_inputs(mapped, rows, model.device, model.dtype)
             clean = model(**batch, output_reconstruction=True).reconstruction.float().cpu().numpy()
             result[rows] = unmap_waveforms(
-                clean, rows_of(mapped, rows), result[rows], model.config, sampling_frequency=sampling_frequency
+                clean, mapped[rows], result[rows], model.config, sampling_frequency=sampling_frequency
             )
     return result
 
@@ -87,7 +87,7 @@ def unmap_waveforms(
         rows = np.flatnonzero(mapped.peak_index == peak)
         at = (np.arange(result.shape[1]) - peak) * ratio + config.peak_index
         covered = np.flatnonzero((at >= -1e-9) & (at <= config.num_samples - 1 + 1e-9))
-        matrix = lanczos_weights(at[covered], config.num_samples, ratio)
+        matrix = _lanczos_weights(at[covered], config.num_samples, ratio)
         back = np.matmul((matrix / matrix.sum(1, keepdims=True)).astype(np.float32), snippets[rows])
         back = back * mapped.polarity[rows, None, None]
         for column in range(mapped.channels.shape[1]):

@@ -43,8 +43,8 @@ def fingerprint(model: "PreTrainedModel") -> dict[str, Tensor]:
     with torch.no_grad():
         waves = waves.to(parameter.device, parameter.dtype)
         output = encoder(waves)
-        features = encoder.describe_positions(waves)
-        reconstruction = encoder.decode(output.last_hidden_state, config.num_samples, features=features)
+        features = encoder._describe_positions(waves)
+        reconstruction = encoder._decode(output.last_hidden_state, config.num_samples, features=features)
     mapped = embed(encoder, _window(config), sampling_frequency=0.8 * config.sampling_frequency)
     encoder.train(training)
     tensors = {"embeddings": output.embeddings, "reconstruction": reconstruction}
@@ -66,7 +66,7 @@ def _window(config: "HuiduRepConfig") -> np.ndarray:
     return (0.2 * _waves((4, num_samples, config.num_channels + 1)) + trough[None, :, None]).astype(np.float32)
 
 
-def differences(found: dict[str, Tensor], stored: dict[str, Tensor]) -> list[str]:
+def _differences(found: dict[str, Tensor], stored: dict[str, Tensor]) -> list[str]:
     """Names of the tensors in which two fingerprints differ; empty if they are of the same weights."""
     pairs = {name: (found.get(name), stored.get(name)) for name in sorted(found.keys() | stored.keys())}
     return [name for name, (a, b) in pairs.items() if a is None or b is None or not _agree(a, b)]
@@ -114,7 +114,7 @@ def check_loaded(model: "PreTrainedModel", info: dict[str, Any], path: str | Pat
     if parameter.dtype != torch.float32 or parameter.device.type == "meta":
         logger.info("fingerprint %s not checked: weights are %s on %s", path, parameter.dtype, parameter.device)
         return
-    changed = differences(fingerprint(model), stored)
+    changed = _differences(fingerprint(model), stored)
     if changed:
         raise ValueError(
             f"expected the {' and '.join(changed)} stored in {path} for a fixed input, found others: the weights were "

@@ -13,8 +13,6 @@ from .input_contract import MappedWaveforms, map_waveforms
 if TYPE_CHECKING:
     from .modeling_huidurep import HuiduRep
 
-Rows = slice | np.ndarray
-
 
 def embed(
     model: "HuiduRep",
@@ -53,12 +51,12 @@ def embed(
     Raises
     ------
     ValueError, TypeError
-        If the waveforms cannot be mapped; see :func:`huidurep.models.input_contract.check_waveforms`.
+        If the waveforms cannot be mapped; see :func:`huidurep.models.waveform_checks.check_waveforms`.
     """
     options: dict[str, Any] = dict(
         sampling_frequency=sampling_frequency, peak_index=peak_index, channel_positions=channel_positions
     )
-    with evaluation_mode(model, device, batch_size):
+    with _evaluation_mode(model, device, batch_size):
         mapped = map_waveforms(waveforms, model.config, **options)
         return embed_mapped(model, mapped, batch_size, denoise=bool(denoise))
 
@@ -67,9 +65,22 @@ def embed(
 def embed_mapped(
     model: "HuiduRep", mapped: MappedWaveforms, batch_size: int = 1024, *, denoise: bool = False
 ) -> np.ndarray:
-    """Embed snippets that meet the contract; the model has to be in evaluation mode. Otherwise as :func:`embed`."""
+    """Embed snippets that meet the contract.
+
+    Parameters
+    ----------
+    model : HuiduRep
+        In evaluation mode.
+    mapped : MappedWaveforms
+    batch_size, denoise
+        As in :func:`embed`.
+
+    Returns
+    -------
+    ndarray (num_spikes, embedding_size) float32
+    """
     embeddings = [np.zeros((0, model.config.embedding_size), np.float32)]
-    for rows in batches_of(mapped, batch_size):
+    for rows in _batches(mapped, batch_size):
         batch = model_inputs(mapped, rows, model.device, model.dtype)
         if denoise:
             batch["waveforms"] = model(**batch, output_reconstruction=True).reconstruction
@@ -78,7 +89,7 @@ def embed_mapped(
 
 
 @contextmanager
-def evaluation_mode(model: "HuiduRep", device: str | torch.device | None, batch_size: int) -> Iterator[None]:
+def _evaluation_mode(model: "HuiduRep", device: str | torch.device | None, batch_size: int) -> Iterator[None]:
     """Put a model in evaluation mode on a device, and restore both afterwards."""
     if not isinstance(batch_size, int) or batch_size < 1:
         raise ValueError(f"expected batch_size >= 1, found {batch_size!r}: give a positive whole number.")
@@ -93,21 +104,27 @@ def evaluation_mode(model: "HuiduRep", device: str | torch.device | None, batch_
         model.train(training).to(home)
 
 
-def batches_of(mapped: MappedWaveforms, batch_size: int) -> list[slice]:
-    """Slices of at most `batch_size` spikes."""
+def _batches(mapped: MappedWaveforms, batch_size: int) -> list[slice]:
     return [slice(start, start + batch_size) for start in range(0, len(mapped.snippets), batch_size)]
 
 
-def rows_of(mapped: MappedWaveforms, rows: Rows) -> MappedWaveforms:
-    """Select spikes by a slice or by an index (num_selected,)."""
-    selected: dict[str, Any] = {name: None if each is None else each[rows] for name, each in vars(mapped).items()}
-    return MappedWaveforms(**selected)
-
-
 def model_inputs(
-    mapped: MappedWaveforms, rows: Rows, device: torch.device, dtype: torch.dtype
+    mapped: MappedWaveforms, rows: slice | np.ndarray, device: torch.device, dtype: torch.dtype
 ) -> dict[str, torch.Tensor]:
-    """Arguments of :meth:`huidurep.HuiduRep.forward` for some spikes; a mask only if something is missing."""
+    """Arguments of :meth:`huidurep.HuiduRep.forward` for some spikes; a mask only if something is missing.
+
+    Parameters
+    ----------
+    mapped : MappedWaveforms
+    rows : slice or ndarray of int
+        Spikes of the batch.
+    device, dtype
+        Of the tensors.
+
+    Returns
+    -------
+    dict of str to torch.Tensor
+    """
     batch = {"waveforms": torch.from_numpy(mapped.snippets[rows]).to(device, dtype)}
     for name in ("channel_mask", "sample_mask"):
         mask = getattr(mapped, name)[rows]

@@ -13,11 +13,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 # These belong to the contract: other values would change the embeddings of every published checkpoint.
 LANCZOS_LOBES = 8
-MIN_COVERED_MS = 0.4
 SEARCH_MS = 0.5
 # If more spikes than this share are positive, the recording has the opposite sign convention (Axona's, for one).
 UPWARD_SHARE = 0.75
-FLAT_UM = 1e-3  # largest extent across the plane of the contacts
 NOMINAL_TETRODE_UM = ((0.0, 0.0), (12.5, 0.0), (0.0, 12.5), (12.5, 12.5))
 NOMINAL_PITCH_UM = 25.0
 
@@ -52,115 +50,41 @@ class MappedWaveforms:
     polarity: np.ndarray
     positions_um: np.ndarray | None = None
 
-
-def check_waveforms(
-    waveforms: ArrayLike,
-    *,
-    sampling_frequency: float,
-    peak_index: int | None = None,
-    channel_positions: ArrayLike | None = None,
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Validate the arguments of :func:`map_waveforms` before any computation.
-
-    Returns
-    -------
-    waveforms : ndarray (num_spikes, num_samples, num_channels) float32
-    channel_positions : ndarray (num_channels, 2) float64 or None
-
-    Raises
-    ------
-    ValueError
-        If shapes or values are impossible.
-    TypeError
-        If waveforms, rate, peak index or positions are not numbers.
-    """
-    _check_number("sampling_frequency", sampling_frequency, "pass the recording's rate in Hz")
-    if peak_index is not None:
-        _check_number("peak_index", peak_index, "count it from the snippet's first sample, or leave it out")
-    array = _as_array(waveforms)
-    num_samples = array.shape[1]
-    if not np.isfinite(sampling_frequency) or sampling_frequency <= 0:
-        raise ValueError(f"expected sampling_frequency > 0 Hz, found {sampling_frequency}: pass the recording's rate.")
-    duration_ms = num_samples / sampling_frequency * 1e3
-    if duration_ms < MIN_COVERED_MS:
-        raise ValueError(
-            f"expected snippets of at least {MIN_COVERED_MS} ms, found {num_samples} samples at {sampling_frequency} "
-            f"Hz ({duration_ms:.2f} ms): cut longer snippets or correct sampling_frequency."
-        )
-    if peak_index is not None and not 0 <= peak_index < num_samples:
-        raise ValueError(
-            f"expected peak_index within the {num_samples} samples, found {peak_index}: count it from the snippet's "
-            "first sample, or leave it out to have it found."
-        )
-    return array, _check_positions(channel_positions, array.shape[2])
+    def __getitem__(self, rows: slice | np.ndarray) -> "MappedWaveforms":
+        """Select spikes by a slice or an index (num_selected,)."""
+        selected: dict[str, Any] = {name: None if each is None else each[rows] for name, each in vars(self).items()}
+        return MappedWaveforms(**selected)
 
 
-def _as_array(waveforms: ArrayLike) -> np.ndarray:
-    """Array (num_spikes, num_samples, num_channels) float32 of finite values."""
+def _checked(waveforms: ArrayLike, **description: Any) -> tuple[np.ndarray, np.ndarray | None]:
     try:
-        array = np.asarray(waveforms)
-    except ValueError as error:
-        raise ValueError("expected one array of waveforms, found snippets of other sizes: cut them alike.") from error
-    if array.dtype.kind not in "iufb":
-        raise TypeError(f"expected waveforms of real numbers in uV, found dtype {array.dtype}: convert them.")
-    if array.ndim != 3:
-        raise ValueError(
-            f"expected waveforms (num_spikes, num_samples, num_channels), found shape {array.shape}: add the "
-            "missing axis, e.g. waveforms[None] for one spike or waveforms[:, :, None] for one channel."
-        )
-    if array.shape[1] < 2 or array.shape[2] < 1:
-        raise ValueError(f"expected at least 2 samples and 1 channel, found shape {array.shape}: pass whole snippets.")
-    array = array.astype(np.float32, copy=False)
-    if not np.isfinite(array).all():
-        bad = int((~np.isfinite(array)).any((1, 2)).argmax())
-        raise ValueError(f"expected finite waveforms, found NaN or infinity first in spike {bad}: remove such spikes.")
-    return array
-
-
-def _check_number(name: str, value: Any, remedy: str) -> None:
-    """Raise a TypeError that names the argument, where numpy would raise one later that does not."""
-    try:
-        number = np.asarray(value)
-    except ValueError:  # rows of different lengths
-        number = np.zeros((), dtype=object)
-    if number.ndim or number.dtype.kind not in "iuf":
-        raise TypeError(f"expected {name} as one number, found {value!r}: {remedy}.")
-
-
-def _check_positions(given: ArrayLike | None, num_channels: int) -> np.ndarray | None:
-    if given is None:
-        return None
-    try:
-        positions = np.asarray(given, dtype=float)
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"expected channel_positions ({num_channels}, 2) of numbers in um, found others ({error}): convert them."
-        ) from error
-    if positions.ndim != 2 or positions.shape[0] != num_channels or positions.shape[1] not in (2, 3):
-        raise ValueError(
-            f"expected channel_positions ({num_channels}, 2) in um, one row a channel, found shape {positions.shape}: "
-            "pass the positions of the waveforms' own channels."
-        )
-    if not np.isfinite(positions).all():
-        raise ValueError("expected finite channel_positions in um, found NaN or infinity: correct the probe.")
-    if positions.shape[1] == 3:
-        flat = np.ptp(positions, axis=0) < FLAT_UM
-        if not flat.any():
-            raise ValueError(
-                "expected contacts in one plane, found 3-D channel_positions: pass the two coordinates along the shank."
-            )
-        positions = np.delete(positions, int(flat.argmax()), axis=1)
-    return positions
+        from huidurep.models.waveform_checks import check_waveforms
+    except ModuleNotFoundError:  # published code: the checks with advice are in the package
+        array, positions = np.asarray(waveforms, np.float32), description["channel_positions"]
+        if array.ndim != 3 or not np.isfinite(array).all():
+            raise ValueError("expected finite waveforms (num_spikes, num_samples, num_channels)") from None
+        return array, None if positions is None else np.asarray(positions, float)
+    return check_waveforms(waveforms, **description)
 
 
 def nominal_positions(num_channels: int) -> list[tuple[float, float]]:
-    """Contact positions (um) to assume when they are unknown: a tetrode's square, or one column."""
+    """Contact positions to assume when they are unknown: a tetrode's square, or one column.
+
+    Parameters
+    ----------
+    num_channels : int
+
+    Returns
+    -------
+    list of (float, float)
+        um.
+    """
     if num_channels <= len(NOMINAL_TETRODE_UM):
         return list(NOMINAL_TETRODE_UM[:num_channels])
     return [(0.0, NOMINAL_PITCH_UM * index) for index in range(num_channels)]
 
 
-def find_polarity(waveforms: np.ndarray, peak_index: int | None = None) -> float:
+def _find_polarity(waveforms: np.ndarray, peak_index: int | None = None) -> float:
     """Sign convention of a recording: -1 if most of its spikes are positive at `peak_index`, else 1.
 
     Without `peak_index`, the sign of each spike's largest deflection counts.
@@ -172,7 +96,7 @@ def find_polarity(waveforms: np.ndarray, peak_index: int | None = None) -> float
     return -1.0 if (largest > 0).mean() > UPWARD_SHARE else 1.0
 
 
-def find_peak_index(waveforms: np.ndarray, sampling_frequency: float) -> np.ndarray:
+def _find_peak_index(waveforms: np.ndarray, sampling_frequency: float) -> np.ndarray:
     """Sample (num_spikes,) of each spike's trough, searched within ``SEARCH_MS`` of the mean waveform's trough."""
     size = -waveforms.min(2)
     common = int(size.mean(0).argmax())
@@ -181,7 +105,7 @@ def find_peak_index(waveforms: np.ndarray, sampling_frequency: float) -> np.ndar
     return start + size[:, start : common + reach + 1].argmax(1)
 
 
-def select_channels(
+def _select_channels(
     waveforms: np.ndarray,
     peak_index: np.ndarray,
     config: "HuiduRepConfig",
@@ -223,6 +147,12 @@ def resampling_matrix(
     Lanczos-windowed sinc, band-limited to the lower of both rates (Duchon 1979). Samples are copied exactly where the
     rates are equal and the shift is a whole number of samples.
 
+    Parameters
+    ----------
+    num_samples, peak_index, sampling_frequency
+        Of the input window (Hz).
+    config : HuiduRepConfig
+
     Returns
     -------
     matrix : ndarray (config.num_samples, num_samples) float32
@@ -232,13 +162,13 @@ def resampling_matrix(
     ratio = sampling_frequency / config.sampling_frequency
     wanted = (np.arange(config.num_samples) - config.peak_index) * ratio + peak_index
     exists = (wanted >= -0.5) & (wanted <= num_samples - 0.5)
-    matrix = lanczos_weights(wanted, num_samples, ratio)
+    matrix = _lanczos_weights(wanted, num_samples, ratio)
     total = matrix.sum(1, keepdims=True)
     matrix = np.where(exists[:, None] & (np.abs(total) > 1e-6), matrix / np.where(np.abs(total) > 1e-6, total, 1), 0)
     return matrix.astype(np.float32), exists.astype(np.float32)
 
 
-def lanczos_weights(wanted: np.ndarray, num_samples: int, ratio: float) -> np.ndarray:
+def _lanczos_weights(wanted: np.ndarray, num_samples: int, ratio: float) -> np.ndarray:
     """Weights (num_wanted, num_samples) that interpolate at the times `wanted`; `ratio` is old rate / new rate."""
     x = (wanted[:, None] - np.arange(num_samples)[None]) * min(1.0, 1 / ratio)
     weights = np.sinc(x) * np.sinc(x / LANCZOS_LOBES) * (np.abs(x) < LANCZOS_LOBES)
@@ -258,7 +188,7 @@ def _peaks_of(
     if peak_index is None and config.channel_order == "center" and is_its_window:
         peak_index = config.peak_index
     if peak_index is None:
-        return find_peak_index(waveforms, sampling_frequency).astype(float)
+        return _find_peak_index(waveforms, sampling_frequency).astype(float)
     return np.full(len(waveforms), float(peak_index))
 
 
@@ -293,18 +223,18 @@ def map_waveforms(
     Raises
     ------
     ValueError, TypeError
-        See :func:`check_waveforms`.
+        See :func:`huidurep.models.waveform_checks.check_waveforms`.
     """
-    array, positions = check_waveforms(
+    array, positions = _checked(
         waveforms, sampling_frequency=sampling_frequency, peak_index=peak_index, channel_positions=channel_positions
     )
     num_spikes, num_samples, num_channels = array.shape
-    polarity = find_polarity(array, peak_index) if config.spike_polarity == "negative" else 1.0
+    polarity = _find_polarity(array, peak_index) if config.spike_polarity == "negative" else 1.0
     if polarity < 0:
         logger.info("the spikes are positive: they were inverted, because the encoder was trained on negative spikes")
         array = -array
     peaks = _peaks_of(array, config, sampling_frequency, peak_index)
-    channels = select_channels(array, peaks, config, positions)
+    channels = _select_channels(array, peaks, config, positions)
     index = np.maximum(channels, 0)[:, None, :]
     picked = np.take_along_axis(array, index, axis=2) if num_spikes else array[:, :, :0]
     shape = (num_spikes, config.num_samples, channels.shape[1])
@@ -315,8 +245,7 @@ def map_waveforms(
         snippets[rows] = np.matmul(matrix, picked[rows])
         sample_mask[rows] = exists
     channel_mask = (channels >= 0).astype(np.float32)
-    polarities = np.full(num_spikes, polarity, np.float32)
-    places = None
+    polarities, places = np.full(num_spikes, polarity, np.float32), None
     if config.channel_mixing == "position":
         known = np.array(nominal_positions(num_channels)) if positions is None else positions
         # relative to one contact: float32 cannot hold fractions of a micrometre at several millimetres along a shank

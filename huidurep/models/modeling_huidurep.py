@@ -27,9 +27,7 @@ from .modeling_layers import (
     HuiduRepAdapter,
     HuiduRepEmbeddings,
     HuiduRepStack,
-    attention_mask,
     encode,
-    make_record,
     sinusoidal_positions,
     valid_tokens,
 )
@@ -191,16 +189,37 @@ class HuiduRep(HuiduRepPreTrainedModel):
         self.post_init()
 
     def scale(self, waveforms: Tensor) -> Tensor:
-        """Microvolts -> the model's units (``config.scaling``), any shape."""
+        """Apply ``config.scaling``.
+
+        Parameters
+        ----------
+        waveforms : torch.Tensor
+            uV, any shape.
+
+        Returns
+        -------
+        torch.Tensor
+            In the model's units.
+        """
         scaled = waveforms / self.config.scale_uv
         return scaled.sign() * scaled.abs().log1p() if self.config.scaling == "log" else scaled
 
     def unscale(self, scaled: Tensor) -> Tensor:
-        """Inverse of :meth:`scale`."""
+        """Inverse of :meth:`scale`.
+
+        Parameters
+        ----------
+        scaled : torch.Tensor
+
+        Returns
+        -------
+        torch.Tensor
+            uV.
+        """
         scaled = scaled.sign() * scaled.abs().expm1() if self.config.scaling == "log" else scaled
         return scaled * self.config.scale_uv
 
-    def prepare(
+    def _prepare(
         self, waveforms: Tensor, channel_mask: Tensor | None = None, sample_mask: Tensor | None = None
     ) -> Tensor:
         """Waveforms (uV) -> snippets in the model's units, 0 where masked; arguments as in :meth:`forward`."""
@@ -247,26 +266,31 @@ class HuiduRep(HuiduRepPreTrainedModel):
         -------
         HuiduRepOutput
         """
-        snippets = self.prepare(waveforms, channel_mask, sample_mask)
-        features = self.describe_positions(snippets, channel_positions, channel_mask)
+        snippets = self._prepare(waveforms, channel_mask, sample_mask)
+        features = self._describe_positions(snippets, channel_positions, channel_mask)
         tokens = self.embeddings(snippets, channel_mask, features)
         valid = valid_tokens(sample_mask, tokens.shape[1], self.config.patch_size)
-        record = make_record(self.config, hidden_states=output_hidden_states, attentions=output_attentions)
+        requested = {"hidden_states": output_hidden_states, "attentions": output_attentions}
+        record: dict[str, list] = {
+            name: []
+            for name, each in requested.items()
+            if (getattr(self.config, f"output_{name}") if each is None else each)
+        }
         hidden, embeddings = encode(self.encoder, self.reduction, tokens, valid, record)
         denoised = reconstruction = None
         if output_denoised_tokens:
-            denoised = self.denoised_tokens(hidden, valid)
+            denoised = self._denoised_tokens(hidden, valid)
             twice = None if valid is None else torch.cat([valid, valid], 1)
             _, embeddings = encode(self.encoder, self.reduction, torch.cat([tokens, denoised], 1), twice)
         if self.config.adapter:
             embeddings = self.adapter(embeddings, snippets)
         if output_reconstruction:
-            reconstruction = self.unscale(self.decode(hidden, snippets.shape[1], valid, features))
+            reconstruction = self.unscale(self._decode(hidden, snippets.shape[1], valid, features))
         recorded: dict[str, Any] = {name: tuple(tensors) for name, tensors in record.items()}
         output = HuiduRepOutput(embeddings, hidden, reconstruction, denoised, **recorded)
         return output if (self.config.return_dict if return_dict is None else return_dict) else output.to_tuple()
 
-    def describe_positions(
+    def _describe_positions(
         self, snippets: Tensor, channel_positions: Tensor | None = None, channel_mask: Tensor | None = None
     ) -> Tensor | None:
         """Position features (num_spikes or 1, num_channels, num_features); None if channels are mixed by index."""
@@ -278,27 +302,27 @@ class HuiduRep(HuiduRepPreTrainedModel):
         features = position_features(channel_positions.to(snippets.device, torch.float32), channel_mask)
         return features.to(snippets.dtype)
 
-    def decode(
+    def _decode(
         self, hidden: Tensor, num_samples: int, valid: Tensor | None = None, features: Tensor | None = None
     ) -> Tensor:
         """Tokens of the encoder -> snippets (num_spikes, num_samples, num_channels) in the model's units.
 
-        `valid` is from :func:`valid_tokens`, `features` from :meth:`describe_positions`.
+        `valid` is from :func:`valid_tokens`, `features` from :meth:`_describe_positions`.
         """
-        patches = self.decoder_projection(self.decoder(hidden, attention_mask(valid)))
+        patches = self.decoder_projection(self.decoder(hidden, valid))
         samples = patches.reshape(hidden.shape[0], hidden.shape[1] * self.config.patch_size, self.patch_channels)
         if features is not None:
             samples = self.readout(samples, features)
         missing = num_samples - samples.shape[1]
         return samples[:, :num_samples] if missing <= 0 else F.pad(samples, (0, 0, 0, missing))
 
-    def denoised_tokens(self, hidden: Tensor, valid: Tensor | None = None) -> Tensor:
+    def _denoised_tokens(self, hidden: Tensor, valid: Tensor | None = None) -> Tensor:
         """Apply the research code's feature decoder to tokens; ValueError if the model has none."""
         if not self.config.feature_decoder_num_hidden_layers:
             raise ValueError(
                 "expected a converted research checkpoint with a feature decoder, found a model without: use denoise()."
             )
-        return self.feature_decoder(hidden + sinusoidal_positions(hidden), attention_mask(valid))
+        return self.feature_decoder(hidden + sinusoidal_positions(hidden), valid)
 
     def embed(self, waveforms: ArrayLike, **options: Any) -> np.ndarray:
         """Embed spikes of any window, rate and channel count; see :func:`huidurep.models.inference.embed`.
@@ -316,9 +340,16 @@ class HuiduRep(HuiduRepPreTrainedModel):
         return embed(self, waveforms, **options)
 
     def denoise(self, waveforms: ArrayLike, **options: Any) -> np.ndarray:
-        """Denoise spikes as :meth:`embed` embeds them; see :func:`huidurep.models.denoising.denoise`.
+        """Denoise spikes of any window, rate and channel count; see :func:`huidurep.models.denoising.denoise`.
 
-        Returns an ndarray (num_spikes, num_samples, num_channels) float32 in uV.
+        Parameters
+        ----------
+        waveforms, **options
+            As in :meth:`embed`.
+
+        Returns
+        -------
+        ndarray (num_spikes, num_samples, num_channels) float32, uV
         """
         _require_package()
         return denoise(self, waveforms, **options)
@@ -326,7 +357,15 @@ class HuiduRep(HuiduRepPreTrainedModel):
     def adapt(self, waveforms: ArrayLike, **options: Any) -> "HuiduRep":
         """Copy of the model, adapted without labels to a recording; see :func:`huidurep.adaptation.adapt.adapt`.
 
-        `options` are those of :meth:`embed`, spike times in s and a seed. The copy's ``adaptation`` says what was done.
+        Parameters
+        ----------
+        waveforms, **options
+            As in :meth:`embed`; also spike times in s and a seed.
+
+        Returns
+        -------
+        HuiduRep
+            Its ``adaptation`` says what was done.
         """
         _require_package()
         return huidurep.adapt(self, waveforms, **options)

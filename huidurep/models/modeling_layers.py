@@ -90,7 +90,7 @@ class HuiduRepLayer(GradientCheckpointingLayer):
     def forward(
         self, x: Tensor, mask: Tensor | None = None, output_attentions: bool = False
     ) -> tuple[Tensor, Tensor | None]:
-        """Tokens -> tokens and, if requested, attention; `mask` from :func:`attention_mask`."""
+        """Tokens -> tokens and, if requested, attention; `mask` (num_spikes, 1, 1, num_tokens) of valid tokens."""
         if self.norm_first:
             mixed, attention = self._attend(self.attention_norm(x), mask, output_attentions)
             x = x + self._drop(mixed)
@@ -108,8 +108,9 @@ class HuiduRepStack(nn.Module):
         self.layers = nn.ModuleList(HuiduRepLayer(config) for _ in range(num_layers))
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if config.norm_first else nn.Identity()
 
-    def forward(self, x: Tensor, mask: Tensor | None = None, record: dict[str, list] | None = None) -> Tensor:
-        """Tokens -> tokens; `mask` from :func:`attention_mask`, `record` from :func:`make_record`."""
+    def forward(self, x: Tensor, valid: Tensor | None = None, record: dict[str, list] | None = None) -> Tensor:
+        """Tokens -> tokens; `valid` is a mask (num_spikes, num_tokens), `record` as in :func:`encode`."""
+        mask = None if valid is None else valid[:, None, None, :]
         record = record or {}
         states, attentions = record.get("hidden_states"), record.get("attentions")
         for layer in self.layers:
@@ -144,15 +145,6 @@ class HuiduRepAdapter(nn.Module):
         return self.representation(embeddings) + self.snippet(F.pad(snippets, (0, missing)).flatten(1))
 
 
-def make_record(config: HuiduRepConfig, **requested: bool | None) -> dict[str, list]:
-    """Empty lists for :func:`encode` to fill, of the outputs ("hidden_states", "attentions") that are requested.
-
-    Where the request is None, ``config.output_hidden_states`` and ``config.output_attentions`` decide.
-    """
-    wanted = {name: getattr(config, f"output_{name}") if each is None else each for name, each in requested.items()}
-    return {name: [] for name, each in wanted.items() if each}
-
-
 def encode(
     encoder: nn.Module,
     reduction: nn.Module,
@@ -169,19 +161,29 @@ def encode(
     valid : torch.BoolTensor (num_spikes, num_tokens), optional
         From :func:`valid_tokens`.
     record : dict of str to list, optional
-        From :func:`make_record`; the encoder's hidden states and attentions are appended to its lists.
+        Lists "hidden_states" and "attentions", or one of them, to which those of each layer are appended.
 
     Returns
     -------
     hidden : torch.FloatTensor (num_spikes, num_tokens, hidden_size)
     embeddings : torch.FloatTensor (num_spikes, embedding_size)
     """
-    hidden = encoder(tokens + sinusoidal_positions(tokens), attention_mask(valid), record)
-    return hidden, reduction(mean_of_valid(hidden, valid))
+    hidden = encoder(tokens + sinusoidal_positions(tokens), valid, record)
+    return hidden, reduction(_mean_of_valid(hidden, valid))
 
 
 def valid_tokens(sample_mask: Tensor | None, num_tokens: int, patch_size: int) -> Tensor | None:
-    """Mask (num_spikes, num_tokens) of the tokens with at least one existing sample; None if no sample is masked."""
+    """Mask of the tokens with at least one existing sample.
+
+    Parameters
+    ----------
+    sample_mask : torch.Tensor (num_spikes, num_samples) or None
+    num_tokens, patch_size : int
+
+    Returns
+    -------
+    torch.BoolTensor (num_spikes, num_tokens), or None if no sample is masked
+    """
     if sample_mask is None:
         return None
     patches = sample_mask.float()[:, None]
@@ -189,12 +191,7 @@ def valid_tokens(sample_mask: Tensor | None, num_tokens: int, patch_size: int) -
     return F.max_pool1d(patches, patch_size)[:, 0, :num_tokens] > 0
 
 
-def attention_mask(valid: Tensor | None) -> Tensor | None:
-    """Mask of tokens (num_spikes, num_tokens) in the shape that attention takes, (num_spikes, 1, 1, num_tokens)."""
-    return None if valid is None else valid[:, None, None, :]
-
-
-def mean_of_valid(hidden: Tensor, valid: Tensor | None) -> Tensor:
+def _mean_of_valid(hidden: Tensor, valid: Tensor | None) -> Tensor:
     """Mean (num_spikes, hidden_size) over the valid tokens of (num_spikes, num_tokens, hidden_size)."""
     if valid is None:
         return hidden.mean(1)
@@ -203,9 +200,17 @@ def mean_of_valid(hidden: Tensor, valid: Tensor | None) -> Tensor:
 
 
 def sinusoidal_positions(tokens: Tensor) -> Tensor:
-    """Position codes (num_tokens, hidden_size) of Vaswani et al. 2017 for tokens (num_spikes, num_tokens, hidden_size).
+    """Position codes of Vaswani et al. 2017.
 
     Computed at each call: transformers 5 can leave a non-persistent buffer uninitialised (transformers#48892).
+
+    Parameters
+    ----------
+    tokens : torch.Tensor (num_spikes, num_tokens, hidden_size)
+
+    Returns
+    -------
+    torch.Tensor (num_tokens, hidden_size)
     """
     length, size = tokens.shape[1:]
     position = torch.arange(length, device=tokens.device, dtype=torch.float32)[:, None]

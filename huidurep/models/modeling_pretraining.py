@@ -76,8 +76,8 @@ class HuiduRepForPreTraining(HuiduRepPreTrainedModel):
         self.huidurep = HuiduRep(config)
         wide, size = config.projection_hidden_size, config.projection_size
         # Without heads the embeddings themselves are contrasted.
-        self.projection = multilayer_perceptron(config.embedding_size, wide, wide, size) if wide else nn.Identity()
-        self.predictor = multilayer_perceptron(size, wide, size) if wide else nn.Identity()
+        self.projection = _multilayer_perceptron(config.embedding_size, wide, wide, size) if wide else nn.Identity()
+        self.predictor = _multilayer_perceptron(size, wide, size) if wide else nn.Identity()
         self.momentum_embeddings = HuiduRepEmbeddings(config)
         self.momentum_encoder = HuiduRepStack(config, config.num_hidden_layers)
         self.momentum_reduction = nn.Linear(config.hidden_size, config.embedding_size)
@@ -109,7 +109,13 @@ class HuiduRepForPreTraining(HuiduRepPreTrainedModel):
         return loaded
 
     def momentum_pairs(self) -> tuple[tuple[nn.Module, nn.Module], ...]:
-        """Pairs (momentum module, trained module), always in the same order."""
+        """Pair every module of the momentum branch with the trained one.
+
+        Returns
+        -------
+        tuple of (nn.Module, nn.Module)
+            (momentum module, trained module), always in the same order.
+        """
         return (
             (self.momentum_embeddings, self.huidurep.embeddings),
             (self.momentum_encoder, self.huidurep.encoder),
@@ -170,8 +176,8 @@ class HuiduRepForPreTraining(HuiduRepPreTrainedModel):
         views = [view_1, view_2]
         if further_views is not None and self.config.prototype_weight > 0:
             views += further_views.unbind(1)
-        snippets = torch.cat([model.prepare(view, channel_mask, sample_mask) for view in views])
-        features = model.describe_positions(snippets[:num_units], channel_positions, channel_mask)
+        snippets = torch.cat([model._prepare(view, channel_mask, sample_mask) for view in views])
+        features = model._describe_positions(snippets[:num_units], channel_positions, channel_mask)
         where = (channel_mask, sample_mask, features)
         trained = (model.embeddings, model.encoder, model.reduction)
         hidden, embeddings = self._encode(trained, snippets, num_units, where)
@@ -181,11 +187,11 @@ class HuiduRepForPreTraining(HuiduRepPreTrainedModel):
             found |= self._queries_and_keys(by_view, snippets[: 2 * num_units], where)
         losses = comparison_losses(self.config, found, labels=labels, recordings=recordings)
         valid = valid_tokens(sample_mask, hidden.shape[1], self.config.patch_size)
-        scaled = model.decode(hidden[:num_units], num_samples, valid, features)
+        scaled = model._decode(hidden[:num_units], num_samples, valid, features)
         losses["reconstruction_loss"] = snippets.new_zeros(())
         if clean is not None:
             channels = channel_mask if model.by_position else None
-            target = model.prepare(clean, channels, sample_mask)
+            target = model._prepare(clean, channels, sample_mask)
             losses["reconstruction_loss"] = reconstruction_loss(scaled, target, mask=_both(sample_mask, channels))
         found["reconstruction"] = model.unscale(scaled)
         return HuiduRepForPreTrainingOutput(loss=weighted_loss(self.config, losses), **losses, **found)
@@ -246,7 +252,18 @@ def comparison_losses(
 
 
 def weighted_loss(config: HuiduRepConfig, losses: Mapping[str, Tensor]) -> Tensor:
-    """Sum of losses, named as in ``LOSSES``, each times its weight in `config`."""
+    """Sum of losses, each times its weight in the configuration.
+
+    Parameters
+    ----------
+    config : HuiduRepConfig
+    losses : dict of str to torch.Tensor, scalar
+        Named as in ``LOSSES``.
+
+    Returns
+    -------
+    torch.Tensor, scalar
+    """
     return sum(getattr(config, name.replace("_loss", "_weight")) * loss for name, loss in losses.items())
 
 
@@ -264,7 +281,7 @@ def _both(sample_mask: Tensor | None, channel_mask: Tensor | None) -> Tensor | N
     return samples if channels is None else channels if samples is None else samples * channels
 
 
-def multilayer_perceptron(*sizes: int) -> nn.Sequential:
+def _multilayer_perceptron(*sizes: int) -> nn.Sequential:
     """Linear layers of these sizes with BatchNorm and ReLU between them."""
     layers: list[nn.Module] = []
     for a, b in zip(sizes, sizes[1:], strict=False):

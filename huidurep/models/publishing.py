@@ -15,7 +15,7 @@ from transformers.dynamic_module_utils import custom_object_save
 
 from huidurep.hub.errors import explain_hub_error
 
-from .fingerprint import FINGERPRINT, differences
+from .fingerprint import FINGERPRINT, _differences
 
 logger = logging.getLogger(__name__)
 CARD = "README.md"
@@ -56,7 +56,7 @@ def copy_companions(model: PreTrainedModel, folder: str | Path) -> None:
     stored, written = source / FINGERPRINT, folder / FINGERPRINT
     if not stored.is_file() or source.resolve() == folder.resolve():
         return
-    if differences(load_file(written), load_file(stored)):
+    if _differences(load_file(written), load_file(stored)):
         logger.info("card and sorting parameters of %s are not copied: the weights have changed", source)
         return
     copy_files(source, folder, (*COMPANIONS, *LICENCE_FILES))

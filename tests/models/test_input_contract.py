@@ -6,7 +6,7 @@ import torch
 
 from huidurep import HuiduRep, HuiduRepConfig
 from huidurep.models.denoising import unmap_waveforms
-from huidurep.models.input_contract import find_peak_index, map_waveforms, nominal_positions
+from huidurep.models.input_contract import map_waveforms, nominal_positions
 
 CONFIG = HuiduRepConfig(num_samples=90, peak_index=30, num_channels=4)
 SQUARE_UM = np.array([[0.0, 0.0], [20.0, 0.0], [0.0, 20.0], [20.0, 20.0]])
@@ -89,7 +89,7 @@ def test_peak_is_found_for_each_spike():
     rng = np.random.default_rng(1)
     peaks = rng.integers(26, 35, 20)
     waveforms = np.concatenate([sampled(30000.0, 100, peak) for peak in peaks]) + rng.normal(0, 1, (20, 100, 4))
-    assert np.array_equal(find_peak_index(waveforms, 30000.0), peaks)
+    assert np.array_equal(map_waveforms(waveforms, CONFIG).peak_index, peaks)
     mapped = map_waveforms(waveforms, CONFIG)
     assert (np.abs(mapped.snippets[:, :, 0]).argmax(1) == 30).all()
 

@@ -96,8 +96,8 @@ def test_further_views_are_spikes_of_the_units(config):
 
 def test_positions_are_described_once_a_batch(config, monkeypatch):
     model, views = shaken(HuiduRepForPreTraining(config)), [snippets(config, seed=seed) for seed in range(3)]
-    found, describe = [], model.huidurep.describe_positions
-    monkeypatch.setattr(model.huidurep, "describe_positions", lambda *args: found.append(describe(*args)) or found[-1])
+    found, describe = [], model.huidurep._describe_positions
+    monkeypatch.setattr(model.huidurep, "_describe_positions", lambda *args: found.append(describe(*args)) or found[-1])
     with torch.no_grad():
         output = model(*views[:2], further_views=views[2][:, None])
         single = model(*(view[:1] for view in views[:2]), further_views=views[2][:1, None])

@@ -34,7 +34,8 @@ waveforms = np.load(waveforms)
 config = AutoConfig.from_pretrained(folder, trust_remote_code=True)
 model = AutoModel.from_pretrained(folder, trust_remote_code=True)
 assert type(config).__name__ == "HuiduRepConfig" and type(model).__module__.startswith("transformers_modules.")
-np.save(folder + "/found.npy", model.embed(waveforms, sampling_frequency=24000.0))
+column_um = [[0.0, 20.0 * index] for index in range(5)]
+np.save(folder + "/found.npy", model.embed(waveforms, sampling_frequency=24000.0, channel_positions=column_um))
 model.save_pretrained(again)
 other = AutoModel.from_pretrained(again, trust_remote_code=True)
 assert all((weights == other.state_dict()[name]).all() for name, weights in model.state_dict().items())
@@ -88,7 +89,8 @@ def test_a_published_folder_opens_without_the_package(tmp_path):
     environment = os.environ | {"HF_MODULES_CACHE": str(tmp_path / "modules")}
     run = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment)
     assert run.returncode == 0, run.stderr
-    expected = model.embed(waveforms, sampling_frequency=24000.0)
+    column_um = [[0.0, 20.0 * index] for index in range(5)]
+    expected = model.embed(waveforms, sampling_frequency=24000.0, channel_positions=column_um)
     assert np.abs(np.load(folder / "found.npy") - expected).max() < 1e-6
     # With the package it opens like any other folder, and is saved like one: without code.
     ours = HuiduRep.from_pretrained(folder)
