@@ -270,12 +270,7 @@ class HuiduRep(HuiduRepPreTrainedModel):
         features = self._describe_positions(snippets, channel_positions, channel_mask)
         tokens = self.embeddings(snippets, channel_mask, features)
         valid = valid_tokens(sample_mask, tokens.shape[1], self.config.patch_size)
-        requested = {"hidden_states": output_hidden_states, "attentions": output_attentions}
-        record: dict[str, list] = {
-            name: []
-            for name, each in requested.items()
-            if (getattr(self.config, f"output_{name}") if each is None else each)
-        }
+        record = self._record(hidden_states=output_hidden_states, attentions=output_attentions)
         hidden, embeddings = encode(self.encoder, self.reduction, tokens, valid, record)
         denoised = reconstruction = None
         if output_denoised_tokens:
@@ -289,6 +284,12 @@ class HuiduRep(HuiduRepPreTrainedModel):
         recorded: dict[str, Any] = {name: tuple(tensors) for name, tensors in record.items()}
         output = HuiduRepOutput(embeddings, hidden, reconstruction, denoised, **recorded)
         return output if (self.config.return_dict if return_dict is None else return_dict) else output.to_tuple()
+
+    def _record(self, **requested: bool | None) -> dict[str, list]:
+        """Empty lists for the requested outputs of the layers; where None, the configuration decides."""
+        config = self.config
+        wanted = {name: getattr(config, f"output_{name}") if each is None else each for name, each in requested.items()}
+        return {name: [] for name, each in wanted.items() if each}
 
     def _describe_positions(
         self, snippets: Tensor, channel_positions: Tensor | None = None, channel_mask: Tensor | None = None
