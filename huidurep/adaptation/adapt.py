@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..models.inference import embed_mapped, model_inputs, rows_of
+from ..models.inference import embed_mapped, model_inputs
 from ..models.input_contract import MappedWaveforms, map_waveforms
 from ..models.losses import prototype_loss
 from .linear_adapter import fit_adapter
@@ -134,7 +134,7 @@ def _adapt(model, mapped, groups, times, rng, seed):
     # Every fourth spike, drawn at random, is kept for the guard; where nothing is trained, it may look at all.
     kept = rng.permutation(total) < (HELD_OUT_SHARE if trains else 1.0) * total
     used = ~kept if trains else kept
-    seen, labels = rows_of(mapped, used), np.full(total, -1)
+    seen, labels = mapped[used], np.full(total, -1)
     used_times, kept_times = (None if times is None else times[each] for each in (used, kept))
     embeddings = embed_mapped(before, seen)
     options = dict(seed=seed, spike_times_s=used_times)
@@ -149,7 +149,7 @@ def _adapt(model, mapped, groups, times, rng, seed):
     adapted = fit_adapter(adapted, seen, groups[used])
     residuals = _draw_residuals(rng, mapped, groups, labels, np.flatnonzero(kept))
     options = dict(groups=groups[kept], spike_times_s=kept_times, seed=seed)
-    verdict = judge(before, adapted, rows_of(mapped, kept), residuals, **options)
+    verdict = judge(before, adapted, mapped[kept], residuals, **options)
     num_trained_on = int((labels >= 0).sum()) if trains else 0
     return adapted if verdict.adopted else before, verdict, num_trained_on, num_units
 
