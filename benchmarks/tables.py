@@ -140,7 +140,8 @@ def embedding_block(results):
     note += " what the better PCA column leaves. The oracle knows every template and the noise, but of no collisions."
     found = automatic_table(results, methods)
     note += " In brackets: units found by `cluster_embeddings`, the same rule for every column." * bool(found)
-    details = f'<details markdown="1"><summary>Every condition and file, K known</summary>\n\n{detail_rows(results, labels, methods)}'
+    details = detail_rows(results, labels, methods)
+    details = f'<details markdown="1"><summary>Every condition and file, K known</summary>\n\n{details}'
     parts = [summary_table(results, labels, methods), found, note, f"{details}\n\n</details>"]
     return "\n\n".join(part for part in parts if part)
 
