@@ -33,7 +33,7 @@ def simulate_recording(
     noise_uv : float, default 8.0
         Standard deviation between 300 and 6000 Hz.
     drift_um : float, default 0.0
-        Peak-to-peak movement of the tissue along the probe.
+        Peak-to-peak drift: movement of the units along the probe.
     amplitude_range_uv : tuple of float
         Largest negative peak of a unit before filtering.
     sampling_frequency, seed : float, default 30000.0 (Hz), and int, default 0
@@ -95,7 +95,7 @@ def _draw_trains(rng, num_units, duration_s, sampling_frequency):
 
 
 def _inject(sorting, units, along, noise, gains, drift):
-    """The noise with every spike in it, as its unit's template at the place where the tissue then was."""
+    """Noise plus every spike: the template of its unit at the position that the drift has reached by then."""
     from spikeinterface.generation.drift_tools import DriftingTemplates, InjectDriftingTemplatesRecording
 
     order, probe = along.argsort(), noise.get_probe()
