@@ -89,6 +89,8 @@ def test_the_tree_of_the_package_is_as_drawn():
     assert [name for name in sorted(drawn) if not (PACKAGE / name).is_file()] == []
     rooms = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
     assert rooms == set(re.findall(r"^  (\w+)/ ", tree, re.M))
+    files = {str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py") if not path.name.startswith("__")}
+    assert {name for name in files - drawn if not name.startswith("cli/")} == set()
 
 
 def test_named_parameters_exist():
