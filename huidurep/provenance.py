@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import re
 import subprocess
 import sys
 from datetime import datetime, timezone
@@ -88,3 +90,22 @@ def versions() -> dict[str, str]:
 
     packages = {name: version(name) for name in PACKAGES}
     return {"python": platform.python_version(), "huidurep": __version__} | packages
+
+
+def machine() -> str:
+    """GPUs, or processor and number of threads, that this process computes on.
+
+    Returns
+    -------
+    str
+    """
+    import torch
+
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+        return ", ".join(f"{names.count(name)} x {name}" for name in dict.fromkeys(names))
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else None
+    name = found.group(1).strip() if found else platform.processor() or platform.machine()
+    threads = torch.get_num_threads()
+    return f"{name}, {os.cpu_count()} cores, {threads} thread{'s' * (threads > 1)}"

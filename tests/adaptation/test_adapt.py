@@ -9,7 +9,7 @@ import pytest
 import sklearn.decomposition  # noqa: F401 - importing it for the first time draws from `random`
 import sklearn.mixture  # noqa: F401
 import torch
-from banks import COLUMN_UM, SMALL, TETRODE_UM
+from template_libraries import COLUMN_UM, SMALL, TETRODE_UM
 from toy_spikes import draw_spikes
 
 from huidurep import HuiduRep, HuiduRepConfig

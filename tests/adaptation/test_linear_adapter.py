@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from banks import SMALL, TETRODE_UM
+from template_libraries import SMALL, TETRODE_UM
 from toy_spikes import draw_spikes
 
 from huidurep import HuiduRep, HuiduRepConfig

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from banks import SMALL
+from template_libraries import SMALL
 from toy_spikes import draw_spikes
 
 from huidurep import HuiduRep, HuiduRepConfig

@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from banks import COLUMN_UM, SMALL, TETRODE_UM
+from template_libraries import COLUMN_UM, SMALL, TETRODE_UM
 
 from huidurep import HuiduRep, HuiduRepConfig
 from huidurep.finetuning import embedding_evaluation as proof
