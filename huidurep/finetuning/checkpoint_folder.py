@@ -110,14 +110,15 @@ def _paragraphs(facts: dict[str, Any], source: dict[str, Any]) -> list[str]:
         "```python\nimport huidurep\n\nsorting = huidurep.sort(recording, model=FOLDER)  # this folder\n```\n",
         "## Trained on\n",
         *_table(["seconds", "channels", "Hz", "units were", "units used", "spikes"], recordings),
-        f"\n{settings['steps']} steps, seed {settings['seed']}; {settings['simulated_share']:.0%} of the training examples "
-        "are simulated on the same contacts, so that the encoder does not forget what it was pretrained on.\n",
+        f"\n{settings['steps']} steps, seed {settings['seed']}; {settings['simulated_share']:.0%} of the training "
+        "examples are simulated on the same contacts, so that the encoder does not forget what it was pretrained on.\n",
         f"Commit {facts['commit'] or 'unknown'}; {versions}.\n",
         f"Licence of the weights: {source['license']}, that of `{source['name']}`. The recordings are not included.\n",
         "## Measured on held-out spikes and time\n",
         *_table(["figure", "before", "after"], figures),
-        f"\nGain {facts['gain']:+.3f}, tolerance {facts['tolerance']:.3f}; see `huidurep.finetuning.embedding_evaluation`. "
-        f"{settings['held_out_units']} of {num_units} units and the last quarter of each recording were held out.\n",
+        f"\nGain {facts['gain']:+.3f}, tolerance {facts['tolerance']:.3f}; see "
+        f"`huidurep.finetuning.embedding_evaluation`. {settings['held_out_units']} of {num_units} units and the last "
+        "quarter of each recording were held out.\n",
         "## Limitations\n",
         "For recordings like these: same probe, same amplifier. Units that were sorted wrongly were learned wrongly.",
     ]

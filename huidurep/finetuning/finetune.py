@@ -254,9 +254,9 @@ class _Finetuning:
         )
         if num_units < settings.min_units or num_spikes < settings.min_total_spikes or most < 2:
             raise ValueError(
-                f"expected at least {settings.min_units} confident units with {settings.min_total_spikes} spikes in all, "
-                f"{settings.reading.min_spikes} or more each, found {num_units} of {num_found} units with {num_spikes} "
-                "spikes; give more or longer recordings, or curated sortings"
+                f"expected at least {settings.min_units} confident units with {settings.min_total_spikes} spikes in "
+                f"all, {settings.reading.min_spikes} or more each, found {num_units} of {num_found} units with "
+                f"{num_spikes} spikes; give more or longer recordings, or curated sortings"
             )
         return windows, real_spikes, described
 

@@ -280,7 +280,7 @@ class _GroupReader:
         return peaks
 
     def _choose_channels(self, main: dict[Any, int]) -> list[tuple[np.ndarray, int | None]]:
-        """Channels of each window and its central channel (None if there is only one window), so that all units are seen."""
+        """Channels and central channel (None for a single window) of windows that together contain all units."""
         total = self.prepared.recording.get_num_channels()
         if total <= self.num_channels:
             return [(np.arange(total), None)] if main else []
