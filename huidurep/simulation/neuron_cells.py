@@ -5,7 +5,7 @@ This file is a program for another Python than the package's (see `rebuild_cells
     python neuron_cells.py prepare WORK_FOLDER            copies the models, compiles their mechanisms, names the cells
     python neuron_cells.py simulate WORK_FOLDER CELL.npz  one cell, whose name is that of the file
 
-A cell in a process of its own: the models define NEURON templates and mechanisms of the same names.
+Each cell needs its own process: the models define NEURON templates and mechanisms of the same names.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 MODELS = "bbp"
-# MEArec's own settings (its templates_params.yaml), written out so that a later MEArec cannot change the bank.
+# MEArec's own settings (its templates_params.yaml), written out so that a later MEArec cannot change the cells.
 SETTINGS = dict(
     sim_time=1,
     target_spikes=[3, 50],
@@ -58,7 +58,7 @@ def prepare(work_folder):
     for name in names:
         for mechanism in (models / name / "mechanisms").glob("*.mod"):
             shutil.copyfile(mechanism, mods / mechanism.name)
-    # nrnivmodl stands beside the interpreter whether or not its environment is activated
+    # nrnivmodl is beside the interpreter, whether or not its environment is activated.
     programs = Path(sys.executable).parent
     surroundings = os.environ | dict(PATH=os.pathsep.join([str(programs), os.environ.get("PATH", "")]))
     done = subprocess.run(
@@ -83,7 +83,7 @@ def simulate(work_folder, path):
     Raises
     ------
     RuntimeError
-        If no current makes the cell fire as often as wanted.
+        If no current gives the wanted number of spikes.
     """
     from MEArec.simulate_cells import run_cell_model
 
@@ -107,7 +107,7 @@ def simulate(work_folder, path):
 
 
 def main(words):
-    """Run one of the two commands; what it answers is the last line of stdout.
+    """Run one of the two commands; the result is the last line of stdout.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def main(words):
         Command line without the program's name.
     """
     work_folder = Path(words[1]).resolve()
-    # MEArec, LFPy and NEURON write to stdout as they like
+    # MEArec, LFPy and NEURON write to stdout.
     with contextlib.redirect_stdout(sys.stderr):
         answer = prepare(work_folder) if words[0] == "prepare" else simulate(work_folder, Path(words[2]).resolve())
     sys.stdout.write("\n" + json.dumps(answer) + "\n")
