@@ -172,7 +172,7 @@ class _Finetuning:
         output_dir: Path,
     ) -> FinetuneReport:
         """Train, evaluate, and write the checkpoint into `folder`, which becomes `output_dir`."""
-        from ..sorting.jobs import get_job_kwargs
+        from ..sorting.job_kwargs import resolve_job_kwargs
         from .checkpoint_folder import source_of, write_checkpoint
         from .embedding_evaluation import BETTER, EmbeddingEvaluation, decide_outcome
         from .sorting_evaluation import SortingEvaluation
@@ -194,7 +194,7 @@ class _Finetuning:
             folder / "run",
             steps=self.steps,
             seed=seed,
-            progress=get_job_kwargs()["progress_bar"],
+            progress=resolve_job_kwargs(self.job_kwargs)["progress_bar"],
             settings=settings.training,
         )
         shutil.rmtree(folder / "run", ignore_errors=True)  # no file of the Trainer belongs to the checkpoint
@@ -337,15 +337,15 @@ def _open(
 
     It does not adapt the encoder to each recording, because the encoder that sorts is the one that is fine-tuned.
     """
-    from ..hub.select import choose_checkpoint
+    from ..hub.select import resolve_auto
     from ..pipeline import SpikeSortingPipeline
     from ..sorting.parameters import SortingParameters
 
-    largest = max(_group_positions(recordings[0]), key=len, default=None)
+    positions = _group_positions(recordings[0])
     if isinstance(model, str | Path):
         name = str(model)
         if name == "auto":
-            name, reason = choose_checkpoint(largest)
+            name, reason = resolve_auto(positions)
             logger.info("auto: checkpoint %s, %s", name, reason)
         pipeline = SpikeSortingPipeline.from_pretrained(name, seed=seed, adapt=False)
     else:
@@ -357,7 +357,7 @@ def _open(
             f"expected a checkpoint without an adapter, found {name or 'a model'!r}, which HuiduRep.adapt made; "
             "fine-tune the checkpoint it came from"
         )
-    num_contacts = 0 if largest is None else len(largest)
+    num_contacts = max(map(len, positions), default=0)
     if config.channel_mixing != "position" and num_contacts > config.num_channels:
         raise ValueError(
             f"expected a probe of at most {config.num_channels} contacts a group, found {num_contacts}: the model "

@@ -90,12 +90,13 @@ def read_recording_data(
     data, rng = RecordingData(), np.random.default_rng(seed)
     held_groups = {group.name: group for group in split_groups(held_part, parameters, log)}
     for group in split_groups(train_part, parameters, log):
-        prepared = preprocess(group, parameters, log)
-        held = preprocess(held_groups[group.name], parameters, log) if group.name in held_groups else None
+        prepared = preprocess(group, parameters, log, job_kwargs=job_kwargs)
+        held_group = held_groups.get(group.name)
+        held = None if held_group is None else preprocess(held_group, parameters, log, job_kwargs=job_kwargs)
         if prepared is None or held is None:
             continue
         prepared, held = _same_channels(prepared, held)
-        reader = _GroupReader(prepared, held, parameters, config, rng, number, settings)
+        reader = _GroupReader(prepared, held, parameters, config, rng, number, settings, job_kwargs)
         windows, real_spikes = reader.read(_units_of_group(units, prepared))
         data.windows += windows
         data.held_out += real_spikes
@@ -149,7 +150,7 @@ def _units_of(
 ) -> tuple[dict[Any, UnitSpikes], int]:
     """Spikes of the units in the time that is trained on, by unit id; and the number of all units."""
     if sorting is None:
-        result = pipeline(train_part)
+        result = pipeline(train_part, job_kwargs=job_kwargs)
         return _confident_units(result, settings), int(result.sorting.get_num_units())
     vector, units = sorting.to_spike_vector(), {}
     ends = np.array([train_part.get_num_samples(index) for index in range(train_part.get_num_segments())])
@@ -212,19 +213,23 @@ class _GroupReader:
         rng: np.random.Generator,
         number: int,
         settings: FinetuningSettings,
+        job_kwargs: dict[str, Any] | None,
     ) -> None:
         self.prepared, self.held, self.parameters, self.rng, self.number = prepared, held, parameters, rng, number
         self.settings, self.rate = settings.reading, prepared.recording.get_sampling_frequency()
         num_before, num_samples = template_window(config, settings.resampling)
         before_ms, all_ms = (1e3 * count / config.sampling_frequency for count in (num_before, num_samples))
         self.long = replace(parameters, ms_before=before_ms, ms_after=all_ms - before_ms)
-        self.num_channels = config.num_channels
+        self.num_channels, self.job_kwargs = config.num_channels, job_kwargs
         self.log = RunLog()
 
     def read(self, units: dict[Any, UnitSpikes]) -> tuple[list[RecordingWindow], list[HeldOutSpikes]]:
         """Windows and held-out spikes of these units."""
         spikes, main = self._align(units)
-        peaks, held_peaks = (detect_spikes(each, self.parameters, self.log) for each in (self.prepared, self.held))
+        peaks, held_peaks = (
+            detect_spikes(each, self.parameters, self.log, job_kwargs=self.job_kwargs)
+            for each in (self.prepared, self.held)
+        )
         windows: list[RecordingWindow] = []
         real_spikes: list[HeldOutSpikes] = []
         for channels, center in self._choose_channels(main):
@@ -252,7 +257,9 @@ class _GroupReader:
         peaks, labels = peaks[inside], labels[inside]
         order = np.lexsort((peaks["sample_index"], peaks["segment_index"]))
         vector = to_spike_vector(peaks[order], labels[order])
-        templates = mean_waveforms(self.prepared.recording, vector, len(ids), self.parameters)
+        templates = mean_waveforms(
+            self.prepared.recording, vector, len(ids), self.parameters, job_kwargs=self.job_kwargs
+        )
         channels, _, peaks_uv = main_channels(templates, self.rate, self.parameters)
         snr = np.abs(peaks_uv) / self.prepared.noise_levels_uv[channels]
         reach, before = int(self.settings.search_ms * 1e-3 * self.rate), self.parameters.num_samples_before(self.rate)
@@ -336,7 +343,9 @@ class _GroupReader:
     def _cut(self, recording: BaseRecording, spikes: np.ndarray, parameters: SortingParameters) -> np.ndarray:
         """Snippets (num_spikes, num_samples, num_channels) on all channels."""
         num_channels = recording.get_num_channels()
-        batches = list(iterate_waveforms(recording, spikes, parameters, num_channels=num_channels))
+        batches = list(
+            iterate_waveforms(recording, spikes, parameters, num_channels=num_channels, job_kwargs=self.job_kwargs)
+        )
         return np.concatenate([batch.waveforms for batch in batches])
 
     def _held_out(self, recording: BaseRecording, peaks: np.ndarray, noise: np.ndarray) -> HeldOutSpikes:

@@ -77,7 +77,7 @@ class SortingEvaluation:
 
         accuracies = []
         for recording, truth in self.recordings:
-            found = SpikeSortingPipeline(model, self.parameters)(recording).sorting
+            found = SpikeSortingPipeline(model, self.parameters)(recording, job_kwargs=self.job_kwargs).sorting
             compared = compare_sorter_to_ground_truth(
                 truth, found, exhaustive_gt=True, delta_time=self.settings.delta_time_ms
             )
