@@ -272,7 +272,7 @@ def _templates(
 ) -> Iterator[np.ndarray]:
     """Views (num_views, num_samples, num_channels) of each unit, at the contract's rate and faded at their ends."""
     num_before, num_samples = template_window(config, settings)
-    wanted = SimpleNamespace(
+    wanted: Any = SimpleNamespace(
         num_samples=num_samples, peak_index=num_before, sampling_frequency=config.sampling_frequency
     )
     weights = fade(num_samples, config.sampling_frequency, settings.fade_ms)[:, None]

@@ -125,7 +125,9 @@ def _read_cell(path: Path) -> DetailedCell:
     net, largest = float(abs(currents.sum(1)).max()), float(abs(currents).max())
     if not net <= MAX_NET_SHARE * largest:
         raise ValueError(f"expected currents that sum to 0, found {net:.3g} nA beside a largest of {largest:.3g} nA")
-    starts, ends = segments[..., [0, 2, 1]] * np.array([1, -1, 1], np.float32)  # a quarter turn about x: +y to the pia -> +z
+    starts, ends = segments[..., [0, 2, 1]] * np.array(
+        [1, -1, 1], np.float32
+    )  # a quarter turn about x: +y to the pia -> +z
     return DetailedCell(path.stem, starts, ends, diameters, currents)
 
 

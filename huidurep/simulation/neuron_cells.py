@@ -8,6 +8,8 @@ This file is a program for another Python than the package's (see `rebuild_cells
 Each cell needs its own process: the models define NEURON templates and mechanisms of the same names.
 """
 
+from __future__ import annotations
+
 import contextlib
 import json
 import os
@@ -31,7 +33,7 @@ SETTINGS = dict(
 )
 
 
-def prepare(work_folder):
+def prepare(work_folder: Path) -> list[str]:
     """Copy the cell models and compile their mechanisms with nrnivmodl.
 
     Parameters
@@ -69,7 +71,7 @@ def prepare(work_folder):
     return names
 
 
-def simulate(work_folder, path):
+def simulate(work_folder: Path, path: Path) -> None:
     """Simulate one cell's spikes and store them with its geometry.
 
     Parameters
@@ -106,7 +108,7 @@ def simulate(work_folder, path):
     partial.replace(path)  # a file with the final name is complete
 
 
-def main(words):
+def main(words: list[str]) -> None:
     """Run one of the two commands; the result is the last line of stdout.
 
     Parameters
@@ -117,7 +119,11 @@ def main(words):
     work_folder = Path(words[1]).resolve()
     # MEArec, LFPy and NEURON write to stdout.
     with contextlib.redirect_stdout(sys.stderr):
-        answer = prepare(work_folder) if words[0] == "prepare" else simulate(work_folder, Path(words[2]).resolve())
+        answer = None
+        if words[0] == "prepare":
+            answer = prepare(work_folder)
+        else:
+            simulate(work_folder, Path(words[2]).resolve())
     sys.stdout.write("\n" + json.dumps(answer) + "\n")
 
 

@@ -166,13 +166,13 @@ def test_what_sorts_does_not_adapt(model, recorded, tmp_path):
 
 
 class Sorter:
-    """Sorts as a truth does; the last unit it is not sure of."""
+    """Sorts as a truth does; the last unit has low posteriors."""
 
     def __init__(self, sorting):
         self.sorting, self.parameters = sorting, huidurep.SortingParameters()
         self.model = huidurep.HuiduRep(huidurep.HuiduRepConfig(**SMALL))
 
-    def __call__(self, recording):
+    def __call__(self, recording, *, job_kwargs=None):
         sorting = self.sorting.frame_slice(0, recording.get_num_samples(0))
         vector = sorting.to_spike_vector()
         for name, values in (("snr", [9.0, 9.0, 9.0]), ("short_isi_fraction", [0.0] * 3)):
