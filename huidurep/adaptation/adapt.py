@@ -85,8 +85,7 @@ def adapt(
     peak_index : int, optional
         Sample of the trough, the same for all spikes; by default it is found in each spike.
     channel_positions : array_like (num_channels, 2) or (num_spikes, num_channels, 2), optional
-        um. One set for each spike if snippets are cut around the peak channels of a larger probe: spikes are then
-        compared with those of the same channels only.
+        um. One set for each spike if they were cut around peak channels: only spikes of the same set are compared.
     spike_times : array_like (num_spikes,), optional
         Seconds. With them pseudo-units also use refractory periods, and short inter-spike intervals are reported.
     seed : int, default 0
@@ -117,8 +116,8 @@ def adapt(
     mapped, groups = _map(model, waveforms[rows], None if positions is None else positions[rows], options)
     times = None if times is None else times[rows]
     chosen, result, num_spikes, num_units = _adapt(model, mapped, groups, times, rng, seed, settings)
-    seconds = time.perf_counter() - began
-    adaptation = Adaptation(**vars(result), num_spikes=num_spikes, num_pseudo_units=num_units, seconds=seconds)
+    counts: dict[str, Any] = dict(num_spikes=num_spikes, num_pseudo_units=num_units)
+    adaptation = Adaptation(**vars(result), **counts, seconds=time.perf_counter() - began)
     chosen.adaptation = adaptation  # type: ignore[assignment]
     logger.info("adaptation: %s (%.1f s)", adaptation.reason, adaptation.seconds)
     return chosen

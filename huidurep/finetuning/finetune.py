@@ -101,45 +101,42 @@ def finetune(
     """Fine-tune a checkpoint on the user's own recordings, without labels, and test whether it improved.
 
     The last quarter of every recording is held out. The rest is sorted with the checkpoint; confident units give
-    templates (in several time bins and at several amplitudes), and the time between spikes gives noise. The encoder is
-    trained, as in the pretraining, on new spikes of these units with collisions, and on units that are simulated on the
-    same contacts. A fifth of the units is not trained on, if there are 8 or more.
+    templates, and the time between spikes gives noise. The encoder is trained, as in the pretraining, on new spikes of
+    these units and on units that are simulated on the same contacts. A fifth of 8 or more units is not trained on.
 
     Parameters
     ----------
     recordings : BaseRecording or list of BaseRecording
         Raw, of one kind of probe; a minute or more in all.
     output_dir : str or Path
-        New or empty folder. At the end it receives weights, configuration, sorting parameters, finetuning.json and a
-        model card.
+        New or empty folder for weights, configuration, sorting parameters, finetuning.json and a model card.
     model : str, Path or HuiduRep, default "auto"
         As in `huidurep.sort`.
     sortings : BaseSorting or list of BaseSorting or None, optional
         Curated units of each recording, used instead of sorting it.
     steps : int, default 200
-        Optimizer steps.
+        Of the optimizer.
     seed : int, default 0
         Same seed, same weights.
     job_kwargs : dict, optional
-        SpikeInterface's job arguments, as in `huidurep.sort`.
+        As in `huidurep.sort`.
     settings : FinetuningSettings, optional
 
     Returns
     -------
     FinetuneReport
-        Also written to finetuning.json. The folder has the new weights only if they are better, otherwise the old ones.
+        The folder has the new weights only if they are better, otherwise the old ones.
 
     Raises
     ------
     TypeError, ValueError
-        Unsuitable recordings, or recordings of different kinds, too few spikes or units; the message says what to
-        change.
+        Unsuitable recordings, recordings of different kinds, or too few spikes or units.
     FileExistsError
         The folder is not empty.
     ImportError
         The packages of the extra `train` are missing.
     OSError
-        The disk is full, or there is no such checkpoint; nothing is written.
+        The disk is full, or there is no such checkpoint.
     """
     from ..output_files import check_output_folder, new_folder
 

@@ -60,9 +60,7 @@ def read_recording_data(
     """Cut spikes and noise of one recording.
 
     The last quarter of every segment is held out. Without a sorting the pipeline sorts the other three quarters, and
-    confident units are used: 40 spikes with a posterior of 0.8 or more, these being half of the spikes or more, a
-    signal-to-noise ratio of 4 and at most 5 % of inter-spike intervals below 1.5 ms. Of a curated sorting, all units
-    with 40 spikes are used.
+    confident units are used (see :class:`ReadingSettings`); of a curated sorting, all units with 40 spikes.
 
     Parameters
     ----------
@@ -100,10 +98,18 @@ def read_recording_data(
         windows, real_spikes = reader.read(_units_of_group(units, prepared))
         data.windows += windows
         data.held_out += real_spikes
+    data.description = _describe(recording, sorting, num_found, data)
+    return data
+
+
+def _describe(
+    recording: BaseRecording, sorting: BaseSorting | None, num_found: int, data: RecordingData
+) -> dict[str, Any]:
+    """Figures of a recording for the report."""
     kept: dict[Any, int] = {}
     for window in data.windows:
         kept |= {unit_id: len(spikes) for unit_id, spikes in zip(window.unit_ids, window.waveforms, strict=True)}
-    data.description = dict(
+    return dict(
         seconds=round(float(recording.get_total_duration()), 1),
         num_channels=int(recording.get_num_channels()),
         sampling_frequency=float(recording.get_sampling_frequency()),
@@ -113,7 +119,6 @@ def read_recording_data(
         num_spikes=int(sum(kept.values())),
         num_held_out_spikes=int(sum(len(each.waveforms) for each in data.held_out)),
     )
-    return data
 
 
 def split_time(

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 TRAINING = DEFAULT_SETTINGS.training
+# Settings that transformers.TrainingArguments has under the same name
+TRAINER_FIELDS = ("learning_rate", "weight_decay", "max_grad_norm", "lr_scheduler_type", "logging_steps")
 
 
 def hold_out_units(
@@ -171,16 +173,12 @@ def train(
             max_steps=steps,
             warmup_steps=steps // 10,
             per_device_train_batch_size=settings.batch_size,
-            learning_rate=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            max_grad_norm=settings.max_grad_norm,
-            lr_scheduler_type=settings.lr_scheduler_type,
-            logging_steps=settings.logging_steps,
             seed=seed,
             save_strategy="no",
             report_to=[],
             use_cpu=not torch.cuda.is_available(),
             disable_tqdm=not progress,
+            **{name: getattr(settings, name) for name in TRAINER_FIELDS},
         )
         whole = HuiduRepForPreTraining(config)
         whole.huidurep.load_state_dict(model.state_dict())

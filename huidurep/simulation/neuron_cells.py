@@ -17,12 +17,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 MODELS = "bbp"
 # MEArec's own settings (its templates_params.yaml), written out so that a later MEArec cannot change the cells.
-SETTINGS = dict(
+SETTINGS: dict[str, Any] = dict(
     sim_time=1,
     target_spikes=[3, 50],
     cut_out=[2, 5],

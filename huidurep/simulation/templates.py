@@ -71,19 +71,15 @@ def draw_templates(  # noqa: PLR0913 - each is an option of a simulation
         Contacts (across, along the probe) in um.
     num_units : int
     displacements_um : array_like (num_views, 3), optional
-        Displacements (away from, across, along the probe) of the views, the first of them 0. Default: view 0 is not
-        displaced, the others with standard deviations 2, 2 and `drift_um`, half of them another spike of the cell.
-    num_views : int, default 4
-    drift_um : float, default 8.0
+        Displacements (away from, across, along the probe) of the views, the first of them 0. Default: the others are
+        drawn with standard deviations 2, 2 and `drift_um`, half of them for another spike of the cell.
+    num_views, drift_um : int, default 4, and float, default 8.0
     source : {"cells", "spikeinterface"}, path or list of DetailedCell, default "cells"
         Procedural neurons, ``spikeinterface.core.generate_templates``, or detailed cells: their folder, or the result
         of `load_cells`, so that the files are not read in each call.
     amplitude_range_uv : tuple of float
         Largest negative peak of view 0.
-    sampling_frequency : float, default 30000.0
-        Hz.
-    max_tries_per_unit : int, default 400
-        Cells that are drawn until one lies in the amplitude range.
+    sampling_frequency, max_tries_per_unit : float, default 30000.0 (Hz), and int, default 400
 
     Returns
     -------

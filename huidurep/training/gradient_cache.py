@@ -30,11 +30,9 @@ def backward_in_chunks(
 ) -> dict[str, Tensor]:
     """Gradients of one batch, computed chunk by chunk (gradient cache, Gao et al. 2021, arXiv 2101.06983).
 
-    A first pass without gradients gives the embeddings, queries and keys of all units. The losses that compare them
-    (prototypes, contrast) give the gradients with respect to every embedding and query. A second pass runs each chunk
-    again, with the same random numbers, and backpropagates these gradients to the weights. Spikes are compared with
-    those of the whole batch, memory is that of a chunk; every chunk has two forward passes. The reconstruction losses
-    are weighted by the number of samples of each chunk.
+    A first pass without gradients gives the embeddings, queries and keys of all units, and the losses that compare them
+    the gradients for every embedding and query. A second pass runs each chunk again, with the same random numbers, and
+    backpropagates these gradients to the weights. The reconstruction losses are weighted by the samples of each chunk.
 
     The gradients are those of the whole batch but for the heads' BatchNorm (only the contrastive loss has heads), which
     normalises one chunk at a time: chunks take every n-th unit, so that each represents the batch, and the running
@@ -45,28 +43,25 @@ def backward_in_chunks(
     model : HuiduRepForPreTraining
         May be wrapped for several devices. Gradients are added to the existing ones.
     batch : dict of torch.Tensor
-        Arguments of its ``forward``; the first dimension of each tensor is ``num_units``. Other values are
-        passed to every chunk unchanged.
+        Arguments of its ``forward``; the first dimension of each tensor is ``num_units``.
     chunk_size : int
         Maximum number of units in a chunk.
     backward : callable, default torch.Tensor.backward
-        Receives a scalar loss and adds its gradients to the weights; may scale it, for mixed precision or gradient
-        accumulation.
+        Receives a scalar loss and adds its gradients to the weights; may scale it, as for mixed precision.
     no_sync : callable
         Makes a context in which a wrapped model does not synchronise gradients; used for all chunks but the last.
 
     Returns
     -------
     dict of torch.Tensor, scalar
-        ``loss``, ``reconstruction_loss`` and those of ``prototype_loss`` and ``contrastive_loss`` that have a weight,
-        of the whole batch, without gradients.
+        ``loss`` and its parts of the whole batch, without gradients.
 
     Raises
     ------
     ValueError
-        If `chunk_size` is smaller than 2: BatchNorm needs two units.
+        If `chunk_size` is smaller than 2.
     """
-    if chunk_size < 2:
+    if chunk_size < 2:  # BatchNorm needs two units
         raise ValueError(f"expected a chunk_size of at least 2 units, found {chunk_size}: give a larger one.")
     plain: Any = getattr(model, "module", model)
     config, chunks = plain.config, _split(batch, chunk_size)
@@ -74,17 +69,16 @@ def backward_in_chunks(
     outputs, states = _first_pass(model, chunks)
     groups = {name: torch.cat([chunk[name] for chunk in chunks]) for name in GROUPS if batch.get(name) is not None}
     losses, gradients = _comparison_gradients(config, outputs, groups)
-    reconstruction = torch.zeros_like(next(iter(losses.values())))
+    errors = []
     for number, (chunk, share, state) in enumerate(zip(chunks, shares, states, strict=True)):
-        is_last = number == len(chunks) - 1
         _restore_random_state(state)
-        with contextlib.nullcontext() if is_last else no_sync():
+        with contextlib.nullcontext() if number == len(chunks) - 1 else no_sync():
             output = model(**chunk)
             error = output["reconstruction_loss"].mean() * share  # a mean: DataParallel returns one a device
             carried = sum((output[name] * each[number]).sum() for name, each in gradients.items())
             backward(carried + config.reconstruction_weight * error)
-        reconstruction += error.detach()
-    losses["reconstruction_loss"] = reconstruction
+        errors.append(error.detach())
+    losses["reconstruction_loss"] = sum(errors, torch.zeros_like(errors[0]))
     return {"loss": weighted_loss(config, losses), **losses}
 
 

@@ -87,10 +87,9 @@ def pretrain(settings: dict[str, Any], output_dir: str | Path) -> Path:
     Raises
     ------
     ValueError
-        If a section or a setting is unknown, or the folder holds a run with other settings or one of an older version.
+        A section or a setting is unknown, or the folder holds a run with other settings or one of an older version.
     """
-    from transformers import TrainingArguments, set_seed
-    from transformers.trainer_utils import get_last_checkpoint
+    from transformers import TrainingArguments, set_seed, trainer_utils
 
     from ..models.configuration_huidurep import HuiduRepConfig
     from .noise import MeasuredNoise
@@ -100,36 +99,33 @@ def pretrain(settings: dict[str, Any], output_dir: str | Path) -> Path:
     from .views import ViewMaker, ViewRecipe
 
     settings, output_dir = complete_settings(settings), Path(output_dir)
-    run = output_dir / "run"
-    config, recipe = HuiduRepConfig(**settings["model"]), ViewRecipe(**settings["views"])
-    noise = dict(settings["noise"])
-    covariances = noise.pop("covariances")
+    run, noise = output_dir / "run", dict(settings["noise"])
+    config, recipe, covariances = (
+        HuiduRepConfig(**settings["model"]),
+        ViewRecipe(**settings["views"]),
+        noise.pop("covariances"),
+    )
     fixed = dict(seed=settings["seed"], use_cpu=not torch.cuda.is_available())
     arguments = TrainingArguments(output_dir=str(run), **{**settings["training"], **fixed})
     with arguments.main_process_first(local=False):
         _claim(run, settings)
         libraries = make_libraries(run / "templates.npz", settings["templates"], settings["seed"])
-    measured_noise = None if covariances is None else MeasuredNoise(covariances)
-    maker = ViewMaker(libraries, config, recipe, measured_noise, noise_settings=NoiseSettings(**noise))
+    measured = None if covariances is None else MeasuredNoise(covariances)
+    maker = ViewMaker(libraries, config, recipe, measured, noise_settings=NoiseSettings(**noise))
     set_seed(settings["seed"])
-    trainer = HuiduRepTrainer(
-        _initial_model(config, settings["init_from"]),
-        arguments,
-        maker=maker,
-        cache_chunk_size=settings["cache_chunk_size"],
-        callbacks=[SessionClock()],
-    )
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(run)))
+    options: dict[str, Any] = dict(cache_chunk_size=settings["cache_chunk_size"], callbacks=[SessionClock()])
+    trainer = HuiduRepTrainer(_initial_model(config, settings["init_from"]), arguments, maker=maker, **options)
+    trainer.train(resume_from_checkpoint=trainer_utils.get_last_checkpoint(str(run)))
     trainer.save_state()
     if trainer.is_world_process_zero():
-        model: Any = trainer.model  # the Trainer declares it as any module
-        _save(model.eval(), settings, output_dir)
+        _save(trainer.model, settings, output_dir)
         write_training_facts(output_dir)
     return output_dir
 
 
-def _save(trained: HuiduRepForPreTraining, settings: dict[str, Any], output_dir: Path) -> None:
+def _save(trained: Any, settings: dict[str, Any], output_dir: Path) -> None:
     """Write the encoder, the whole model for further training, and all settings."""
+    trained.eval()
     if not trained.config.contrastive_weight:
         # The momentum branch was not updated: a later run with the contrastive loss starts from a copy of the encoder.
         trained.update_momentum(0.0)
