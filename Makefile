@@ -102,7 +102,7 @@ $(STAMP): setup.cfg pyproject.toml $(CONSTRAINTS)
 		echo "==> Installing torch $(TORCH_VERSION) for the CPU (no NVIDIA GPU was found)"; \
 		$(BIN)/python -m pip install -qq $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --only-binary=:all: \
 			"torch==$(TORCH_VERSION)+cpu" -c $(CONSTRAINTS) 2>/dev/null || { \
-		echo "    no CPU-only build in the indexes known to pip (see TORCH_INDEX in README.md); taking the default build"; \
+		echo "    no CPU-only build in the indexes known to pip (see TORCH_INDEX in docs/howto/install.md); taking the default build"; \
 		$(BIN)/python -m pip install -qq "torch==$(TORCH_VERSION)" -c $(CONSTRAINTS); }; \
 	fi
 	@echo "==> Installing huidurep and what it needs ($(CONSTRAINTS))"

@@ -5,7 +5,7 @@
 Spikes are those of benchmarks/embedding.py (`cells` on all five types of probe, `axona`, `opto`), the model the
 checkpoint of their type of probe, the score the adjusted Rand index of a full-covariance mixture with the number of
 units known, mean over two seeds of the mixture. Columns: `pca12`; `before`, the pretrained weights; `adapted_always`,
-the adapted ones whatever the guard says; `adapted`, those that the guard leaves.
+the adapted ones without the acceptance test; `adapted`, those that the test leaves.
 
 Recordings are hybrids (benchmarks/hybrid_recordings.py: real units in noise of measured covariance, two kinds of
 contacts, 10 and 20 uV) and the folders of --recordings (recording.json, sorting/, ground_truth.npz), each sorted by
@@ -16,7 +16,8 @@ unless --again is given.
   header, runs   of the latest run, and of every run that a row names
   skipped        what was not measured and why
   spikes         source, probe, name; mean, standard_error, draws by column; adopted: share of the draws whose adapted
-                 weights the guard took; guard: its figures before and after; adapt_seconds; weights of the checkpoint
+                 weights were accepted; evaluation (in older rows: guard): label-free figures before and after;
+                 adapt_seconds; weights of the checkpoint
   recordings     kind, name; before and adapted: accuracy, num_units, false_positives, seconds; adopted; messages
 """
 

@@ -1,9 +1,7 @@
 """What adapting does to spikes and to sortings, for benchmarks/adaptation.py: one draw or one recording at a time."""
 
-import importlib
+import math
 import time
-from dataclasses import replace
-from unittest import mock
 
 import numpy as np
 from embedding_scores import load_model, mean_and_error, principal_components, rand_index
@@ -12,31 +10,29 @@ from sorting import score
 METHODS = {
     "pca12": "PCA, 12 components",
     "before": "pretrained",
-    "adapted_always": "adapted, guard overruled",
-    "adapted": "adapted, guard deciding",
+    "adapted_always": "adapted, always",
+    "adapted": "adapted, if accepted",
 }
 MIXTURE_SEEDS = (0, 100)
 
 
-def adapt_anyway(model, waveforms, **options):
-    """The adapted copy, whatever its guard says, and whether the guard would have taken it."""
-    from huidurep.adaptation.unsupervised_evaluation import compare, judge
+def adapt_always(model, waveforms, **options):
+    """The adapted copy without an acceptance test, and whether the test would have accepted it."""
+    from huidurep.adaptation.settings import AdaptationSettings, EvaluationSettings
+    from huidurep.adaptation.unsupervised_evaluation import decide_acceptance
 
-    def take(*arguments, **figures):
-        return replace(judge(*arguments, **figures), adopted=True)
-
-    with mock.patch.object(importlib.import_module("huidurep.adaptation.adapt"), "judge", take):
-        adapted = model.adapt(waveforms, **options)
-    return adapted, compare(adapted.adaptation.before, adapted.adaptation.after).adopted
+    accepts_all = EvaluationSettings(max_noise_decrease=math.inf, max_halves_decrease=math.inf)
+    adapted = model.adapt(waveforms, settings=AdaptationSettings(evaluation=accepts_all), **options)
+    return adapted, decide_acceptance(adapted.adaptation.before, adapted.adaptation.after).adopted
 
 
 def score_draw(condition, draw, checkpoint, *, seed):
-    """Scores of one draw: `known` by method, `adopted`, the guard's figures `before` and `after`, and its seconds."""
+    """Scores of one draw: `known` by method, `adopted`, the label-free figures `before` and `after`, and seconds."""
     spikes = condition.make(draw)
     where = dict(peak_index=spikes.peak_index, sampling_frequency=spikes.sampling_frequency)
     where["channel_positions"] = spikes.positions_um
     model = load_model(checkpoint)
-    adapted, adopted = adapt_anyway(model, spikes.waveforms, seed=seed + draw, **where)
+    adapted, adopted = adapt_always(model, spikes.waveforms, seed=seed + draw, **where)
     features = dict(pca12=principal_components(spikes.waveforms.reshape(len(spikes.waveforms), -1), 12))
     features |= dict(before=model.embed(spikes.waveforms, **where))
     features |= dict(adapted_always=adapted.embed(spikes.waveforms, **where))
@@ -62,13 +58,13 @@ def score_condition(condition, checkpoint, *, seed, num_jobs=1):
     row["adopted"] = round(float(np.mean([score["adopted"] for score in scores])), 4)
     row["adopted_draws"] = [bool(score["adopted"]) for score in scores]
     row["num_pseudo_units"] = round(float(np.mean([score["num_pseudo_units"] for score in scores])), 1)
-    # the guard's draws stand beside those of the scores: whether they move together can be looked up
-    row["guard"] = {when: mean_and_error([score[when] for score in scores if score[when]]) for when in GUARD}
+    # with the draws of the scores, so that their correlation can be computed
+    row["evaluation"] = {when: mean_and_error([score[when] for score in scores if score[when]]) for when in EVALUATED}
     row["adapt_seconds"] = round(float(np.mean([score["seconds"] for score in scores])), 1)
     return row
 
 
-GUARD = ("before", "after")
+EVALUATED = ("before", "after")
 COUNTS = dict(accuracy="accuracy", num_units="units_found", false_positives="false_positive_units")
 
 

@@ -65,7 +65,7 @@ def draw(found, path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks/results/sorting.json")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/sorting.png")
+    parser.add_argument("--output", type=Path, default=ROOT / "docs/images/benchmark_sorting.png")
     arguments = parser.parse_args()
     draw(units_by_sorter(json.loads(arguments.results.read_text())["rows"]), arguments.output)
     print(arguments.output)

@@ -140,9 +140,8 @@ def embedding_block(results):
     note += " what the better PCA column leaves. The oracle knows every template and the noise, but of no collisions."
     found = automatic_table(results, methods)
     note += " In brackets: units found by `cluster_embeddings`, the same rule for every column." * bool(found)
-    details = (
-        f"<details><summary>Every condition and file, K known</summary>\n\n{detail_rows(results, labels, methods)}"
-    )
+    details = detail_rows(results, labels, methods)
+    details = f'<details markdown="1"><summary>Every condition and file, K known</summary>\n\n{details}'
     parts = [summary_table(results, labels, methods), found, note, f"{details}\n\n</details>"]
     return "\n\n".join(part for part in parts if part)
 
@@ -213,7 +212,7 @@ def checkpoints_block(results, folder=CHECKPOINTS):
         lines.append([link, PROBE_TYPES.get(place.name, "-"), config["num_channels"], size, *scores])
     head = ["checkpoint", "for", "channels", "MB", "HuiduRep", "PCA", "target"]
     note = "The last three: adjusted Rand index on spikes of the detailed cells on that probe, with the number of units"
-    note += " known (`base`: mean over the types of probe), from the table further down. -: not measured"
+    note += " known (`base`: mean over the types of probe), from [the benchmarks](docs/benchmarks.md). -: not measured"
     note += " with these weights."
     return f"{markdown(head, lines)}\n\n{note}"
 
@@ -257,7 +256,9 @@ def adaptation_block(results):
     details += "\n\n" + adapted_recordings_table(every) if every else ""
     note = header_note(header) + " Adjusted Rand index of the same mixture as above; accuracy as above. Adopted: draws"
     note += " or recordings of which the guard took the adapted weights. Seconds: of adapting, then of a whole sorting."
-    return "\n\n".join([*tables, note, f"<details><summary>Every row</summary>\n\n{details}\n\n</details>"])
+    return "\n\n".join(
+        [*tables, note, f'<details markdown="1"><summary>Every row</summary>\n\n{details}\n\n</details>']
+    )
 
 
 def finetuning_block(results):
@@ -288,7 +289,7 @@ def fill(text, name, block):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("files", nargs="*", type=Path, default=[ROOT / "README.md"])
+    parser.add_argument("files", nargs="*", type=Path, default=[ROOT / "README.md", ROOT / "docs/benchmarks.md"])
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a table is out of date")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks/results")
     arguments = parser.parse_args()

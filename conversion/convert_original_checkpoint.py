@@ -3,11 +3,12 @@
 ``python conversion/convert_original_checkpoint.py CHECKPOINT.pt OUTPUT_DIR [--num-attention-heads 4]``
 
 OUTPUT_DIR becomes a ``HuiduRep``, OUTPUT_DIR/pretraining a ``HuiduRepForPreTraining`` with momentum branch and heads.
-Nothing is saved unless the converted model agrees with an independent computation straight from the checkpoint.
+Nothing is saved unless the outputs of the converted model agree with an independent computation from the checkpoint.
 """
 
 import argparse
 import copy
+import hashlib
 import logging
 import pickle
 import sys
@@ -15,19 +16,24 @@ import tempfile
 from pathlib import Path
 
 import torch
-from card import render_card
 from key_map import LAYER, MODULES, POSITIONS, PREFIXES, STACKS, UNUSED, WRAPPERS, ZEROS
 from reference import reference_outputs
 
 from huidurep import HuiduRep, HuiduRepConfig, HuiduRepForPreTraining
 from huidurep.models.modeling_layers import sinusoidal_positions
+from huidurep.models.publishing import short_card
 
 logger = logging.getLogger("huidurep.conversion")
 
 # Largest absolute difference from the independent computation (double precision, where both agree to 1e-12 or so).
 TOLERANCE = 1e-5
-# The research code cuts more channels than its own down to the middle ones: the proof covers it.
+# The research code uses the middle ones of more channels than its own; the comparison covers that.
 EXTRA_CHANNELS = 10
+NOTE = """Converted from `{name}`, a checkpoint of the research code, by `conversion/convert_original_checkpoint.py`.
+
+- SHA-256 of the original: `{digest}`
+- largest difference from an independent computation on random input: {error:.1e}
+- terms of use: those of the original checkpoint"""
 
 
 def read_state_dict(checkpoint):
@@ -143,7 +149,7 @@ def check_keys(state, names, depths):
 
 
 def read_config(state, depths, num_attention_heads):
-    """Configuration that the tensors tell; the number of heads leaves no trace in them.
+    """Configuration that follows from the sizes of the tensors; the number of heads does not.
 
     Parameters
     ----------
@@ -234,8 +240,8 @@ def build_model(state, names, config):
 
 
 @torch.no_grad()
-def prove(state, model, *, seed=0):
-    """Compare every output with an independent computation straight from the checkpoint, on random input.
+def compare_outputs(state, model, *, seed=0):
+    """Compare every output with an independent computation from the checkpoint, on random input.
 
     Parameters
     ----------
@@ -325,7 +331,7 @@ def convert(checkpoint, output_dir, *, num_attention_heads=4):
     OSError
         If the checkpoint cannot be read.
     ValueError
-        If it holds code, its layout is another, the folder is not empty, or the proof fails.
+        If it holds code, its layout is another, the folder is not empty, or an output differs.
     """
     output_dir = Path(output_dir)
     if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
@@ -337,9 +343,11 @@ def convert(checkpoint, output_dir, *, num_attention_heads=4):
     check_positions(state)
     config = read_config(state, depths, num_attention_heads)
     model = build_model(state, names, config)
-    errors = prove(state, model)
+    errors = compare_outputs(state, model)
     logger.info("%s: %d tensors used, %d left behind", checkpoint, len(names), len(state) - len(names))
-    save(model, output_dir, render_card(checkpoint, config, max(errors.values())))
+    digest = hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest()
+    note = NOTE.format(name=Path(checkpoint).name, digest=digest, error=max(errors.values()))
+    save(model, output_dir, short_card(config.to_dict(), output_dir.name, note))
     return errors
 
 

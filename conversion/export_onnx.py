@@ -2,9 +2,9 @@
 
 ``python conversion/export_onnx.py CHECKPOINT OUTPUT.onnx`` or ``python conversion/export_onnx.py --all OUTPUT_DIR``
 
-CHECKPOINT is an embedded name, a folder or a Hub repository. The number of spikes is free, and so is that of channels
-where they are told apart by position. What the input must be like stands in the file's metadata. Nothing is saved
-unless onnxruntime, run on the exported graph, agrees with torch.
+CHECKPOINT is an embedded name, a folder or a Hub repository. The graph takes any number of spikes, and any number of
+channels if they are mixed by position. The file's metadata describe the input. Nothing is saved unless the outputs of
+onnxruntime agree with those of torch.
 """
 
 import argparse
@@ -23,12 +23,12 @@ import huidurep
 
 logger = logging.getLogger("huidurep.conversion")
 
-# Of the graph; files of it were opened with onnxruntime 1.20 to 1.32.
+# Opset of the graph; tested with onnxruntime 1.20 to 1.32.
 OPSET = 18
 # Largest difference from torch, as a share of the largest value of the output where that is above 1.
 TOLERANCE = 1e-4
 OUTPUTS = ("embeddings", "reconstruction")
-# Settings of the checkpoint that say what its input is; scaling happens inside the graph.
+# Fields of the configuration that describe the input; scaling is part of the graph.
 CONTRACT = (
     "sampling_frequency",
     "num_samples",
@@ -117,7 +117,7 @@ def build(model):
         channel_positions={0: spikes, 1: channels},
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's exporter warns of its own workings
+        warnings.simplefilter("ignore")  # of the exporter about itself
         program = torch.onnx.export(
             Encoder(model).eval(),
             kwargs=inputs,
@@ -133,7 +133,7 @@ def build(model):
 
 
 def contract(config):
-    """What the metadata say of the input, for readers without the package.
+    """Description of the input for the metadata, for readers without the package.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ def contract(config):
     Returns
     -------
     dict
-        Numbers and words that JSON can hold; units in ``units``.
+        Fields of the configuration; units in ``units``.
     """
     units = {"waveforms": "uV", "reconstruction": "uV", "sampling_frequency": "Hz", "channel_positions": "um"}
     axes = "(num_spikes, num_samples, num_channels)"
@@ -151,7 +151,7 @@ def contract(config):
 
 
 @torch.no_grad()
-def prove(model, path):
+def compare_outputs(model, path):
     """Compare a graph under onnxruntime with the model, for several numbers of spikes and channels.
 
     Parameters
@@ -199,19 +199,19 @@ def export(checkpoint, output):
     checkpoint : str or Path
         As in :meth:`huidurep.HuiduRep.from_pretrained`.
     output : str or Path
-        The file to write; its folder is made if it does not exist.
+        File to write; its folder is created if it does not exist.
 
     Returns
     -------
     dict of str to float
-        From :func:`prove`.
+        From :func:`compare_outputs`.
 
     Raises
     ------
     OSError
         If there is no such checkpoint, or it cannot be read or written.
     ValueError
-        If weights do not fit, or the proof fails.
+        If weights do not fit, or an output differs.
     """
     model, output = huidurep.HuiduRep.from_pretrained(checkpoint), Path(output)
     program = build(model)
@@ -219,7 +219,7 @@ def export(checkpoint, output):
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as folder:
         path = Path(folder) / output.name
         program.save(path, external_data=False)
-        errors = prove(model, path)
+        errors = compare_outputs(model, path)
         path.replace(output)
     return errors
 
@@ -249,8 +249,8 @@ def main(arguments=None):
         for name in names:
             output = Path(options.output) / f"{name}.onnx" if options.all else Path(options.output)
             errors = export(name, output)
-            told = ", ".join(f"{output} {error:.1e}" for output, error in errors.items())
-            print(f"saved {output} (opset {OPSET}); largest differences from torch: {told}")
+            shown = ", ".join(f"{output} {error:.1e}" for output, error in errors.items())
+            print(f"saved {output} (opset {OPSET}); largest differences from torch: {shown}")
     except (OSError, ValueError) as error:
         print(f"export_onnx: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -258,6 +258,6 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    # The exporter tells of operators of packages that are not there.
+    # The exporter logs operators of packages that are not installed.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""The layout of the authors' checkpoint, as data: what goes where, what is checked, what is left behind.
+"""Layout of the authors' checkpoint as data: which tensors are converted, only checked, or not used.
 
 Names on the left are the authors', names on the right those of ``HuiduRepForPreTraining``. Facts of the layout only;
 nothing here is taken from the research code, which has no licence.
@@ -57,7 +57,7 @@ MODULES = {
     "prediction.prediction.3": (("predictor.3",), AFFINE),
 }
 
-# Ours only: what a token is told where a channel is missing. The research code knows no missing channels.
+# Only in our models: added to tokens for missing channels, which the research code does not have.
 ZEROS = ("huidurep.embeddings.missing_channel", "momentum_embeddings.missing_channel")
 
 # Sinusoidal tables: ours are computed, theirs are compared with them.

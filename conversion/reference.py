@@ -1,4 +1,4 @@
-"""What the authors' checkpoint computes, written down independently of the huidurep package, for the proof.
+"""What the authors' checkpoint computes, written independently of the huidurep package, to compare outputs with.
 
 Plain torch modules filled straight from the checkpoint's own keys; double precision, evaluation mode. Source: the
 description of the layout in the project's method notes (arXiv 2507.17224); no code of the research repository.

@@ -1,9 +1,9 @@
-"""Fine-tune a checkpoint on recordings of a probe that it has not seen, and see whether it helped.
+"""Fine-tune a checkpoint on recordings of a probe that it has not seen, and test whether it improved.
 
     python examples/03_finetune_own_probe.py --output finetuned
 
 Simulates a ring of six contacts at 20 kHz; your own: `huidurep.finetune([recording, ...], output_dir=FOLDER)`.
-Needs the packages of the extra `train`. Takes some minutes; `--steps 5` only shows what happens.
+Needs the packages of the extra `train`. Takes some minutes; `--steps 5` only shows the steps.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def main():
         seed=options.seed,
     )
 
-    print("2. Fine-tuning; the units are not given, what is held out decides")
+    print("2. Fine-tuning without labels, with an acceptance test on held-out spikes")
     report = huidurep.finetune(recording, output_dir=options.output, steps=options.steps, seed=options.seed)
     print(report)
 

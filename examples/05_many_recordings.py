@@ -1,4 +1,4 @@
-"""Sort many recordings in several processes; what goes wrong with one does not lose the others.
+"""Sort many recordings in several processes; a failure of one does not stop the others.
 
     python examples/05_many_recordings.py --output many
 

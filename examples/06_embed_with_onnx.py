@@ -3,7 +3,7 @@
     python conversion/export_onnx.py tetrode tetrode.onnx     # once, where huidurep[onnx] is installed
     python examples/06_embed_with_onnx.py tetrode.onnx
 
-The spikes of two made-up neurons, cut as the file's metadata ask for, are told apart by their embeddings.
+The spikes of two made-up neurons, cut as the file's metadata ask for, are separated by their embeddings.
 """
 
 import argparse

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import re
 import subprocess
@@ -184,6 +185,22 @@ def processor_name() -> str:
     info = Path("/proc/cpuinfo")
     found = re.search(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else None
     return found.group(1).strip() if found else platform.processor() or platform.machine()
+
+
+def machine() -> str:
+    """GPUs, or processor and number of threads, that torch computes on in this process.
+
+    Returns
+    -------
+    str
+    """
+    import torch
+
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+        return ", ".join(f"{names.count(name)} x {name}" for name in dict.fromkeys(names))
+    threads = torch.get_num_threads()
+    return f"{processor_name()}, {os.cpu_count()} cores, {threads} thread{'s' * (threads > 1)}"
 
 
 def peak_memory_mb() -> float:

@@ -1,4 +1,4 @@
-"""What a card says of the measurements: tables, metadata and sentences from benchmarks/results."""
+"""Measurements of a model card: tables, metadata and sentences from benchmarks/results."""
 
 import importlib.util
 import json
@@ -21,7 +21,7 @@ logger = logging.getLogger("make_cards")
 
 
 def load_tables():
-    """The module benchmarks/tables.py, under a name that hides no other package."""
+    """Import benchmarks/tables.py under a name that no other package has."""
     sys.path.append(str(ROOT / "benchmarks"))  # for what it imports
     spec = importlib.util.spec_from_file_location("benchmark_tables", ROOT / "benchmarks" / "tables.py")
     module = importlib.util.module_from_spec(spec)
@@ -47,17 +47,17 @@ class Measured:
     Attributes
     ----------
     column : str
-        That holds this checkpoint.
+        Column of this checkpoint.
     rows, missing : list of dict
         Rows of its type of probe (of all for base) with that column, and without it.
     methods : list of str
-        Columns that any of the rows has, this checkpoint first.
+        Columns of the rows, this checkpoint first.
     labels : dict of str to str
 
     Raises
     ------
     ValueError
-        If there is no row, or weights have changed since.
+        If there is no row, or the weights have changed since.
     """
 
     def __init__(self, results, name, folder):
@@ -72,7 +72,7 @@ class Measured:
             raise ValueError(f"expected measured rows of {name!r}, found none: {remedy}.")
         for row in self.rows:
             check_weights(row, folder.parent, remedy)
-        # beside the base, `huidurep` is another checkpoint on every probe, and its cut column says nothing here
+        # In the card of the base, `huidurep` is another checkpoint on every probe; its reduced column is left out.
         wanted = [m for m in results["methods"] if not (name == "base" and m == "huidurep_pca12")]
         present = [method for method in wanted if any(method in row["mean"] for row in self.rows)]
         self.methods = [self.column, *(method for method in present if method != self.column)]
@@ -89,7 +89,7 @@ class Measured:
 
 
 def concerns(key, name):
-    """Whether something that was not measured, by its key in the results, would have stood in a card."""
+    """Whether a skipped measurement, by its key in the results, belongs to the card of a checkpoint."""
     if key.startswith("checkpoint "):
         return False
     if name == "base" or key.endswith(f", {name}"):
@@ -97,12 +97,12 @@ def concerns(key, name):
     if key.startswith("opto"):
         probes = ("neuropixels-1.0",) if "384 contacts" in key else ("linear",) if "contacts" in key else OPTO_PROBES
         return name in probes
-    # what is left are files of hand-cut tetrodes
+    # The remaining keys are files of hand-sorted tetrodes.
     return name == "tetrode" and not key.startswith(tables.SIMULATED)
 
 
 def check_weights(row, checkpoints, remedy):
-    """The embedded checkpoints in a row must be those of today."""
+    """Refuse a row that was measured with other weights than those of the embedded checkpoints."""
     for column, used in row["models"].items():
         if column not in ("huidurep", "base"):
             continue
@@ -186,14 +186,14 @@ def value_text(mean, error):
 
 
 def target_sentences(measured):
-    """How this checkpoint stands to what was wanted of it, one sentence a source and probe."""
+    """Results of this checkpoint and their targets, one sentence for each source and probe."""
     for entry in tables.gap_targets(measured.rows):
         text = (
             f"{entry['source']}, {entry['probe']}: {entry['mean'][measured.column]:.2f}, wanted {entry['target']:.2f}"
         )
         text += f" (half of what the better PCA column, {entry['pca']:.2f}, leaves):"
-        verdict = "reached" if entry["reached"][measured.column] else "missed"
-        yield f"{text} {100 * entry['gap_closed'][measured.column]:.0f} % of the gap closed, {verdict}."
+        result = "reached" if entry["reached"][measured.column] else "missed"
+        yield f"{text} {100 * entry['gap_closed'][measured.column]:.0f} % of the gap closed, {result}."
     for entry in tables.real_margins(measured.rows):
         if entry["method"] != measured.column:
             continue
@@ -201,12 +201,12 @@ def target_sentences(measured):
             f"{entry['source']}: {entry['mean']:+.2f} against the better PCA column on average over {entry['num_rows']}"
         )
         text += f" rows, {entry['smallest']:+.2f} at worst ({entry['file']}); wanted"
-        verdict = "reached" if entry["reached"] else "missed"
-        yield f"{text} {tables.REAL_MARGIN:+.2f} and nowhere below 0: {verdict}."
+        result = "reached" if entry["reached"] else "missed"
+        yield f"{text} {tables.REAL_MARGIN:+.2f} and nowhere below 0: {result}."
 
 
 def missing_sentences(measured):
-    """A sentence on what was not measured, if anything."""
+    """A sentence on missing measurements, if there are any."""
     parts = [measured.title(row) for row in measured.missing]
     parts += [f"{key} ({reason})" for key, reason in measured.skipped.items()]
     if parts:
@@ -214,13 +214,13 @@ def missing_sentences(measured):
 
 
 def source_notes(measured, notes):
-    """Notes of the sources that stand in the card."""
+    """Notes on the sources in the card."""
     sources = dict.fromkeys(row["source"].split()[0] for row in measured.rows)
     return [notes[source] for source in sources if source in notes]
 
 
 def below_pca(measured):
-    """Sentences naming the rows on which principal components did better, if any."""
+    """Sentences on the rows on which principal components are better, if there are any."""
     parts = {KNOWN: [row["mean"] for row in measured.rows]}
     parts[FOUND] = [row["automatic"]["mean"] for row in measured.rows]
     for what, means in parts.items():
@@ -239,9 +239,9 @@ def below_pca(measured):
 
 
 def read_sorting(path, name, folder):
-    """Pairs of (row of these weights, best row of the peers or None), and the recordings; empty without a file."""
+    """Pairs of (row of these weights, best row of other sorters or None), and the recordings; empty without a file."""
     if not path.exists():
-        logger.info("%s does not exist: the card of %s will say nothing about sorting", path, name)
+        logger.info("%s does not exist: the card of %s has no sorting results", path, name)
         return [], {}
     results = json.loads(path.read_text(encoding="utf8"))
     recordings, pairs, digest = results["recordings"], [], tables.weights_digest(folder)
@@ -279,7 +279,7 @@ def sorting_table(pairs, recordings):
 
 
 def snr_sentence(pairs):
-    """How many true units were sorted well, by their signal-to-noise ratio."""
+    """Number of well-detected units by signal-to-noise ratio."""
     units = [unit for row, _ in pairs for unit in row["units"]]
     parts = []
     for low, high in zip(SNR_EDGES[:-1], SNR_EDGES[1:], strict=True):

@@ -1,9 +1,9 @@
-"""What a card says of the training: read from pretraining.json and training.json beside the weights."""
+"""Training section of a model card, from pretraining.json and training.json beside the weights."""
 
 import json
 from pathlib import Path
 
-from huidurep.training.template_banks import source_shares
+from huidurep.training.template_libraries import source_shares
 
 PROBES_IN_WORDS = {
     "tetrode": "tetrodes",
@@ -12,8 +12,8 @@ PROBES_IN_WORDS = {
     "neuropixels-2.0": "Neuropixels 2.0",
     "hd-mea": "dense arrays",
 }
-# settings of the views that say what a negative is
-VIEWS_TOLD = ("num_recordings", "group_size", "negatives")
+# Settings of the views that define the negatives
+NEGATIVES_SETTINGS = ("num_recordings", "group_size", "negatives")
 LOSSES_IN_WORDS = dict(
     prototype_loss="prototype loss", contrastive_loss="contrastive loss", reconstruction_loss="reconstruction loss"
 )
@@ -28,7 +28,7 @@ def read_json(path, remedy):
 
 
 def read_settings(folder):
-    """Settings a checkpoint was trained with, and those of the embedded checkpoints its weights started from.
+    """Training settings of a checkpoint, and of the embedded checkpoints its weights started from.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def read_settings(folder):
     Raises
     ------
     ValueError
-        If settings are missing, or a run started from something else than an embedded checkpoint.
+        If settings are missing, or a run did not start from an embedded checkpoint.
     """
     chain = {}
     while True:
@@ -51,7 +51,7 @@ def read_settings(folder):
         chain[folder.name] = settings
         if settings.get("init_from") is None:
             return chain
-        # `OUTPUT/pretraining` of another run, whose folder has the name of its checkpoint
+        # `init_from` is `OUTPUT/pretraining` of another run, whose folder has the name of its checkpoint.
         start = folder.parent / Path(settings["init_from"]).parent.name
         if start.name in chain or not (start / "config.json").exists():
             raise ValueError(
@@ -62,7 +62,7 @@ def read_settings(folder):
 
 
 def training_fields(name, folder, shared):
-    """Fields of the template that tell of the training.
+    """Fields of the template that describe the training.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def training_fields(name, folder, shared):
     Returns
     -------
     dict of str to str or list of str
-        What ``card`` in training.json says goes before what is made here.
+        ``card`` in training.json overrides the generated fields.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def training_fields(name, folder, shared):
 
 
 def training_data(chain, sources):
-    """The data of a run and of those it started from, in words."""
+    """Description of the training data of a run and of those it started from."""
     texts = []
     for name, settings in chain.items():
         templates = settings["templates"]
@@ -127,7 +127,7 @@ def training_data(chain, sources):
 
 
 def brief(banks):
-    """Banks of a run that another card describes."""
+    """Template libraries of a run that another card describes."""
     return (
         f"{sum(banks.values())} banks for {', '.join(PROBES_IN_WORDS.get(kind, kind) for kind in banks)} (see its card)"
     )
@@ -148,7 +148,7 @@ def training_data_license(chain, shared):
 
 
 def objective_notes(settings, shared):
-    """What the run taught: telling units by their prototypes, or, as all runs before there was that, by pairs."""
+    """Notes on the losses of a run; stored settings without a prototype weight are of the contrastive loss of pairs."""
     model = settings.get("model", {})
     names = dict(prototype_notes=model.get("prototype_weight", 0), training_notes=model.get("contrastive_weight", 1))
     return [note for name, weight in names.items() if weight for note in shared[name]]
@@ -163,16 +163,16 @@ def run_sentence(settings, facts):
     text = f"{training['max_steps']} steps of {batch} {units} a device, AdamW, learning rate"
     text += f" {training['learning_rate']:g} after {training['warmup_steps']} steps of warm-up, then"
     text += f" {training['lr_scheduler_type']}."
-    views = ", ".join(f"`{name}` {settings['views'][name]}" for name in VIEWS_TOLD if name in settings["views"])
+    views = ", ".join(f"`{name}` {settings['views'][name]}" for name in NEGATIVES_SETTINGS if name in settings["views"])
     text += f" Batches: {views}." if views else ""
     losses = [f"{words} {facts[name]:.3f}" for name, words in LOSSES_IN_WORDS.items() if name in facts]
-    told = " and ".join(part for part in (", ".join(losses[:-1]), losses[-1]) if part)
-    text += f" {told[0].upper()}{told[1:]} over the last {facts['loss_steps']} steps. Every setting is in"
+    listed = " and ".join(part for part in (", ".join(losses[:-1]), losses[-1]) if part)
+    text += f" {listed[0].upper()}{listed[1:]} over the last {facts['loss_steps']} steps. Every setting is in"
     return text + " `pretraining.json` beside the weights, the run's facts are in `training.json`."
 
 
 def start_notes(chain):
-    """What is not beside the weights and a repetition needs."""
+    """Files that a repetition of the run needs and that are not published."""
     name, *starts = chain
     settings = chain[name]
     if starts:
@@ -185,7 +185,7 @@ def start_notes(chain):
 
 
 def commit_text(commit):
-    """A commit in words, with the honest remark where files differed from it."""
+    """A commit in words, with a remark if files differed from it."""
     if commit is None:
         return "not recorded"
     return commit.replace("+changes", ", with changes in the working tree that were not committed")

@@ -1,12 +1,12 @@
-"""Write the card of every embedded checkpoint from the template, facts written by hand and measured results.
+"""Write the card of every embedded checkpoint from the template, hand-written facts and measured results.
 
     python model_cards/make_cards.py [--check] [--results benchmarks/results] [--checkpoints huidurep/checkpoints]
 
-What all cards share is in model_cards/shared.json, what is one checkpoint's own in model_cards/NAME.json; the input
+Texts that all cards share are in model_cards/shared.json, those of one checkpoint in model_cards/NAME.json; the input
 contract and sizes come from the checkpoint, the training from its pretraining.json and training.json, the figures from
-RESULTS/embedding.json and, where it exists, RESULTS/sorting.json. The card becomes README.md of the checkpoint and
-model_cards/NAME.md (with other --checkpoints only the first). `--check` writes nothing and exits 1 when a card is out
-of date. Needs the packages of the extra `train`.
+RESULTS/embedding.json and, if it exists, RESULTS/sorting.json. The card is written to README.md of the checkpoint and
+model_cards/NAME.md (with other --checkpoints only to the first). `--check` writes nothing and exits 1 if a card is
+out of date. Needs the packages of the extra `train`.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def make_card(name, facts, folder, results):
     ----------
     name : str
     facts : dict
-        What is written by hand: ``shared`` (model_cards/shared.json) and what model_cards/NAME.json holds.
+        Written by hand: the content of model_cards/NAME.json, and ``shared`` (model_cards/shared.json).
     folder : Path
         The checkpoint.
     results : Path
@@ -57,7 +57,7 @@ def make_card(name, facts, folder, results):
     Raises
     ------
     ValueError
-        If the embeddings were not measured, or with other weights, or facts of the training are missing.
+        If embeddings were not measured, or with other weights, or facts of the training are missing.
     """
     shared = facts["shared"]
     config = json.loads((folder / "config.json").read_text(encoding="utf8"))
@@ -89,7 +89,7 @@ def make_card(name, facts, folder, results):
 
 
 def read_facts(name):
-    """Facts of one checkpoint with those that all share, written by hand."""
+    """Hand-written facts of one checkpoint, with those that all share."""
     path = CARDS / f"{name}.json"
     if not path.exists():
         raise ValueError(f"expected facts of the checkpoint in {path}, found none: write them as for the others.")
@@ -108,7 +108,7 @@ def sorting_defaults(folder):
 
 
 def paragraphs(texts):
-    """Texts apart by an empty line."""
+    """Texts separated by empty lines."""
     return "\n\n".join(texts)
 
 
@@ -139,7 +139,7 @@ def architecture(config):
 
 
 def channel_text(config):
-    """How many channels a snippet has, and in which order."""
+    """Number and order of the channels of a snippet."""
     if config["channel_mixing"] == "position":
         text = f"{config['num_channels']} channels (those nearest the spike's peak channel where there are more; fewer"
         return text + " are served too) with their positions in um; nominal ones are taken where none are known"
@@ -147,7 +147,7 @@ def channel_text(config):
 
 
 def input_contract(config):
-    """What one snippet must look like, as a list."""
+    """Input contract of a snippet, as a list."""
     rate, total, peak = config["sampling_frequency"], config["num_samples"], config["peak_index"]
     before, after = 1e3 * peak / rate, 1e3 * (total - peak) / rate
     return bullets(

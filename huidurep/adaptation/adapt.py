@@ -1,40 +1,36 @@
-"""`HuiduRep.adapt`: seconds of training on the spikes of a recording, without labels; a guard refuses what is worse.
+"""`HuiduRep.adapt`: seconds of training on the spikes of one recording, without labels, and an acceptance test.
 
-Two steps. Spikes of one pseudo-unit (see `pseudo_units`) are told from those of the others by the prototype loss of the
-pretraining, with other spikes of the recording added to some of them. Then the recording's own principal components are
-joined with what the encoder sees (see `adapter`); with few spikes this is all. What it gives is in the README,
-"Adapting to a recording". Related: DeepCluster (Caron et al. 2018, arXiv 1807.05520), which clusters its own features.
+Two steps. The prototype loss of the pretraining trains the encoder to separate pseudo-units (see `pseudo_units`), with
+other spikes of the recording added to some of the spikes. Then principal components of the recording are joined with
+the encoder's representation (see `linear_adapter`); with few spikes this is the only step. Measured by
+benchmarks/adaptation.py. Related: DeepCluster (Caron et al. 2018, arXiv 1807.05520), which clusters its own features.
 """
+
+from __future__ import annotations
 
 import copy
 import logging
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
-from ..models.inference import embed_mapped, model_inputs, rows_of
+from ..models.inference import embed_mapped, model_inputs
 from ..models.input_contract import MappedWaveforms, map_waveforms
 from ..models.losses import prototype_loss
 from .linear_adapter import fit_adapter
 from .pseudo_units import find_pseudo_units
-from .unsupervised_evaluation import Verdict, judge
+from .settings import DEFAULT_SETTINGS, AdaptationSettings
+from .unsupervised_evaluation import Acceptance, compare_encoders
+
+if TYPE_CHECKING:
+    from ..models.modeling_huidurep import HuiduRep
 
 logger = logging.getLogger(__name__)
-FEWEST_SPIKES = 100
-FEWEST_TO_TRAIN = 300  # with fewer, pseudo-units are too small to learn from: the adapter alone is fitted
-MAX_SPIKES = 4000  # drawn at random from more
-HELD_OUT_SHARE = 0.25
-NUM_STEPS = 60
-WARMUP_STEPS = 5
-BATCH_SPIKES = 192
-MAX_UNITS = 24  # pseudo-units of a batch
-FEWEST_VIEWS = 4
-LEARNING_RATE = 3e-4
-COLLISION_PROBABILITY = 0.2
-COLLISION_LAG_MS = 1.5
-LEFT_ALONE = ("decoder", "readout", "feature_decoder")  # no loss here reaches them
+NOT_TRAINED = ("decoder", "readout", "feature_decoder")  # the loss does not depend on them
 
 
 @dataclass(frozen=True)
@@ -44,56 +40,57 @@ class Adaptation:
     Parameters
     ----------
     adopted : bool
-        Whether the model has the adapted weights; the pretrained ones else.
+        Whether the model has the adapted weights; otherwise it has the pretrained ones.
     reason : str
         One sentence, for a log.
     before, after : dict of str to float
-        The guard's figures on spikes held out, with the pretrained and with the adapted weights (empty where it did not
-        come to that); see :func:`huidurep.adaptation.unsupervised_evaluation.score_embeddings`.
+        Figures of held-out spikes, with the pretrained and with the adapted weights (empty where nothing was adapted);
+        see :func:`huidurep.adaptation.unsupervised_evaluation.score_embeddings`.
     num_spikes, num_pseudo_units : int
         Spikes and pseudo-units trained on.
     seconds : float
-        Time that it took, the guard's included.
+        Time of the whole adaptation, with the acceptance test.
     """
 
     adopted: bool
     reason: str
-    before: dict
-    after: dict
+    before: dict[str, float]
+    after: dict[str, float]
     num_spikes: int
     num_pseudo_units: int
     seconds: float
 
 
 def adapt(
-    model,
-    waveforms,
+    model: HuiduRep,
+    waveforms: ArrayLike,
     *,
-    sampling_frequency=30000.0,
-    peak_index=None,
-    channel_positions=None,
-    spike_times=None,
-    seed=0,
-):
+    sampling_frequency: float = 30000.0,
+    peak_index: int | None = None,
+    channel_positions: ArrayLike | None = None,
+    spike_times: ArrayLike | None = None,
+    seed: int = 0,
+    settings: AdaptationSettings = DEFAULT_SETTINGS,
+) -> HuiduRep:
     """Adapt a copy of an encoder to the spikes of one recording.
 
     Parameters
     ----------
     model : HuiduRep
-        Stays as it is.
+        Is not changed.
     waveforms : array_like (num_spikes, num_samples, num_channels)
-        uV, band-passed; at most 4000 of them, drawn at random, are used.
+        uV, band-passed; of more than 4000, a random sample is used.
     sampling_frequency : float, default 30000.0
         Hz.
     peak_index : int, optional
-        Sample of the trough, the same for all spikes; by default each spike's own.
+        Sample of the trough, the same for all spikes; by default it is found in each spike.
     channel_positions : array_like (num_channels, 2) or (num_spikes, num_channels, 2), optional
-        um. One set for each spike where snippets are cut around the peak channels of a larger probe: spikes are then
-        compared with those of the same channels only.
+        um. One set for each spike if they were cut around peak channels: only spikes of the same set are compared.
     spike_times : array_like (num_spikes,), optional
-        Seconds. With them the guard also looks at refractory violations.
+        Seconds. With them pseudo-units also use refractory periods, and short inter-spike intervals are reported.
     seed : int, default 0
         Same seed, same result.
+    settings : AdaptationSettings, optional
 
     Returns
     -------
@@ -103,87 +100,120 @@ def adapt(
     Raises
     ------
     ValueError, TypeError
-        If the waveforms cannot be mapped, spike times are not one finite number for each spike, or the model is adapted
-        to a recording already.
+        If the waveforms cannot be mapped, spike times are not one finite number for each spike, or the model has been
+        adapted to a recording before.
     """
     began = time.perf_counter()
     if model.config.adapter:
         raise ValueError(
-            "expected a model that is adapted to no recording, found one that is: adapt the checkpoint it came from."
+            "expected a model without an adapter, found one that was adapted to a recording: adapt the checkpoint "
+            "it came from."
         )
     waveforms, positions, times = _check(waveforms, channel_positions, spike_times)
     rng = np.random.default_rng(seed)
-    rows = np.sort(rng.permutation(len(waveforms))[:MAX_SPIKES])
+    rows = np.sort(rng.permutation(len(waveforms))[: settings.max_spikes])
     options = dict(sampling_frequency=sampling_frequency, peak_index=peak_index)
     mapped, groups = _map(model, waveforms[rows], None if positions is None else positions[rows], options)
     times = None if times is None else times[rows]
-    chosen, verdict, num_trained_on, num_units = _adapt(model, mapped, groups, times, rng, seed)
-    facts = dict(num_spikes=num_trained_on, num_pseudo_units=num_units, seconds=time.perf_counter() - began)
-    chosen.adaptation = Adaptation(**vars(verdict), **facts)
-    logger.info("adaptation: %s (%.1f s)", verdict.reason, chosen.adaptation.seconds)
+    chosen, result, num_spikes, num_units = _adapt(model, mapped, groups, times, rng, seed, settings)
+    counts: dict[str, Any] = dict(num_spikes=num_spikes, num_pseudo_units=num_units)
+    adaptation = Adaptation(**vars(result), **counts, seconds=time.perf_counter() - began)
+    chosen.adaptation = adaptation  # type: ignore[assignment]
+    logger.info("adaptation: %s (%.1f s)", adaptation.reason, adaptation.seconds)
     return chosen
 
 
-def _adapt(model, mapped, groups, times, rng, seed):
-    """Copy of the model as the guard chooses it, its verdict, and how many spikes and pseudo-units were trained on."""
+def _adapt(
+    model: HuiduRep,
+    mapped: MappedWaveforms,
+    groups: np.ndarray,
+    times_s: np.ndarray | None,
+    rng: np.random.Generator,
+    seed: int,
+    settings: AdaptationSettings,
+) -> tuple[HuiduRep, Acceptance, int, int]:
+    """Copy of the model after the acceptance test, its result, and numbers of spikes and pseudo-units trained on."""
     before, total = copy.deepcopy(model).eval(), len(mapped.snippets)
-    if total < FEWEST_SPIKES:
-        reason = f"{total} spikes are fewer than the {FEWEST_SPIKES} that adapting takes"
-        return before, Verdict(False, reason, {}, {}), 0, 0
-    trains = total >= FEWEST_TO_TRAIN
-    # Every fourth spike, drawn at random, is kept for the guard; where nothing is trained, it may look at all.
-    kept = rng.permutation(total) < (HELD_OUT_SHARE if trains else 1.0) * total
-    used = ~kept if trains else kept
-    seen, labels = rows_of(mapped, used), np.full(total, -1)
-    used_times, kept_times = (None if times is None else times[each] for each in (used, kept))
-    embeddings = embed_mapped(before, seen)
-    options = dict(seed=seed, spike_times_s=used_times)
-    labels[used] = find_pseudo_units(embeddings, seen.snippets, groups[used], **options)
+    if total < settings.min_spikes:
+        reason = f"{total} spikes are fewer than the {settings.min_spikes} that an adaptation needs"
+        return before, Acceptance(False, reason, {}, {}), 0, 0
+    trains = total >= settings.min_training_spikes
+    # A random quarter is held out for the acceptance test; without training the test can use all spikes.
+    held_out = rng.permutation(total) < (settings.held_out_share if trains else 1.0) * total
+    used = ~held_out if trains else held_out
+    used_spikes, labels = mapped[used], np.full(total, -1)
+    used_times, held_out_times = (None if times_s is None else times_s[each] for each in (used, held_out))
+    labels[used] = find_pseudo_units(
+        embed_mapped(before, used_spikes),
+        used_spikes.snippets,
+        groups[used],
+        seed=seed,
+        spike_times_s=used_times,
+        settings=settings,
+    )
     num_units = int(labels.max()) + 1
     if num_units < 2:
-        reason = "the spikes fall into fewer than two clear groups: nothing to learn from"
-        return before, Verdict(False, reason, {}, {}), 0, num_units
+        reason = "fewer than two pseudo-units were found: there is nothing to learn from"
+        return before, Acceptance(False, reason, {}, {}), 0, num_units
     adapted = copy.deepcopy(before)
     if trains:
-        train_on_pseudo_units(adapted, mapped, groups, labels, seed=seed)
-    adapted = fit_adapter(adapted, seen, groups[used])
-    residuals = _draw_residuals(rng, mapped, groups, labels, np.flatnonzero(kept))
-    options = dict(groups=groups[kept], spike_times_s=kept_times, seed=seed)
-    verdict = judge(before, adapted, rows_of(mapped, kept), residuals, **options)
+        train_on_pseudo_units(adapted, mapped, groups, labels, seed=seed, settings=settings)
+    adapted = fit_adapter(adapted, used_spikes, groups[used], settings)
+    residuals = _draw_residuals(rng, mapped, groups, labels, np.flatnonzero(held_out))
+    result = compare_encoders(
+        before,
+        adapted,
+        mapped[held_out],
+        residuals,
+        groups=groups[held_out],
+        spike_times_s=held_out_times,
+        seed=seed,
+        settings=settings.evaluation,
+    )
     num_trained_on = int((labels >= 0).sum()) if trains else 0
-    return adapted if verdict.adopted else before, verdict, num_trained_on, num_units
+    return adapted if result.adopted else before, result, num_trained_on, num_units
 
 
-def train_on_pseudo_units(model, mapped, groups, labels, *, seed, num_steps=NUM_STEPS):
-    """Train an encoder to tell pseudo-units of the same group from each other; its weights are changed.
+def train_on_pseudo_units(
+    model: HuiduRep,
+    mapped: MappedWaveforms,
+    groups: np.ndarray,
+    labels: np.ndarray,
+    *,
+    seed: int,
+    settings: AdaptationSettings = DEFAULT_SETTINGS,
+) -> None:
+    """Train an encoder to separate pseudo-units of the same group; its weights are changed.
 
     Parameters
     ----------
     model : HuiduRep
     mapped : MappedWaveforms
     groups, labels : ndarray of int (num_spikes,)
-        Spikes that share their channels; pseudo-unit of each spike, -1 for none.
+        Group of the spikes of the same channels; pseudo-unit of each spike, -1 for none.
     seed : int
-    num_steps : int, default 60
+    settings : AdaptationSettings, optional
     """
-    rng, device = np.random.default_rng(seed), model.device
+    rng, device, rate = np.random.default_rng(seed), model.device, model.config.sampling_frequency
     members = [np.flatnonzero(labels == unit) for unit in range(labels.max() + 1)]
     unit_groups = np.array([groups[rows[0]] for rows in members])
     templates = np.stack([mapped.snippets[rows].mean(0) for rows in members])
-    trained = [p for name, p in model.named_parameters() if not name.startswith(LEFT_ALONE)]
-    optimizer = torch.optim.AdamW(trained, LEARNING_RATE, weight_decay=0.0)
-    # Dropout, where a model has any, draws from the device's global generator: it is given back as it was.
+    trained = [p for name, p in model.named_parameters() if not name.startswith(NOT_TRAINED)]
+    optimizer = torch.optim.AdamW(trained, settings.learning_rate, weight_decay=0.0)
+    # Dropout draws from the global generator of the device, whose state is restored.
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.enable_grad():
         (torch.default_generator if device.type == "cpu" else torch).manual_seed(seed)
         model.train()
-        for step in range(num_steps):
-            cosine = 0.5 * (1 + np.cos(np.pi * step / num_steps))
-            optimizer.param_groups[0]["lr"] = LEARNING_RATE * cosine * min(1.0, (step + 1) / WARMUP_STEPS)
-            units = _draw_units(rng, unit_groups)
-            views = max(FEWEST_VIEWS, BATCH_SPIKES // len(units))
+        for step in range(settings.num_steps):
+            cosine = 0.5 * (1 + np.cos(np.pi * step / settings.num_steps))
+            warmup = min(1.0, (step + 1) / settings.warmup_steps)
+            optimizer.param_groups[0]["lr"] = settings.learning_rate * cosine * warmup
+            units = _draw_units(rng, unit_groups, settings.max_batch_units)
+            views = max(settings.min_views, settings.batch_spikes // len(units))
             rows = [rng.choice(members[unit], views, replace=len(members[unit]) < views) for unit in units]
             batch = model_inputs(mapped, np.concatenate(rows), device, model.dtype)
-            others = _draw_collisions(rng, np.repeat(unit_groups[units], views), templates, unit_groups, model.config)
+            spike_groups = np.repeat(unit_groups[units], views)
+            others = _draw_collisions(rng, spike_groups, templates, unit_groups, rate, settings)
             batch["waveforms"] += torch.from_numpy(others).to(device, model.dtype)
             embeddings = model(**batch).embeddings.unflatten(0, (len(units), views))
             loss = prototype_loss(
@@ -199,25 +229,32 @@ def train_on_pseudo_units(model, mapped, groups, labels, *, seed, num_steps=NUM_
     model.eval()
 
 
-def _draw_units(rng, unit_groups):
-    """Pseudo-units of one batch: all of them, or those of some groups, drawn group by group."""
-    if len(unit_groups) <= MAX_UNITS:
+def _draw_units(rng: np.random.Generator, unit_groups: np.ndarray, max_units: int) -> np.ndarray:
+    """Pseudo-units of one batch: all of them, or those of some randomly chosen groups."""
+    if len(unit_groups) <= max_units:
         return np.arange(len(unit_groups))
-    chosen = []
+    chosen: list[int] = []
     for group in rng.permutation(np.unique(unit_groups)):
         units = np.flatnonzero(unit_groups == group)
-        if chosen and len(chosen) + len(units) > MAX_UNITS:
+        if chosen and len(chosen) + len(units) > max_units:
             break
         chosen.extend(units)
     return np.array(chosen)
 
 
-def _draw_collisions(rng, spike_groups, templates, unit_groups, config):
-    """What others add to spikes (num_spikes, num_samples, num_channels): mostly nothing."""
+def _draw_collisions(
+    rng: np.random.Generator,
+    spike_groups: np.ndarray,
+    templates: np.ndarray,
+    unit_groups: np.ndarray,
+    sampling_frequency: float,
+    settings: AdaptationSettings = DEFAULT_SETTINGS,
+) -> np.ndarray:
+    """Overlapping spikes to add (num_spikes, num_samples, num_channels): 0 for spikes without a collision."""
     num_samples = templates.shape[1]
-    reach = int(COLLISION_LAG_MS * 1e-3 * config.sampling_frequency)
+    reach = int(settings.max_collision_lag_ms * 1e-3 * sampling_frequency)
     added = np.zeros((len(spike_groups), *templates.shape[1:]), np.float32)
-    for spike in np.flatnonzero(rng.random(len(spike_groups)) < COLLISION_PROBABILITY):
+    for spike in np.flatnonzero(rng.random(len(spike_groups)) < settings.collision_probability):
         other = templates[rng.choice(np.flatnonzero(unit_groups == spike_groups[spike]))]
         lag = int(rng.integers(-reach, reach + 1))
         into, out_of = max(0, lag), max(0, -lag)
@@ -226,8 +263,10 @@ def _draw_collisions(rng, spike_groups, templates, unit_groups, config):
     return added
 
 
-def _check(waveforms, positions, times):
-    """Arrays with one row a spike; what is in them is checked where they are mapped."""
+def _check(
+    waveforms: ArrayLike, positions: ArrayLike | None, times: ArrayLike | None
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """Arrays with one row a spike; their values are checked by map_waveforms."""
     waveforms = np.atleast_1d(np.asarray(waveforms))
     num_spikes = len(waveforms)
     if positions is not None:
@@ -249,34 +288,41 @@ def _check(waveforms, positions, times):
     return waveforms, positions, times
 
 
-def _map(model, waveforms, positions, options):
-    """Spikes as the encoder gets them, and the group of each: one for every set of contacts and channels taken."""
+def _map(
+    model: HuiduRep, waveforms: np.ndarray, positions: np.ndarray | None, options: dict[str, Any]
+) -> tuple[MappedWaveforms, np.ndarray]:
+    """Spikes as the encoder receives them, and the group of each: one for every set of contacts and channels."""
     if positions is None or not len(positions):
         mapped, sets = map_waveforms(waveforms, model.config, **options), np.zeros(len(waveforms), int)
     else:
         mapped, sets = _map_sets(model, waveforms, positions, options)
-    # Of an array with more channels than the encoder takes, each spike has those around its own peak.
+    # If there are more channels than the encoder has, each spike is mapped to those around its peak channel.
     shared = np.column_stack([sets, mapped.channels])
     return mapped, np.unique(shared, axis=0, return_inverse=True)[1].reshape(-1)
 
 
-def _map_sets(model, waveforms, positions, options):
-    """The same where each spike has contacts of its own: all spikes, and the number of the set of each."""
+def _map_sets(
+    model: HuiduRep, waveforms: np.ndarray, positions: np.ndarray, options: dict[str, Any]
+) -> tuple[MappedWaveforms, np.ndarray]:
+    """Map spikes that have contacts of their own; also returns the number of the set of contacts of each spike."""
     contacts, sets = np.unique(positions, axis=0, return_inverse=True)
     sets = sets.reshape(-1)
     parts = [
         map_waveforms(waveforms[sets == number], model.config, channel_positions=each, **options)
         for number, each in enumerate(contacts)
     ]
-    back, arrays = np.argsort(np.argsort(sets, kind="stable")), {}
+    back = np.argsort(np.argsort(sets, kind="stable"))
+    arrays: dict[str, Any] = {}
     for name in vars(parts[0]):
         values = [getattr(part, name) for part in parts]
         arrays[name] = None if values[0] is None else np.concatenate(values)[back]
     return MappedWaveforms(**arrays), sets
 
 
-def _draw_residuals(rng, mapped, groups, labels, wanted):
-    """Noise (num_wanted, num_samples, num_channels) for spikes: what others of their group leave of their mean."""
+def _draw_residuals(
+    rng: np.random.Generator, mapped: MappedWaveforms, groups: np.ndarray, labels: np.ndarray, wanted: np.ndarray
+) -> np.ndarray:
+    """Noise (num_wanted, num_samples, num_channels): residuals of other spikes of the same group from their mean."""
     templates = np.stack([mapped.snippets[labels == unit].mean(0) for unit in range(labels.max() + 1)])
     residuals = np.zeros((len(wanted), *mapped.snippets.shape[1:]), np.float32)
     for group in np.unique(groups[wanted]):

@@ -1,35 +1,46 @@
-"""The linear adapter of `adapt`: a recording's own principal components beside the encoder's representation."""
+"""The linear adapter of `adapt`: principal components of a recording beside the encoder's representation."""
+
+from __future__ import annotations
 
 import copy
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from ..models.inference import embed_mapped
 from ..models.modeling_layers import HuiduRepAdapter
+from .principal_components import fit_pca
+from .settings import DEFAULT_SETTINGS, AdaptationSettings
 
-NUM_COMPONENTS = 24  # of the snippets
-WEIGHT = 0.7  # of their standard deviation, where that of the representations is 1
-NUM_AXES = 12  # of both together
+if TYPE_CHECKING:
+    from ..models.input_contract import MappedWaveforms
+    from ..models.modeling_huidurep import HuiduRep
 
 
-def fit_adapter(model, mapped, groups):
+def fit_adapter(
+    model: HuiduRep,
+    mapped: MappedWaveforms,
+    groups: np.ndarray,
+    settings: AdaptationSettings = DEFAULT_SETTINGS,
+) -> HuiduRep:
     """Give a copy of an encoder the adapter of one recording.
 
-    Leading principal components of the snippets, which no encoder can have unlearnt, are joined with the
-    representations at a fixed ratio of their variances, and the leading principal axes of both together are the new
-    embedding: a linear map of representation and snippet, in closed form. The embedding keeps its size; what lies
-    beyond the axes taken is 0. A mixture needs fewer spikes for fewer dimensions, and hand-cut units that the encoder
-    alone confuses stay apart (benchmarks/adaptation.py).
+    Leading principal components of the snippets, which do not depend on the encoder's training, are joined with the
+    representations at a fixed ratio of their variances; the leading principal axes of both together are the new
+    embedding: a linear map of representation and snippet, in closed form. The size of the embedding does not change;
+    dimensions beyond the axes are 0. A mixture needs fewer spikes in fewer dimensions, and hand-sorted units that the
+    encoder alone confuses are separated (benchmarks/adaptation.py).
 
     Parameters
     ----------
     model : HuiduRep
-        In evaluation mode, without an adapter. Stays as it is.
+        In evaluation mode, without an adapter. Is not changed.
     mapped : MappedWaveforms
         Spikes of the recording.
     groups : ndarray of int (num_spikes,)
-        Spikes that share their channels: variances are those within groups.
+        Spikes of the same channels have the same number: variances are those within groups.
+    settings : AdaptationSettings, optional
 
     Returns
     -------
@@ -39,23 +50,27 @@ def fit_adapter(model, mapped, groups):
     snippets = model.scale(torch.from_numpy(mapped.snippets)).flatten(1).numpy().astype(float)
     representations_mean, snippets_mean = representations.mean(0), snippets.mean(0)
     inner, outer = _within(representations, groups), _within(snippets, groups)
-    components = _leading_axes(outer, NUM_COMPONENTS)
+    components = fit_pca(outer, settings.num_components).components_.T
     scores = outer @ components
     size = np.sqrt(inner.var(0).sum()) or 1.0  # representations that are all alike leave the components
-    ratio = WEIGHT * size / max(np.sqrt(scores.var(0).sum()), 1e-12)
-    axes = _leading_axes(np.hstack([inner, ratio * scores]), min(NUM_AXES, inner.shape[1]))
-    weights = np.zeros((inner.shape[1], inner.shape[1])), np.zeros((inner.shape[1], snippets.shape[1]))
-    weights[0][: axes.shape[1]] = axes[: inner.shape[1]].T
-    weights[1][: axes.shape[1]] = ratio * (components @ axes[inner.shape[1] :]).T
-    bias = -weights[0] @ representations_mean - weights[1] @ snippets_mean
-    return _with_adapter(model, *weights, bias, num_channels=mapped.snippets.shape[2])
+    ratio = settings.waveform_weight * size / max(np.sqrt(scores.var(0).sum()), 1e-12)
+    num_axes = min(settings.num_dimensions, inner.shape[1])
+    axes = fit_pca(np.hstack([inner, ratio * scores]), num_axes).components_.T
+    of_representation = np.zeros((inner.shape[1], inner.shape[1]))
+    of_snippet = np.zeros((inner.shape[1], snippets.shape[1]))
+    of_representation[: axes.shape[1]] = axes[: inner.shape[1]].T
+    of_snippet[: axes.shape[1]] = ratio * (components @ axes[inner.shape[1] :]).T
+    bias = -of_representation @ representations_mean - of_snippet @ snippets_mean
+    return _with_adapter(model, of_representation, of_snippet, bias, num_channels=mapped.snippets.shape[2])
 
 
-def _with_adapter(model, of_representation, of_snippet, bias, *, num_channels):
-    """Copy of a model with these weights; channels that the recording does not have get none."""
+def _with_adapter(
+    model: HuiduRep, of_representation: np.ndarray, of_snippet: np.ndarray, bias: np.ndarray, *, num_channels: int
+) -> HuiduRep:
+    """Copy of a model with these weights; those of channels that the recording does not have are 0."""
     adapted = copy.deepcopy(model)
     adapted.config.adapter = True
-    with torch.random.fork_rng(devices=[]):  # the layers draw weights, which are overwritten
+    with torch.random.fork_rng(devices=[]):  # new layers draw weights from the global generator
         adapted.adapter = HuiduRepAdapter(adapted.config).to(model.device, model.dtype)
     shape = len(bias), adapted.config.num_samples, adapted.config.num_channels
     padded = np.zeros(shape)
@@ -66,23 +81,10 @@ def _with_adapter(model, of_representation, of_snippet, bias, *, num_channels):
     return adapted.eval()
 
 
-def _within(points, groups):
-    """Points (num_points, num_features) less the mean of their group."""
+def _within(points: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Points (num_points, num_features) minus the mean of their group."""
     result = np.empty_like(points)
     for group in np.unique(groups):
         rows = groups == group
         result[rows] = points[rows] - points[rows].mean(0)
     return result
-
-
-def _leading_axes(points, count):
-    """Principal axes (num_features, <= count) of centred points, largest first, each with its largest entry above 0."""
-    from scipy.linalg import eigh
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(limits=1):  # the order of sums, and with it the last digits, depends on the threads
-        covariance = points.T @ points
-        first = max(0, len(covariance) - count)
-        axes = eigh(covariance, subset_by_index=(first, len(covariance) - 1))[1][:, ::-1]
-    signs = np.sign(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])])
-    return axes * signs

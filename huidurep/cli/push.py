@@ -31,9 +31,8 @@ def push(
     from ..models.modeling_huidurep import HuiduRep
     from ..models.publishing import push_folder
 
-    HuiduRep.from_pretrained(folder)  # strict, and compares the fingerprint
-
+    model = HuiduRep.from_pretrained(folder)  # strict, and compares the fingerprint
     options = dict(license=licence, private=private, token=token, revision=revision, commit_message=message)
-    info = push_folder(folder, repo, **options)
+    info = push_folder(model, folder, repo, **options)
     facts = dict(repository=repo, commit=info.oid, url=info.commit_url)
     print_result(f"{folder} -> {info.commit_url}", facts, as_json=as_json)

@@ -80,13 +80,13 @@ def _cells(
     """
     _check_cell_folder(output)
     check_writable(output)
-    from ..simulation.cell_bank import load_cell_bank
-    from ..simulation.rebuild_cells import LICENCE, rebuild_cell_bank
+    from ..simulation.cell_library import load_cells
+    from ..simulation.rebuild_cells import LICENCE, rebuild_detailed_cells
 
     typer.echo(LICENCE, err=True)
     with only_results_on_stdout():
-        paths = rebuild_cell_bank(output, python=python)
-        cells = load_cell_bank(output)
+        paths = rebuild_detailed_cells(output, python=python)
+        cells = load_cells(output)
     facts = {"output": output, "num_cells": len(cells), "num_asked": len(paths), "license": "CC BY-NC-SA 4.0"}
     text = "{num_cells} of {num_asked} cells, {license} (see LICENSE.txt) -> {output}"
     print_result(text.format(**facts), facts, as_json=as_json)

@@ -1,1 +1,1 @@
-"""Fine-tuning a checkpoint on the recordings of a lab."""
+"""Fine-tuning a checkpoint on recordings of the user's own probe."""

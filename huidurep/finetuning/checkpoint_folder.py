@@ -1,17 +1,21 @@
-"""The folder that fine-tuning writes: weights, sorting parameters, facts and card; whole, or not at all."""
+"""The folder that fine-tuning writes: weights, sorting parameters, facts and model card."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..models.modeling_huidurep import HuiduRep
 
 FACTS_FILE = "finetuning.json"
 SORTING_FILE = "sorting_parameters.json"
 UNKNOWN_LICENCE = "other"
 
 
-def source_of(model_name, model):
-    """What is known of the checkpoint that fine-tuning began with.
+def source_of(model_name: str, model: HuiduRep) -> dict[str, Any]:
+    """Describe the checkpoint that is fine-tuned.
 
     Parameters
     ----------
@@ -21,8 +25,8 @@ def source_of(model_name, model):
     Returns
     -------
     dict
-        ``name``, ``license`` ("other" where no card says it), ``base_model`` for the card (an embedded name or Hub
-        repository, or None) and ``sorting_parameters`` (those beside it).
+        ``name``, ``license`` ("other" if there is no model card), ``base_model`` for the card (an embedded name or Hub
+        repository, or None) and ``sorting_parameters`` (those beside the weights).
     """
     from ..hub.embedded import list_checkpoints
 
@@ -43,8 +47,8 @@ def source_of(model_name, model):
     )
 
 
-def write_checkpoint(folder, model, facts, source):
-    """Write everything that a checkpoint has.
+def write_checkpoint(folder: Path, model: HuiduRep, facts: dict[str, Any], source: dict[str, Any]) -> None:
+    """Write all files of a checkpoint.
 
     Parameters
     ----------
@@ -61,8 +65,8 @@ def write_checkpoint(folder, model, facts, source):
     (folder / "README.md").write_text(make_card(facts, source), encoding="utf8")
 
 
-def make_card(facts, source):
-    """The model card.
+def make_card(facts: dict[str, Any], source: dict[str, Any]) -> str:
+    """Make the model card.
 
     Parameters
     ----------
@@ -88,49 +92,47 @@ def make_card(facts, source):
     return "\n".join([f"---\n{data.to_yaml()}\n---\n", *_paragraphs(facts, source)]) + "\n"
 
 
-def _paragraphs(facts, source):
+def _paragraphs(facts: dict[str, Any], source: dict[str, Any]) -> list[str]:
     """The text of the card."""
     from .embedding_evaluation import DETAILS
 
-    settings, versions_ = facts["settings"], facts["versions"]
-    figures = [name for name in facts["before"] if name not in DETAILS]
+    settings, num_units = facts["settings"], facts["settings"]["held_out_units"] + facts["settings"]["trained_units"]
+    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    columns = ["seconds", "num_channels", "sampling_frequency", "units", "num_units", "num_spikes"]
+    recordings = [[each[name] for name in columns] for each in facts["recordings"]]
+    names = [name for name in facts["before"] if name not in DETAILS]
+    figures = [
+        [name.replace("_", " "), *(f"{facts[when][name]:.3f}" for when in ("before", "after"))] for name in names
+    ]
     return [
         f"# HuiduRep, fine-tuned from {source['name']}\n",
-        f"A spike encoder fine-tuned on a lab's own recordings ({settings['method']}). {_outcome(facts, source)}\n",
+        f"A spike encoder fine-tuned on recordings of one probe by template resampling. {_outcome(facts, source)}\n",
         "```python\nimport huidurep\n\nsorting = huidurep.sort(recording, model=FOLDER)  # this folder\n```\n",
         "## Trained on\n",
-        "| seconds | channels | Hz | units were | units used | spikes |\n|---:|---:|---:|---|---:|---:|",
-        *[f"| {_recording_row(each)} |" for each in facts["recordings"]],
-        f"\n{settings['steps']} steps, seed {settings['seed']}; {settings['simulated_share']:.0%} of what was drawn is "
-        "simulated on the same contacts, so that nothing is forgotten.\n",
-        f"Commit {facts['commit'] or 'unknown'}; "
-        + ", ".join(f"{each} {versions_[each]}" for each in versions_)
-        + ".\n",
-        f"Licence of the weights: {source['license']}, that of `{source['name']}`. The recordings are not in here; "
-        "their licence is their makers'.\n",
+        *_table(["seconds", "channels", "Hz", "units were", "units used", "spikes"], recordings),
+        f"\n{settings['steps']} steps, seed {settings['seed']}; {settings['simulated_share']:.0%} of the training "
+        "examples are simulated on the same contacts, so that the encoder does not forget what it was pretrained on.\n",
+        f"Commit {facts['commit'] or 'unknown'}; {versions}.\n",
+        f"Licence of the weights: {source['license']}, that of `{source['name']}`. The recordings are not included.\n",
         "## Measured on held-out spikes and time\n",
-        "| figure | before | after |\n|---|---:|---:|",
-        *[
-            f"| {each.replace('_', ' ')} | {facts['before'][each]:.3f} | {facts['after'][each]:.3f} |"
-            for each in figures
-        ],
-        f"\nGain {facts['gain']:+.3f}, tolerance {facts['tolerance']:.3f}; `huidurep.finetuning.embedding_evaluation` "
-        f"says how they are made. {settings['held_out_units']} of "
-        f"{settings['held_out_units'] + settings['trained_units']} units and the "
-        "last quarter of each recording were held out.\n",
+        *_table(["figure", "before", "after"], figures),
+        f"\nGain {facts['gain']:+.3f}, tolerance {facts['tolerance']:.3f}; see "
+        f"`huidurep.finetuning.embedding_evaluation`. {settings['held_out_units']} of {num_units} units and the last "
+        "quarter of each recording were held out.\n",
         "## Limitations\n",
         "For recordings like these: same probe, same amplifier. Units that were sorted wrongly were learned wrongly.",
     ]
 
 
-def _outcome(facts, source):
-    """What the verdict means, in words."""
-    if facts["verdict"] == "better":
-        return f"On what was held out it does better than `{source['name']}`."
-    found = "no better than" if facts["verdict"] == "same" else "worse than"
-    return f"On what was held out the new weights did {found} `{source['name']}`: these are its weights, unchanged."
+def _outcome(facts: dict[str, Any], source: dict[str, Any]) -> str:
+    """Outcome of the acceptance test in words."""
+    if facts["outcome"] == "better":
+        return f"On held-out spikes it is better than `{source['name']}`."
+    found = "no better than" if facts["outcome"] == "same" else "worse than"
+    return f"On held-out spikes the new weights are {found} `{source['name']}`: these are its weights, unchanged."
 
 
-def _recording_row(each):
-    names = ("seconds", "num_channels", "sampling_frequency", "units", "num_units", "num_spikes")
-    return " | ".join(f"{each[name]:g}" if isinstance(each[name], float) else str(each[name]) for name in names)
+def _table(head: list[str], rows: list[list[Any]]) -> list[str]:
+    """Lines of a Markdown table."""
+    cells = [[f"{cell:g}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
+    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *cells)]

@@ -1,35 +1,48 @@
-"""Whether fine-tuning helped: spikes and time that were held out, scored with the weights before and after."""
+"""Evaluation of embeddings on held-out units, spikes and time, and the acceptance test of a fine-tuned encoder."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from ..adaptation.pseudo_units import leading_components
-from ..adaptation.unsupervised_evaluation import NOISE_GAIN, score_embeddings
+from ..adaptation.principal_components import leading_components
+from ..adaptation.unsupervised_evaluation import score_embeddings
 from ..clustering.mixture import fit_mixture
-from .template_resampling import LabViewMaker, lab_recipe, make_lab_banks
+from .settings import DEFAULT_SETTINGS, EmbeddingEvaluationSettings, FinetuningSettings
+from .template_resampling import (
+    RecordedViewMaker,
+    RecordingWindow,
+    UnitKey,
+    make_recorded_libraries,
+    measure_recipe,
+)
 
-NUM_DRAWS, UNITS_A_DRAW, SPIKES_A_UNIT = 8, 10, 100
-NUM_AXES = 12
-TOLERANCE = 0.005  # smaller changes are called the same, whatever their spread
-SORTING_TOLERANCE = 0.01  # a fall of the sorting's accuracy that counts, whatever its spread
-DETAILS = ("draws", "sortings")  # of the figures: what means are of
+if TYPE_CHECKING:
+    from ..models.configuration_huidurep import HuiduRepConfig
+    from ..models.modeling_huidurep import HuiduRep
+
+EVALUATION = DEFAULT_SETTINGS.embedding_evaluation
+DETAILS = ("draws", "sortings")  # the single values of which other figures are means
 BETTER, SAME, WORSE = "better", "same", "worse"
-# Figures of the guard, and whether more of them is better.
-SIGNS = {"agreement_of_halves": 1, "agreement_under_noise": 1, "posterior_entropy": -1, "refractory_violations": -1}
+# Label-free figures: +1 if larger is better, -1 if smaller is.
+SIGNS = {"agreement_of_halves": 1, "agreement_under_noise": 1, "posterior_entropy": -1, "short_isi_fraction": -1}
 
 
 @dataclass(frozen=True)
 class HeldOutSpikes:
-    """Real spikes detected in the time held out, on contacts that the encoder sees together.
+    """Real spikes detected in the held-out time, on the contacts of one snippet.
 
     Parameters
     ----------
     waveforms : ndarray (num_spikes, num_samples, num_channels) float32
         uV.
     noise : ndarray (num_spikes, num_samples, num_channels) float32
-        Pieces of the noise between spikes of that time.
+        Snippets of the noise between spikes of that time.
     times_s : ndarray (num_spikes,)
     peak_index : int
     sampling_frequency : float
@@ -45,32 +58,44 @@ class HeldOutSpikes:
     positions_um: np.ndarray
 
 
-class Proof:
-    """The examination: the same spikes for every encoder.
+class EmbeddingEvaluation:
+    """Evaluation of embeddings on the same held-out spikes for every encoder.
 
     Parameters
     ----------
-    windows : list of LabWindow
+    windows : list of RecordingWindow
     config : HuiduRepConfig
     trained, held_out : set of (int, object)
         Units, as of :func:`huidurep.finetuning.train.hold_out_units`.
     real_spikes : list of HeldOutSpikes
     seed : int
+    settings : FinetuningSettings, optional
 
     Notes
     -----
-    (a) Resampled spikes: eight draws of up to ten units of one window, all those held out among them and trained ones
-    beside them, 100 spikes each with noise of the time held out and with collisions; without units held out the spikes
-    alone are new. Adjusted Rand index of a full-covariance mixture with the known number of units on 12 principal
-    components. (b) Real spikes of the time held out, judged without labels by the guard.
+    (a) Resampled spikes: eight draws of up to ten units of one window, with all held-out units and some of the trained
+    ones, 100 spikes each with collisions and noise of the held-out time. Without held-out units only the spikes are
+    new. Adjusted Rand index of a full-covariance mixture with the known number of units on 12 principal components.
+    (b) Real spikes of the held-out time: the label-free figures of
+    :func:`huidurep.adaptation.unsupervised_evaluation.score_embeddings`.
     """
 
-    def __init__(self, windows, config, trained, held_out, *, real_spikes, seed):
-        self.real_spikes, self.seed = real_spikes, seed
-        self.draws = _draw(windows, config, trained, held_out, seed)
+    def __init__(
+        self,
+        windows: Sequence[RecordingWindow],
+        config: HuiduRepConfig,
+        trained: set[UnitKey],
+        held_out: set[UnitKey],
+        *,
+        real_spikes: Sequence[HeldOutSpikes],
+        seed: int,
+        settings: FinetuningSettings = DEFAULT_SETTINGS,
+    ) -> None:
+        self.real_spikes, self.seed, self.settings = real_spikes, seed, settings.embedding_evaluation
+        self.draws = _draw(windows, config, trained, held_out, seed, settings)
 
-    def score(self, model):
-        """Score an encoder.
+    def score(self, model: HuiduRep) -> dict[str, Any]:
+        """Evaluate an encoder.
 
         Parameters
         ----------
@@ -79,90 +104,108 @@ class Proof:
         Returns
         -------
         dict
-            ``adjusted_rand_index`` of the draws (their mean), ``draws`` (list of float) and the guard's figures.
+            ``adjusted_rand_index`` (mean over the draws), ``draws`` (list of float) and the label-free figures.
         """
-        draws = [_rand_index(_embed(model, batch), labels, self.seed) for batch, labels in self.draws]
+        draws = [_rand_index(_embed(model, batch), labels, self.seed, self.settings) for batch, labels in self.draws]
         return {"adjusted_rand_index": float(np.mean(draws)), "draws": draws, **self._score_real(model)}
 
-    def _score_real(self, model):
-        """Figures without labels; none where there are too few spikes."""
-        embeddings, noisy, groups, times = [], [], [], []
+    def _score_real(self, model: HuiduRep) -> dict[str, float]:
+        """Label-free figures; empty if there are too few spikes."""
+        settings, parts = self.settings.unsupervised, []
         for number, spikes in enumerate(self.real_spikes):
             options = dict(
                 sampling_frequency=spikes.sampling_frequency,
                 peak_index=spikes.peak_index,
                 channel_positions=spikes.positions_um,
             )
-            embeddings.append(model.embed(spikes.waveforms, **options))
-            noisy.append(model.embed(spikes.waveforms + NOISE_GAIN * spikes.noise, **options))
-            groups.append(np.full(len(spikes.waveforms), number))
-            times.append(spikes.times_s)
-        if not embeddings:
+            embeddings = model.embed(spikes.waveforms, **options)
+            noisy = model.embed(spikes.waveforms + settings.noise_gain * spikes.noise, **options)
+            parts.append((embeddings, noisy, np.full(len(spikes.waveforms), number), spikes.times_s))
+        if not parts:
             return {}
-        embeddings, noisy, groups, times = (np.concatenate(each) for each in (embeddings, noisy, groups, times))
-        return score_embeddings(embeddings, noisy_embeddings=noisy, groups=groups, spike_times_s=times, seed=self.seed)
+        embeddings, noisy, groups, times_s = (np.concatenate(each) for each in zip(*parts, strict=True))
+        return score_embeddings(
+            embeddings,
+            noisy_embeddings=noisy,
+            groups=groups,
+            spike_times_s=times_s,
+            seed=self.seed,
+            settings=settings,
+        )
 
 
-def judge(before, after):
-    """Better, same or worse.
+def decide_outcome(
+    before: dict[str, Any], after: dict[str, Any], settings: EmbeddingEvaluationSettings = EVALUATION
+) -> tuple[str, float, float]:
+    """Decide whether the trained weights are better, the same or worse.
 
-    The gain is the mean of two: that of the adjusted Rand index of the resampled spikes, and the mean of those of the
-    label-free figures (entropy and refractory violations count negative). It must be larger than twice the standard
-    error of the Rand index's gain over the draws, and than 0.005, to be called a change. Where resampled recordings
-    were sorted, too, an accuracy that falls by more than its standard error over the recordings, and than 0.01, makes
-    the change one for the worse, whatever the gain.
+    The gain is the mean of two differences: that of the adjusted Rand index of the resampled spikes, and the mean of
+    those of the label-free figures (with a negative sign for entropy and short intervals). A change is larger than
+    twice the standard error of the Rand index's difference over the draws, and than 0.005. If resampled recordings were
+    sorted, too, an accuracy that decreases by more than its standard error over the recordings, and by more than 0.01,
+    makes the outcome "worse", whatever the gain.
 
     Parameters
     ----------
     before, after : dict
-        As of :meth:`Proof.score`, with ``sortings`` (list of float) where there are any.
+        As of :meth:`EmbeddingEvaluation.score`, with ``sortings`` (list of float) if there are any.
+    settings : EmbeddingEvaluationSettings, optional
 
     Returns
     -------
-    verdict : {"better", "same", "worse"}
+    outcome : {"better", "same", "worse"}
     gain, tolerance : float
     """
     gained, error = _mean_and_error(before["draws"], after["draws"])
     gains = [gained]
-    free = [sign * (after[name] - before[name]) for name, sign in SIGNS.items() if name in before and name in after]
-    if free:
-        gains.append(np.mean(free))
-    gain, tolerance = float(np.mean(gains)), float(max(TOLERANCE, 2 * error / len(gains)))
-    verdict = BETTER if gain > tolerance else WORSE if gain < -tolerance else SAME
+    names = [name for name in SIGNS if name in before and name in after]
+    label_free = [SIGNS[name] * (after[name] - before[name]) for name in names]
+    if label_free:
+        gains.append(float(np.mean(label_free)))
+    gain, tolerance = float(np.mean(gains)), float(max(settings.min_gain, 2 * error / len(gains)))
+    outcome = BETTER if gain > tolerance else WORSE if gain < -tolerance else SAME
     if before.get("sortings"):
         change, error = _mean_and_error(before["sortings"], after["sortings"])
-        if change < -max(SORTING_TOLERANCE, error):
-            verdict = WORSE
-    return verdict, gain, tolerance
+        if change < -max(settings.max_accuracy_decrease, error):
+            outcome = WORSE
+    return outcome, gain, tolerance
 
 
-def _mean_and_error(before, after):
+def _mean_and_error(before: Sequence[float], after: Sequence[float]) -> tuple[float, float]:
     """Mean of the differences of pairs, and its standard error."""
     differences = np.subtract(after, before)
     error = differences.std(ddof=1) / np.sqrt(len(differences)) if len(differences) > 1 else 0.0
-    return differences.mean(), error
+    return float(differences.mean()), float(error)
 
 
-def _draw(windows, config, trained, held_out, seed):
-    """List of (batch, labels): spikes of some units in one imagined recording each."""
-    rng = np.random.default_rng(seed)
-    recipe = lab_recipe(windows, num_recordings=1, views_per_unit=SPIKES_A_UNIT)
+def _draw(
+    windows: Sequence[RecordingWindow],
+    config: HuiduRepConfig,
+    trained: set[UnitKey],
+    held_out: set[UnitKey],
+    seed: int,
+    settings: FinetuningSettings,
+) -> list[tuple[dict[str, Tensor], np.ndarray]]:
+    """List of (inputs of the encoder, labels): each draw has spikes of some units of one window."""
+    rng, evaluation, resampling = np.random.default_rng(seed), settings.embedding_evaluation, settings.resampling
+    recipe = measure_recipe(windows, resampling, num_recordings=1, views_per_unit=evaluation.spikes_per_unit)
     draws, sizes = [], [len(window.unit_ids) for window in windows]
     several = [windows[index] for index in np.argsort(sizes)[::-1] if sizes[index] > 1]
-    for number in range(NUM_DRAWS if several else 0):
+    for number in range(evaluation.num_draws if several else 0):
         window = several[number % len(several)]
         units = {(window.recording, unit_id) for unit_id in window.unit_ids}
-        chosen = sorted(units & held_out, key=repr)[:UNITS_A_DRAW]
+        chosen = sorted(units & held_out, key=repr)[: evaluation.units_per_draw]
         others = sorted(units & trained, key=repr)
-        chosen += [others[index] for index in rng.permutation(len(others))[: UNITS_A_DRAW - len(chosen)]]
-        banks = make_lab_banks([window], config, units=set(chosen), held_out=True)
-        generator = torch.Generator().manual_seed(1 + seed * NUM_DRAWS + number)
-        batch = LabViewMaker(banks, config, recipe).draw(len(chosen), generator)
+        missing = evaluation.units_per_draw - len(chosen)
+        chosen += [others[index] for index in rng.permutation(len(others))[:missing]]
+        libraries = make_recorded_libraries([window], config, units=set(chosen), held_out=True, settings=resampling)
+        generator = torch.Generator().manual_seed(1 + seed * evaluation.num_draws + number)
+        batch = RecordedViewMaker(libraries, config, recipe).draw(len(chosen), generator)
         draws.append(_as_spikes(batch))
     return draws
 
 
-def _as_spikes(batch):
+def _as_spikes(batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], np.ndarray]:
     """Inputs of an encoder and labels (num_spikes,), unit by unit, from a batch of views."""
     views = torch.cat([batch["view_1"][:, None], batch["view_2"][:, None], batch["further_views"]], 1)
     num_units, num_views = views.shape[:2]
@@ -172,21 +215,20 @@ def _as_spikes(batch):
 
 
 @torch.no_grad()
-def _embed(model, inputs):
-    """Embeddings (num_spikes, embedding_size) of spikes that meet the contract."""
-    device, total = model.device, len(inputs["waveforms"])
+def _embed(model: HuiduRep, inputs: dict[str, Tensor]) -> np.ndarray:
+    """Embeddings (num_spikes, embedding_size) of spikes that already meet the input contract."""
     rows = []
-    for start in range(0, total, 512):
-        part = {name: value[start : start + 512].to(device) for name, value in inputs.items()}
+    for start in range(0, len(inputs["waveforms"]), 512):
+        part = {name: value[start : start + 512].to(model.device) for name, value in inputs.items()}
         rows.append(model(**part).embeddings.float().cpu().numpy())
     return np.concatenate(rows)
 
 
-def _rand_index(embeddings, labels, seed):
-    """Adjusted Rand index of a mixture that is told how many units there are; the best fit of three starts."""
+def _rand_index(embeddings: np.ndarray, labels: np.ndarray, seed: int, settings: EmbeddingEvaluationSettings) -> float:
+    """Adjusted Rand index of a mixture with the known number of units; the best fit of several starts."""
     from sklearn.metrics import adjusted_rand_score
 
-    scores = leading_components(embeddings, NUM_AXES, seed)
-    fits = [fit_mixture(scores, labels.max() + 1, "full", seed + start) for start in range(3)]
+    scores = leading_components(embeddings, settings.unsupervised.num_dimensions, seed)
+    fits = [fit_mixture(scores, labels.max() + 1, "full", seed + start) for start in range(settings.num_starts)]
     best = max(fits, key=lambda fit: fit.lower_bound_)
     return float(adjusted_rand_score(labels, best.predict(scores)))

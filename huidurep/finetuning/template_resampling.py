@@ -1,29 +1,33 @@
-"""Template resampling: spikes cut from a lab's recording -> banks of its units and noise -> batches of new spikes."""
+"""Template resampling: spikes cut from a recording -> libraries of its templates and noise -> batches of new spikes."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..models.input_contract import resampling_matrix
-from ..training.dataset import TemplateBank
-from ..training.noise import REEL_SAMPLES
+from ..training.dataset import TemplateLibrary
+from ..training.noise import SEGMENT_SAMPLES
+from ..training.recording_conditions import RecordingConditions
 from ..training.views import REACH, ViewMaker, ViewRecipe, join_recordings
+from .settings import DEFAULT_SETTINGS, ResamplingSettings
 
-# Beside what a view may need of a template: the tails of collisions, and room in which it fades.
-EARLIER_MS, LATER_MS = 1.3, 2.0
-FADE_MS = 1.0
-NUM_STRETCHES, SPIKES_A_VIEW = 3, 25
-NUM_VIEWS = 2 * NUM_STRETCHES + 1
-MAX_SNIPPETS = 512  # of the plain self-supervision, whose "units" are single spikes
-GAIN_JITTER = (0.02, 0.2)
-COLLISIONS = (0.1, 0.5)
+if TYPE_CHECKING:
+    from ..models.configuration_huidurep import HuiduRepConfig
+
+RESAMPLING = DEFAULT_SETTINGS.resampling
+UnitKey = tuple[int, Any]  # (number of the recording, unit id)
 
 
 @dataclass(frozen=True)
-class LabWindow:
-    """Spikes of known unit and the noise between them, on contacts that the encoder sees together.
+class RecordingWindow:
+    """Spikes of known units and the noise between them, on the contacts of one snippet.
 
     Parameters
     ----------
@@ -37,13 +41,13 @@ class LabWindow:
         Hz.
     positions_um : ndarray (num_channels, 2)
     noise, held_out_noise : ndarray (num_samples, num_channels) float32
-        Between spikes of the time that may be trained on, and of the time held out. uV.
+        Between spikes of the time that is trained on, and of the held-out time. uV.
     collision_probability : float
-        Share of spikes with another one near enough to be in their snippet.
+        Share of spikes with another spike in their snippet.
     recording : int, default 0
         Number of the recording.
     rates_hz : list of float, optional
-        Firing rate of each unit, for of frequent ones not all spikes are here.
+        Firing rate of each unit, because `waveforms` has only a sample of the spikes of frequent units.
     """
 
     unit_ids: list
@@ -59,26 +63,35 @@ class LabWindow:
     rates_hz: list | None = None
 
 
-class LabBank(TemplateBank):
-    """Units and noise of a lab's own recording, filtered and sampled as it is.
+class RecordedLibrary(TemplateLibrary):
+    """Templates and noise of the user's own recording, filtered and sampled as it is.
 
     Parameters
     ----------
     waveforms, positions, peak_index, sampling_frequency
-        As in TemplateBank.
-    reels : list of ndarray (num_samples, num_channels)
+        As in TemplateLibrary.
+    noise_segments : list of ndarray (num_samples, num_channels)
         Noise, uV.
-    coarseness : float
-        Sampling interval of the recording against that of the bank.
+    rate_ratio : float
+        Sampling rate of the library against that of the recording.
     """
 
-    def __init__(self, waveforms, positions, peak_index, sampling_frequency, *, reels, coarseness):
-        super().__init__(waveforms, positions, peak_index, sampling_frequency, kind="lab")
-        self.reels = [torch.as_tensor(reel, dtype=torch.float32) for reel in reels]
-        self.coarseness = max(1.0, coarseness)
+    def __init__(
+        self,
+        waveforms: Any,
+        positions: np.ndarray,
+        peak_index: int,
+        sampling_frequency: float,
+        *,
+        noise_segments: Sequence[np.ndarray],
+        rate_ratio: float,
+    ) -> None:
+        super().__init__(waveforms, positions, peak_index, sampling_frequency, kind="recorded")
+        self.noise_segments = [torch.as_tensor(each, dtype=torch.float32) for each in noise_segments]
+        self.rate_ratio = max(1.0, rate_ratio)
 
-    def draw_neighbours(self, count, group_size, generator):
-        """As TemplateBank's; where there are fewer units, some come several times (their labels are then the same).
+    def draw_neighbours(self, count: int, group_size: int, generator: torch.Generator) -> Tensor:
+        """Draw units as TemplateLibrary does; if there are fewer, some are drawn several times, with the same label.
 
         Parameters
         ----------
@@ -96,35 +109,41 @@ class LabBank(TemplateBank):
         return torch.cat(rounds)
 
 
-class LabViewMaker(ViewMaker):
-    """Draws spikes of LabBanks, which are filtered already, in the noise of their own recording."""
+class RecordedViewMaker(ViewMaker):
+    """Draws spikes of RecordedLibraries, which are filtered already, in the noise of their own recording."""
 
-    def _setting(self, bank, generator):
-        setting = super()._setting(bank, generator)
-        return replace(setting, response=_unfiltered, coarseness=bank.coarseness)
+    libraries: Sequence[RecordedLibrary]
 
-    def _reel(self, bank, setting, generator):
-        if not bank.reels:  # spikes so dense that there is nothing between them
-            return super()._reel(bank, setting, generator)
-        return bank.reels[int(torch.randint(len(bank.reels), (1,), generator=generator))] * setting.noise_gain
+    def _draw_conditions(self, library: TemplateLibrary, generator: torch.Generator) -> RecordingConditions:
+        conditions = super()._draw_conditions(library, generator)
+        assert isinstance(library, RecordedLibrary)
+        return replace(conditions, response=_unfiltered, rate_ratio=library.rate_ratio)
+
+    def _draw_noise(
+        self, library: TemplateLibrary, conditions: RecordingConditions, generator: torch.Generator
+    ) -> Tensor:
+        assert isinstance(library, RecordedLibrary)
+        if not library.noise_segments:  # spikes so dense that there is no noise between them
+            return super()._draw_noise(library, conditions, generator)
+        index = int(torch.randint(len(library.noise_segments), (1,), generator=generator))
+        return library.noise_segments[index] * conditions.noise_gain
 
 
 class MixedViewMaker:
-    """Draws batches of which some recordings are the lab's and the others simulated.
+    """Draws batches of which some recordings are resampled and the others simulated.
 
     Parameters
     ----------
-    lab, simulated : ViewMaker
-        With as many views a unit. `simulated` None: the lab's alone.
+    recorded, simulated : ViewMaker
+        With the same number of views of a unit. `simulated` None: all recordings are resampled.
     simulated_share : float
-        Of the imagined recordings.
+        Share of the recordings.
     """
 
-    def __init__(self, lab, simulated, simulated_share):
-        self.lab, self.simulated = lab, simulated
-        self.simulated_share = 0.0 if simulated is None else simulated_share
+    def __init__(self, recorded: ViewMaker, simulated: ViewMaker | None, simulated_share: float) -> None:
+        self.recorded, self.simulated, self.simulated_share = recorded, simulated, simulated_share
 
-    def draw(self, num_units, generator):
+    def draw(self, num_units: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Draw a batch, as :meth:`huidurep.training.views.ViewMaker.draw`.
 
         Parameters
@@ -137,77 +156,90 @@ class MixedViewMaker:
         -------
         dict of torch.Tensor
         """
-        recipe = self.lab.recipe
+        recipe, simulated = self.recorded.recipe, self.simulated
         chances = torch.rand(recipe.num_recordings, generator=generator).tolist()
-        makers = [self.simulated if chance < self.simulated_share else self.lab for chance in chances]
         count = num_units // recipe.num_recordings
-        return join_recordings([maker.draw_recording(count, generator) for maker in makers], recipe.negatives)
+        parts = []
+        for chance in chances:
+            maker = simulated if simulated is not None and chance < self.simulated_share else self.recorded
+            parts.append(maker.draw_recording(count, generator))
+        return join_recordings(parts, recipe.negatives)
 
 
-def bank_window(config):
-    """How much of each spike a lab's bank holds.
+def template_window(config: HuiduRepConfig, settings: ResamplingSettings = RESAMPLING) -> tuple[int, int]:
+    """Length of the templates of a recorded library.
 
     Parameters
     ----------
     config : HuiduRepConfig
+    settings : ResamplingSettings, optional
 
     Returns
     -------
     num_before, num_samples : int
         Before the trough and in all, at the contract's rate.
     """
-    earlier, later = (round(ms * 1e-3 * config.sampling_frequency) for ms in (EARLIER_MS, LATER_MS))
-    num_before = config.peak_index + REACH + earlier
-    num_samples = num_before + config.num_samples - config.peak_index + REACH + later
+    before, after = (
+        round(ms * 1e-3 * config.sampling_frequency) for ms in (settings.extra_before_ms, settings.extra_after_ms)
+    )
+    num_before = config.peak_index + REACH + before
+    num_samples = num_before + config.num_samples - config.peak_index + REACH + after
     return num_before, num_samples + num_samples % 2
 
 
-def make_lab_banks(windows, config, *, units=None, held_out=False, single_spikes=False, seed=0):
-    """Make one bank of all windows of a recording that have the same contacts.
+def make_recorded_libraries(
+    windows: Sequence[RecordingWindow],
+    config: HuiduRepConfig,
+    *,
+    units: set[UnitKey] | None = None,
+    held_out: bool = False,
+    settings: ResamplingSettings = RESAMPLING,
+) -> list[RecordedLibrary]:
+    """Make one template library of all windows of a recording that have the same contacts.
 
     Parameters
     ----------
-    windows : list of LabWindow
+    windows : list of RecordingWindow
     config : HuiduRepConfig
     units : set of (int, object), optional
-        (recording, unit id) of those to take; all by default.
+        (recording, unit id) of the units to use; all by default.
     held_out : bool, default False
-        With the noise of the time held out.
-    single_spikes : bool, default False
-        Every spike is a unit: plain self-supervision, which knows of no units.
-    seed : int, default 0
-        Which spikes those are.
+        Use the noise of the held-out time.
+    settings : ResamplingSettings, optional
 
     Returns
     -------
-    list of LabBank
+    list of RecordedLibrary
         Without those that have no unit.
     """
-    banks, alike = [], {}
+    libraries = []
+    alike: dict[tuple[int, bytes], list[RecordingWindow]] = {}
     for window in windows:
         places = window.positions_um - window.positions_um[:1]
         alike.setdefault((window.recording, np.round(places, 1).tobytes()), []).append(window)
     for group in alike.values():
-        waveforms = [views for window in group for views in _units_of(window, config, units, single_spikes)]
+        waveforms = [views for window in group for views in _templates(window, config, units, settings)]
         if not waveforms:
             continue
-        if single_spikes and len(waveforms) > MAX_SNIPPETS:
-            chosen = np.random.default_rng(seed).choice(len(waveforms), MAX_SNIPPETS, replace=False)
-            waveforms = [waveforms[index] for index in np.sort(chosen)]
         rate, ratio = config.sampling_frequency, config.sampling_frequency / group[0].sampling_frequency
         noises = [window.held_out_noise if held_out else window.noise for window in group]
-        reels = [reel for noise in noises for reel in _reels(noise, ratio)]
-        bank = (waveforms, group[0].positions_um - group[0].positions_um[:1], bank_window(config)[0], rate)
-        banks.append(LabBank(*bank, reels=reels, coarseness=ratio))
-    return banks
+        segments = [segment for noise in noises for segment in _noise_segments(noise, ratio)]
+        positions, num_before = group[0].positions_um - group[0].positions_um[:1], template_window(config, settings)[0]
+        libraries.append(
+            RecordedLibrary(waveforms, positions, num_before, rate, noise_segments=segments, rate_ratio=ratio)
+        )
+    return libraries
 
 
-def lab_recipe(windows, **changes):
-    """The recipe of spikes as these recordings have them: their collisions and amplitudes, nothing imagined.
+def measure_recipe(
+    windows: Sequence[RecordingWindow], settings: ResamplingSettings = RESAMPLING, **changes: Any
+) -> ViewRecipe:
+    """Recipe of spikes under the conditions of these recordings: their collisions, noise and amplitudes.
 
     Parameters
     ----------
-    windows : list of LabWindow
+    windows : list of RecordingWindow
+    settings : ResamplingSettings, optional
     **changes
         Fields of ViewRecipe.
 
@@ -216,77 +248,81 @@ def lab_recipe(windows, **changes):
     ViewRecipe
     """
     jitters = [gain_jitter(window, spikes) for window in windows for spikes in window.waveforms]
+    collisions = np.mean([each.collision_probability for each in windows])
+    # 10 uV where spikes are so dense that there is no noise between them
+    noise_uv = max(1e-3, float(np.median([each.noise.std() if len(each.noise) else 10.0 for each in windows])))
     measured = dict(
-        gain_jitter=float(np.clip(np.median(jitters), *GAIN_JITTER)),
-        collision_probability=float(np.clip(np.mean([each.collision_probability for each in windows]), *COLLISIONS)),
-        noise_uv=(max(1e-3, float(np.median([each.noise.std() if len(each.noise) else 10.0 for each in windows]))),)
-        * 2,
+        gain_jitter=float(np.clip(np.median(jitters), *settings.gain_jitter)),
+        collision_probability=float(np.clip(collisions, *settings.collision_probability)),
+        noise_uv=(noise_uv, noise_uv),
+        recording_gain=(0.9, 1.1),
     )
-    names = "bursting truncation missing nominal low_rate quantised"
-    nothing = {f"{name}_probability": 0.0 for name in names.split()}
-    return ViewRecipe(**{**measured, **nothing, "recording_gain": (0.9, 1.1), **changes})
+    # The recording itself has its bursts, channels, window, positions, rate and converter.
+    names = ("bursting", "truncation", "missing", "nominal", "low_rate", "quantised")
+    none = {f"{name}_probability": 0.0 for name in names}
+    return ViewRecipe(**{**measured, **none, **changes})
 
 
-def _unfiltered(num_samples):
+def _unfiltered(num_samples: int) -> Tensor:
     return torch.ones(num_samples // 2 + 1)
 
 
-def _units_of(window, config, units, single_spikes):
+def _templates(
+    window: RecordingWindow, config: HuiduRepConfig, units: set[UnitKey] | None, settings: ResamplingSettings
+) -> Iterator[np.ndarray]:
     """Views (num_views, num_samples, num_channels) of each unit, at the contract's rate and faded at their ends."""
+    num_before, num_samples = template_window(config, settings)
+    wanted: Any = SimpleNamespace(
+        num_samples=num_samples, peak_index=num_before, sampling_frequency=config.sampling_frequency
+    )
+    weights = fade(num_samples, config.sampling_frequency, settings.fade_ms)[:, None]
     for unit_id, spikes, times_s in zip(window.unit_ids, window.waveforms, window.times_s, strict=True):
         if units is not None and (window.recording, unit_id) not in units:
             continue
-        num_before, num_samples = bank_window(config)
-        wanted = SimpleNamespace(
-            num_samples=num_samples, peak_index=num_before, sampling_frequency=config.sampling_frequency
-        )
         matrix, _ = resampling_matrix(spikes.shape[1], window.peak_index, window.sampling_frequency, wanted)
-        weights = fade(num_samples, config.sampling_frequency)[:, None]
-        if single_spikes:
-            yield from (np.matmul(matrix, spikes) * weights)[:, None]
-        else:
-            yield np.matmul(matrix, unit_views(spikes, times_s)) * weights
+        yield np.matmul(matrix, unit_views(spikes, times_s, settings)) * weights
 
 
-def unit_views(spikes, times_s):
-    """Means of a unit's spikes: of all, then of stretches of time (drift), each in halves by amplitude.
+def unit_views(spikes: np.ndarray, times_s: np.ndarray, settings: ResamplingSettings = RESAMPLING) -> np.ndarray:
+    """Mean waveforms of a unit: of all spikes, then of time bins (drift), each in halves by amplitude.
 
-    Amplitudes are those of the whole waveform against the unit's mean, which noise moves less than a peak.
+    Amplitudes are projections of the whole waveform on the unit's mean, which vary less with noise than a peak does.
 
     Parameters
     ----------
     spikes : ndarray (num_spikes, num_samples, num_channels)
     times_s : ndarray (num_spikes,)
+    settings : ResamplingSettings, optional
 
     Returns
     -------
-    ndarray (NUM_VIEWS, num_samples, num_channels) float32
-        With few spikes there are fewer means, and they come several times.
+    ndarray (num_views, num_samples, num_channels) float32
+        With few spikes there are fewer means, which are repeated.
     """
-    gains = _gains(spikes)
-    num_stretches = int(np.clip(len(spikes) // (2 * SPIKES_A_VIEW), 1, NUM_STRETCHES))
+    gains, minimum = _gains(spikes), 2 * settings.spikes_per_view
+    num_bins = int(np.clip(len(spikes) // minimum, 1, settings.num_time_bins))
     views = [spikes.mean(0)]
-    for stretch in np.array_split(np.argsort(times_s, kind="stable"), num_stretches):
-        by_gain = stretch[np.argsort(gains[stretch], kind="stable")]
-        halves = np.array_split(by_gain, 2) if len(stretch) >= 2 * SPIKES_A_VIEW else [stretch]
+    for rows in np.array_split(np.argsort(times_s, kind="stable"), num_bins):
+        by_gain = rows[np.argsort(gains[rows], kind="stable")]
+        halves = np.array_split(by_gain, 2) if len(rows) >= minimum else [rows]
         views += [spikes[half].mean(0) for half in halves]
-    further = [views[1 + index % (len(views) - 1)] for index in range(NUM_VIEWS - 1)]
+    further = [views[1 + index % (len(views) - 1)] for index in range(settings.num_views - 1)]
     return np.array(views[:1] + further, np.float32)
 
 
-def _gains(spikes):
-    """Amplitude of each spike against the unit's mean (num_spikes,)."""
+def _gains(spikes: np.ndarray) -> np.ndarray:
+    """Amplitude of each spike relative to the unit's mean (num_spikes,)."""
     template = spikes.mean(0)
     return np.tensordot(spikes, template, 2) / max(float((template**2).sum()), 1e-12)
 
 
-def gain_jitter(window, spikes):
-    """Standard deviation of a unit's amplitude, without what noise adds to it.
+def gain_jitter(window: RecordingWindow, spikes: np.ndarray) -> float:
+    """Standard deviation of a unit's amplitude, without the contribution of the noise.
 
     Parameters
     ----------
-    window : LabWindow
-        Its noise is looked at.
+    window : RecordingWindow
+        Of whose noise the contribution is measured.
     spikes : ndarray (num_spikes, num_samples, num_channels)
 
     Returns
@@ -295,39 +331,41 @@ def gain_jitter(window, spikes):
         Relative to the unit's mean.
     """
     template, num_samples = spikes.mean(0), spikes.shape[1]
-    pieces = len(window.noise) // num_samples
-    noise = window.noise[: pieces * num_samples].reshape(pieces, num_samples, window.noise.shape[1])
+    count = len(window.noise) // num_samples
+    noise = window.noise[: count * num_samples].reshape(count, num_samples, window.noise.shape[1])
     of_noise = np.tensordot(noise, template, 2) / max(float((template**2).sum()), 1e-12)
     gains = _gains(spikes)
-    robust = (1.4826 * np.median(np.abs(gains - np.median(gains)))) ** 2  # collisions are no amplitudes
-    return np.sqrt(max(robust - (of_noise.var() if pieces > 1 else 0.0), 0.0))
+    # A robust variance (median absolute deviation): collisions change amplitudes, too.
+    variance = (1.4826 * np.median(np.abs(gains - np.median(gains)))) ** 2
+    return np.sqrt(max(variance - (of_noise.var() if count > 1 else 0.0), 0.0))
 
 
-def fade(num_samples, rate):
-    """Weights that rise from 0 over 1 ms and fall to it again, so that a template added to traces adds no step.
+def fade(num_samples: int, rate: float, fade_ms: float = RESAMPLING.fade_ms) -> np.ndarray:
+    """Weights that rise from 0 and fall to 0 again, so that a template that is added to traces causes no step.
 
     Parameters
     ----------
     num_samples : int
     rate : float
         Hz.
+    fade_ms : float, optional
 
     Returns
     -------
     ndarray (num_samples,) float32
     """
-    ramp = 0.5 - 0.5 * np.cos(np.pi * np.linspace(0, 1, max(2, int(FADE_MS * 1e-3 * rate))))
+    ramp = 0.5 - 0.5 * np.cos(np.pi * np.linspace(0, 1, max(2, int(fade_ms * 1e-3 * rate))))
     weights = np.ones(num_samples, np.float32)
     weights[: len(ramp)] = ramp
     weights[-len(ramp) :] = ramp[::-1]
     return weights
 
 
-def _reels(noise, ratio):
-    """Reels of about REEL_SAMPLES of noise (num_samples, num_channels), at a rate `ratio` times as high."""
+def _noise_segments(noise: np.ndarray, ratio: float) -> list[np.ndarray]:
+    """Segments of about SEGMENT_SAMPLES of noise (num_samples, num_channels), at a rate `ratio` times as high."""
     from scipy.signal import resample
 
-    if len(noise) * ratio < REEL_SAMPLES / 8:
+    if len(noise) * ratio < SEGMENT_SAMPLES / 8:
         return []
     noise = noise if ratio == 1 else resample(noise, int(len(noise) * ratio), axis=0)
-    return np.array_split(noise.astype(np.float32), max(1, len(noise) // REEL_SAMPLES))
+    return np.array_split(noise.astype(np.float32), max(1, len(noise) // SEGMENT_SAMPLES))

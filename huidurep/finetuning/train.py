@@ -1,130 +1,156 @@
-"""`finetune`, the part without recordings: banks of a lab's own spikes -> an encoder trained on them, and its proof."""
+"""The training of `finetune`: libraries of resampled and simulated templates -> an encoder trained on their spikes."""
+
+from __future__ import annotations
 
 import copy
 import logging
 import random
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from ..simulation.templates import draw_templates
-from ..training.dataset import TemplateBank
+from ..training.dataset import BatchMaker, TemplateLibrary
 from ..training.views import ViewMaker, ViewRecipe
-from .template_resampling import LabViewMaker, MixedViewMaker, lab_recipe, make_lab_banks
+from .settings import DEFAULT_SETTINGS, FinetuningSettings, TrainingSettings
+from .template_resampling import (
+    MixedViewMaker,
+    RecordedViewMaker,
+    RecordingWindow,
+    UnitKey,
+    make_recorded_libraries,
+    measure_recipe,
+)
+
+if TYPE_CHECKING:
+    from ..models.configuration_huidurep import HuiduRepConfig
+    from ..models.modeling_huidurep import HuiduRep
 
 logger = logging.getLogger(__name__)
-METHODS = ("resampling", "self-supervised")
-SIMULATED_WINDOWS, SIMULATED_UNITS = 3, 64
-MIN_UNITS_TO_HOLD_OUT, HELD_OUT_SHARE = 8, 0.2
-DEFAULT_TRAINING = {
-    "per_device_train_batch_size": 64,
-    "learning_rate": 5e-4,
-    "weight_decay": 1e-4,
-    "lr_scheduler_type": "cosine",
-    "max_grad_norm": 1.0,
-    "logging_steps": 20,
-}
+TRAINING = DEFAULT_SETTINGS.training
+# Settings that transformers.TrainingArguments has under the same name
+TRAINER_FIELDS = ("learning_rate", "weight_decay", "max_grad_norm", "lr_scheduler_type", "logging_steps")
 
 
-def hold_out_units(windows, seed):
+def hold_out_units(
+    windows: Sequence[RecordingWindow], seed: int, settings: TrainingSettings = TRAINING
+) -> tuple[set[UnitKey], set[UnitKey]]:
     """Choose the units that are not trained on.
 
     Parameters
     ----------
-    windows : list of LabWindow
+    windows : list of RecordingWindow
     seed : int
+    settings : TrainingSettings, optional
 
     Returns
     -------
     trained, held_out : set of (int, object)
-        (recording, unit id). A fifth of the units, at least two, is held out where there are 8 or more; else none.
+        (recording, unit id). A fifth of the units, at least two, is held out if there are 8 or more; otherwise none.
     """
     units = sorted({(window.recording, unit_id) for window in windows for unit_id in window.unit_ids}, key=repr)
-    count = max(2, round(HELD_OUT_SHARE * len(units))) if len(units) >= MIN_UNITS_TO_HOLD_OUT else 0
+    can_hold_out = len(units) >= settings.min_units_to_hold_out
+    count = max(2, round(settings.held_out_share * len(units))) if can_hold_out else 0
     chosen = np.random.default_rng(seed).permutation(len(units))[:count]
     held_out = {units[index] for index in chosen}
     return set(units) - held_out, held_out
 
 
-def make_maker(windows, config, *, units, method, simulated_share, seed):
-    """Make what draws the batches of a fine-tuning.
+def make_maker(
+    windows: Sequence[RecordingWindow],
+    config: HuiduRepConfig,
+    *,
+    units: set[UnitKey],
+    seed: int,
+    settings: FinetuningSettings = DEFAULT_SETTINGS,
+) -> MixedViewMaker:
+    """Make the object that draws the batches of a fine-tuning.
 
     Parameters
     ----------
-    windows : list of LabWindow
+    windows : list of RecordingWindow
     config : HuiduRepConfig
     units : set of (int, object)
-        (recording, unit id) of those that may be trained on.
-    method : {"resampling", "self-supervised"}
-        New spikes of known units, or two distortions of each of the recording's spikes.
-    simulated_share : float
-        Share of imagined recordings whose units are simulated on the same contacts.
+        (recording, unit id) of the units that are trained on.
     seed : int
+    settings : FinetuningSettings, optional
 
     Returns
     -------
     MixedViewMaker
     """
-    plain = method == "self-supervised"
-    banks = make_lab_banks(windows, config, units=units, single_spikes=plain, seed=seed)
-    changes = dict(same_spike=True, gain_jitter=0.0) if plain else {}
-    lab = LabViewMaker(banks, config, lab_recipe(windows, **changes))
-    simulated = None
-    if simulated_share > 0:
-        reels = [reel for bank in banks for reel in bank.reels]
-        made = simulate_banks([each.positions_um for each in windows], config, seed, num_units=SIMULATED_UNITS)
-        recipe = ViewRecipe(same_spike=plain, missing_probability=0.0)
-        simulated = ViewMaker(made, config, recipe, noise_reels=reels) if made else None
-    return MixedViewMaker(lab, simulated, simulated_share)
+    libraries = make_recorded_libraries(windows, config, units=units, settings=settings.resampling)
+    recorded = RecordedViewMaker(libraries, config, measure_recipe(windows, settings.resampling))
+    simulated, share = None, settings.training.simulated_share
+    if share > 0:
+        segments = [segment for library in libraries for segment in library.noise_segments]
+        made = simulate_libraries([each.positions_um for each in windows], config, seed, settings.training)
+        recipe = ViewRecipe(missing_probability=0.0)
+        simulated = ViewMaker(made, config, recipe, noise_segments=segments) if made else None
+    return MixedViewMaker(recorded, simulated, share)
 
 
-def simulate_banks(layouts, config, seed, *, num_units):
-    """Simulate units around contacts, so that what the encoder knows of others is not forgotten.
+def simulate_libraries(
+    layouts: Sequence[np.ndarray], config: HuiduRepConfig, seed: int, settings: TrainingSettings = TRAINING
+) -> list[TemplateLibrary]:
+    """Simulate units around the contacts of the recordings.
 
     Parameters
     ----------
     layouts : list of ndarray (num_channels, 2)
-        Contacts of each window, um; of those that are alike one is taken, of the others some.
+        Contacts of each window, um. Equal layouts are used once.
     config : HuiduRepConfig
     seed : int
-    num_units : int
-        In each bank.
+    settings : TrainingSettings, optional
 
     Returns
     -------
-    list of TemplateBank
+    list of TemplateLibrary
         Without contacts around which no unit was found.
     """
-    rng, banks = np.random.default_rng(seed), []
+    rng, libraries = np.random.default_rng(seed), []
     different = {np.round(places - places[:1], 1).tobytes(): places - places[:1] for places in layouts}
-    for places in list(different.values())[:SIMULATED_WINDOWS]:
+    for places in list(different.values())[: settings.num_simulated_windows]:
+        rate = float(config.sampling_frequency)
         try:
-            units = draw_templates(
-                rng, places, num_units, num_views=4, sampling_frequency=float(config.sampling_frequency)
-            )
+            units = draw_templates(rng, places, settings.num_simulated_units, num_views=4, sampling_frequency=rate)
         except ValueError as error:
             logger.warning("no simulated units on %d contacts: %s", len(places), error)
             continue
-        odd = units.waveforms.shape[2] % 2  # the grid of frequencies of filters is the transform's for an even number
+        # An even number of samples: the frequency grid of the filters is then that of the transform.
+        odd = units.waveforms.shape[2] % 2
         waveforms = np.pad(units.waveforms, ((0, 0), (0, 0), (0, odd), (0, 0)))
-        banks.append(TemplateBank(waveforms, places, units.peak_index, units.sampling_frequency))
-    return banks
+        libraries.append(TemplateLibrary(waveforms, places, units.peak_index, units.sampling_frequency))
+    return libraries
 
 
-def train(model, maker, work_folder, *, steps, seed, **training):
-    """Train a copy of an encoder as in the pretraining: prototypes and denoising.
+def train(
+    model: HuiduRep,
+    maker: BatchMaker,
+    work_folder: str | Path,
+    *,
+    steps: int,
+    seed: int,
+    progress: bool = False,
+    settings: TrainingSettings = TRAINING,
+) -> tuple[HuiduRep, list[dict[str, Any]]]:
+    """Train a copy of an encoder as in the pretraining, with the prototype and the reconstruction loss.
 
     Parameters
     ----------
     model : HuiduRep
-        Stays as it is.
+        Is not changed.
     maker : MixedViewMaker
     work_folder : str or Path
-        Of the Trainer, which writes nothing of use there.
+        Working folder of the Trainer.
     steps, seed : int
-    **training
-        Settings of transformers.TrainingArguments other than ``DEFAULT_TRAINING``.
+    progress : bool, default False
+        Show a progress bar.
+    settings : TrainingSettings, optional
 
     Returns
     -------
@@ -139,33 +165,34 @@ def train(model, maker, work_folder, *, steps, seed, **training):
     from ..training.trainer import HuiduRepTrainer
 
     config = copy.deepcopy(model.config)
-    if not config.prototype_weight:  # a checkpoint of the contrast of pairs has no heads to go on with
-        config.prototype_weight, config.contrastive_weight = 1.0, 0.0
-    config.contrastive_weight = 0.0
+    # A checkpoint is an encoder without the heads that the contrastive loss needs.
+    config.prototype_weight, config.contrastive_weight = config.prototype_weight or 1.0, 0.0
     with _own_random_numbers(seed):
         arguments = TrainingArguments(
             output_dir=str(work_folder),
             max_steps=steps,
             warmup_steps=steps // 10,
+            per_device_train_batch_size=settings.batch_size,
             seed=seed,
             save_strategy="no",
             report_to=[],
             use_cpu=not torch.cuda.is_available(),
-            **{"disable_tqdm": True, **DEFAULT_TRAINING, **training},
+            disable_tqdm=not progress,
+            **{name: getattr(settings, name) for name in TRAINER_FIELDS},
         )
         whole = HuiduRepForPreTraining(config)
         whole.huidurep.load_state_dict(model.state_dict())
         trainer = HuiduRepTrainer(whole, arguments, maker=maker)
-        trainer.remove_callback(PrinterCallback)  # it prints every line of the log
+        trainer.remove_callback(PrinterCallback)  # it prints every entry of the log
         trainer.train()
     trained = copy.deepcopy(model)
-    trained.load_state_dict(trainer.model.huidurep.state_dict())
+    trained.load_state_dict(whole.huidurep.state_dict())
     return trained.eval(), trainer.state.log_history
 
 
 @contextmanager
-def _own_random_numbers(seed):
-    """Transformers' Trainer seeds the global generators: those of the user go on as if nothing had been."""
+def _own_random_numbers(seed: int) -> Iterator[None]:
+    """Restore the global random generators afterwards: transformers' Trainer seeds them."""
     states = random.getstate(), np.random.get_state()  # noqa: NPY002 - kept, not drawn from
     with torch.random.fork_rng():
         torch.manual_seed(seed)

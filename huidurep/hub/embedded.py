@@ -2,13 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from .probe_types import PROBE_TYPES
 
 EMBEDDED = Path(__file__).parents[1] / "checkpoints"
 
 
-def list_checkpoints():
+def list_checkpoints() -> dict[str, Path]:
     """Embedded checkpoints.
 
     Returns
@@ -16,19 +17,17 @@ def list_checkpoints():
     dict of str to Path
         Name -> folder.
     """
-    # There are none where the code was published beside weights, without the package.
-    folders = sorted(EMBEDDED.iterdir()) if EMBEDDED.is_dir() else []
-    return {folder.name: folder for folder in folders if (folder / "config.json").exists()}
+    return {folder.name: folder for folder in sorted(EMBEDDED.iterdir()) if (folder / "config.json").exists()}
 
 
-def describe_checkpoints():
-    """Say what each embedded checkpoint is for and what it takes, as its configuration and card have it.
+def describe_checkpoints() -> list[dict[str, Any]]:
+    """Describe each embedded checkpoint, from its configuration and its card.
 
     Returns
     -------
     list of dict
         ``name``, ``probe_type`` in words, ``num_channels``, ``sampling_frequency`` (Hz), ``window_ms``, ``size_mb`` of
-        the weights, ``license`` and ``folder``; the licence None where there is no card.
+        the weights, ``license`` (None without a card) and ``folder``.
     """
     described = []
     for name, folder in list_checkpoints().items():
@@ -49,8 +48,8 @@ def describe_checkpoints():
     return described
 
 
-def _read_card(folder):
-    """Metadata of a checkpoint's card, none where there is no card."""
+def _read_card(folder: Path) -> dict[str, Any]:
+    """Metadata of a checkpoint's card; empty without a card."""
     if not (folder / "README.md").exists():
         return {}
     from huggingface_hub import ModelCard

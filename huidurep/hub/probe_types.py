@@ -1,10 +1,10 @@
-"""Types of probe, told apart by where their contacts lie."""
+"""Types of probe, recognised by the positions of their contacts."""
 
 from __future__ import annotations
 
 import numpy as np
 
-# Embedded checkpoints are named after them.
+# The embedded checkpoints have the same names.
 PROBE_TYPES = {
     "tetrode": "tetrodes and other bundles of up to 4 contacts",
     "linear": "silicon shanks with one column of contacts",
@@ -15,26 +15,26 @@ PROBE_TYPES = {
 }
 TETRODE_CHANNELS = 4
 TETRODE_SPAN_UM = 60.0
-STAGGER_UM = 25.0  # two edges of one shank, as the checkpoint for shanks has seen them
-SAME_PLACE_UM = 2.0  # coordinates that are no further apart are of one row or column
+STAGGER_UM = 25.0  # width of staggered shanks in the training of the checkpoint for one column
+SAME_PLACE_UM = 2.0  # coordinates of one row or column differ by at most this
 NEUROPIXELS_ROW_UM = {"neuropixels-1.0": 20.0, "neuropixels-2.0": 15.0}
 ROW_TOLERANCE_UM = 1.0
 LATTICE_TOLERANCE = 0.15  # of the pitch
-SQUARE_TOLERANCE = 0.05  # of the pitch: every other row of a Neuropixels 2.0 (32 x 30 um) is no square lattice
+SQUARE_TOLERANCE = 0.05  # of the pitch: every other row of a Neuropixels 2.0 (32 x 30 um) is not a square lattice
 
 
 def recognise_probe(positions_um: np.ndarray) -> tuple[str, str]:
-    """Tell the type of probe from the places of its contacts.
+    """Recognise the type of probe from the positions of its contacts.
 
-    Columns are distinct places across the probe and rows distinct places along it, where along is the direction of its
-    larger extent and places up to 2 um apart are one. The first rule that holds decides:
+    Columns are distinct positions across the probe and rows distinct positions along it, where "along" is the direction
+    of its larger extent and positions within 2 um count as one. The first rule that holds decides:
 
     1. tetrode: at most 4 contacts, no two more than 60 um apart;
     2. linear: one column, or several at most 25 um apart with one contact a row (a staggered shank);
-    3. hd-mea: a square lattice of two columns and two rows or more, whatever part of it is recorded;
-    4. neuropixels-1.0, neuropixels-2.0: two columns, or four that every other row shares, rows 20 or 15 um apart (the
-       median, within 1 um);
-    5. hd-mea: four columns or more and two rows or more on any other lattice;
+    3. hd-mea: a square lattice of at least two columns and two rows, of which contacts may be missing;
+    4. neuropixels-1.0, neuropixels-2.0: two columns, or four staggered columns, with rows 20 or 15 um apart (median,
+       within 1 um);
+    5. hd-mea: any other lattice of at least four columns and two rows;
     6. base: anything else.
 
     Parameters
@@ -47,12 +47,12 @@ def recognise_probe(positions_um: np.ndarray) -> tuple[str, str]:
     probe_type : str
         A key of ``PROBE_TYPES``.
     reason : str
-        What was seen, for a log.
+        What was found, for the log.
 
     Raises
     ------
     ValueError
-        Other than contacts in a plane.
+        The positions are not in a plane.
     """
     positions_um = np.asarray(positions_um, dtype="float64")
     if positions_um.ndim != 2 or positions_um.shape[1] != 2 or not len(positions_um):
@@ -79,34 +79,34 @@ def recognise_probe(positions_um: np.ndarray) -> tuple[str, str]:
             return name, seen
     if len(columns) >= 4 and is_lattice:
         return "hd-mea", seen
-    return "base", f"{seen}, none of the types known"
+    return "base", f"{seen}, not a known type"
 
 
-def _distinct(places):
-    """Middles of the groups of places (num_places,) that lie within `SAME_PLACE_UM` of the next."""
+def _distinct(places: np.ndarray) -> np.ndarray:
+    """Mean of each group of coordinates (num_contacts,) whose neighbours differ by at most `SAME_PLACE_UM`."""
     places = np.sort(places)
     groups = np.split(places, np.flatnonzero(np.diff(places) > SAME_PLACE_UM) + 1)
     return np.array([group.mean() for group in groups])
 
 
-def _largest_distance(positions_um):
+def _largest_distance(positions_um: np.ndarray) -> float:
     return float(np.linalg.norm(positions_um[:, None] - positions_um[None], axis=2).max())
 
 
-def _pitch(places):
-    """Smallest gap between sorted places, the median of those that are nearly as small."""
+def _pitch(places: np.ndarray) -> float:
+    """Smallest gap between sorted coordinates: the median of the gaps within 50 % of it."""
     gaps = np.diff(places)
     return float(np.median(gaps[gaps < 1.5 * gaps.min()]))
 
 
-def _is_lattice(places):
-    """Whether the gaps between sorted places are whole multiples of the smallest ones."""
+def _is_lattice(places: np.ndarray) -> bool:
+    """Whether the gaps between sorted coordinates are whole multiples of the pitch."""
     steps = np.diff(places) / _pitch(places)
     return bool(np.all(np.abs(steps - np.round(steps)) <= LATTICE_TOLERANCE))
 
 
-def _is_checkered(across, along, columns, rows):
-    """Whether every column is of every other row only, by turns, as those of staggered probes are."""
+def _is_checkered(across: np.ndarray, along: np.ndarray, columns: np.ndarray, rows: np.ndarray) -> bool:
+    """Whether columns alternate between the even and the odd rows, as on staggered probes."""
     column = np.abs(across[:, None] - columns).argmin(1)
     row = np.round((along - rows[0]) / _pitch(rows)).astype(int)
     return len(np.unique((column + row) % 2)) == 1

@@ -1,25 +1,32 @@
-"""Repositories of the Hub: fetched once, read from the cache ever after."""
+"""Repositories of the Hugging Face Hub: downloaded once, then read from the cache."""
 
 import logging
+import re
 from pathlib import Path
+from typing import Any
 
-from .errors import explain_reading, in_one_line
+from .errors import explain_hub_error, explain_offline, in_one_line
 
 logger = logging.getLogger(__name__)
-# Options of loading that concern the Hub and not the model.
+# Keyword arguments of from_pretrained that concern the Hub and not the model.
 HUB_KEYWORDS = ("revision", "cache_dir", "token", "local_files_only", "force_download")
-# What is fetched of a repository.
 FILES = ("*.json", "*.safetensors", "*.md", "LICENSE*", "NOTICE*")
-COMMIT_LENGTH = 40
+COMMIT = re.compile("[0-9a-f]{40}")
 
 
 def fetch_repository(  # noqa: PLR0913 - the Hub's own options
-    name, *, revision=None, cache_dir=None, token=None, local_files_only=False, force_download=False
-):
-    """Folder of a Hub repository in the cache, of which only what is new is downloaded.
+    name: str,
+    *,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    token: str | bool | None = None,
+    local_files_only: bool = False,
+    force_download: bool = False,
+) -> Path:
+    """Folder of a Hub repository in the cache, for which only new files are downloaded.
 
-    A commit that is in the cache is read without any connection. For a branch or tag, one small request asks where it
-    stands now; where that fails, the copy in the cache serves, and the log says so.
+    A commit in the cache is read without any connection. For a branch or tag, one request asks for its current commit;
+    if the Hub does not answer, the copy in the cache is used and a warning is logged.
 
     Parameters
     ----------
@@ -32,9 +39,9 @@ def fetch_repository(  # noqa: PLR0913 - the Hub's own options
     token : str or bool, optional
         By default ``HF_TOKEN``, or what ``hf auth login`` stored.
     local_files_only : bool, default False
-        Connect to nothing, as with the environment variable ``HF_HUB_OFFLINE=1``.
+        Make no connection, as with the environment variable ``HF_HUB_OFFLINE=1``.
     force_download : bool, default False
-        Fetch all files again, for a copy that is damaged.
+        Download all files again, to replace a damaged copy.
 
     Returns
     -------
@@ -44,92 +51,61 @@ def fetch_repository(  # noqa: PLR0913 - the Hub's own options
     Raises
     ------
     OSError
-        If the repository is neither given by the Hub nor whole in the cache; the message says why.
+        If the Hub does not give the repository and the cache does not hold all of it; the message says why.
     """
     from huggingface_hub import constants
 
-    is_offline = local_files_only or constants.HF_HUB_OFFLINE
     options = dict(repo_id=name, revision=revision, cache_dir=cache_dir, token=token, allow_patterns=list(FILES))
+    is_offline = bool(local_files_only or constants.HF_HUB_OFFLINE)
     try:
-        folder = _fetch(options, is_offline=is_offline, force_download=force_download)
+        cached, is_incomplete = _find_cached(options)
+        use_cached = is_offline or (cached and COMMIT.fullmatch(revision or "")) and not force_download
+        folder = cached if use_cached else _download(options, cached, force_download)
     except Exception as error:  # the Hub client raises a family of unrelated classes
-        cache_dir = cache_dir or constants.HF_HUB_CACHE
-        raise OSError(explain_reading(error, name, revision, cache_dir=cache_dir, is_offline=is_offline)) from error
+        raise OSError(explain_hub_error(error, name, revision=revision)) from error
+    if folder is None:
+        place = cache_dir or constants.HF_HUB_CACHE
+        raise OSError(explain_offline(name, revision, place, is_incomplete=is_incomplete))
     if not (folder / "config.json").is_file():
-        raise OSError(
-            f"expected a checkpoint in the Hub repository {name}, found no config.json there: correct the name."
-        )
+        raise OSError(f"expected a checkpoint in the Hub repository {name}, found no config.json: correct the name.")
     return folder
 
 
-def _fetch(options, *, is_offline, force_download):
-    from huggingface_hub import snapshot_download
-
-    if force_download:
-        return Path(snapshot_download(**options, force_download=True))
-    commit, problem = (None, None) if is_offline else _current_commit(options)
-    cached, lack = _find_cached(options)
-    if cached and problem:
-        said = in_one_line(problem)
-        logger.warning("%s: the copy in the cache is used, for the Hub did not answer: %s", options["repo_id"], said)
-        return cached
-    if cached and (is_offline or cached.name == commit):
-        return cached
-    if problem or is_offline:
-        raise problem or lack
-    return Path(snapshot_download(**options))
-
-
-def _current_commit(options):
-    """(commit of the revision, None), or (None, the error) where the Hub does not say but the cache may serve."""
-    from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import HFValidationError, LocalTokenNotFoundError, RevisionNotFoundError
-
-    if is_commit(options["revision"]):
-        return options["revision"], None  # a commit never moves: there is nothing to ask
-    try:
-        # A firewall that swallows packets would hold up a request without a limit for minutes.
-        api, limit_s = HfApi(token=options["token"]), constants.HF_HUB_ETAG_TIMEOUT
-        info = api.model_info(options["repo_id"], revision=options["revision"], timeout=limit_s)
-    except (HFValidationError, LocalTokenNotFoundError, RevisionNotFoundError):
-        raise
-    except Exception as error:  # of whichever HTTP library the client uses
-        return None, error
-    return info.sha, None
-
-
-def _find_cached(options):
-    """(folder, None) where the cache holds the whole of a repository, else (None, the error that says what lacks)."""
+def _find_cached(options: dict[str, Any]) -> tuple[Path | None, bool]:
+    """Folder of a complete copy in the cache, or None; and whether there is an incomplete copy."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
         folder = Path(snapshot_download(**options, local_files_only=True))
     except LocalEntryNotFoundError as error:
-        return None, error
-    # What broke off leaves a part, and not every version of the client notices.
+        return None, "incomplete" in str(error)
+    # Old versions of the client do not notice that a download broke off.
     has_weights = any((folder / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json"))
-    if has_weights and (folder / "config.json").is_file():
-        return folder, None
-    return None, LocalEntryNotFoundError(f"{folder} is incomplete")
+    return (folder, False) if has_weights and (folder / "config.json").is_file() else (None, True)
 
 
-def is_commit(revision):
-    """Whether a revision is a whole commit hash, which never moves.
+def _download(options: dict[str, Any], cached: Path | None, force_download: bool) -> Path:
+    """Snapshot of a repository; the cached one if it is current or if the Hub does not answer."""
+    from huggingface_hub import HfApi, constants, snapshot_download
+    from huggingface_hub.errors import LocalTokenNotFoundError, RevisionNotFoundError
 
-    Parameters
-    ----------
-    revision : str or None
+    name, limit_s = options["repo_id"], constants.HF_HUB_ETAG_TIMEOUT
+    if force_download:
+        return Path(snapshot_download(**options, force_download=True))
+    try:
+        # snapshot_download asks the same without a time limit: behind some firewalls that takes minutes.
+        info = HfApi(token=options["token"]).model_info(name, revision=options["revision"], timeout=limit_s)
+    except Exception as error:
+        if cached is None or isinstance(error, LocalTokenNotFoundError | RevisionNotFoundError):
+            raise
+        logger.warning("%s: the copy in the cache is used, the Hub did not answer: %s", name, in_one_line(error))
+        return cached
+    return cached if cached and cached.name == info.sha else Path(snapshot_download(**options))
 
-    Returns
-    -------
-    bool
-    """
-    return len(revision or "") == COMMIT_LENGTH and set(revision) <= set("0123456789abcdef")
 
-
-def commit_of(folder):
-    """The commit that a folder of the Hub's cache holds.
+def commit_of(folder: str | Path) -> str | None:
+    """Commit of a folder in the Hub's cache.
 
     Parameters
     ----------
@@ -141,20 +117,4 @@ def commit_of(folder):
         None for any other folder.
     """
     folder = Path(folder)
-    return folder.name if folder.parent.name == "snapshots" and is_commit(folder.name) else None
-
-
-def how_to_repair(folder):
-    """What to do about a checkpoint folder whose files are damaged.
-
-    Parameters
-    ----------
-    folder : str or Path
-
-    Returns
-    -------
-    str
-    """
-    if commit_of(folder):
-        return "load it once with force_download=True, or run `huidurep download NAME --force`"
-    return "download or copy the checkpoint again"
+    return folder.name if folder.parent.name == "snapshots" and COMMIT.fullmatch(folder.name) else None

@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 from .embedded import list_checkpoints
 from .repository import commit_of, fetch_repository
@@ -9,10 +10,10 @@ from .repository import commit_of, fetch_repository
 logger = logging.getLogger(__name__)
 
 
-def resolve_checkpoint(name_or_path, **hub_options):
-    """Find the folder of a checkpoint: local folder, then embedded name, then Hub repository (cache first).
+def resolve_checkpoint(name_or_path: str | Path, **hub_options: Any) -> Path:
+    """Find the folder of a checkpoint: a local folder, else an embedded checkpoint, else a Hub repository.
 
-    The log says which. A local folder without config.json does not hide an embedded checkpoint of its name.
+    The log says which. A local folder without config.json does not hide an embedded checkpoint of the same name.
 
     Parameters
     ----------
@@ -38,7 +39,7 @@ def resolve_checkpoint(name_or_path, **hub_options):
         place = f"local folder {folder.resolve()}" if is_folder else "embedded in the package"
         logger.info("checkpoint %s: %s", name, place)
         if hub_options.get("revision"):
-            logger.warning("checkpoint %s: its revision is not looked at, only Hub repositories have some", name)
+            logger.warning("checkpoint %s: revision is ignored, because only Hub repositories have revisions", name)
         return folder if is_folder else embedded[name]
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise OSError(

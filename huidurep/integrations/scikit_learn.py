@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from ..models.input_contract import check_waveforms, nominal_positions
+from ..models.input_contract import nominal_positions
+from ..models.waveform_checks import check_waveforms
 from .encoder import choose_encoder, load_encoder
 
 if TYPE_CHECKING:

@@ -1,6 +1,11 @@
-"""``transformers.pipeline("spike-sorting", model=FOLDER)``: the sorting under transformers' roof."""
+"""``transformers.pipeline("spike-sorting", model=FOLDER)``. Importing this module registers task and models."""
 
-from transformers.pipelines import Pipeline
+from typing import Any
+
+from transformers import AutoModel
+from transformers.pipelines import PIPELINE_REGISTRY, Pipeline
+
+from ..models import modeling_pretraining  # noqa: F401 - its import registers the models with the Auto classes
 
 TASK = "spike-sorting"
 
@@ -8,31 +13,34 @@ TASK = "spike-sorting"
 class TransformersSpikeSorting(Pipeline):
     """Sorts one recording a call, as :class:`huidurep.SpikeSortingPipeline` does.
 
-    transformers finds the model, loads it and puts it on a device. What its pipelines offer besides, batches of inputs
-    that are independent of each other, has no meaning for the spikes of one recording.
+    transformers finds the model, loads it and puts it on a device. Batches of independent inputs, which its pipelines
+    offer too, are not used: the spikes of a recording are sorted together.
     """
 
-    _load_tokenizer = _load_feature_extractor = _load_image_processor = _load_processor = False
+    _load_tokenizer: Any = False
+    _load_feature_extractor: Any = False
+    _load_image_processor: Any = False
+    _load_processor: Any = False
 
-    def _sanitize_parameters(self, **parameters):
+    def _sanitize_parameters(self, **parameters: Any) -> tuple[dict, dict, dict]:
         return {}, {}, parameters
 
-    def preprocess(self, recording):
-        """Recording -> what :meth:`postprocess` takes."""
-        return {"recording": recording}
+    def preprocess(self, input_: Any, **_: Any) -> dict[str, Any]:
+        """Recording -> input of :meth:`postprocess`."""
+        return {"recording": input_}
 
-    def _forward(self, inputs):
-        return inputs
+    def _forward(self, input_tensors: dict[str, Any], **_: Any) -> Any:
+        return input_tensors
 
-    def postprocess(self, outputs, **parameters):
-        """Sort; here and not in the step before, for that one computes no gradients, which ``adapt=True`` needs.
+    def postprocess(self, model_outputs: Any, **parameters: Any) -> Any:
+        """Sort. This is not done in the step before, which computes no gradients: ``adapt=True`` needs them.
 
         Parameters
         ----------
-        outputs : dict
+        model_outputs : dict
             From :meth:`preprocess`.
         **parameters
-            Fields of ``SortingParameters``; they go before those of the checkpoint.
+            Fields of ``SortingParameters``; they take precedence over those of the checkpoint.
 
         Returns
         -------
@@ -41,5 +49,8 @@ class TransformersSpikeSorting(Pipeline):
         from ..pipeline import SpikeSortingPipeline
 
         name = self.model.name_or_path
-        shipped = SpikeSortingPipeline.from_pretrained(name, **parameters)  # for the parameters beside the weights
-        return SpikeSortingPipeline(self.model, shipped.parameters, name)(outputs["recording"])
+        loaded = SpikeSortingPipeline.from_pretrained(name, **parameters)  # reads the parameters beside the weights
+        return SpikeSortingPipeline(self.model, loaded.parameters, name)(model_outputs["recording"])
+
+
+PIPELINE_REGISTRY.register_pipeline(TASK, pipeline_class=TransformersSpikeSorting, pt_model=AutoModel)

@@ -1,23 +1,22 @@
-"""HuiduRepConfig: the architecture of an encoder and the contract its input must meet."""
+"""HuiduRepConfig: the architecture of an encoder and the contract that its input must meet."""
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Literal, get_args
 
 from transformers import PreTrainedConfig
 
-CHANNEL_ORDERS = ("position", "nearest_first", "center")
-SPIKE_POLARITIES = ("negative", "any")
-SCALINGS = ("log", "linear")
-CHANNEL_MIXINGS = ("index", "position")
-# Settings that transformers itself writes into configurations (its Trainer sets use_cache, for one; version 5.0 both
-# implementations).
-TRANSFORMERS_SETTINGS = {
-    "torch_dtype",
-    "auto_map",
-    "use_cache",
-    "gradient_checkpointing",
-    "attn_implementation",
-    "experts_implementation",
-}
+ChannelMixing = Literal["index", "position"]
+ChannelOrder = Literal["position", "nearest_first", "center"]
+SpikePolarity = Literal["negative", "any"]
+Scaling = Literal["log", "linear"]
+Activation = Literal["gelu", "relu"]
+CHOICES = dict(channel_mixing=ChannelMixing, channel_order=ChannelOrder, spike_polarity=SpikePolarity, scaling=Scaling)
+SIZES = ("num_samples", "num_channels", "embedding_size", "hidden_size", "num_attention_heads", "spatial_size")
+# Fields that transformers itself writes into configurations (use_cache by its Trainer, the last two by version 5.0).
+TRANSFORMERS_FIELDS = {"torch_dtype", "auto_map", "use_cache", "gradient_checkpointing"}
+TRANSFORMERS_FIELDS |= {"attn_implementation", "experts_implementation"}
 
 
 class HuiduRepConfig(PreTrainedConfig):
@@ -28,30 +27,30 @@ class HuiduRepConfig(PreTrainedConfig):
     Parameters
     ----------
     sampling_frequency : float, default 30000.0
-        Rate (Hz) of the snippets the encoder sees.
+        Sampling rate (Hz) of the snippets.
     num_samples : int, default 90
-        Samples in a snippet.
+        Samples of a snippet.
     peak_index : int, default 30
-        Sample at which the trough of the spike stands.
+        Sample of the spike's trough.
     num_channels : int, default 4
-        Channels in a snippet; with ``channel_mixing="position"`` the most that `embed` hands over, for the weights take
-        any number.
+        Channels of a snippet; with ``channel_mixing="position"`` the maximum number that `embed` selects, since the
+        weights take any number.
     channel_mixing : {"index", "position"}, default "position"
-        What tells channels apart: their index, by weights of their own as in the paper, or their place on the probe, by
-        weights generated from it, so that one encoder serves every probe.
+        Whether the weights of a channel belong to its index, as in the paper, or are generated from its position on the
+        probe, so that one encoder serves every probe.
     spatial_size : int, default 32
-        Virtual channels onto which channels are mixed by position.
+        Number of virtual channels into which channels are mixed by position.
     channel_order : {"position", "nearest_first", "center"}, default "position"
-        How the channels kept are ordered: by place on the probe (y, then x; by index where no places are known), by
-        distance from the spike's peak channel, or, as in the research code, in the given order around the middle one.
+        Order of the selected channels: by position on the probe (y, then x; by index if no positions are known), by
+        distance from the spike's peak channel, or, as in the research code, the middle ones of the given order.
     spike_polarity : {"negative", "any"}, default "negative"
-        Whether spikes must point down; arrays whose spikes point up are then turned over before they are embedded.
+        Whether spikes must be negative; a recording with positive spikes is then inverted before it is embedded.
     scaling : {"log", "linear"}, default "linear"
         ``sign(x) log(1 + |x| / scale_uv)`` or ``x / scale_uv``, applied to microvolts inside the model.
     scale_uv : float, default 4.0
-        Unit of the scaling (uV). Small enough for spikes to outweigh the tokens' position codes.
+        Unit of the scaling (uV), small enough for spikes to exceed the position codes of the tokens.
     embedding_size : int, default 48
-        Size of the representation.
+        Size of the embedding.
     hidden_size, num_hidden_layers, num_attention_heads, intermediate_size : int
         Transformer encoder.
     hidden_act : {"gelu", "relu"}, default "gelu"
@@ -59,79 +58,79 @@ class HuiduRepConfig(PreTrainedConfig):
     norm_first : bool, default True
         Pre-norm layers (with a final norm) or post-norm layers.
     conv_kernel_sizes, conv_strides : list of int
-        The convolutions that turn samples into tokens; the product of the strides is the patch size in samples.
+        Convolutions that turn samples into tokens; the product of the strides is the patch size in samples.
     conv_final_activation : bool, default False
-        Whether the last convolution's output, too, goes through the activation, as in the paper's encoder.
+        Whether the last convolution is followed by the activation, as in the paper.
     decoder_num_hidden_layers : int, default 1
         Layers of the denoising decoder, which reconstructs the clean snippet from the encoder's tokens.
     feature_decoder_num_hidden_layers : int, default 0
-        Layers of the research code's second, never trained decoder. Only converted checkpoints have it.
+        Layers of the research code's second decoder, which was never trained. Only converted checkpoints have it.
     hidden_dropout_prob : float, default 0.0
-        Dropout of the transformer layers while training.
+        Dropout of the transformer layers in training.
     projection_hidden_size, projection_size : int
-        Projection and prediction heads of the contrastive loss (pretraining only); a hidden size of 0 leaves them out,
-        so that the representation itself is contrasted.
+        Projection and prediction heads of the contrastive loss (pretraining only); with a hidden size of 0 there are
+        none and the loss contrasts the embeddings.
     prototype_weight, contrastive_weight, reconstruction_weight : float
-        Weights of the pretraining's losses: telling units by their prototypes (default 1), MoCo v3's contrast of pairs
-        (default 0, which leaves momentum branch and heads out of the training; 1 in the paper), reconstruction.
-        Checkpoints whose config.json lacks the first two were trained by contrast alone.
+        Weights of the pretraining losses: prototype loss (default 1), MoCo v3's contrastive loss (default 0, 1 in the
+        paper; with 0, momentum branch and heads are not trained) and reconstruction loss. Checkpoints whose config.json
+        lacks the first two were trained with the contrastive loss alone.
     prototype_temperature, contrastive_temperature, momentum : float
-        Variance that the prototype loss takes the spikes of a unit to have, InfoNCE temperature, weight of the old
-        momentum copy at each update.
+        Variance of a unit's spikes that the prototype loss assumes, InfoNCE temperature, share of the old weights at
+        each update of the momentum branch.
     adapter : bool, default False
-        Whether embeddings go through the linear adapter that ``HuiduRep.adapt`` fits to one recording.
+        Whether the linear adapter that ``HuiduRep.adapt`` fits to one recording is applied to the embeddings.
     initializer_range, layer_norm_eps : float
-        As everywhere in transformers.
+        As in other configurations of transformers.
 
     Raises
     ------
     ValueError
-        If a value is impossible; the message says what was expected.
+        If a value is impossible.
     TypeError
         If a keyword is unknown.
     """
 
     model_type = "huidurep"
 
-    def __init__(  # noqa: PLR0913 - a configuration is a list of settings
+    def __init__(  # noqa: PLR0913
         self,
         *,
-        sampling_frequency=30000.0,
-        num_samples=90,
-        peak_index=30,
-        num_channels=4,
-        channel_mixing="position",
-        spatial_size=32,
-        channel_order="position",
-        spike_polarity="negative",
-        scaling="linear",
-        scale_uv=4.0,
-        embedding_size=48,
-        hidden_size=64,
-        num_hidden_layers=4,
-        num_attention_heads=2,
-        intermediate_size=128,
-        hidden_act="gelu",
-        norm_first=True,
-        conv_kernel_sizes=(7, 5),
-        conv_strides=(3, 3),
-        conv_final_activation=False,
-        decoder_num_hidden_layers=1,
-        feature_decoder_num_hidden_layers=0,
-        hidden_dropout_prob=0.0,
-        projection_hidden_size=256,
-        projection_size=64,
-        prototype_weight=1.0,
-        contrastive_weight=0.0,
-        reconstruction_weight=0.0025,
-        prototype_temperature=0.0625,
-        contrastive_temperature=0.1,
-        momentum=0.99,
-        adapter=False,
-        initializer_range=0.02,
-        layer_norm_eps=1e-5,
-        **kwargs,
-    ):
+        sampling_frequency: float = 30000.0,
+        num_samples: int = 90,
+        peak_index: int = 30,
+        num_channels: int = 4,
+        channel_mixing: ChannelMixing = "position",
+        spatial_size: int = 32,
+        channel_order: ChannelOrder = "position",
+        spike_polarity: SpikePolarity = "negative",
+        scaling: Scaling = "linear",
+        scale_uv: float = 4.0,
+        embedding_size: int = 48,
+        hidden_size: int = 64,
+        num_hidden_layers: int = 4,
+        num_attention_heads: int = 2,
+        intermediate_size: int = 128,
+        hidden_act: Activation = "gelu",
+        norm_first: bool = True,
+        conv_kernel_sizes: Sequence[int] = (7, 5),
+        conv_strides: Sequence[int] = (3, 3),
+        conv_final_activation: bool = False,
+        decoder_num_hidden_layers: int = 1,
+        feature_decoder_num_hidden_layers: int = 0,
+        hidden_dropout_prob: float = 0.0,
+        projection_hidden_size: int = 256,
+        projection_size: int = 64,
+        prototype_weight: float = 1.0,
+        contrastive_weight: float = 0.0,
+        reconstruction_weight: float = 0.0025,
+        prototype_temperature: float = 0.0625,
+        contrastive_temperature: float = 0.1,
+        momentum: float = 0.99,
+        adapter: bool = False,
+        initializer_range: float = 0.02,
+        layer_norm_eps: float = 1e-5,
+        **kwargs: Any,
+    ) -> None:
         self.sampling_frequency = float(sampling_frequency)
         self.num_samples, self.peak_index, self.num_channels = num_samples, peak_index, num_channels
         self.channel_mixing, self.spatial_size = channel_mixing, spatial_size
@@ -155,19 +154,16 @@ class HuiduRepConfig(PreTrainedConfig):
         super().__init__(**kwargs)
 
     @classmethod
-    def paper(cls, **kwargs):
-        """Published architecture and objective: one token a sample, 121 samples x 11 channels, 16 post-norm layers.
+    def paper(cls, **kwargs: Any) -> "HuiduRepConfig":
+        """Published architecture and losses: 121 samples x 11 channels, one token a sample, 16 post-norm layers.
 
-        Parameters
-        ----------
-        **kwargs
-            Settings that replace those of the paper.
+        Keyword arguments replace the fields of the paper.
 
         Returns
         -------
         HuiduRepConfig
         """
-        settings = dict(
+        fields: dict[str, Any] = dict(
             num_samples=121,
             peak_index=42,
             num_channels=11,
@@ -192,16 +188,17 @@ class HuiduRepConfig(PreTrainedConfig):
             projection_size=5,
             contrastive_temperature=0.2,
         )
-        return cls(**{**settings, **kwargs})
+        return cls(**{**fields, **kwargs})
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
-        """Read the configuration of a local folder, an embedded checkpoint or a Hub repository: the first that exists.
+    def from_pretrained(  # type: ignore[override]
+        cls, pretrained_model_name_or_path: str | Path, **kwargs: Any
+    ) -> "HuiduRepConfig":
+        """Read the configuration of a local folder, an embedded checkpoint or a Hub repository, in this order.
 
         Parameters
         ----------
         pretrained_model_name_or_path : str or Path
-            As in :meth:`HuiduRep.from_pretrained`.
         **kwargs
             As in ``transformers.PreTrainedConfig.from_pretrained``.
 
@@ -216,45 +213,27 @@ class HuiduRepConfig(PreTrainedConfig):
         return super().from_pretrained(name, **kwargs)
 
     @property
-    def patch_size(self):
+    def patch_size(self) -> int:
         """Samples between two tokens."""
-        size = 1
-        for stride in self.conv_strides:
-            size *= stride
-        return size
+        return math.prod(self.conv_strides)
 
-    def _check(self):
-        for name in (
-            "num_samples",
-            "num_channels",
-            "embedding_size",
-            "hidden_size",
-            "num_attention_heads",
-            "spatial_size",
-        ):
+    def _check(self) -> None:
+        for name in SIZES:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be a positive integer, found {value!r}: set it to at least 1.")
+        for name, choice in dict(CHOICES, hidden_act=Activation).items():
+            valid, value = get_args(choice), getattr(self, name)
+            if value not in valid:
+                raise ValueError(f"{name} must be one of {valid}, found {value!r}: choose one of them.")
         if not 0 <= self.peak_index < self.num_samples:
             raise ValueError(
                 f"peak_index must lie in the snippet of {self.num_samples} samples, found {self.peak_index}: "
                 "count it from the snippet's first sample."
             )
-        choices = dict(
-            channel_order=CHANNEL_ORDERS,
-            channel_mixing=CHANNEL_MIXINGS,
-            spike_polarity=SPIKE_POLARITIES,
-            scaling=SCALINGS,
-            hidden_act=("gelu", "relu"),
-        )
-        for name, valid in choices.items():
-            if getattr(self, name) not in valid:
-                raise ValueError(f"{name} must be one of {valid}, found {getattr(self, name)!r}: choose one of them.")
-        if self.sampling_frequency <= 0 or self.scale_uv <= 0:
-            raise ValueError(
-                f"sampling_frequency (Hz) and scale_uv (uV) must be positive, found {self.sampling_frequency} and "
-                f"{self.scale_uv}: give both as positive numbers."
-            )
+        for name in ("sampling_frequency", "scale_uv", "prototype_temperature"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, found {getattr(self, name)}: set it above 0.")
         if self.hidden_size % self.num_attention_heads or self.hidden_size % 2:
             raise ValueError(
                 f"hidden_size must be even and a multiple of num_attention_heads, found {self.hidden_size} and "
@@ -262,27 +241,21 @@ class HuiduRepConfig(PreTrainedConfig):
             )
         if len(self.conv_kernel_sizes) != len(self.conv_strides) or not self.conv_strides:
             raise ValueError(
-                "conv_kernel_sizes and conv_strides must have one entry a convolution, found "
-                f"{self.conv_kernel_sizes} and {self.conv_strides}: give lists of the same length."
+                f"conv_kernel_sizes and conv_strides must have the same length, found {self.conv_kernel_sizes} and "
+                f"{self.conv_strides}: give one entry a convolution."
             )
 
-    def _check_losses(self):
+    def _check_losses(self) -> None:
         weights = (self.prototype_weight, self.contrastive_weight)
         if not all(weight >= 0 for weight in weights) or not any(weights):
             raise ValueError(
                 "prototype_weight and contrastive_weight must not be negative, and one of them must be positive, found "
-                f"{self.prototype_weight} and {self.contrastive_weight}: without both, nothing tells units apart."
-            )
-        if not self.prototype_temperature > 0:
-            raise ValueError(
-                f"prototype_temperature must be positive, found {self.prototype_temperature}: it is a variance."
+                f"{self.prototype_weight} and {self.contrastive_weight}: without both, no loss separates units."
             )
 
-    def _check_unknown(self, kwargs):
-        known = set(dir(PreTrainedConfig)) | set(PreTrainedConfig().to_dict()) | TRANSFORMERS_SETTINGS
-        unknown = sorted(k for k in kwargs if k not in known and not k.startswith("_"))
+    def _check_unknown(self, kwargs: dict[str, Any]) -> None:
+        known = set(dir(PreTrainedConfig)) | set(PreTrainedConfig().to_dict()) | TRANSFORMERS_FIELDS
+        unknown = sorted(name for name in kwargs if name not in known and not name.startswith("_"))
         if unknown:
-            ours = ", ".join(sorted(k for k in vars(self) if not k.startswith("_")))
-            raise TypeError(
-                f"unknown settings {unknown}: expected some of {ours}; correct the spelling or remove them."
-            )
+            ours = ", ".join(sorted(name for name in vars(self) if not name.startswith("_")))
+            raise TypeError(f"unknown fields {unknown}: expected some of {ours}; correct the spelling or remove them.")

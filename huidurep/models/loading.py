@@ -1,20 +1,24 @@
-"""Strict loading of checkpoints."""
+"""Strict loading of checkpoints by the names that the package gives them."""
 
-from __future__ import annotations
-
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
-from huidurep.hub.repository import HUB_KEYWORDS, how_to_repair
+from transformers import PreTrainedConfig
+from transformers.utils import logging as transformers_logging
+
+from huidurep.hub.repository import HUB_KEYWORDS
 from huidurep.hub.resolve import resolve_checkpoint
 
-from .fingerprint import check_fingerprint
+from .fingerprint import FINGERPRINT, check_loaded
+
+REMEDY = "copy the checkpoint again, or load it once with force_download=True if it is in the cache of the Hub"
 
 
 @contextmanager
-def no_progress_bars():
-    """Keep transformers' bars off while a small model is read or written; those of a training are not touched."""
-    from transformers.utils import logging as transformers_logging
-
+def no_progress_bars() -> Iterator[None]:
+    """Hide transformers' progress bars while a small model is read or written."""
     were_on = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:
@@ -24,16 +28,19 @@ def no_progress_bars():
             transformers_logging.enable_progress_bar()
 
 
-def load_model(transformers_loader, cls, name_or_path, *args, **kwargs):
-    """Load strictly through transformers, then check the fingerprint.
+def load_model(
+    transformers_loader: Callable[..., Any], cls: Any, name_or_path: str | Path, *args: Any, **kwargs: Any
+) -> Any:
+    """Load a checkpoint with transformers, then verify its weights and its fingerprint.
 
     Parameters
     ----------
     transformers_loader : callable
         ``PreTrainedModel.from_pretrained`` bound to `cls`.
     cls : type
-        The model class asked for.
+        Requested model class.
     name_or_path : str or Path
+        As in :func:`huidurep.hub.resolve.resolve_checkpoint`.
     *args, **kwargs
         Passed on.
 
@@ -54,7 +61,7 @@ def load_model(transformers_loader, cls, name_or_path, *args, **kwargs):
     if "config" not in kwargs:
         kwargs["config"] = _read_config(cls, folder)
     if not (folder / "model.safetensors").exists() and not (folder / "model.safetensors.index.json").exists():
-        raise OSError(f"expected model.safetensors in {folder}, found none: {how_to_repair(folder)}.")
+        raise OSError(f"expected model.safetensors in {folder}, found none: {REMEDY}.")
     try:
         with no_progress_bars():
             model, info = transformers_loader(folder, *args, output_loading_info=True, use_safetensors=True, **kwargs)
@@ -62,26 +69,23 @@ def load_model(transformers_loader, cls, name_or_path, *args, **kwargs):
         raise  # a keyword that neither transformers nor the model knows
     except (RuntimeError, ValueError) as error:
         raise ValueError(
-            f"expected weights that fit config.json in {folder}, found others ({error}): {how_to_repair(folder)}."
+            f"expected weights that fit {folder}/config.json, found others ({error}): {REMEDY}."
         ) from error
     except Exception as error:  # safetensors raises its own class, not an OSError, for a truncated file
-        raise OSError(
-            f"expected a readable model.safetensors in {folder}, found {error}: {how_to_repair(folder)}."
-        ) from error
-    _check_loading(info, folder)
-    check_fingerprint(model, folder)
+        raise OSError(f"expected a readable model.safetensors in {folder}, found {error}: {REMEDY}.") from error
+    check_loaded(model, info, folder / FINGERPRINT)
+    if cls._auto_class is None and hasattr(model.config, "auto_map"):
+        del model.config.auto_map  # names code that a published folder holds and a saved one does not
     return (model, info) if wants_info else model
 
 
-def _read_config(cls, folder):
+def _read_config(cls: Any, folder: Path) -> PreTrainedConfig:
     if not (folder / "config.json").exists():
         raise OSError(f"expected a checkpoint folder with config.json, found none in {folder}: pass the right folder.")
-    from transformers import PreTrainedConfig
-
     try:
         settings, _ = PreTrainedConfig.get_config_dict(folder)
     except Exception as error:
-        raise OSError(f"expected JSON in {folder / 'config.json'}, found {error}: {how_to_repair(folder)}.") from error
+        raise OSError(f"expected JSON in {folder / 'config.json'}, found {error}: {REMEDY}.") from error
     if settings.get("model_type") != cls.config_class.model_type:
         raise ValueError(
             f"expected a HuiduRep checkpoint (model_type 'huidurep') in {folder}, found model_type "
@@ -89,16 +93,3 @@ def _read_config(cls, folder):
             "conversion/convert_original_checkpoint.py."
         )
     return cls.config_class.from_dict(settings)
-
-
-def _check_loading(info, folder):
-    problems = {
-        key: sorted(map(str, info.get(key) or [])) for key in ("missing_keys", "unexpected_keys", "mismatched_keys")
-    }
-    problems = {key: names for key, names in problems.items() if names}
-    if problems:
-        shown = "; ".join(f"{key}: {', '.join(names[:4])} ({len(names)})" for key, names in problems.items())
-        raise ValueError(
-            f"expected weights for every parameter and no others in {folder}, found {shown}: load it with the class "
-            "and version that saved it."
-        )

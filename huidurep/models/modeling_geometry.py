@@ -1,52 +1,43 @@
-"""Channels by their place on the probe: weights generated from positions, so that one encoder serves every probe."""
+"""Channel weights generated from contact positions, so that one encoder serves every probe."""
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
-# Spatial scales (um) at which positions are described: from neighbouring contacts to the reach of a spike.
+from .configuration_huidurep import HuiduRepConfig
+
+# Spatial scales at which positions are described: from the distance of neighbouring contacts to the extent of a spike.
 SCALES_UM = (15.0, 30.0, 60.0, 120.0)
 NUM_FEATURES = 5 * len(SCALES_UM) + 2
 
 
 class GeometryWeights(nn.Module):
-    """A small network from a contact's place among its neighbours to the weights of its channel.
+    """Small network that turns the position features of a contact into `num_weights` weights of its channel."""
 
-    Parameters
-    ----------
-    hidden_size, num_weights : int
-        Of the network, and how many weights a contact gets.
-    """
-
-    def __init__(self, hidden_size, num_weights):
+    def __init__(self, hidden_size: int, num_weights: int) -> None:
         super().__init__()
         self.hidden, self.output = nn.Linear(NUM_FEATURES, hidden_size), nn.Linear(hidden_size, num_weights)
 
-    def forward(self, features):
+    def forward(self, features: Tensor) -> Tensor:
         """Features (..., num_channels, NUM_FEATURES) -> weights (..., num_channels, num_weights)."""
         return self.output(F.gelu(self.hidden(features)))
 
 
 class ChannelMixer(nn.Module):
-    """Mixes any number of channels onto virtual ones, and tells the tokens what the window of contacts looks like.
+    """Mixes any number of channels into virtual channels, and describes the layout of the contacts for the tokens."""
 
-    Parameters
-    ----------
-    config : HuiduRepConfig
-    """
-
-    def __init__(self, config):
+    def __init__(self, config: HuiduRepConfig) -> None:
         super().__init__()
         self.spatial_size = config.spatial_size
         self.weights = GeometryWeights(config.hidden_size, config.spatial_size + config.hidden_size)
 
-    def forward(self, snippets, features, channel_mask=None):
+    def forward(self, snippets: Tensor, features: Tensor, channel_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mix channels.
 
         Parameters
         ----------
         snippets : torch.FloatTensor (num_spikes, num_samples, num_channels)
-            The model's units, 0 where a channel is missing.
+            In the model's units, 0 where a channel is missing.
         features : torch.FloatTensor (num_spikes or 1, num_channels, NUM_FEATURES)
             From :func:`position_features`.
         channel_mask : torch.Tensor (num_spikes, num_channels), optional
@@ -65,40 +56,35 @@ class ChannelMixer(nn.Module):
 
 
 class ChannelReadout(nn.Module):
-    """From virtual channels back to the contacts, wherever they are.
+    """Maps virtual channels back to the contacts."""
 
-    Parameters
-    ----------
-    config : HuiduRepConfig
-    """
-
-    def __init__(self, config):
+    def __init__(self, config: HuiduRepConfig) -> None:
         super().__init__()
         self.weights = GeometryWeights(config.hidden_size, config.spatial_size)
 
-    def forward(self, virtual, features):
+    def forward(self, virtual: Tensor, features: Tensor) -> Tensor:
         """Virtual channels (num_spikes, num_samples, spatial_size) -> (num_spikes, num_samples, num_channels)."""
         return virtual @ self.weights(features).transpose(1, 2) / self.weights.output.out_features**0.5
 
 
-def position_features(positions, channel_mask=None):
-    """Describe every contact by its place in its window, in um.
+def position_features(positions: Tensor, channel_mask: Tensor | None = None) -> Tensor:
+    """Describe every contact by its position among the contacts of its snippet.
 
     Parameters
     ----------
     positions : torch.FloatTensor (num_spikes or 1, num_channels, 2)
-        um; whatever stands at missing channels is ignored.
+        um; values of missing channels are ignored.
     channel_mask : torch.Tensor (num_spikes, num_channels), optional
         1 where a channel exists.
 
     Returns
     -------
     torch.FloatTensor (num_spikes or 1, num_channels, NUM_FEATURES)
-        Sines and cosines of the offset from the window's centre at several scales (Vaswani et al. 2017), fall-off with
-        distance, and the window's number of contacts and extent.
+        Number and spatial extent of the contacts; then, for each of ``SCALES_UM``, sine and cosine of the offset from
+        their centre (as Vaswani et al. 2017 encode positions) and exponential decay with the distance from it.
     """
     exists = _exists(positions, channel_mask)
-    positions = torch.where(exists > 0, positions, 0.0)  # also where a missing channel's place is NaN
+    positions = torch.where(exists > 0, positions, 0.0)  # a missing channel's position may be NaN
     count = exists.sum(1, keepdim=True).clamp(min=1)
     offset = (positions - (positions * exists).sum(1, keepdim=True) / count) * exists
     distance = offset.square().sum(-1, keepdim=True).sqrt()
@@ -109,7 +95,7 @@ def position_features(positions, channel_mask=None):
     return torch.cat(parts, -1)
 
 
-def _exists(like, channel_mask):
+def _exists(like: Tensor, channel_mask: Tensor | None) -> Tensor:
     """Mask (num_spikes or 1, num_channels, 1) of the channels that exist."""
     if channel_mask is None:
         return torch.ones_like(like[..., :1])

@@ -1,26 +1,48 @@
-"""HuiduRep: the spike encoder with its denoising decoder."""
+"""HuiduRep: the spike encoder with its denoising decoder.
+
+Published checkpoints hold copies of this file and of the modules that it imports relatively, to be used without the
+package. What only the package has is therefore imported absolutely and may be missing.
+"""
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
-from transformers import PreTrainedModel
-from transformers.utils import ModelOutput
+from numpy.typing import ArrayLike
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput, cached_file
 
 from .configuration_huidurep import HuiduRepConfig
+from .fingerprint import FINGERPRINT, check_loaded, fingerprint
+from .inference import embed
 from .input_contract import nominal_positions
 from .modeling_geometry import ChannelReadout, position_features
 from .modeling_layers import (
     HuiduRepAdapter,
     HuiduRepEmbeddings,
     HuiduRepStack,
-    attention_mask,
     encode,
-    make_record,
     sinusoidal_positions,
     valid_tokens,
 )
+
+try:
+    import huidurep
+    from huidurep.models.denoising import denoise
+    from huidurep.models.loading import load_model, no_progress_bars
+    from huidurep.models.publishing import copy_companions, push_model
+
+    HAS_PACKAGE = True
+except ModuleNotFoundError as error:
+    if error.name != "huidurep":
+        raise
+    HAS_PACKAGE = False
 
 
 @dataclass
@@ -30,31 +52,32 @@ class HuiduRepOutput(ModelOutput):
     Parameters
     ----------
     embeddings : torch.FloatTensor (num_spikes, embedding_size)
-        The representation to cluster.
+        What is clustered.
     last_hidden_state : torch.FloatTensor (num_spikes, num_tokens, hidden_size)
         Tokens of the last encoder layer.
     reconstruction : torch.FloatTensor (num_spikes, num_samples, num_channels), optional
-        Denoised snippet in uV, by the decoder that was trained.
+        Denoised snippet in uV.
     denoised_tokens : torch.FloatTensor (num_spikes, num_tokens, hidden_size), optional
         Output of the research code's feature decoder (converted checkpoints only).
     hidden_states : tuple of torch.FloatTensor (num_spikes, num_tokens, hidden_size), optional
-        The encoder's tokens with their position codes, then what each of its layers makes of them; the last one is
+        The tokens with their position codes, then the output of each encoder layer; the last one is
         `last_hidden_state`.
     attentions : tuple of torch.FloatTensor (num_spikes, num_heads, num_tokens, num_tokens), optional
-        What each layer of the encoder attends to; rows sum to 1.
+        Attention weights of each encoder layer; rows sum to 1.
     """
 
-    embeddings: torch.FloatTensor | None = None
-    last_hidden_state: torch.FloatTensor | None = None
-    reconstruction: torch.FloatTensor | None = None
-    denoised_tokens: torch.FloatTensor | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
-    attentions: tuple[torch.FloatTensor, ...] | None = None
+    embeddings: Tensor | None = None
+    last_hidden_state: Tensor | None = None
+    reconstruction: Tensor | None = None
+    denoised_tokens: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
 
 
 class HuiduRepPreTrainedModel(PreTrainedModel):
-    """What every HuiduRep model shares: configuration class, weight initialisation, strict loading."""
+    """Base class of the models: configuration class, weight initialisation, strict loading."""
 
+    config: HuiduRepConfig
     config_class = HuiduRepConfig
     base_model_prefix = "huidurep"
     main_input_name = "waveforms"
@@ -63,11 +86,9 @@ class HuiduRepPreTrainedModel(PreTrainedModel):
     _supports_sdpa = True
     _no_split_modules = ["HuiduRepLayer"]
 
-    def _init_weights(self, module):
-        # transformers.initialization leaves weights alone that were loaded; plain `.data` writes would not, and
-        # would hand back random weights with a clean report (transformers#46620).
-        from transformers import initialization as init
-
+    def _init_weights(self, module: nn.Module) -> None:
+        # `init` does not touch loaded weights. Writing to `.data` would replace them with random values without any
+        # sign in the loading report (transformers#46620).
         if isinstance(module, nn.Linear | nn.Conv1d):
             init.xavier_uniform_(module.weight)
             if module.bias is not None:
@@ -75,21 +96,21 @@ class HuiduRepPreTrainedModel(PreTrainedModel):
         elif isinstance(module, nn.LayerNorm | nn.BatchNorm1d):
             init.ones_(module.weight)
             init.zeros_(module.bias)
-            if isinstance(module, nn.BatchNorm1d):
-                init.zeros_(module.running_mean)
-                init.ones_(module.running_var)
-                init.zeros_(module.num_batches_tracked)
+            for name, buffer in module.named_buffers(recurse=False):  # the statistics of a BatchNorm
+                (init.ones_ if name == "running_var" else init.zeros_)(buffer)
         elif isinstance(module, HuiduRepEmbeddings) and hasattr(module, "missing_channel"):
             init.zeros_(module.missing_channel)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
-        """Load an embedded checkpoint, a local folder or a Hub repository, strictly.
+    def from_pretrained(  # type: ignore[override]
+        cls, pretrained_model_name_or_path: str | Path | None, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Load a local folder, an embedded checkpoint or a Hub repository strictly.
 
         Parameters
         ----------
         pretrained_model_name_or_path : str or Path
-            Local folder, then embedded name such as ``"tetrode"``, then Hub repository: the first that exists.
+            Local folder, embedded name such as ``"tetrode"`` or Hub repository; the first that exists, in this order.
         *args, **kwargs
             As in transformers; ``revision``, ... as in :func:`huidurep.hub.repository.fetch_repository`.
 
@@ -102,51 +123,41 @@ class HuiduRepPreTrainedModel(PreTrainedModel):
         OSError
             If no checkpoint is found there, the Hub does not give it, or its files cannot be read.
         ValueError
-            If weights are missing or unexpected, or the fingerprint stored with the checkpoint is not reproduced.
+            If weights are missing or unexpected, or the model does not have the fingerprint that the checkpoint stores.
         """
-        if pretrained_model_name_or_path is None:  # transformers takes weights from memory, too: state_dict=...
-            return super().from_pretrained(None, *args, **kwargs)
-        from .loading import load_model
+        name, load = pretrained_model_name_or_path, cast(Any, super().from_pretrained)
+        if name is None:  # transformers also accepts weights from memory: state_dict=...
+            return load(None, *args, **kwargs)
+        if HAS_PACKAGE:
+            return load_model(load, cls, name, *args, **kwargs)
+        wants_info = kwargs.pop("output_loading_info", False)
+        model, info = load(name, *args, output_loading_info=True, **kwargs)
+        options = {key: kwargs[key] for key in ("cache_dir", "revision", "token", "local_files_only") if key in kwargs}
+        check_loaded(
+            model, info, cached_file(name, FINGERPRINT, _raise_exceptions_for_missing_entries=False, **options)
+        )
+        return (model, info) if wants_info else model
 
-        return load_model(super().from_pretrained, cls, pretrained_model_name_or_path, *args, **kwargs)
-
-    def save_pretrained(self, save_directory, *args, **kwargs):
+    def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
         """Write config.json, model.safetensors and the fingerprint of the weights into a folder.
 
-        Card and sorting parameters of the checkpoint it was loaded from come along while the weights are those; the
-        model's code does if it came with that checkpoint.
-
-        Parameters
-        ----------
-        save_directory : str or Path
-        *args, **kwargs
-            As in ``transformers.PreTrainedModel.save_pretrained``.
+        The card and the sorting parameters of the checkpoint that the model was loaded from are copied too, as long as
+        its weights are unchanged. Arguments as in ``transformers.PreTrainedModel.save_pretrained``.
         """
-        from .fingerprint import write_fingerprint
-        from .loading import no_progress_bars
-        from .publishing import copy_companions
-        from .remote_code import copy_code
-
-        # Before the weights: `push_to_hub=True` uploads the folder from inside the call below.
-        write_fingerprint(self, save_directory)
+        # Before the weights, because `push_to_hub=True` uploads the folder inside of the last call.
+        Path(save_directory).mkdir(parents=True, exist_ok=True)
+        save_file(fingerprint(self), Path(save_directory) / FINGERPRINT)
+        if not HAS_PACKAGE:
+            return super().save_pretrained(save_directory, *args, **kwargs)
         copy_companions(self, save_directory)
-        if getattr(self.config, "auto_map", None):
-            copy_code(save_directory, type(self).__name__)
         with no_progress_bars():
-            super().save_pretrained(save_directory, *args, **kwargs)
+            return super().save_pretrained(save_directory, *args, **kwargs)
 
-    def push_to_hub(self, repo_id, **options):
-        """Publish all that :meth:`save_pretrained` writes, the card too; :func:`huidurep.models.publishing.push_model`.
-
-        Parameters
-        ----------
-        repo_id : str
-        **options
-            ``license``, ``private``, ``token``, ``commit_message``, ...
-        """
-        from .publishing import push_model
-
-        return push_model(self, repo_id, **options)
+    def push_to_hub(self, repo_id: str, **options: Any) -> Any:  # type: ignore[override]
+        """Publish the model with its code and its card; see :func:`huidurep.models.publishing.push_model`."""
+        return (
+            push_model(self, repo_id, **options) if HAS_PACKAGE else cast(Any, super()).push_to_hub(repo_id, **options)
+        )
 
 
 class HuiduRep(HuiduRepPreTrainedModel):
@@ -157,10 +168,10 @@ class HuiduRep(HuiduRepPreTrainedModel):
     config : HuiduRepConfig
     """
 
-    # The folder of a HuiduRepForPreTraining opens as an encoder: its training-only parts are left behind.
+    # The folder of a HuiduRepForPreTraining opens as an encoder, without the parts that are used only in training.
     _keys_to_ignore_on_load_unexpected = [r"^(momentum_|projection\.|predictor\.)"]
 
-    def __init__(self, config):
+    def __init__(self, config: HuiduRepConfig) -> None:
         super().__init__(config)
         self.embeddings = HuiduRepEmbeddings(config)
         self.encoder = HuiduRepStack(config, config.num_hidden_layers)
@@ -177,8 +188,8 @@ class HuiduRep(HuiduRepPreTrainedModel):
             self.adapter = HuiduRepAdapter(config)
         self.post_init()
 
-    def scale(self, waveforms):
-        """Bring microvolts to the model's units (``config.scaling``).
+    def scale(self, waveforms: Tensor) -> Tensor:
+        """Apply ``config.scaling``.
 
         Parameters
         ----------
@@ -187,236 +198,180 @@ class HuiduRep(HuiduRepPreTrainedModel):
 
         Returns
         -------
-        torch.Tensor like `waveforms`
+        torch.Tensor
+            In the model's units.
         """
         scaled = waveforms / self.config.scale_uv
         return scaled.sign() * scaled.abs().log1p() if self.config.scaling == "log" else scaled
 
-    def unscale(self, scaled):
-        """Bring the model's units back to microvolts.
+    def unscale(self, scaled: Tensor) -> Tensor:
+        """Inverse of :meth:`scale`.
 
         Parameters
         ----------
         scaled : torch.Tensor
-            As :meth:`scale` returns, any shape.
 
         Returns
         -------
-        torch.Tensor like `scaled`
+        torch.Tensor
+            uV.
         """
         scaled = scaled.sign() * scaled.abs().expm1() if self.config.scaling == "log" else scaled
         return scaled * self.config.scale_uv
 
-    def prepare(self, waveforms, channel_mask=None, sample_mask=None):
-        """Channels of snippets in the model's units, 0 where the masks say that nothing exists.
-
-        Where channels are told apart by index and there are more than the config's, the middle ones.
-
-        Parameters
-        ----------
-        waveforms : torch.Tensor (num_spikes, num_samples, num_channels)
-            uV.
-        channel_mask, sample_mask : torch.Tensor, optional
-            As in :meth:`forward`.
-
-        Returns
-        -------
-        torch.FloatTensor (num_spikes, num_samples, num_channels)
-        """
+    def _prepare(
+        self, waveforms: Tensor, channel_mask: Tensor | None = None, sample_mask: Tensor | None = None
+    ) -> Tensor:
+        """Waveforms (uV) -> snippets in the model's units, 0 where masked; arguments as in :meth:`forward`."""
         snippets = self.scale(self._center_channels(waveforms).to(self.reduction.weight.dtype))
         if channel_mask is not None:
             snippets = snippets.masked_fill(channel_mask[:, None, :] == 0, 0.0)
         return snippets if sample_mask is None else snippets.masked_fill(sample_mask[:, :, None] == 0, 0.0)
 
-    def forward(  # noqa: PLR0913 - what transformers lets users ask of every model is among them
+    def forward(  # noqa: PLR0913 - outputs that transformers lets users request of every model
         self,
-        waveforms,
-        channel_mask=None,
-        sample_mask=None,
-        output_reconstruction=False,
-        output_denoised_tokens=False,
-        return_dict=None,
-        channel_positions=None,
-        output_hidden_states=None,
-        output_attentions=None,
-    ):
+        waveforms: Tensor,
+        channel_mask: Tensor | None = None,
+        sample_mask: Tensor | None = None,
+        output_reconstruction: bool = False,
+        output_denoised_tokens: bool = False,
+        return_dict: bool | None = None,
+        channel_positions: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+    ) -> HuiduRepOutput | tuple:
         """Embed snippets that meet the input contract.
 
         Parameters
         ----------
         waveforms : torch.FloatTensor (num_spikes, num_samples, num_channels)
-            Snippets in uV as the config asks; any number of samples. Channels told apart by their position may be any
-            number, those told apart by index are cut to the middle ones.
+            uV; any number of samples. With ``channel_mixing="position"`` any number of channels, else at least the
+            configuration's, of which the middle ones are used.
         channel_mask : torch.Tensor (num_spikes, num_channels), optional
             1 where a channel exists, 0 where it is missing.
         sample_mask : torch.Tensor (num_spikes, num_samples), optional
-            1 where a sample exists. Tokens without any are neither attended to nor averaged.
+            1 where a sample exists. Tokens without existing samples are neither attended to nor averaged.
         output_reconstruction : bool, default False
             Also return the denoised snippet.
         output_denoised_tokens : bool, default False
-            Embed as the research code's "denoise" option did (its feature decoder was never trained; for repeating old
-            results only).
+            Embed with the research code's feature decoder, which was never trained, to reproduce its results.
         return_dict : bool, optional
-            Return a :class:`HuiduRepOutput` rather than a tuple. Default: as the configuration says (yes).
+            Return a :class:`HuiduRepOutput` and not a tuple. Default: as the configuration says (yes).
         channel_positions : torch.FloatTensor (num_spikes or 1, num_channels, 2), optional
-            um; by default nominal ones. Only where channels are told apart by position.
+            um; by default nominal positions. Only used with ``channel_mixing="position"``.
         output_hidden_states, output_attentions : bool, optional
-            Also return what stands between the encoder's layers, and its attention. Default: as the configuration says.
+            Also return these of every encoder layer. Default: as the configuration says.
 
         Returns
         -------
         HuiduRepOutput
         """
-        snippets = self.prepare(waveforms, channel_mask, sample_mask)
-        features = self.describe_positions(snippets, channel_positions, channel_mask)
+        snippets = self._prepare(waveforms, channel_mask, sample_mask)
+        features = self._describe_positions(snippets, channel_positions, channel_mask)
         tokens = self.embeddings(snippets, channel_mask, features)
         valid = valid_tokens(sample_mask, tokens.shape[1], self.config.patch_size)
-        record = make_record(self.config, hidden_states=output_hidden_states, attentions=output_attentions)
+        record = self._record(hidden_states=output_hidden_states, attentions=output_attentions)
         hidden, embeddings = encode(self.encoder, self.reduction, tokens, valid, record)
         denoised = reconstruction = None
         if output_denoised_tokens:
-            denoised = self.denoised_tokens(hidden, valid)
+            denoised = self._denoised_tokens(hidden, valid)
             twice = None if valid is None else torch.cat([valid, valid], 1)
             _, embeddings = encode(self.encoder, self.reduction, torch.cat([tokens, denoised], 1), twice)
         if self.config.adapter:
             embeddings = self.adapter(embeddings, snippets)
         if output_reconstruction:
-            reconstruction = self.unscale(self.decode(hidden, snippets.shape[1], valid, features))
-        record = {name: tuple(tensors) for name, tensors in record.items()}
-        output = HuiduRepOutput(embeddings, hidden, reconstruction, denoised, **record)
+            reconstruction = self.unscale(self._decode(hidden, snippets.shape[1], valid, features))
+        recorded: dict[str, Any] = {name: tuple(tensors) for name, tensors in record.items()}
+        output = HuiduRepOutput(embeddings, hidden, reconstruction, denoised, **recorded)
         return output if (self.config.return_dict if return_dict is None else return_dict) else output.to_tuple()
 
-    def describe_positions(self, snippets, channel_positions=None, channel_mask=None):
-        """Features of the contacts, from which the weights of their channels come.
+    def _record(self, **requested: bool | None) -> dict[str, list]:
+        """Empty lists for the requested outputs of the layers; where None, the configuration decides."""
+        config = self.config
+        wanted = {name: getattr(config, f"output_{name}") if each is None else each for name, each in requested.items()}
+        return {name: [] for name, each in wanted.items() if each}
 
-        Parameters
-        ----------
-        snippets : torch.Tensor (num_spikes, num_samples, num_channels)
-        channel_positions, channel_mask : torch.Tensor, optional
-            As in :meth:`forward`.
-
-        Returns
-        -------
-        torch.FloatTensor (num_spikes or 1, num_channels, num_features), or None if channels are told apart by index
-        """
+    def _describe_positions(
+        self, snippets: Tensor, channel_positions: Tensor | None = None, channel_mask: Tensor | None = None
+    ) -> Tensor | None:
+        """Position features (num_spikes or 1, num_channels, num_features); None if channels are mixed by index."""
         if not self.by_position:
             return None
         if channel_positions is None:
             channel_positions = torch.tensor(nominal_positions(snippets.shape[2]))[None]
-        # Distances in um lose too much in half precision.
+        # Half precision cannot hold distances in um.
         features = position_features(channel_positions.to(snippets.device, torch.float32), channel_mask)
         return features.to(snippets.dtype)
 
-    def decode(self, hidden, num_samples, valid=None, features=None):
-        """Reconstruct snippets in the model's units from encoder tokens.
+    def _decode(
+        self, hidden: Tensor, num_samples: int, valid: Tensor | None = None, features: Tensor | None = None
+    ) -> Tensor:
+        """Tokens of the encoder -> snippets (num_spikes, num_samples, num_channels) in the model's units.
 
-        Parameters
-        ----------
-        hidden : torch.FloatTensor (num_spikes, num_tokens, hidden_size)
-        num_samples : int
-            Samples wanted.
-        valid : torch.BoolTensor (num_spikes, num_tokens), optional
-            Tokens that hold samples.
-        features : torch.FloatTensor, optional
-            From :meth:`describe_positions`.
-
-        Returns
-        -------
-        torch.FloatTensor (num_spikes, num_samples, num_channels)
+        `valid` is from :func:`valid_tokens`, `features` from :meth:`_describe_positions`.
         """
-        patches = self.decoder_projection(self.decoder(hidden, attention_mask(valid)))
+        patches = self.decoder_projection(self.decoder(hidden, valid))
         samples = patches.reshape(hidden.shape[0], hidden.shape[1] * self.config.patch_size, self.patch_channels)
         if features is not None:
             samples = self.readout(samples, features)
         missing = num_samples - samples.shape[1]
         return samples[:, :num_samples] if missing <= 0 else F.pad(samples, (0, 0, 0, missing))
 
-    def denoised_tokens(self, hidden, valid=None):
-        """Run the research code's feature decoder, kept so that old results can be repeated.
-
-        Parameters
-        ----------
-        hidden : torch.FloatTensor (num_spikes, num_tokens, hidden_size)
-        valid : torch.BoolTensor (num_spikes, num_tokens), optional
-            Tokens that hold samples.
-
-        Returns
-        -------
-        torch.FloatTensor like `hidden`
-
-        Raises
-        ------
-        ValueError
-            If the model has no such decoder.
-        """
+    def _denoised_tokens(self, hidden: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Apply the research code's feature decoder to tokens; ValueError if the model has none."""
         if not self.config.feature_decoder_num_hidden_layers:
             raise ValueError(
                 "expected a converted research checkpoint with a feature decoder, found a model without: use denoise()."
             )
-        return self.feature_decoder(hidden + sinusoidal_positions(hidden), attention_mask(valid))
+        return self.feature_decoder(hidden + sinusoidal_positions(hidden), valid)
 
-    def embed(self, waveforms, **options):
+    def embed(self, waveforms: ArrayLike, **options: Any) -> np.ndarray:
         """Embed spikes of any window, rate and channel count; see :func:`huidurep.models.inference.embed`.
 
         Parameters
         ----------
         waveforms : ndarray (num_spikes, num_samples, num_channels), uV
         **options
-            As there: rate, peak index, channel positions, device, ...
+            Sampling frequency, peak index, channel positions, device, ...
 
         Returns
         -------
         ndarray (num_spikes, embedding_size) float32
         """
-        from .inference import embed
-
         return embed(self, waveforms, **options)
 
-    def denoise(self, waveforms, **options):
-        """Denoise spikes of any window, rate and channel count; see :func:`huidurep.models.inference.denoise`.
+    def denoise(self, waveforms: ArrayLike, **options: Any) -> np.ndarray:
+        """Denoise spikes of any window, rate and channel count; see :func:`huidurep.models.denoising.denoise`.
 
         Parameters
         ----------
-        waveforms : ndarray (num_spikes, num_samples, num_channels), uV
-        **options
-            As there: rate, peak index, channel positions, device, ...
+        waveforms, **options
+            As in :meth:`embed`.
 
         Returns
         -------
-        ndarray like `waveforms`, float32
+        ndarray (num_spikes, num_samples, num_channels) float32, uV
         """
-        from .inference import denoise
-
+        _require_package()
         return denoise(self, waveforms, **options)
 
-    def adapt(self, waveforms, **options):
-        """Copy of the model, adapted in seconds to a recording's spikes; see :func:`huidurep.adaptation.adapt.adapt`.
-
-        No labels are needed, and this model stays as it is. What was done is in the copy's ``adaptation``.
+    def adapt(self, waveforms: ArrayLike, **options: Any) -> "HuiduRep":
+        """Copy of the model, adapted without labels to a recording; see :func:`huidurep.adaptation.adapt.adapt`.
 
         Parameters
         ----------
-        waveforms : ndarray (num_spikes, num_samples, num_channels)
-            uV.
-        **options
-            As there: rate, peak index, channel positions, spike times in s, seed.
+        waveforms, **options
+            As in :meth:`embed`; also spike times in s and a seed.
 
         Returns
         -------
         HuiduRep
+            Its ``adaptation`` says what was done.
         """
-        # Absolute and guarded: a published folder holds the model's code, not the package's training road.
-        try:
-            import huidurep
-        except ModuleNotFoundError as error:
-            if error.name != "huidurep":
-                raise
-            raise ImportError(
-                "expected the package huidurep, found the model's code only: install huidurep."
-            ) from error
+        _require_package()
         return huidurep.adapt(self, waveforms, **options)
 
-    def _center_channels(self, waveforms):
+    def _center_channels(self, waveforms: Tensor) -> Tensor:
         expected, found = self.config.num_channels, waveforms.shape[-1] if waveforms.ndim == 3 else None
         if found and self.by_position:
             return waveforms
@@ -427,3 +382,14 @@ class HuiduRep(HuiduRepPreTrainedModel):
             )
         start = (found - expected) // 2
         return waveforms[:, :, start : start + expected]
+
+
+def _require_package() -> None:
+    if not HAS_PACKAGE:
+        raise ImportError("expected the package huidurep, found only the code of the model: install huidurep.")
+
+
+# Published copies are not registered: transformers finds them by the auto_map of their configuration.
+if __name__.startswith("huidurep."):
+    AutoConfig.register(HuiduRepConfig.model_type, HuiduRepConfig, exist_ok=True)
+    AutoModel.register(HuiduRepConfig, HuiduRep, exist_ok=True)

@@ -1,21 +1,23 @@
-"""Layers of HuiduRep: snippets to tokens, transformer stacks, and what is done with masks and positions."""
+"""Layers of HuiduRep in the order of data flow: snippets to tokens, transformer layers, tokens to an embedding."""
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from .configuration_huidurep import HuiduRepConfig
 from .modeling_geometry import ChannelMixer
 
-ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu}
 
 
 class HuiduRepEmbeddings(nn.Module):
     """Convolutions over time: snippets (num_spikes, num_samples, num_channels) to tokens."""
 
-    def __init__(self, config):
+    def __init__(self, config: HuiduRepConfig) -> None:
         super().__init__()
         by_position = config.channel_mixing == "position"
         first = config.spatial_size if by_position else config.num_channels
@@ -28,12 +30,12 @@ class HuiduRepEmbeddings(nn.Module):
         if by_position:
             self.mixer = ChannelMixer(config)
         else:
-            # What a token is told where a channel is missing; the paper's encoder has no masks: it starts at zero.
+            # Added to the tokens for each missing channel; starts at zero, because the paper's encoder has no masks.
             self.missing_channel = nn.Parameter(torch.zeros(config.num_channels, config.hidden_size))
         self.activation = ACTIVATIONS[config.hidden_act]
         self.activate_last = config.conv_final_activation
 
-    def forward(self, snippets, channel_mask=None, features=None):
+    def forward(self, snippets: Tensor, channel_mask: Tensor | None = None, features: Tensor | None = None) -> Tensor:
         """Snippets in the model's units and features of their contacts -> tokens (num_spikes, num_tokens, hidden)."""
         window = None
         if features is not None:
@@ -52,12 +54,12 @@ class HuiduRepEmbeddings(nn.Module):
 class HuiduRepLayer(GradientCheckpointingLayer):
     """Transformer layer, pre- or post-norm."""
 
-    def __init__(self, config):
+    def __init__(self, config: HuiduRepConfig) -> None:
         super().__init__()
         size = config.hidden_size
         self.num_heads, self.norm_first = config.num_attention_heads, config.norm_first
         self.dropout = config.hidden_dropout_prob
-        self.config = config  # asked at each call, so that model.set_attn_implementation() takes effect
+        self.config = config  # read at each call, so that model.set_attn_implementation() takes effect
         self.qkv, self.output = nn.Linear(size, 3 * size), nn.Linear(size, size)
         self.feed_in = nn.Linear(size, config.intermediate_size)
         self.feed_out = nn.Linear(config.intermediate_size, size)
@@ -65,14 +67,14 @@ class HuiduRepLayer(GradientCheckpointingLayer):
         self.feed_norm = nn.LayerNorm(size, eps=config.layer_norm_eps)
         self.activation = ACTIVATIONS[config.hidden_act]
 
-    def _drop(self, x):
+    def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training)
 
-    def _attend(self, x, mask, output_attentions):
+    def _attend(self, x: Tensor, mask: Tensor | None, output_attentions: bool) -> tuple[Tensor, Tensor | None]:
         shape = (*x.shape[:2], 3, self.num_heads, x.shape[2] // self.num_heads)
         query, key, value = self.qkv(x).view(shape).permute(2, 0, 3, 1, 4)
         dropout, attention = self.dropout if self.training else 0.0, None
-        # The fused kernel keeps its attention to itself.
+        # The fused kernel does not return its attention weights.
         if output_attentions or self.config._attn_implementation == "eager":
             scores = query @ key.transpose(2, 3) / math.sqrt(shape[-1])
             scores = scores if mask is None else scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
@@ -82,11 +84,13 @@ class HuiduRepLayer(GradientCheckpointingLayer):
             mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
         return self.output(mixed.transpose(1, 2).reshape(x.shape)), attention if output_attentions else None
 
-    def _feed(self, x):
+    def _feed(self, x: Tensor) -> Tensor:
         return self.feed_out(self._drop(self.activation(self.feed_in(x))))
 
-    def forward(self, x, mask=None, output_attentions=False):
-        """Tokens -> tokens and, where asked for, attention; `mask` as :func:`attention_mask` makes it."""
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, output_attentions: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Tokens -> tokens and, if requested, attention; `mask` (num_spikes, 1, 1, num_tokens) of valid tokens."""
         if self.norm_first:
             mixed, attention = self._attend(self.attention_norm(x), mask, output_attentions)
             x = x + self._drop(mixed)
@@ -99,13 +103,14 @@ class HuiduRepLayer(GradientCheckpointingLayer):
 class HuiduRepStack(nn.Module):
     """Layers of an encoder or decoder; pre-norm stacks end with a norm."""
 
-    def __init__(self, config, num_layers):
+    def __init__(self, config: HuiduRepConfig, num_layers: int) -> None:
         super().__init__()
         self.layers = nn.ModuleList(HuiduRepLayer(config) for _ in range(num_layers))
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if config.norm_first else nn.Identity()
 
-    def forward(self, x, mask=None, record=None):
-        """Tokens -> tokens; `mask` as :func:`attention_mask` makes it; `record` as in :func:`encode`."""
+    def forward(self, x: Tensor, valid: Tensor | None = None, record: dict[str, list] | None = None) -> Tensor:
+        """Tokens -> tokens; `valid` is a mask (num_spikes, num_tokens), `record` as in :func:`encode`."""
+        mask = None if valid is None else valid[:, None, None, :]
         record = record or {}
         states, attentions = record.get("hidden_states"), record.get("attentions")
         for layer in self.layers:
@@ -121,16 +126,16 @@ class HuiduRepStack(nn.Module):
 
 
 class HuiduRepAdapter(nn.Module):
-    """Linear map of the encoder's representation and of the snippet itself, fitted to one recording."""
+    """Linear map of the encoder's embedding and of the snippet itself, fitted to one recording."""
 
-    def __init__(self, config):
+    def __init__(self, config: HuiduRepConfig) -> None:
         super().__init__()
         self.num_samples, self.num_channels = config.num_samples, config.num_channels
         self.representation = nn.Linear(config.embedding_size, config.embedding_size)
         self.snippet = nn.Linear(config.num_samples * config.num_channels, config.embedding_size, bias=False)
 
-    def forward(self, embeddings, snippets):
-        """Representations and snippets in the model's units -> embeddings (num_spikes, embedding_size)."""
+    def forward(self, embeddings: Tensor, snippets: Tensor) -> Tensor:
+        """Embeddings and snippets in the model's units -> embeddings (num_spikes, embedding_size)."""
         missing = self.num_channels - snippets.shape[2]
         if snippets.shape[1] != self.num_samples or missing < 0:
             raise ValueError(
@@ -140,46 +145,35 @@ class HuiduRepAdapter(nn.Module):
         return self.representation(embeddings) + self.snippet(F.pad(snippets, (0, missing)).flatten(1))
 
 
-def make_record(config, **asked):
-    """Empty lists for what :func:`encode` is to keep on its way.
-
-    Parameters
-    ----------
-    config : HuiduRepConfig
-    **asked : bool, optional
-        ``hidden_states``, ``attentions``; where None, the configuration's ``output_hidden_states``, ... says.
-
-    Returns
-    -------
-    dict of str to list
-        One of each name that is wanted.
-    """
-    wanted = {name: getattr(config, f"output_{name}") if each is None else each for name, each in asked.items()}
-    return {name: [] for name, each in wanted.items() if each}
-
-
-def encode(encoder, reduction, tokens, valid=None, record=None):
-    """Run tokens through an encoder and its reduction.
+def encode(
+    encoder: nn.Module,
+    reduction: nn.Module,
+    tokens: Tensor,
+    valid: Tensor | None = None,
+    record: dict[str, list] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Run tokens through an encoder, average them and reduce the mean to the embedding.
 
     Parameters
     ----------
     encoder, reduction : nn.Module
     tokens : torch.FloatTensor (num_spikes, num_tokens, hidden_size)
     valid : torch.BoolTensor (num_spikes, num_tokens), optional
+        From :func:`valid_tokens`.
     record : dict of str to list, optional
-        From :func:`make_record`; the encoder's hidden states and attentions are appended to its lists.
+        Lists "hidden_states" and "attentions", or one of them, to which those of each layer are appended.
 
     Returns
     -------
     hidden : torch.FloatTensor (num_spikes, num_tokens, hidden_size)
     embeddings : torch.FloatTensor (num_spikes, embedding_size)
     """
-    hidden = encoder(tokens + sinusoidal_positions(tokens), attention_mask(valid), record)
-    return hidden, reduction(mean_of_valid(hidden, valid))
+    hidden = encoder(tokens + sinusoidal_positions(tokens), valid, record)
+    return hidden, reduction(_mean_of_valid(hidden, valid))
 
 
-def valid_tokens(sample_mask, num_tokens, patch_size):
-    """Tell which tokens hold at least one sample that exists.
+def valid_tokens(sample_mask: Tensor | None, num_tokens: int, patch_size: int) -> Tensor | None:
+    """Mask of the tokens with at least one existing sample.
 
     Parameters
     ----------
@@ -188,7 +182,7 @@ def valid_tokens(sample_mask, num_tokens, patch_size):
 
     Returns
     -------
-    torch.BoolTensor (num_spikes, num_tokens), or None where nothing is masked
+    torch.BoolTensor (num_spikes, num_tokens), or None if no sample is masked
     """
     if sample_mask is None:
         return None
@@ -197,42 +191,18 @@ def valid_tokens(sample_mask, num_tokens, patch_size):
     return F.max_pool1d(patches, patch_size)[:, 0, :num_tokens] > 0
 
 
-def attention_mask(valid):
-    """Shape a mask of tokens for attention.
-
-    Parameters
-    ----------
-    valid : torch.BoolTensor (num_spikes, num_tokens) or None
-
-    Returns
-    -------
-    torch.BoolTensor (num_spikes, 1, 1, num_tokens), or None
-    """
-    return None if valid is None else valid[:, None, None, :]
-
-
-def mean_of_valid(hidden, valid):
-    """Mean over tokens, leaving out those that are not valid.
-
-    Parameters
-    ----------
-    hidden : torch.FloatTensor (num_spikes, num_tokens, hidden_size)
-    valid : torch.BoolTensor (num_spikes, num_tokens) or None
-
-    Returns
-    -------
-    torch.FloatTensor (num_spikes, hidden_size)
-    """
+def _mean_of_valid(hidden: Tensor, valid: Tensor | None) -> Tensor:
+    """Mean (num_spikes, hidden_size) over the valid tokens of (num_spikes, num_tokens, hidden_size)."""
     if valid is None:
         return hidden.mean(1)
     weight = valid.to(hidden.dtype)[:, :, None]
     return (hidden * weight).sum(1) / weight.sum(1).clamp(min=1)
 
 
-def sinusoidal_positions(tokens):
+def sinusoidal_positions(tokens: Tensor) -> Tensor:
     """Position codes of Vaswani et al. 2017.
 
-    Computed at each call: as a non-persistent buffer transformers 5 can leave them uninitialised (transformers#48892).
+    Computed at each call: transformers 5 can leave a non-persistent buffer uninitialised (transformers#48892).
 
     Parameters
     ----------

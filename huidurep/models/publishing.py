@@ -1,21 +1,25 @@
-"""Publishing a checkpoint: what stands beside its weights goes with them, to a folder or to the Hub."""
+"""Publishing of a checkpoint with the files that belong to its weights, in a folder or on the Hub."""
 
 import json
 import logging
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from huggingface_hub import CommitInfo, HfApi, ModelCard, ModelCardData
 from safetensors.torch import load_file
+from transformers import PreTrainedModel
+from transformers.dynamic_module_utils import custom_object_save
 
-from huidurep.hub.errors import explain_writing
+from huidurep.hub.errors import explain_hub_error
 
-from .fingerprint import FINGERPRINT, same_fingerprints
-from .remote_code import add_code
+from .fingerprint import FINGERPRINT, _differences
 
 logger = logging.getLogger(__name__)
 CARD = "README.md"
-# What stands beside the weights in a checkpoint's folder and belongs to them.
+# Files beside the weights of a checkpoint that describe them.
 COMPANIONS = (CARD, "sorting_parameters.json", "finetuning.json", "pretraining.json", "training.json")
 LICENCE_FILES = ("LICENSE*", "NOTICE*")
 WEIGHTS = ("config.json", FINGERPRINT, "model*.safetensors", "model.safetensors.index.json")
@@ -32,54 +36,88 @@ model = huidurep.HuiduRep.from_pretrained("{repo_id}")
 sorting = huidurep.sort(recording, model="{repo_id}")
 ```
 
-Its makers have not said yet what it was trained on and how good it is.
+{note}
 """
+NO_NOTE = "What it was trained on and how it performs has not been described yet."
 
 
-def copy_companions(model, folder):
-    """Copy card, licence, sorting parameters and facts of the checkpoint that a model was loaded from.
+def copy_companions(model: PreTrainedModel, folder: str | Path) -> None:
+    """Copy card, licence, sorting parameters and training facts of the checkpoint that a model was loaded from.
 
-    Only where the weights are still those: the card of others would say what is not true of them.
+    They are only copied if the weights are unchanged, since they describe those weights.
 
     Parameters
     ----------
     model : HuiduRep or HuiduRepForPreTraining
     folder : str or Path
-        With the model's fingerprint. Files that it has already are left as they are.
+        Folder with the model's fingerprint. Existing files are kept.
     """
     source, folder = Path(getattr(model, "name_or_path", "") or "."), Path(folder)
     stored, written = source / FINGERPRINT, folder / FINGERPRINT
     if not stored.is_file() or source.resolve() == folder.resolve():
         return
-    if not same_fingerprints(load_file(written), load_file(stored)):
-        logger.info("card and sorting parameters of %s are left out: the weights have changed since", source)
+    if _differences(load_file(written), load_file(stored)):
+        logger.info("card and sorting parameters of %s are not copied: the weights have changed", source)
         return
     copy_files(source, folder, (*COMPANIONS, *LICENCE_FILES))
 
 
-def copy_files(source, folder, patterns=(*WEIGHTS, *COMPANIONS, *LICENCE_FILES)):
-    """Copy the files of a checkpoint, by default all, and nothing else that lies there.
+def copy_files(source: Path, folder: Path, patterns: Sequence[str] = (*WEIGHTS, *COMPANIONS, *LICENCE_FILES)) -> None:
+    """Copy the files of a checkpoint, by default all of them, and no other files of its folder.
 
     Parameters
     ----------
     source, folder : Path
-        Files that `folder` has already are left as they are.
+        Files that exist in `folder` are kept.
     patterns : sequence of str
-        Names of files, with wildcards.
+        File names, with wildcards.
     """
     for path in sorted({path for pattern in patterns for path in source.glob(pattern)}):
         if path.is_file() and not (folder / path.name).exists():
             shutil.copyfile(path, folder / path.name)  # follows the links of the Hub's cache
 
 
-def push_model(model, repo_id, *, max_shard_size="50GB", **options):
-    """Save a model with all that belongs to it, its code too, and upload the folder to the Hub.
+def add_code(model: PreTrainedModel, folder: str | Path) -> None:
+    """Add the encoder's code to a saved model, so that ``AutoModel`` opens it without huidurep.
+
+    Loading needs ``trust_remote_code=True``. A HuiduRepForPreTraining is opened as its encoder: the code of the
+    pretraining is not published.
+
+    Parameters
+    ----------
+    model : HuiduRep or HuiduRepForPreTraining
+    folder : str or Path
+        As :meth:`HuiduRep.save_pretrained` writes it; its config.json gets an ``auto_map``.
+
+    Raises
+    ------
+    OSError
+        If there is no config.json.
+    """
+    encoder: Any = getattr(model, "huidurep", model)
+    path = Path(folder) / "config.json"
+    settings = json.loads(path.read_text(encoding="utf8"))
+    if type(encoder).__name__ != "HuiduRep":
+        logger.info("%s is not a class of huidurep: it is published without code", type(encoder).__name__)
+        return
+    for auto_class, part in (("AutoConfig", encoder.config), ("AutoModel", encoder)):
+        # Set for this object: register_for_auto_class would make every later save_pretrained write code, too.
+        part._auto_class = auto_class
+        custom_object_save(part, folder, settings)
+        del part._auto_class
+    path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf8")
+
+
+def push_model(
+    model: PreTrainedModel, repo_id: str, *, max_shard_size: int | str = "50GB", **options: Any
+) -> CommitInfo:
+    """Save a model with its code and everything that belongs to its weights, and upload the folder to the Hub.
 
     Parameters
     ----------
     model : HuiduRep or HuiduRepForPreTraining
     repo_id : str
-        "owner/name"; made where there is none.
+        "owner/name"; created if there is none.
     max_shard_size : int or str, default "50GB"
     **options
         As in :func:`push_folder`.
@@ -91,29 +129,28 @@ def push_model(model, repo_id, *, max_shard_size="50GB", **options):
     Raises
     ------
     OSError
-        If the Hub does not take it; the message says why.
+        If the Hub does not accept it; the message says why.
     """
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder, max_shard_size=max_shard_size)
-        add_code(folder)
+        add_code(model, folder)
         return _upload(Path(folder), repo_id, **options)
 
 
-def push_folder(folder, repo_id, **options):
-    """Upload what belongs to a checkpoint and nothing else of its folder.
-
-    Load the checkpoint first (`HuiduRep.from_pretrained(folder)`): weights that are not those that were saved would
-    otherwise be published.
+def push_folder(model: PreTrainedModel, folder: str | Path, repo_id: str, **options: Any) -> CommitInfo:
+    """Upload the files of a checkpoint, byte by byte, with the encoder's code.
 
     Parameters
     ----------
+    model : HuiduRep or HuiduRepForPreTraining
+        Loaded from the folder, which verifies its weights.
     folder : str or Path
-        As :meth:`HuiduRep.save_pretrained` writes it. It stays as it is.
+        As :meth:`HuiduRep.save_pretrained` writes it. It is not changed.
     repo_id : str
-        "owner/name"; made where there is none.
+        "owner/name"; created if there is none.
     **options
-        ``license`` and ``tags``, for the card; ``private``, of a repository that is made; ``token``; and
-        ``commit_message``, ``commit_description``, ``revision`` (a branch, made where there is none) and
+        ``license`` and ``tags``, for the card; ``private``, if the repository is created; ``token``; and
+        ``commit_message``, ``commit_description``, ``revision`` (a branch, created if there is none) and
         ``create_pr`` of ``huggingface_hub.HfApi.upload_folder``.
 
     Returns
@@ -123,62 +160,78 @@ def push_folder(folder, repo_id, **options):
     Raises
     ------
     OSError
-        If there is no checkpoint with a fingerprint in the folder, or the Hub does not take it; the message says why.
+        If there is no fingerprint in the folder, or the Hub does not accept it; the message says why.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise OSError(f"expected the folder of a checkpoint, found none at {folder}: correct the path.")
-    if not (folder / FINGERPRINT).is_file():
+    if not (Path(folder) / FINGERPRINT).is_file():
         raise OSError(f"expected {FINGERPRINT} in {folder}, found none: write it with model.save_pretrained(...).")
     with tempfile.TemporaryDirectory() as staged:
-        copy_files(folder, Path(staged))
-        add_code(staged)
+        copy_files(Path(folder), Path(staged))
+        add_code(model, staged)
         return _upload(Path(staged), repo_id, **options)
 
 
-def _upload(folder, repo_id, *, license=None, tags=None, private=None, token=None, **options):
-    """Upload a folder that may be changed."""
-    from huggingface_hub import HfApi
-
+def _upload(  # noqa: PLR0913 - options of the card and of the repository
+    folder: Path,
+    repo_id: str,
+    *,
+    license: str | None = None,
+    tags: Sequence[str] | None = None,
+    private: bool | None = None,
+    token: str | bool | None = None,
+    **options: Any,
+) -> CommitInfo:
+    """Upload a temporary folder, in which the card is completed."""
     api, branch = HfApi(token=token), options.get("revision")
     try:
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
         if branch and not branch.startswith("refs/"):
             api.create_branch(repo_id, branch=branch, exist_ok=True)
-        # A card that somebody wrote on the Hub is better than one that says nothing.
+        # A card that somebody wrote on the Hub says more than an empty one.
         if (folder / CARD).is_file() or not api.file_exists(repo_id, CARD, revision=branch):
-            _complete_card(folder, repo_id, license, tags)
+            _complete_card(folder, repo_id, license, tags or ())
         else:
-            logger.warning("%s: the card that the Hub has stays; see whether it is true of these weights", repo_id)
-        # What other weights left there would be read with these.
+            logger.warning("%s: the card on the Hub is kept; check whether it describes these weights", repo_id)
+        # Files of earlier weights would be read together with the new ones.
         old = [name for name in (*WEIGHTS, *COMPANIONS) if name != CARD]
         options = {"commit_message": "Upload model", "delete_patterns": old} | options
         return api.upload_folder(repo_id=repo_id, folder_path=folder, **options)
     except Exception as error:  # the Hub client raises a family of unrelated classes
-        raise OSError(explain_writing(error, repo_id)) from error
+        raise OSError(explain_hub_error(error, repo_id, action="publish")) from error
 
 
-def _complete_card(folder, repo_id, license, tags):
-    """Write a short card where there is none; add licence and tags to the one there is."""
-    from huggingface_hub import ModelCard
-
+def _complete_card(folder: Path, repo_id: str, license: str | None, tags: Sequence[str]) -> None:
+    """Write a short card if there is none; add licence and tags to the existing one."""
     path = folder / CARD
     is_new = not path.is_file()
-    card = _short_card(folder, repo_id) if is_new else ModelCard.load(path)
+    config = json.loads((folder / "config.json").read_text(encoding="utf8"))
+    card: Any = ModelCard(short_card(config, repo_id)) if is_new else ModelCard.load(path)
     card.data.license = license or card.data.license
-    card.data.tags = list(dict.fromkeys([*(card.data.tags or []), *(tags or [])]))
+    card.data.tags = list(dict.fromkeys([*(card.data.tags or []), *tags]))
     if is_new:
-        logger.warning("%s: it had no card, so a short one is written; say there what it was trained on", repo_id)
+        logger.warning("%s: it had no card, a short one is written; describe there what it was trained on", repo_id)
     if not card.data.license:
-        logger.warning("%s: its card names no licence, so nobody may use it; pass license='apache-2.0', say", repo_id)
+        logger.warning("%s: its card has no licence, so nobody may use it; pass license='apache-2.0', say", repo_id)
     if is_new or license or tags:
         card.save(path)
 
 
-def _short_card(folder, repo_id):
-    from huggingface_hub import ModelCard, ModelCardData
+def short_card(config: dict[str, Any], repo_id: str, note: str = NO_NOTE) -> str:
+    """Card of a checkpoint of which only the configuration is known.
 
-    config = json.loads((folder / "config.json").read_text(encoding="utf8"))
-    text = CARD_TEXT.format(**config, name=repo_id.split("/")[-1], repo_id=repo_id)
+    Parameters
+    ----------
+    config : dict
+        Fields of the HuiduRepConfig.
+    repo_id : str
+        Name or folder from which the card's example loads the checkpoint.
+    note : str
+        Further text, such as where the weights come from.
+
+    Returns
+    -------
+    str
+        Markdown with metadata that huggingface_hub reads.
+    """
+    text = CARD_TEXT.format(**config, name=repo_id.split("/")[-1], repo_id=repo_id, note=note)
     data = ModelCardData(library_name="transformers", pipeline_tag="feature-extraction", tags=["spike-sorting"])
-    return ModelCard(f"---\n{data.to_yaml()}\n---\n{text}")
+    return f"---\n{data.to_yaml()}\n---\n{text}"

@@ -1,16 +1,19 @@
-"""Procedural neurons: drawn morphologies whose membrane potential during a spike is prescribed.
+"""Procedural neurons: random morphologies with a prescribed membrane potential during a spike.
 
-No cell model is read. A tree of cylinders (soma, dendrites, axon) is drawn; an action potential of drawn shape stands
-at the soma, leads slightly in the axon, and travels into the dendrites, later, smaller and broader with distance. The
-current through each membrane is then what the axial resistances ask for (cable equation, Rall 1962), so the currents of
-a cell sum to zero at every moment, as they must.
+No cell model is read. A tree of cylinders (soma, dendrites, axon) is drawn; an action potential of random shape occurs
+at the soma, slightly earlier in the axon, and propagates into the dendrites, later, smaller and broader with distance.
+The transmembrane currents follow from the axial resistances (cable equation, Rall 1962), so the currents of a cell sum
+to zero at every moment.
 """
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
 
 AXIAL_RESISTIVITY_OHM_M = 1.5
+CONDUCTIVITY_S_PER_M = 0.3  # of extracellular space
 DURATION_MS, PEAK_MS = 8.5, 3.0
 
 
@@ -35,7 +38,7 @@ class Cell:
     currents: np.ndarray
 
 
-def draw_cell(rng, *, sampling_frequency=30000.0, num_shapes=2):
+def draw_cell(rng: np.random.Generator, *, sampling_frequency: float = 30000.0, num_shapes: int = 2) -> Cell:
     """Draw a neuron and its spikes.
 
     Parameters
@@ -68,17 +71,27 @@ def draw_cell(rng, *, sampling_frequency=30000.0, num_shapes=2):
 class _Tree:
     """Segments with their parent and path distance from the soma."""
 
-    def __init__(self, soma_diameter):
+    def __init__(self, soma_diameter: float) -> None:
         half = soma_diameter / 2
         self.starts, self.ends = [np.array([0.0, 0, -half])], [np.array([0.0, 0, half])]
         self.diameters = [soma_diameter]
-        self.parents, self.distances, self.axon = [-1], [0.0], set()
+        self.parents, self.distances = [-1], [0.0]
+        self.axon: set[int] = set()
 
-    def grow(self, parent, direction, length, diameter, end_diameter, rng):
-        """Add a wandering, tapering branch; returns the indices of its segments."""
+    def grow(
+        self,
+        parent: int,
+        direction: np.ndarray,
+        length: float,
+        diameter: float,
+        end_diameter: float,
+        rng: np.random.Generator,
+    ) -> list[int]:
+        """Add a tapering branch of random curvature; returns the indices of its segments."""
         radius = self.diameters[0] / 2
         place = self.ends[parent] if parent else direction * radius
-        distance, indices, step, grown = self.distances[parent], [], 10.0, 0.0
+        distance, step, grown = self.distances[parent], 10.0, 0.0
+        indices: list[int] = []
         while grown < length:
             direction = direction + 0.15 * rng.normal(size=3)
             direction = direction / np.linalg.norm(direction)
@@ -96,13 +109,13 @@ class _Tree:
         return indices
 
 
-def _tilted(rng, z, spread):
+def _tilted(rng: np.random.Generator, z: float, spread: float) -> np.ndarray:
     """Unit vector near +z or -z."""
     vector = np.array([0, 0, z]) + spread * rng.normal(size=3)
     return vector / np.linalg.norm(vector)
 
 
-def _grow_dendrites(tree, rng, pyramidal):
+def _grow_dendrites(tree: _Tree, rng: np.random.Generator, pyramidal: bool) -> None:
     if pyramidal:
         diameter = rng.uniform(2.0, 5.0)
         trunk = tree.grow(0, _tilted(rng, 1.0, 0.15), rng.uniform(120, 500), diameter, 0.4 * diameter, rng)
@@ -118,7 +131,7 @@ def _grow_dendrites(tree, rng, pyramidal):
             tree.grow(branch[-1], fork / np.linalg.norm(fork), rng.uniform(30, 120), 0.6 * diameter, 0.5, rng)
 
 
-def _draw_spike(rng, pyramidal):
+def _draw_spike(rng: np.random.Generator, pyramidal: bool) -> dict[str, float]:
     """Shape of the action potential; times in ms, distances in um, potential in mV."""
     return dict(
         amplitude=rng.uniform(70, 110),
@@ -135,7 +148,14 @@ def _draw_spike(rng, pyramidal):
     )
 
 
-def _potential(time_ms, amplitude, rise, width, undershoot, recovery):
+def _potential(
+    time_ms: np.ndarray,
+    amplitude: np.ndarray,
+    rise: np.ndarray,
+    width: np.ndarray,
+    undershoot: float,
+    recovery: float,
+) -> np.ndarray:
     """Action potential in mV: sigmoid upstroke, Gaussian-shouldered fall, slow undershoot. Arguments broadcast."""
     after = rise * np.logaddexp(0, time_ms / rise)  # a smooth max(time, 0)
     up = 0.5 * (1 + np.tanh(time_ms / (2 * rise)))
@@ -143,13 +163,13 @@ def _potential(time_ms, amplitude, rise, width, undershoot, recovery):
     return amplitude * up * (fall * (1 + undershoot) - undershoot * np.exp(-after / recovery))
 
 
-def _currents(tree, time_ms, spike):
+def _currents(tree: _Tree, time_ms: np.ndarray, spike: dict[str, float]) -> np.ndarray:
     """Transmembrane currents (num_segments, num_samples) in nA of the prescribed potential."""
     distance = np.array(tree.distances)[:, None]
     axon = np.isin(np.arange(len(tree.parents)), list(tree.axon))[:, None]
     delay = np.where(axon, distance / spike["axon_speed"] - spike["axon_lead"], distance / spike["speed"])
     broader = np.where(axon, 1.0, 1 + spike["broadening"] * distance)
-    # Some dendrites carry the spike on actively (share 1 - failing), the rest decays with distance.
+    # A share of the amplitude (1 - failing) propagates actively in the dendrites, the rest decays with distance.
     decay = spike["failing"] * np.exp(-distance / spike["length"]) + (1 - spike["failing"]) * np.exp(-distance / 600)
     amplitude = spike["amplitude"] * np.where(axon, 1.05, decay)
     rise, width = spike["rise"] * broader, spike["width"] * broader
@@ -167,11 +187,18 @@ def _currents(tree, time_ms, spike):
     return currents
 
 
-def line_source_potential(points, starts, ends, diameters, *, conductivity_s_per_m=0.3):
+def line_source_potential(
+    points: np.ndarray,
+    starts: np.ndarray,
+    ends: np.ndarray,
+    diameters: np.ndarray,
+    *,
+    conductivity_s_per_m: float = CONDUCTIVITY_S_PER_M,
+) -> np.ndarray:
     """Potential of unit line sources in a homogeneous medium (Holt & Koch 1999).
 
     With `s` the sum of the distances from a point to both ends of a segment of length `L`, the integral of 1/r along
-    it is ``ln((s + L) / (s - L))``. Points inside a segment are put on its surface.
+    it is ``ln((s + L) / (s - L))``. Points inside a segment are moved to its surface.
 
     Parameters
     ----------

@@ -5,8 +5,10 @@ This file is a program for another Python than the package's (see `rebuild_cells
     python neuron_cells.py prepare WORK_FOLDER            copies the models, compiles their mechanisms, names the cells
     python neuron_cells.py simulate WORK_FOLDER CELL.npz  one cell, whose name is that of the file
 
-A cell in a process of its own: the models define NEURON templates and mechanisms of the same names.
+Each cell needs its own process: the models define NEURON templates and mechanisms of the same names.
 """
+
+from __future__ import annotations
 
 import contextlib
 import json
@@ -15,12 +17,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 MODELS = "bbp"
-# MEArec's own settings (its templates_params.yaml), written out so that a later MEArec cannot change the bank.
-SETTINGS = dict(
+# MEArec's own settings (its templates_params.yaml), written out so that a later MEArec cannot change the cells.
+SETTINGS: dict[str, Any] = dict(
     sim_time=1,
     target_spikes=[3, 50],
     cut_out=[2, 5],
@@ -31,7 +34,7 @@ SETTINGS = dict(
 )
 
 
-def prepare(work_folder):
+def prepare(work_folder: Path) -> list[str]:
     """Copy the cell models and compile their mechanisms with nrnivmodl.
 
     Parameters
@@ -58,7 +61,7 @@ def prepare(work_folder):
     for name in names:
         for mechanism in (models / name / "mechanisms").glob("*.mod"):
             shutil.copyfile(mechanism, mods / mechanism.name)
-    # nrnivmodl stands beside the interpreter whether or not its environment is activated
+    # nrnivmodl is beside the interpreter, whether or not its environment is activated.
     programs = Path(sys.executable).parent
     surroundings = os.environ | dict(PATH=os.pathsep.join([str(programs), os.environ.get("PATH", "")]))
     done = subprocess.run(
@@ -69,7 +72,7 @@ def prepare(work_folder):
     return names
 
 
-def simulate(work_folder, path):
+def simulate(work_folder: Path, path: Path) -> None:
     """Simulate one cell's spikes and store them with its geometry.
 
     Parameters
@@ -83,7 +86,7 @@ def simulate(work_folder, path):
     Raises
     ------
     RuntimeError
-        If no current makes the cell fire as often as wanted.
+        If no current gives the wanted number of spikes.
     """
     from MEArec.simulate_cells import run_cell_model
 
@@ -106,8 +109,8 @@ def simulate(work_folder, path):
     partial.replace(path)  # a file with the final name is complete
 
 
-def main(words):
-    """Run one of the two commands; what it answers is the last line of stdout.
+def main(words: list[str]) -> None:
+    """Run one of the two commands; the result is the last line of stdout.
 
     Parameters
     ----------
@@ -115,9 +118,13 @@ def main(words):
         Command line without the program's name.
     """
     work_folder = Path(words[1]).resolve()
-    # MEArec, LFPy and NEURON write to stdout as they like
+    # MEArec, LFPy and NEURON write to stdout.
     with contextlib.redirect_stdout(sys.stderr):
-        answer = prepare(work_folder) if words[0] == "prepare" else simulate(work_folder, Path(words[2]).resolve())
+        answer = None
+        if words[0] == "prepare":
+            answer = prepare(work_folder)
+        else:
+            simulate(work_folder, Path(words[2]).resolve())
     sys.stdout.write("\n" + json.dumps(answer) + "\n")
 
 

@@ -1,4 +1,6 @@
-"""Windows of contacts, as the snippets of each type of probe show them."""
+"""Contacts of a snippet on each type of probe."""
+
+from __future__ import annotations
 
 import numpy as np
 
@@ -6,7 +8,7 @@ PROBE_TYPES = ("tetrode", "linear", "neuropixels-1.0", "neuropixels-2.0", "hd-me
 STAGGERED_UM = (16.0, 48.0, 0.0, 32.0)
 
 
-def contact_layout(kind, num_channels, rng=None):
+def contact_layout(kind: str, num_channels: int, rng: np.random.Generator | None = None) -> np.ndarray:
     """Contacts of a snippet on a probe of some type.
 
     Parameters
@@ -15,8 +17,8 @@ def contact_layout(kind, num_channels, rng=None):
     num_channels : int
         Contacts wanted; neighbours of each other.
     rng : numpy.random.Generator, optional
-        Draws one of the many shapes that such a window takes: spacing, turned tetrodes, where on the probe the window
-        begins, edges. Without it the nominal window.
+        Draws a random layout of the type: spacing, rotation of tetrodes, place on the probe, edges. Without it the
+        nominal layout.
 
     Returns
     -------
@@ -37,7 +39,7 @@ def contact_layout(kind, num_channels, rng=None):
     return makers[kind](num_channels, rng)
 
 
-def _tetrode(count, rng):
+def _tetrode(count: int, rng: np.random.Generator | None) -> np.ndarray:
     square = np.array([(0, 0), (1, 0), (0, 1), (1, 1)], float)
     row = np.array([(0, 0), (0, 1), (0, 2), (0, 3)], float)
     if count > 4:
@@ -53,7 +55,7 @@ def _tetrode(count, rng):
     return (places + rng.normal(size=places.shape))[:count]
 
 
-def _linear(count, rng):
+def _linear(count: int, rng: np.random.Generator | None) -> np.ndarray:
     pitch = 20.0 if rng is None else rng.uniform(18, 50)
     places = np.stack([np.zeros(count), pitch * np.arange(count)], 1)
     if rng is not None and rng.random() < 0.25:  # two staggered edges, as on some silicon shanks
@@ -61,19 +63,19 @@ def _linear(count, rng):
     return places
 
 
-def _neuropixels_1(count, rng):
+def _neuropixels_1(count: int, rng: np.random.Generator | None) -> np.ndarray:
     index = np.arange(4 * count)
     places = np.stack([np.array(STAGGERED_UM)[index % 4], 20.0 * (index // 2)], 1)
     return places[:count] if rng is None else _neighbours(places, count, rng)
 
 
-def _neuropixels_2(count, rng):
+def _neuropixels_2(count: int, rng: np.random.Generator | None) -> np.ndarray:
     index = np.arange(4 * count)
     places = np.stack([32.0 * (index % 2), 15.0 * (index // 2)], 1)
     return places[:count] if rng is None else _neighbours(places, count, rng)
 
 
-def _grid(count, rng):
+def _grid(count: int, rng: np.random.Generator | None) -> np.ndarray:
     side = int(np.ceil(np.sqrt(count)))
     pitch = 30.0 if rng is None else rng.uniform(15, 35)
     wide = side if rng is None else 3 * side
@@ -81,8 +83,8 @@ def _grid(count, rng):
     return places[:count] if rng is None else _neighbours(places, count, rng)
 
 
-def _neighbours(places, count, rng):
-    """The contacts nearest to one of the probe; or, as often, those that follow each other in its numbering."""
+def _neighbours(places: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Contacts nearest to one contact of the probe or, with equal probability, contacts of consecutive numbers."""
     if rng.random() < 0.5:
         start = int(rng.integers(0, len(places) - count + 1))
         return places[start : start + count]

@@ -1,8 +1,10 @@
-"""Rebuild the bank of detailed cells on the user's machine, with MEArec and NEURON in an environment of their own.
+"""Simulate the detailed cells on the user's machine, with MEArec and NEURON in an environment of their own.
 
-The cell models come in MEArec's wheel and may not be shipped with this package: they carry CC BY-NC-SA 4.0. Two other
-Pythons do the work: `neuron_cells.py` runs in the environment made here, once a cell.
+The cell models are in MEArec's wheel and may not be shipped with this package: their licence is CC BY-NC-SA 4.0.
+`neuron_cells.py` runs in that environment, once for each cell.
 """
+
+from __future__ import annotations
 
 import json
 import logging
@@ -11,12 +13,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 logger = logging.getLogger(__name__)
 
 SCRIPT = Path(__file__).with_name("neuron_cells.py")
-# setuptools: NEURON's nrnivmodl imports parts of it that later ones may leave out.
+# setuptools: NEURON's nrnivmodl imports parts of it that later versions may not have.
 REQUIREMENTS = ("MEArec==1.11.0", "neuron==8.2.7", "LFPy==2.3", "numpy<2", "setuptools<81")
 # numpy<2 has no wheels for later ones.
 PYTHONS = ((3, 9), (3, 12))
@@ -32,17 +36,19 @@ Say so, too, in the card of a model that was trained on them.
 """
 
 
-def rebuild_cell_bank(folder, *, python=None, cache_folder=None):
-    """Simulate the spikes of every cell model that MEArec ships, one file ``CELL.npz`` a cell.
+def rebuild_detailed_cells(
+    folder: str | Path, *, python: str | Path | None = None, cache_folder: str | Path | None = None
+) -> list[Path]:
+    """Simulate the spikes of every cell model that MEArec ships, one file ``CELL.npz`` for each cell.
 
-    Cells whose file is there already are skipped, so that a run that stopped goes on.
+    Existing files are kept, so that an interrupted run can be continued.
 
     Parameters
     ----------
     folder : str or Path
-        Where the files and LICENSE.txt go; `load_cell_bank` reads it.
+        Folder of the files and LICENSE.txt; `load_cells` reads it.
     python : str or Path, optional
-        Python of an environment that has MEArec, neuron and LFPy. Default: one made with pip below `cache_folder`.
+        Python of an environment that has MEArec, neuron and LFPy. Default: one is made with pip below `cache_folder`.
     cache_folder : str or Path, optional
         Default ``$XDG_CACHE_HOME/huidurep`` or ``~/.cache/huidurep``.
 
@@ -81,11 +87,11 @@ def rebuild_cell_bank(folder, *, python=None, cache_folder=None):
     return paths
 
 
-def _default_cache():
+def _default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huidurep"
 
 
-def _check_compiler():
+def _check_compiler() -> None:
     """NEURON compiles the models' mechanisms with make and a C++ compiler."""
     compilers = [os.environ.get("CXX", "").split(" ")[0] or "g++", "c++", "clang++"]
     missing = [] if shutil.which("make") else ["make"]
@@ -97,8 +103,8 @@ def _check_compiler():
         )
 
 
-def _run(words, remedy):
-    """Run a program; its last lines and the remedy become the error when it fails."""
+def _run(words: Sequence[object], remedy: str) -> str:
+    """Run a program; if it fails, the error has its last lines and the remedy."""
     done = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False)
     if done.returncode:
         lines = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
@@ -107,14 +113,14 @@ def _run(words, remedy):
     return done.stdout
 
 
-def _answer_of(python, command, *paths):
+def _answer_of(python: str | Path, command: str, *paths: str | Path) -> Any:
     remedy = f"see whether `{python} {SCRIPT} {command} ...` says more"
     output = _run([python, SCRIPT, command, *paths], remedy)
     return json.loads(output.splitlines()[-1])
 
 
-def _check_environment(python):
-    """The given Python, if it can import what the simulation needs."""
+def _check_environment(python: str | Path) -> str:
+    """Path of the given Python, if it can import the packages of the simulation."""
     found = shutil.which(str(python))
     if found is None:
         raise FileNotFoundError(f"expected a Python program, found none at {python}: correct --python.")
@@ -127,11 +133,11 @@ def _check_environment(python):
             f"expected MEArec, LFPy and neuron in {found}, found {reason}: `{found} -m pip install {needed}`."
         )
     if (versions := done.stdout.split()[-2:]) != ["1.11.0", "8.2.7"]:
-        logger.warning("the bank was made with MEArec 1.11.0 and neuron 8.2.7; %s has %s and %s", found, *versions)
+        logger.warning("expected MEArec 1.11.0 and neuron 8.2.7, found %s and %s in %s", *versions, found)
     return found
 
 
-def _base_python():
+def _base_python() -> str:
     """A Python for which the requirements have wheels."""
     low, high = PYTHONS
     if low <= sys.version_info[:2] <= high:
@@ -146,8 +152,8 @@ def _base_python():
     )
 
 
-def _make_environment(cache):
-    """Python of an environment with the requirements, made unless an earlier run made it."""
+def _make_environment(cache: Path) -> Path:
+    """Python of an environment with the requirements; it is made by the first run."""
     environment = cache / "mearec-1.11.0"
     python, stamp = environment / "bin" / "python", environment / "installed"
     if stamp.is_file() and python.exists():

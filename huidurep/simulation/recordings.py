@@ -1,28 +1,37 @@
 """Ground-truth recordings: units on a probe, their spike trains, drift and correlated noise."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from scipy.signal import butter, lfilter, sosfilt
 
-from .templates import draw_templates
+from .probes import contact_layout
+from .templates import UnitTemplates, draw_templates
 
-BAND_HZ = (300.0, 6000.0)
-DRIFT_STEP_UM = 1.0
-GAIN_JITTER = 0.05
-REFRACTORY_MS = 3.0
-TETRODE_UM = 12.5 * np.array([(0, 0), (1, 0), (0, 1), (1, 1)])
+if TYPE_CHECKING:
+    from probeinterface import Probe
+    from spikeinterface import BaseRecording, BaseSorting
+
+BAND_HZ = (300.0, 6000.0)  # in which `noise_uv` is the standard deviation
+DRIFT_STEP_UM = 1.0  # between the templates that are interpolated
+DRIFT_RATE_HZ = 10.0  # at which drift is sampled
+SPIKE_GAIN_JITTER = 0.05
+TRAIN_REFRACTORY_MS = 3.0
 
 
 def simulate_recording(
     *,
-    probe="tetrode",
-    num_units=10,
-    duration_s=60.0,
-    noise_uv=8.0,
-    drift_um=0.0,
-    amplitude_range_uv=(40.0, 300.0),
-    sampling_frequency=30000.0,
-    seed=0,
-):
+    probe: str | Probe = "tetrode",
+    num_units: int = 10,
+    duration_s: float = 60.0,
+    noise_uv: float = 8.0,
+    drift_um: float = 0.0,
+    amplitude_range_uv: tuple[float, float] = (40.0, 300.0),
+    sampling_frequency: float = 30000.0,
+    seed: int = 0,
+) -> tuple[BaseRecording, BaseSorting]:
     """Simulate a recording with known units (procedural neurons, SpikeInterface spike trains and injection).
 
     Parameters
@@ -33,7 +42,7 @@ def simulate_recording(
     noise_uv : float, default 8.0
         Standard deviation between 300 and 6000 Hz.
     drift_um : float, default 0.0
-        Peak-to-peak movement of the tissue along the probe.
+        Peak-to-peak drift along the probe, a slow sine.
     amplitude_range_uv : tuple of float
         Largest negative peak of a unit before filtering.
     sampling_frequency, seed : float, default 30000.0 (Hz), and int, default 0
@@ -55,31 +64,31 @@ def simulate_recording(
             "expected num_units >= 1, duration_s > 0, noise_uv >= 0 and drift_um >= 0, found "
             f"{num_units}, {duration_s}, {noise_uv} and {drift_um}: correct them."
         )
-    rng, probe = np.random.default_rng(seed), _make_probe(probe)
+    rng, made_probe = np.random.default_rng(seed), _make_probe(probe)
     along = _drift_steps(drift_um)
     units = draw_templates(
         rng,
-        probe.contact_positions,
+        made_probe.contact_positions,
         num_units,
         displacements_um=np.stack([0 * along, 0 * along, along], 1),
         amplitude_range_uv=amplitude_range_uv,
         sampling_frequency=sampling_frequency,
     )
     sorting = _draw_trains(rng, num_units, duration_s, sampling_frequency)
-    noise = _noise(rng, probe, int(duration_s * sampling_frequency), noise_uv, sampling_frequency)
-    gains = (1 + GAIN_JITTER * rng.standard_normal(sorting.count_total_num_spikes())).astype(np.float32)
+    noise = _noise(rng, made_probe, int(duration_s * sampling_frequency), noise_uv, sampling_frequency)
+    gains = (1 + SPIKE_GAIN_JITTER * rng.standard_normal(sorting.count_total_num_spikes())).astype(np.float32)
     recording = _inject(sorting, units, along, noise, gains, _drift(duration_s, drift_um))
     sorting.set_property("peak_uv", -units.waveforms[:, 0].min((1, 2)))
     return recording, sorting
 
 
-def _drift_steps(drift_um):
-    """Places along the probe (um) at which templates are made; the one at rest first, as draw_templates wants it."""
+def _drift_steps(drift_um: float) -> np.ndarray:
+    """Drift along the probe (um) at which templates are made; 0 first, as draw_templates requires."""
     along = np.arange(0, drift_um / 2 + DRIFT_STEP_UM / 2, DRIFT_STEP_UM)
     return np.concatenate([along, -along[:0:-1]])
 
 
-def _draw_trains(rng, num_units, duration_s, sampling_frequency):
+def _draw_trains(rng: np.random.Generator, num_units: int, duration_s: float, sampling_frequency: float) -> BaseSorting:
     """Spike trains of log-normal rates around 6 Hz, with a refractory period."""
     from spikeinterface.core import generate_sorting
 
@@ -89,13 +98,20 @@ def _draw_trains(rng, num_units, duration_s, sampling_frequency):
         sampling_frequency=sampling_frequency,
         durations=[duration_s],
         firing_rates=list(rates),
-        refractory_period_ms=REFRACTORY_MS,
+        refractory_period_ms=TRAIN_REFRACTORY_MS,
         seed=int(rng.integers(2**31)),
     )
 
 
-def _inject(sorting, units, along, noise, gains, drift):
-    """The noise with every spike in it, as its unit's template at the place where the tissue then was."""
+def _inject(
+    sorting: BaseSorting,
+    units: UnitTemplates,
+    along: np.ndarray,
+    noise: BaseRecording,
+    gains: np.ndarray,
+    drift: np.ndarray,
+) -> BaseRecording:
+    """Recording of the noise and of every spike: its unit's template, displaced by the drift at the spike's time."""
     from spikeinterface.generation.drift_tools import DriftingTemplates, InjectDriftingTemplatesRecording
 
     order, probe = along.argsort(), noise.get_probe()
@@ -110,7 +126,7 @@ def _inject(sorting, units, along, noise, gains, drift):
         sorting,
         drifting,
         displacement_vectors=[drift],
-        displacement_sampling_frequency=10.0,
+        displacement_sampling_frequency=DRIFT_RATE_HZ,
         displacement_unit_factor=np.ones((len(units.waveforms), 1)),
         parent_recording=noise,
         amplitude_factor=gains,
@@ -118,11 +134,11 @@ def _inject(sorting, units, along, noise, gains, drift):
     return _in_microvolts(recording.get_traces().astype(np.float32), units.sampling_frequency, probe)
 
 
-def _in_microvolts(traces, sampling_frequency, probe):
+def _in_microvolts(traces: np.ndarray, sampling_frequency: float, probe: Probe) -> BaseRecording:
     """Recording of traces (num_samples, num_channels) in uV on a probe."""
     from spikeinterface.core import NumpyRecording
 
-    recording = NumpyRecording([traces], sampling_frequency)
+    recording: Any = NumpyRecording([traces], sampling_frequency)
     # Since SpikeInterface 0.105 the probe is set in place, before that a new recording came back.
     recording = recording.set_probe(probe) or recording
     recording.set_channel_gains(1.0)
@@ -130,7 +146,7 @@ def _in_microvolts(traces, sampling_frequency, probe):
     return recording
 
 
-def _make_probe(probe):
+def _make_probe(probe: str | Probe) -> Probe:
     import probeinterface
 
     if isinstance(probe, probeinterface.Probe):
@@ -138,7 +154,7 @@ def _make_probe(probe):
     kind, _, count = str(probe).partition("-")
     if kind == "tetrode" and not count:
         made = probeinterface.Probe(ndim=2)
-        made.set_contacts(TETRODE_UM, shapes="circle", shape_params={"radius": 6})
+        made.set_contacts(contact_layout("tetrode", 4), shapes="circle", shape_params={"radius": 6})
     elif kind == "linear" and count.isdigit() and int(count) > 0:
         made = probeinterface.generate_linear_probe(int(count), ypitch=20.0)
     else:
@@ -149,14 +165,16 @@ def _make_probe(probe):
     return made
 
 
-def _drift(duration_s, drift_um):
-    """Displacement (num_times, 2, 1) in um at 10 Hz: one and a quarter slow waves, mostly along the probe."""
-    time_s = np.arange(0, duration_s + 0.2, 0.1)
+def _drift(duration_s: float, drift_um: float) -> np.ndarray:
+    """Drift (num_times, 2, 1) in um at 10 Hz: one and a quarter periods of a sine along the probe."""
+    time_s = np.arange(0, duration_s + 2 / DRIFT_RATE_HZ, 1 / DRIFT_RATE_HZ)
     along = 0.5 * drift_um * np.sin(2 * np.pi * 1.25 * time_s / duration_s)
     return np.stack([0 * along, along], 1)[:, :, None]
 
 
-def _noise(rng, probe, num_samples, noise_uv, sampling_frequency):
+def _noise(
+    rng: np.random.Generator, probe: Probe, num_samples: int, noise_uv: float, sampling_frequency: float
+) -> BaseRecording:
     """Recording of low-passed, spatially correlated noise plus white noise."""
     positions = probe.contact_positions
     distance = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
@@ -166,5 +184,5 @@ def _noise(rng, probe, num_samples, noise_uv, sampling_frequency):
     noise = 1.8 * lfilter(b, a, white[0] @ mixing.T.astype(np.float32), axis=0) + 0.8 * white[1]
     edges = BAND_HZ[0], min(BAND_HZ[1], 0.45 * sampling_frequency)
     band = butter(3, edges, "bandpass", fs=sampling_frequency, output="sos")
-    heard = sosfilt(band, noise[: int(5 * sampling_frequency)], axis=0).std()
-    return _in_microvolts((noise * (noise_uv / heard)).astype(np.float32), sampling_frequency, probe)
+    in_band_uv = sosfilt(band, noise[: int(5 * sampling_frequency)], axis=0).std()
+    return _in_microvolts((noise * (noise_uv / in_band_uv)).astype(np.float32), sampling_frequency, probe)

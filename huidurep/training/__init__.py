@@ -1,1 +1,1 @@
-"""Stored or simulated templates -> pairs of noisy views -> a trained encoder."""
+"""Stored or simulated templates -> several noisy spikes of each unit -> a trained encoder."""

@@ -1,11 +1,13 @@
-"""What recordings do to a spike: one pure function a distortion, randomness passed in."""
+"""Distortions of spikes by recordings: filters, shifts, noise and collisions, as pure functions."""
 
 import math
+from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 
-def uniform(low, high, size, generator):
+def uniform(low: float, high: float, size: Sequence[int], generator: torch.Generator) -> Tensor:
     """Uniform draws in [low, high).
 
     Parameters
@@ -21,7 +23,7 @@ def uniform(low, high, size, generator):
     return low + (high - low) * torch.rand(size, generator=generator)
 
 
-def log_uniform(low, high, size, generator):
+def log_uniform(low: float, high: float, size: Sequence[int], generator: torch.Generator) -> Tensor:
     """Draws between `low` and `high` whose logarithm is uniform.
 
     Parameters
@@ -38,7 +40,15 @@ def log_uniform(low, high, size, generator):
     return uniform(math.log(low), math.log(high), size, generator).exp()
 
 
-def filter_response(num_samples, sampling_frequency, *, high_pass_hz, low_pass_hz, order, causal):
+def filter_response(
+    num_samples: int,
+    sampling_frequency: float,
+    *,
+    high_pass_hz: float,
+    low_pass_hz: float,
+    order: int,
+    causal: bool,
+) -> Tensor:
     """Frequency response of a Butterworth band-pass on an rFFT grid.
 
     Parameters
@@ -48,20 +58,21 @@ def filter_response(num_samples, sampling_frequency, *, high_pass_hz, low_pass_h
     sampling_frequency, high_pass_hz, low_pass_hz : float
         Hz.
     order : int
-        Of each side.
+        Order of the high-pass and of the low-pass filter.
     causal : bool
-        Run once forward (an amplifier) or forward and backward with no delay (software).
+        Whether the filter runs once, forward (an amplifier), or forward and backward without a delay (software).
 
     Returns
     -------
     torch.Tensor (num_samples // 2 + 1,) complex64
     """
+    # The Laplace variable at which the analogue prototypes are evaluated; 1e-9j avoids a division by 0 at 0 Hz.
     s = 1j * torch.linspace(0, sampling_frequency / 2, num_samples // 2 + 1)
     response = _butterworth(s / low_pass_hz, order) * _butterworth(high_pass_hz / (s + 1e-9j), order)
     return response if causal else response.abs().square().to(torch.complex64)
 
 
-def _butterworth(s, order):
+def _butterworth(s: Tensor, order: int) -> Tensor:
     """Response of the normalised low-pass prototype at complex frequency `s`."""
     response = torch.ones_like(s)
     for k in range(order):
@@ -71,7 +82,7 @@ def _butterworth(s, order):
     return response
 
 
-def shift(spectra, samples):
+def shift(spectra: Tensor, samples: Tensor) -> Tensor:
     """Delay signals by a fraction of a sample or more.
 
     Parameters
@@ -79,7 +90,7 @@ def shift(spectra, samples):
     spectra : torch.Tensor (num_spikes, num_frequencies, num_channels) complex
         rFFT of signals.
     samples : torch.Tensor (num_spikes,)
-        Delay of each in samples.
+        Delay of each signal in samples.
 
     Returns
     -------
@@ -89,8 +100,10 @@ def shift(spectra, samples):
     return spectra * torch.exp(-1j * omega[None, :, None] * samples[:, None, None])
 
 
-def noise_color(num_samples, sampling_frequency, *, corner_hz, exponent, floor):
-    """Amplitude spectrum of brain-like noise: flat to `corner_hz`, falling with `exponent`, with a white floor.
+def noise_color(
+    num_samples: int, sampling_frequency: float, *, corner_hz: float, exponent: float, floor: float
+) -> Tensor:
+    """Amplitude spectrum of neural noise: flat up to `corner_hz`, then a power law, above a white floor.
 
     Parameters
     ----------
@@ -99,9 +112,9 @@ def noise_color(num_samples, sampling_frequency, *, corner_hz, exponent, floor):
     sampling_frequency, corner_hz : float
         Hz.
     exponent : float
-        Of the fall of the amplitude.
+        Exponent of the power law of the amplitude.
     floor : float
-        Amplitude of the white part; that of the other is 1 at 0 Hz.
+        Amplitude of the white part relative to that of the coloured part at 0 Hz.
 
     Returns
     -------
@@ -111,7 +124,7 @@ def noise_color(num_samples, sampling_frequency, *, corner_hz, exponent, floor):
     return (1 + (frequency / corner_hz) ** 2) ** (-exponent / 2) + floor
 
 
-def spatial_mixing(positions, *, shared, length_um):
+def spatial_mixing(positions: Tensor, *, shared: float, length_um: float) -> Tensor:
     """Cholesky factor of the noise correlation ``shared * exp(-distance / length_um)`` plus independent noise.
 
     Parameters
@@ -119,8 +132,9 @@ def spatial_mixing(positions, *, shared, length_um):
     positions : torch.Tensor (num_channels, 2)
         um.
     shared : float
-        Share of the variance that neighbours have in common.
+        Share of the variance that is correlated between channels.
     length_um : float
+        Distance at which the correlation has fallen to 1 / e.
 
     Returns
     -------
@@ -131,14 +145,14 @@ def spatial_mixing(positions, *, shared, length_um):
     return torch.linalg.cholesky(shared * torch.exp(-distance / length_um) + (1 - shared + 1e-5) * eye)
 
 
-def add_at_lags(waveforms, others, *, lag_range, generator):
-    """Add other spikes to waveforms, each at a lag of its own: collisions (CEED, Vishnubhotla et al. 2023).
+def add_at_lags(waveforms: Tensor, others: Tensor, *, lag_range: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """Add a second spike to each waveform at a random lag: collisions (CEED, Vishnubhotla et al. 2023).
 
     Parameters
     ----------
     waveforms, others : torch.Tensor (num_spikes, num_samples, num_channels)
     lag_range : tuple of int
-        Smallest and largest lag in samples, either sign.
+        Smallest and largest absolute lag in samples; the sign is drawn.
     generator : torch.Generator
 
     Returns
@@ -154,21 +168,21 @@ def add_at_lags(waveforms, others, *, lag_range, generator):
     return waveforms + moved * inside[:, :, None]
 
 
-def crop_at_trough(waveforms, *, around, reach, before, num_samples):
-    """First sample of a window that puts each waveform's trough, searched near `around`, `before` samples in.
+def crop_at_trough(waveforms: Tensor, *, around: int, reach: int, before: int, num_samples: int) -> Tensor:
+    """Sample indices of windows that have the trough of each waveform at sample `before`.
 
     Parameters
     ----------
     waveforms : torch.Tensor (num_spikes, total, num_channels)
     around, reach : int
-        The trough is searched in ``around - reach .. around + reach``.
+        The trough is searched from sample ``around - reach`` to ``around + reach``.
     before, num_samples : int
-        Window.
+        Samples of the window before the trough, and in all.
 
     Returns
     -------
     torch.Tensor (num_spikes, num_samples) int64
-        Indices to gather.
+        Indices for ``torch.gather`` along the samples.
     """
     near = waveforms[:, around - reach : around + reach + 1].amin(2)
     trough = around - reach + near.argmin(1)

@@ -1,19 +1,24 @@
-"""Template banks and the endless dataset of batches drawn from them."""
+"""Template libraries and the endless dataset of batches drawn from them."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
+from sklearn.decomposition import PCA
+from torch import Tensor
 from torch.utils.data import IterableDataset
 
-NEIGHBOURS = 48
-FEATURES = 24
-# torch's generator takes 32 bits of a seed: the batches of different seeds lie far apart among them.
+# torch's generator uses 32 bits of a seed: the batches of different seeds lie far apart among them.
 SEED_STRIDE = 2654435761
 
 
-class TemplateBank:
-    """Units seen by one probe, with the neighbours of each in template space.
+class TemplateLibrary:
+    """Templates of units on one probe, with the nearest neighbours of each unit in template space.
 
     Parameters
     ----------
@@ -22,34 +27,52 @@ class TemplateBank:
     positions : array_like (num_channels, 2)
         um.
     peak_index : int
+        Sample of the trough.
     sampling_frequency : float
         Hz.
     kind : str, default ""
         Type of the probe.
+    num_neighbours, num_components : int, default 48 and 24
+        Neighbours that are kept of each unit, and principal components in which distances are measured.
+
+    Raises
+    ------
+    ValueError
+        If a template is not finite.
     """
 
-    def __init__(self, waveforms, positions, peak_index, sampling_frequency, kind=""):
+    def __init__(
+        self,
+        waveforms: ArrayLike,
+        positions: ArrayLike,
+        peak_index: int,
+        sampling_frequency: float,
+        kind: str = "",
+        *,
+        num_neighbours: int = 48,
+        num_components: int = 24,
+    ) -> None:
         self.kind = kind
-        # Half precision: many banks are held at once, and its rounding is far below any noise.
+        # Half precision: many libraries are in memory at once, and its rounding is far below any noise.
         self.waveforms = torch.as_tensor(np.asarray(waveforms, np.float16))
         self.positions = torch.as_tensor(np.asarray(positions), dtype=torch.float32)
         self.peak_index, self.sampling_frequency = int(peak_index), float(sampling_frequency)
         if not torch.isfinite(self.waveforms).all():
-            raise ValueError("expected finite templates, found NaN or infinity: make the bank again.")
-        self.neighbours = self._find_neighbours()
+            raise ValueError("expected finite templates, found NaN or infinity: make the template library again.")
+        self.neighbours = self._find_neighbours(num_neighbours, num_components)
 
-    def _find_neighbours(self):
-        """Units ordered by likeness of shape and size: those the encoder must learn to tell apart."""
-        resting = self.waveforms[:, 0].float()
-        resting = resting - resting.mean(1, keepdim=True)
-        flat = (resting.sign() * (resting.abs() / 20).log1p()).flatten(1)
-        flat = flat - flat.mean(0)
-        # Not torch.pca_lowrank, which draws from the global generator.
-        _, _, axes = torch.linalg.svd(flat, full_matrices=False)
-        features = flat @ axes[:FEATURES].T
-        return torch.cdist(features, features).argsort(1)[:, :NEIGHBOURS]
+    def _find_neighbours(self, num_neighbours: int, num_components: int) -> Tensor:
+        """Units ordered by similarity of shape and amplitude (num_units, <= num_neighbours): the hard negatives."""
+        first_views = self.waveforms[:, 0].float()
+        first_views = first_views - first_views.mean(1, keepdim=True)
+        # Logarithmic amplitudes above some 20 uV, so that large units do not take all principal components.
+        flat = (first_views.sign() * (first_views.abs() / 20).log1p()).flatten(1).numpy()
+        with np.errstate(invalid="ignore"):  # templates that are all alike have no variance to take shares of
+            features = PCA(min(num_components, *flat.shape), random_state=0).fit_transform(flat)
+        scores = torch.from_numpy(features)
+        return torch.cdist(scores, scores).argsort(1)[:, :num_neighbours]
 
-    def draw_neighbours(self, count, group_size, generator):
+    def draw_neighbours(self, count: int, group_size: int, generator: torch.Generator) -> Tensor:
         """Draw `count` different units in groups of neighbours.
 
         Parameters
@@ -64,14 +87,15 @@ class TemplateBank:
         Raises
         ------
         ValueError
-            If the bank has fewer units.
+            If the library has fewer units.
         """
         if count > len(self.waveforms):
             raise ValueError(
-                f"expected a template bank of at least {count} units, found {len(self.waveforms)}: simulate more units "
-                "a bank, or lower the batch size."
+                f"expected a template library of at least {count} units, found {len(self.waveforms)}: increase "
+                "units_per_bank, or lower the batch size."
             )
-        free, chosen = torch.ones(len(self.waveforms), dtype=torch.bool), []
+        free = torch.ones(len(self.waveforms), dtype=torch.bool)
+        chosen: list[int] = []
         while len(chosen) < count:
             left = free.nonzero()[:, 0]
             anchor = left[int(torch.randint(len(left), (1,), generator=generator))]
@@ -82,27 +106,27 @@ class TemplateBank:
         return torch.tensor(chosen)
 
 
-def save_banks(banks, path):
-    """Write template banks into one .npz file.
+def save_libraries(libraries: Sequence[TemplateLibrary], path: str | Path) -> None:
+    """Write template libraries into one .npz file.
 
     Parameters
     ----------
-    banks : list of TemplateBank
+    libraries : list of TemplateLibrary
     path : str or Path
     """
     arrays = {}
-    for number, bank in enumerate(banks):
-        arrays[f"waveforms_{number}"] = bank.waveforms.numpy()
-        arrays[f"positions_{number}"] = bank.positions.numpy()
-        arrays[f"kind_{number}"] = np.array(bank.kind)
-        arrays[f"contract_{number}"] = np.array([bank.peak_index, bank.sampling_frequency])
+    for number, library in enumerate(libraries):
+        arrays[f"waveforms_{number}"] = library.waveforms.numpy()
+        arrays[f"positions_{number}"] = library.positions.numpy()
+        arrays[f"kind_{number}"] = np.array(library.kind)
+        arrays[f"contract_{number}"] = np.array([library.peak_index, library.sampling_frequency])
     partial = Path(path).with_suffix(".partial.npz")
-    np.savez(partial, **arrays)
-    partial.rename(path)  # an interrupted run leaves no half-written bank behind
+    np.savez(partial, **arrays)  # type: ignore[arg-type]
+    partial.rename(path)  # an interrupted run leaves no incomplete file behind
 
 
-def load_banks(path):
-    """Read what :func:`save_banks` wrote.
+def load_libraries(path: str | Path) -> list[TemplateLibrary]:
+    """Read what :func:`save_libraries` wrote.
 
     Parameters
     ----------
@@ -110,20 +134,27 @@ def load_banks(path):
 
     Returns
     -------
-    list of TemplateBank
+    list of TemplateLibrary
     """
     with np.load(path, allow_pickle=False) as arrays:
         count = sum(name.startswith("waveforms_") for name in arrays)
-        return [
-            TemplateBank(
-                arrays[f"waveforms_{i}"], arrays[f"positions_{i}"], *arrays[f"contract_{i}"], str(arrays[f"kind_{i}"])
-            )
-            for i in range(count)
-        ]
+        libraries = []
+        for number in range(count):
+            waveforms, positions = arrays[f"waveforms_{number}"], arrays[f"positions_{number}"]
+            peak_index, rate = arrays[f"contract_{number}"]
+            libraries.append(TemplateLibrary(waveforms, positions, peak_index, rate, str(arrays[f"kind_{number}"])))
+    return libraries
+
+
+class BatchMaker(Protocol):
+    """What draws batches: :class:`huidurep.training.views.ViewMaker` and its like."""
+
+    def draw(self, num_units: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Draw a batch of `num_units` units."""
 
 
 class ViewDataset(IterableDataset):
-    """Endless batches of units, several spikes of each, the same for the same seed wherever training resumes.
+    """Endless batches of units, several spikes of each; the same for the same seed wherever training resumes.
 
     Parameters
     ----------
@@ -135,16 +166,16 @@ class ViewDataset(IterableDataset):
         Number of the batch to begin with.
     """
 
-    def __init__(self, maker, *, batch_size, seed, first_batch=0):
+    def __init__(self, maker: BatchMaker, *, batch_size: int, seed: int, first_batch: int = 0) -> None:
         super().__init__()
         self.maker, self.batch_size, self.seed, self.first_batch = maker, batch_size, seed, first_batch
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
         worker = torch.utils.data.get_worker_info()
         number, stride = (0, 1) if worker is None else (worker.id, worker.num_workers)
         index = self.first_batch + number
         while True:
-            # A generator a batch: batch `index` is the same in every run, with any number of workers.
+            # A generator for each batch: batch `index` is the same in every run, with any number of workers.
             generator = torch.Generator().manual_seed((self.seed * SEED_STRIDE + index) % 2**32)
             yield self.maker.draw(self.batch_size, generator)
             index += stride

@@ -1,76 +1,88 @@
-"""Gradient caching: one large batch whose spikes are compared with each other, with the memory of a small one."""
+"""Gradient caching: losses that compare all spikes of a large batch, with the memory of a small batch."""
+
+from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from ..models.modeling_pretraining import KEYS, QUERIES, comparison_losses, weighted_loss
 
-GROUPS = ("labels", "recordings")  # which units are told from each other
+if TYPE_CHECKING:
+    from ..models.configuration_huidurep import HuiduRepConfig
+
+GROUPS = ("labels", "recordings")  # they define which units are negatives of each other
 EMBEDDINGS = "view_embeddings"
+Batch = dict[str, Any]
+RandomState = tuple[torch.device, Tensor, Tensor | None]
 
 
-def backward_in_chunks(model, batch, *, chunk_size, backward=torch.Tensor.backward, no_sync=contextlib.nullcontext):
+def backward_in_chunks(
+    model: torch.nn.Module,
+    batch: Batch,
+    *,
+    chunk_size: int,
+    backward: Callable[[Tensor], Any] = torch.Tensor.backward,
+    no_sync: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
+) -> dict[str, Tensor]:
     """Gradients of one batch, computed chunk by chunk (gradient cache, Gao et al. 2021, arXiv 2101.06983).
 
-    A first pass without gradients gives the embeddings, queries and keys of all units, and the losses of the whole
-    batch that compare them (prototypes, contrast) their gradients with respect to every embedding and query. A second
-    pass runs each chunk again, on the same random numbers, and sends these gradients on to the weights. Spikes are told
-    from those of the whole batch, memory is that of a chunk; every chunk goes forward twice, and the reconstruction
-    losses are weighted by the samples that each chunk has.
+    A first pass without gradients gives the embeddings, queries and keys of all units, and the losses that compare them
+    the gradients for every embedding and query. A second pass runs each chunk again, with the same random numbers, and
+    backpropagates these gradients to the weights. The reconstruction losses are weighted by the samples of each chunk.
 
-    The gradients are those of the whole batch but for the heads' BatchNorm (only contrast has heads), which sees a
-    chunk at a time: chunks take every n-th unit, so that each is a small image of the batch, and their running
-    statistics move once a chunk. With several processes each compares its own batch, as without the cache.
+    The gradients are those of the whole batch but for the heads' BatchNorm (only the contrastive loss has heads), which
+    normalises one chunk at a time: chunks take every n-th unit, so that each represents the batch, and the running
+    statistics are updated once a chunk. With several processes each compares its own batch, as without the cache.
 
     Parameters
     ----------
     model : HuiduRepForPreTraining
-        May be wrapped for several devices. Gradients are added to those that it has.
+        May be wrapped for several devices. Gradients are added to the existing ones.
     batch : dict of torch.Tensor
-        Arguments of its ``forward``; the first dimension of each tensor is ``num_units``. Anything else is handed to
-        every chunk as it is.
+        Arguments of its ``forward``; the first dimension of each tensor is ``num_units``.
     chunk_size : int
-        Most units in a chunk.
+        Maximum number of units in a chunk.
     backward : callable, default torch.Tensor.backward
-        Takes a scalar and adds its gradients to the weights: where loss scaling and accumulation have their place.
+        Receives a scalar loss and adds its gradients to the weights; may scale it, as for mixed precision.
     no_sync : callable
-        Makes a context in which wrapped models keep gradients to themselves; around all chunks but the last.
+        Makes a context in which a wrapped model does not synchronise gradients; used for all chunks but the last.
 
     Returns
     -------
     dict of torch.Tensor, scalar
-        ``loss``, ``reconstruction_loss`` and those of ``prototype_loss`` and ``contrastive_loss`` that have a weight,
-        of the whole batch, without gradients.
+        ``loss`` and its parts of the whole batch, without gradients.
 
     Raises
     ------
     ValueError
-        If `chunk_size` is smaller than 2: BatchNorm cannot do with one unit.
+        If `chunk_size` is smaller than 2.
     """
-    if chunk_size < 2:
+    if chunk_size < 2:  # BatchNorm needs two units
         raise ValueError(f"expected a chunk_size of at least 2 units, found {chunk_size}: give a larger one.")
-    plain = getattr(model, "module", model)
+    plain: Any = getattr(model, "module", model)
     config, chunks = plain.config, _split(batch, chunk_size)
     shares = _shares(chunks, plain.huidurep)
     outputs, states = _first_pass(model, chunks)
     groups = {name: torch.cat([chunk[name] for chunk in chunks]) for name in GROUPS if batch.get(name) is not None}
     losses, gradients = _comparison_gradients(config, outputs, groups)
-    reconstruction = torch.zeros_like(next(iter(losses.values())))
+    errors = []
     for number, (chunk, share, state) in enumerate(zip(chunks, shares, states, strict=True)):
-        is_last = number == len(chunks) - 1
         _restore_random_state(state)
-        with contextlib.nullcontext() if is_last else no_sync():
+        with contextlib.nullcontext() if number == len(chunks) - 1 else no_sync():
             output = model(**chunk)
             error = output["reconstruction_loss"].mean() * share  # a mean: DataParallel returns one a device
             carried = sum((output[name] * each[number]).sum() for name, each in gradients.items())
             backward(carried + config.reconstruction_weight * error)
-        reconstruction += error.detach()
-    losses["reconstruction_loss"] = reconstruction
+        errors.append(error.detach())
+    losses["reconstruction_loss"] = sum(errors, torch.zeros_like(errors[0]))
     return {"loss": weighted_loss(config, losses), **losses}
 
 
-def _split(batch, chunk_size):
+def _split(batch: Batch, chunk_size: int) -> list[Batch]:
     """Chunks of nearly the same size."""
     num_units = len(batch["view_1"])
     count = max(1, min(-(-num_units // chunk_size), num_units // 2))
@@ -80,12 +92,12 @@ def _split(batch, chunk_size):
     ]
 
 
-def _shares(chunks, encoder):
-    """Share of each chunk in the values of which the reconstruction loss is the mean."""
+def _shares(chunks: list[Batch], encoder: Any) -> list[float]:
+    """Share of each chunk in the values over which the reconstruction loss is a mean."""
     counts = []
     for chunk in chunks:
         count = torch.ones(len(chunk["view_1"]), device=chunk["view_1"].device)
-        # An encoder that has weights for every channel of its own reconstructs those that are missing, too.
+        # An encoder with weights of its own for every channel reconstructs missing channels, too.
         for name in ("sample_mask", "channel_mask") if encoder.by_position else ("sample_mask",):
             if chunk.get(name) is not None:
                 count = count * chunk[name].sum(1)
@@ -94,11 +106,12 @@ def _shares(chunks, encoder):
 
 
 @torch.no_grad()
-def _first_pass(model, chunks):
-    """What is compared, of every chunk, with the state of the random numbers each began with; buffers stay as are."""
+def _first_pass(model: torch.nn.Module, chunks: list[Batch]) -> tuple[list[dict[str, Tensor]], list[RandomState]]:
+    """Outputs that are compared, and the state of the random generators before each chunk; buffers are restored."""
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     device = chunks[0]["view_1"].device
-    outputs, states = [], []
+    outputs: list[dict[str, Tensor]] = []
+    states: list[RandomState] = []
     for chunk in chunks:
         accelerator = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
         states.append((device, torch.get_rng_state(), accelerator))
@@ -109,8 +122,10 @@ def _first_pass(model, chunks):
     return outputs, states
 
 
-def _comparison_gradients(config, outputs, groups):
-    """Losses that compare spikes, of the whole batch; gradients of their weighted sum to what each chunk had."""
+def _comparison_gradients(
+    config: HuiduRepConfig, outputs: list[dict[str, Tensor]], groups: dict[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, ...]]]:
+    """Comparison losses of the whole batch, and gradients of their weighted sum for the outputs of each chunk."""
     whole = {name: torch.cat([output[name] for output in outputs]) for name in outputs[0]}
     carriers = [EMBEDDINGS] * (config.prototype_weight > 0) + [*QUERIES] * (config.contrastive_weight > 0)
     for name in carriers:
@@ -123,8 +138,8 @@ def _comparison_gradients(config, outputs, groups):
     return {name: loss.detach() for name, loss in losses.items()}, split
 
 
-def _restore_random_state(state):
-    """Go back to the random numbers of the first pass, so that dropout drops the same."""
+def _restore_random_state(state: RandomState) -> None:
+    """Restore the random generators of the first pass, so that dropout is the same."""
     device, host, accelerator = state
     torch.set_rng_state(host)
     if accelerator is not None:

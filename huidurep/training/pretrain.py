@@ -1,26 +1,36 @@
-"""`huidurep pretrain`: simulated units -> template banks -> a trained checkpoint folder, from one settings file."""
+"""`huidurep pretrain`: simulated units -> template libraries -> a trained checkpoint folder, from one settings file."""
+
+from __future__ import annotations
 
 import inspect
 import json
 import logging
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from .noise import NoiseSettings
+
+if TYPE_CHECKING:
+    from ..models.configuration_huidurep import HuiduRepConfig
+    from ..models.modeling_pretraining import HuiduRepForPreTraining
+
 logger = logging.getLogger(__name__)
 
-# What settings stored before the prototype loss leave unsaid: they had pairs and their contrast only.
-BEFORE_PROTOTYPES = {
+# Settings that were stored before the prototype loss lack these: the loss was the contrastive one of pairs.
+BEFORE_PROTOTYPES: dict[str, dict[str, Any]] = {
     "model": {"prototype_weight": 0.0, "contrastive_weight": 1.0},
     "views": {"views_per_unit": 2},
 }
 
-DEFAULT_SETTINGS = {
+DEFAULT_SETTINGS: dict[str, Any] = {
     "seed": 0,
     "model": {},
     "init_from": None,
     "cache_chunk_size": None,
+    # "bank": a template library. The names are those of the settings files beside published checkpoints.
     "templates": {
         "banks": {"tetrode": 20, "linear": 12, "neuropixels-1.0": 12, "neuropixels-2.0": 12, "hd-mea": 12},
         "units_per_bank": 500,
@@ -33,7 +43,7 @@ DEFAULT_SETTINGS = {
         "cells_share": 0.4,
         "reuse": None,
     },
-    "noise": {"covariances": None},
+    "noise": {"covariances": None, **asdict(NoiseSettings())},
     "views": {},
     "training": {
         "max_steps": 4000,
@@ -51,23 +61,23 @@ DEFAULT_SETTINGS = {
 }
 
 
-def pretrain(settings, output_dir):
+def pretrain(settings: dict[str, Any], output_dir: str | Path) -> Path:
     """Pretrain an encoder on simulated units, resuming where an earlier run with the same folder stopped.
 
     Parameters
     ----------
     settings : dict
-        Sections as in ``DEFAULT_SETTINGS``, whose values hold where one is left out: ``model`` (HuiduRepConfig),
+        Sections as in ``DEFAULT_SETTINGS``, which has the default of each setting: ``model`` (HuiduRepConfig),
         ``init_from`` (folder of a HuiduRepForPreTraining to start from, as ``OUTPUT/pretraining`` of another run),
         ``cache_chunk_size`` (see :class:`huidurep.training.trainer.HuiduRepTrainer`),
-        ``templates`` (see :func:`huidurep.training.template_banks.make_banks`), ``noise`` (``covariances``: folder for
-        MeasuredNoise), ``views`` (ViewRecipe), ``training`` (transformers.TrainingArguments;
+        ``templates`` (see :func:`huidurep.training.template_libraries.make_libraries`), ``noise`` (``covariances``:
+        folder for MeasuredNoise; NoiseSettings), ``views`` (ViewRecipe), ``training`` (transformers.TrainingArguments;
         ``per_device_train_batch_size`` is the number of units in a batch) and ``seed``.
     output_dir : str or Path
-        Gets the encoder (config.json, model.safetensors, fingerprint), ``pretraining.json`` with all settings,
-        ``training.json`` (see :func:`huidurep.training.provenance.write_training_facts`), ``pretraining/`` with
-        momentum branch and heads, from which another run can start, and ``run/`` with template banks, resumable
-        checkpoints and the loss curve.
+        Folder for the encoder (config.json, model.safetensors, fingerprint), ``pretraining.json`` with all settings,
+        ``training.json`` (see :func:`huidurep.training.provenance.write_training_facts`), ``pretraining/`` with the
+        momentum branch and the heads, from which another run can start, and ``run/`` with template libraries,
+        resumable checkpoints and the loss curve.
 
     Returns
     -------
@@ -77,58 +87,61 @@ def pretrain(settings, output_dir):
     Raises
     ------
     ValueError
-        If a section or a setting is unknown, or the folder holds a run with other settings or one that an older version
-        began.
+        A section or a setting is unknown, or the folder holds a run with other settings or one of an older version.
     """
-    from transformers import TrainingArguments, set_seed
-    from transformers.trainer_utils import get_last_checkpoint
+    from transformers import TrainingArguments, set_seed, trainer_utils
 
     from ..models.configuration_huidurep import HuiduRepConfig
     from .noise import MeasuredNoise
     from .provenance import SessionClock, write_training_facts
-    from .template_banks import make_banks
+    from .template_libraries import make_libraries
     from .trainer import HuiduRepTrainer
     from .views import ViewMaker, ViewRecipe
 
     settings, output_dir = complete_settings(settings), Path(output_dir)
-    run = output_dir / "run"
-    config, recipe = HuiduRepConfig(**settings["model"]), ViewRecipe(**settings["views"])
+    run, noise = output_dir / "run", dict(settings["noise"])
+    config, recipe, covariances = (
+        HuiduRepConfig(**settings["model"]),
+        ViewRecipe(**settings["views"]),
+        noise.pop("covariances"),
+    )
     fixed = dict(seed=settings["seed"], use_cpu=not torch.cuda.is_available())
     arguments = TrainingArguments(output_dir=str(run), **{**settings["training"], **fixed})
     with arguments.main_process_first(local=False):
         _claim(run, settings)
-        banks = make_banks(run / "templates.npz", settings["templates"], settings["seed"])
-    covariances = settings["noise"]["covariances"]
-    maker = ViewMaker(banks, config, recipe, None if covariances is None else MeasuredNoise(covariances))
+        libraries = make_libraries(run / "templates.npz", settings["templates"], settings["seed"])
+    measured = None if covariances is None else MeasuredNoise(covariances)
+    maker = ViewMaker(libraries, config, recipe, measured, noise_settings=NoiseSettings(**noise))
     set_seed(settings["seed"])
-    options = dict(maker=maker, cache_chunk_size=settings["cache_chunk_size"], callbacks=[SessionClock()])
-    trainer = HuiduRepTrainer(_initial_model(config, settings["init_from"]), arguments, **options)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(run)))
+    options: dict[str, Any] = dict(cache_chunk_size=settings["cache_chunk_size"], callbacks=[SessionClock()])
+    trainer = HuiduRepTrainer(_initial_model(config, settings["init_from"]), arguments, maker=maker, **options)
+    trainer.train(resume_from_checkpoint=trainer_utils.get_last_checkpoint(str(run)))
     trainer.save_state()
     if trainer.is_world_process_zero():
-        _save(trainer.model.eval(), settings, output_dir)
+        _save(trainer.model, settings, output_dir)
         write_training_facts(output_dir)
     return output_dir
 
 
-def _save(trained, settings, output_dir):
-    """Write the encoder, what can be trained further, and all settings."""
+def _save(trained: Any, settings: dict[str, Any], output_dir: Path) -> None:
+    """Write the encoder, the whole model for further training, and all settings."""
+    trained.eval()
     if not trained.config.contrastive_weight:
-        # the momentum branch rested; a later run can start contrast from a copy
+        # The momentum branch was not updated: a later run with the contrastive loss starts from a copy of the encoder.
         trained.update_momentum(0.0)
     trained.huidurep.save_pretrained(output_dir)
     trained.save_pretrained(output_dir / "pretraining")
     (output_dir / "pretraining.json").write_text(json.dumps(settings, indent=1) + "\n")
 
 
-def _initial_model(config, init_from):
-    """A fresh model, with the weights of another run if one is named: its settings may differ, its sizes not."""
+def _initial_model(config: HuiduRepConfig, init_from: str | None) -> HuiduRepForPreTraining:
+    """A new model, with the weights of another run of the same architecture if `init_from` names one."""
     from ..models.modeling_pretraining import HuiduRepForPreTraining
 
     model = HuiduRepForPreTraining(config)
     if init_from is None:
         return model
-    # Loaded with the configuration it was saved with: the fingerprint holds for that one only.
+    # Loaded with the configuration that it was saved with: the fingerprint is valid for that one only.
     weights = HuiduRepForPreTraining.from_pretrained(init_from).state_dict()
     try:
         model.load_state_dict(weights)
@@ -140,21 +153,21 @@ def _initial_model(config, init_from):
     return model
 
 
-def complete_settings(settings):
-    """Give every setting its value, so that what is stored means the same when defaults have changed.
+def complete_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Fill in the default of every setting, so that stored settings keep their meaning when defaults change.
 
-    Whole settings that were stored before the prototype loss came, as beside embedded checkpoints, stay those of a run
-    with the contrast of pairs alone.
+    Complete settings that were stored before the prototype loss existed, as beside embedded checkpoints, keep the
+    contrastive loss of pairs alone.
 
     Parameters
     ----------
     settings : dict
-        As for :func:`pretrain`, which also takes what is returned here.
+        As for :func:`pretrain`, which also accepts the settings that are returned here.
 
     Returns
     -------
     dict
-        Of the kinds JSON knows: all sections of ``DEFAULT_SETTINGS``, ``model`` and ``views`` with every setting of
+        JSON types only: all sections of ``DEFAULT_SETTINGS``, ``model`` and ``views`` with every setting of
         HuiduRepConfig and ViewRecipe. ``training`` has those of ``DEFAULT_SETTINGS`` and those given.
 
     Raises
@@ -172,7 +185,8 @@ def complete_settings(settings):
         raise ValueError(
             f"expected the sections {sorted(DEFAULT_SETTINGS)}, found {unknown}: correct the settings file."
         )
-    complete, settings = {}, _with_older_objective(settings)
+    complete: dict[str, Any] = {}
+    settings = _with_older_objective(settings)
     for name, default in DEFAULT_SETTINGS.items():
         complete[name] = (
             {**default, **settings.get(name, {})} if isinstance(default, dict) else settings.get(name, default)
@@ -184,18 +198,18 @@ def complete_settings(settings):
     return json.loads(json.dumps(complete))
 
 
-def _with_older_objective(settings):
-    """Settings that name all that was known before the prototype loss, with what its absence meant."""
+def _with_older_objective(settings: dict[str, Any]) -> dict[str, Any]:
+    """Complete settings from before the prototype loss, with the values that its absence stands for."""
     sections = {name: settings.get(name, {}) for name in BEFORE_PROTOTYPES}
     if any(new.keys() & sections[name].keys() for name, new in BEFORE_PROTOTYPES.items()):
         return settings
     if not {"conv_final_activation", "initializer_range", "layer_norm_eps"} <= sections["model"].keys():
-        return settings  # made by hand: complete_settings names them all
+        return settings  # written by hand: complete_settings would have named them all
     return {**settings, **{name: {**sections[name], **new} for name, new in BEFORE_PROTOTYPES.items()}}
 
 
-def _claim(run, settings):
-    """A run folder belongs to one set of settings: resuming with others would mix two runs."""
+def _claim(run: Path, settings: dict[str, Any]) -> None:
+    """Refuse a run folder that was made with other settings: resuming would mix two runs."""
     stored = run / "settings.json"
     if stored.exists():
         kept = json.loads(stored.read_text())
@@ -204,7 +218,7 @@ def _claim(run, settings):
                 f"expected settings with model.prototype_weight in {stored}, found those of an older version, whose "
                 "objective and batches were others: use another output folder, or finish the run with that version."
             )
-        # what an older version stored lacks the settings that it did not know
+        # Settings of an older version lack those that were added later.
         if complete_settings(kept) != settings:
             raise ValueError(f"expected the settings stored in {stored}, found others: use another output folder.")
     run.mkdir(parents=True, exist_ok=True)

@@ -1,60 +1,72 @@
 """HuiduRepTrainer: transformers' Trainer with a momentum branch, data made on the fly and a gradient cache."""
 
+from __future__ import annotations
+
 import functools
 import logging
 import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..models.modeling_pretraining import LOSSES
-from .dataset import ViewDataset
+from .dataset import BatchMaker, ViewDataset
 from .gradient_cache import backward_in_chunks
+
+if TYPE_CHECKING:
+    from ..models.modeling_pretraining import HuiduRepForPreTraining
 
 logger = logging.getLogger(__name__)
 
 
 class MomentumCallback(TrainerCallback):
-    """Moves the momentum branch after every optimizer step."""
+    """Updates the momentum branch after every optimizer step."""
 
-    def on_step_end(self, args, state, control, model=None, **kwargs):
-        """Update the momentum branch of `model`, where contrast makes use of it."""
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
+    ) -> None:
+        """Update the momentum branch of `model` if the contrastive loss uses it."""
         plain = getattr(model, "module", model)
         if plain.config.contrastive_weight > 0:
             plain.update_momentum()
 
 
 class ResumeCallback(TrainerCallback):
-    """Makes a resumed run repeat what the uninterrupted one would have done and logged."""
+    """Makes a resumed run do and log the same as an uninterrupted one."""
 
-    def __init__(self):
-        self.dataset = None
+    def __init__(self) -> None:
+        self.dataset: ViewDataset
 
-    def on_train_begin(self, args, state, control, **kwargs):
-        """Set the first batch of the data: Trainer asks for them before it reads where an earlier run stopped."""
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Set the first batch of the data: Trainer makes the dataset before it reads where an earlier run stopped."""
         self.dataset.first_batch = state.global_step * args.gradient_accumulation_steps
 
-    def on_step_end(self, args, state, control, **kwargs):
-        """Log whenever a checkpoint is saved: what the log has summed up is not in it."""
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Log whenever a checkpoint is saved: the sums of the log are not stored in it."""
         state.epoch = state.global_step / state.max_steps  # Trainer counts from where this process began
         control.should_log = control.should_log or control.should_save
 
 
 class WaitClock:
-    """How much of the time goes by waiting for data: since the last reading, and in all."""
+    """Share of the time that is spent waiting for data: since the last reading, and in all."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.began = self.read_at = time.perf_counter()
         self.waited = self.waited_before = 0.0
 
-    def __enter__(self):
+    def __enter__(self) -> None:
         self._entered = time.perf_counter()
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self.waited += time.perf_counter() - self._entered
 
-    def read(self):
+    def read(self) -> float:
         """Share (0 to 1) of the time since the last reading."""
         now, waited = time.perf_counter(), self.waited
         share = (waited - self.waited_before) / max(now - self.read_at, 1e-9)
@@ -62,7 +74,7 @@ class WaitClock:
         return share
 
     @property
-    def total(self):
+    def total(self) -> float:
         """Share (0 to 1) of the time since the clock was made."""
         return self.waited / max(time.perf_counter() - self.began, 1e-9)
 
@@ -70,21 +82,21 @@ class WaitClock:
 class HuiduRepTrainer(Trainer):
     """Trains :class:`huidurep.HuiduRepForPreTraining` on batches drawn by a ViewMaker.
 
-    Runs wherever transformers' Trainer does: CPU, one GPU, or several under ``accelerate launch``, where
-    every process draws batches of its own and compares their spikes with each other. A run that is resumed goes on to
-    the same losses as one that was not interrupted. The log says in ``data_wait_share`` which part of the time since
-    the last one was spent waiting for data; more ``dataloader_num_workers`` make it less.
+    Runs wherever transformers' Trainer does: on a CPU, on one GPU, or on several under ``accelerate launch``, where
+    every process draws its own batches and compares the spikes within them. A resumed run has the same losses as one
+    that was not interrupted. ``data_wait_share`` in the log is the share of the time since the last entry that was
+    spent waiting for data; more ``dataloader_num_workers`` reduce it.
 
     Parameters
     ----------
     model : HuiduRepForPreTraining
     args : transformers.TrainingArguments
-        ``per_device_train_batch_size`` is the number of units in a batch; ``max_steps`` must be given, for the data
-        never end.
+        ``per_device_train_batch_size`` is the number of units in a batch; ``max_steps`` must be given, because
+        the data are endless.
     maker : ViewMaker
     cache_chunk_size : int, optional
-        Units that go through the network at a time, so that batches may be larger than memory allows; see
-        :func:`huidurep.training.gradient_cache.backward_in_chunks`. By default the whole batch does.
+        Maximum number of units in a forward pass, for batches that do not fit into memory; see
+        :func:`huidurep.training.gradient_cache.backward_in_chunks`. By default the whole batch is one pass.
     **kwargs
         As in ``transformers.Trainer``.
 
@@ -94,15 +106,21 @@ class HuiduRepTrainer(Trainer):
         If ``max_steps`` is not positive or `cache_chunk_size` is smaller than 2.
     """
 
-    def __init__(self, model, args, *, maker, cache_chunk_size=None, **kwargs):
+    def __init__(
+        self,
+        model: HuiduRepForPreTraining,
+        args: TrainingArguments,
+        *,
+        maker: BatchMaker,
+        cache_chunk_size: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         if args.max_steps < 1:
-            raise ValueError(
-                f"expected max_steps >= 1, found {args.max_steps}: say when to stop, for the data never end."
-            )
+            raise ValueError(f"expected max_steps >= 1, found {args.max_steps}: set it, because the data are endless.")
         if cache_chunk_size is not None and cache_chunk_size < 2:
-            raise ValueError(f"expected a cache_chunk_size of at least 2 units, found {cache_chunk_size}: give more.")
+            raise ValueError(f"expected a cache_chunk_size of at least 2 units, found {cache_chunk_size}: increase it.")
         args.remove_unused_columns = False
-        # Batches are numbered: a resumed run starts at its number instead of drawing and dropping what came before.
+        # Batches are numbered: a resumed run starts at its number, instead of drawing and dropping the earlier batches.
         args.ignore_data_skip = True
         super().__init__(model, args, train_dataset=ViewDataset(maker, batch_size=1, seed=args.seed), **kwargs)
         self.model_accepts_loss_kwargs = False  # the loss is a mean over the batch
@@ -110,10 +128,11 @@ class HuiduRepTrainer(Trainer):
         self._resume = ResumeCallback()
         self.add_callback(self._resume)
         self.add_callback(MomentumCallback())
-        self._parts, self._clock = [], WaitClock()
+        self._parts: list[dict[str, Tensor]] = []
+        self._clock = WaitClock()
 
-    def get_train_dataloader(self):
-        """Batches, from the one at which training stands when it begins; every process draws its own."""
+    def get_train_dataloader(self) -> DataLoader:
+        """Batches, from the one with which training begins; every process draws its own."""
         args = self.args
         seed = args.seed * args.world_size + args.process_index
         self._resume.dataset = ViewDataset(self.maker, batch_size=args.train_batch_size, seed=seed)
@@ -124,17 +143,17 @@ class HuiduRepTrainer(Trainer):
             num_workers=args.dataloader_num_workers,
             prefetch_factor=args.dataloader_prefetch_factor,
             pin_memory=args.dataloader_pin_memory and args.device.type == "cuda",
-            # Else the loader takes a number from the global generator, and dropout differs after a resumption.
+            # Otherwise the loader draws from the global generator, and dropout differs after a resumption.
             generator=torch.Generator().manual_seed(seed),
         )
 
-    def get_batch_samples(self, *args, **kwargs):
-        """As Trainer's; the time it takes is time spent waiting for data."""
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        """Fetch batches as Trainer does; this is the time spent waiting for data."""
         with self._clock:
             return super().get_batch_samples(*args, **kwargs)
 
-    def training_step(self, model, inputs, num_items_in_batch=None):
-        """As Trainer's, or chunk by chunk with the gradient cache."""
+    def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
+        """Run a step as Trainer does, or chunk by chunk with the gradient cache."""
         if self.cache_chunk_size is None:
             return super().training_step(model, inputs, num_items_in_batch)
         model.train()
@@ -149,14 +168,20 @@ class HuiduRepTrainer(Trainer):
         self._note(losses)
         return losses["loss"] / num_batches
 
-    def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
-        """Loss of a batch; its parts go to the log."""
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """Loss of a batch; its parts are logged."""
         output = model(**inputs)
         self._note(output)
         return (output["loss"], output) if return_outputs else output["loss"]
 
-    def log(self, logs, *args, **kwargs):
-        """Add the means of all losses that have a weight and of the time spent waiting for data, over all processes."""
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Log also the losses that have a weight and the time spent waiting for data, as means over all processes."""
         if "loss" in logs and self._parts:
             names = [name for name in LOSSES if name in self._parts[0]]
             means = [torch.stack([part[name] for part in self._parts]).mean().item() for name in names]
@@ -170,11 +195,11 @@ class HuiduRepTrainer(Trainer):
                 logger.info("training: %.0f s, %.1f %% of it waiting for data", logs["train_runtime"], 100 * share)
         super().log(logs, *args, **kwargs)
 
-    def _note(self, losses):
-        """Keep the parts of the loss, still on the device: reading them would make it wait."""
+    def _note(self, losses: Any) -> None:
+        """Keep the parts of the loss on the device: reading them would synchronise it."""
         self._parts.append({name: losses[name].detach().float().mean() for name in LOSSES if name in losses})
 
-    def _mean(self, values):
+    def _mean(self, values: Sequence[float]) -> list[float]:
         """Mean of numbers over all processes, rounded."""
         reduced = self.accelerator.reduce(torch.tensor(values, device=self.args.device), reduction="mean")
         return [round(value, 4) for value in reduced.tolist()]

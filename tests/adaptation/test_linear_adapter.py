@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from banks import SMALL, TETRODE_UM
+from template_libraries import SMALL, TETRODE_UM
 from toy_spikes import draw_spikes
 
 from huidurep import HuiduRep, HuiduRepConfig
-from huidurep.adaptation.linear_adapter import NUM_AXES, WEIGHT, fit_adapter
+from huidurep.adaptation.linear_adapter import fit_adapter
+from huidurep.adaptation.settings import DEFAULT_SETTINGS
 from huidurep.models.inference import embed_mapped
 from huidurep.models.input_contract import map_waveforms
 
@@ -36,15 +37,15 @@ def test_embeddings_are_the_principal_components_of_both(model):
     inner, outer = inner - inner.mean(0), outer - outer.mean(0)
     u, sizes, _ = np.linalg.svd(outer, full_matrices=False)
     scores = u[:, :24] * sizes[:24]
-    ratio = WEIGHT * np.sqrt(inner.var(0).sum() / scores.var(0).sum())
+    ratio = DEFAULT_SETTINGS.waveform_weight * np.sqrt(inner.var(0).sum() / scores.var(0).sum())
     expected = np.linalg.svd(np.hstack([inner, ratio * scores]), full_matrices=False)[1]
-    count = min(NUM_AXES, model.config.embedding_size)
+    count = min(DEFAULT_SETTINGS.num_dimensions, model.config.embedding_size)
     assert found.shape == (200, model.config.embedding_size) and not found[:, count:].any()
     assert np.allclose(np.linalg.norm(found, axis=0)[:count], expected[:count], rtol=1e-2)
     assert np.abs(found.mean(0)).max() < 1e-2 * found.std()
 
 
-def test_what_the_encoder_does_not_see_comes_back(model):
+def test_what_the_encoder_does_not_represent_is_added(model):
     with torch.no_grad():
         model.reduction.weight.zero_()
     mapped, _, truth = spikes_for(model)
@@ -94,5 +95,5 @@ def test_groups_are_compared_within(model):
 def test_another_window_is_refused(model):
     mapped, _, _ = spikes_for(model)
     adapted = fit_adapter(model, mapped, ONE_GROUP)
-    with pytest.raises(ValueError, match="expected snippets of 90 samples and at most 4 channels.*found .60, 4."):
+    with pytest.raises(ValueError, match="90.*4.*60, 4"):
         adapted(torch.zeros(2, 60, 4))

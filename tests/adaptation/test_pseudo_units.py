@@ -1,17 +1,17 @@
-"""Pseudo-units: planted groups of spikes are found without labels, and what is unsure is left out."""
+"""Pseudo-units: planted groups of spikes are found without labels, and spikes of a low posterior are left out."""
 
 import numpy as np
 from toy_spikes import draw_spikes
 
 from huidurep.adaptation import pseudo_units
-from huidurep.adaptation.pseudo_units import join, leading_components
+from huidurep.adaptation.principal_components import join_features, leading_components
 from huidurep.clustering.mixture import fit_mixture
 
 ONE_GROUP = np.zeros(200, int)
 
 
 def find_pseudo_units(snippets, groups, **options):
-    """Of spikes whose embeddings tell nothing."""
+    """Of spikes whose embeddings are all alike."""
     return pseudo_units.find_pseudo_units(np.zeros((len(snippets), 6)), snippets, groups, **options)
 
 
@@ -70,7 +70,7 @@ def test_mixture_finds_planted_means():
     assert np.array_equal(mixture.means_, fit_mixture(points, 2, "tied", 0).means_)
 
 
-def test_what_only_the_embeddings_tell_is_found_too():
+def test_units_that_only_the_embeddings_separate_are_found():
     rng = np.random.default_rng(0)
     truth = np.repeat([0, 1], 150)
     snippets = rng.normal(size=(300, 90, 4)).astype("f4")
@@ -101,6 +101,7 @@ def test_spike_times_tell_overlapping_units_apart():
 
 def test_joined_parts_have_the_weights_stated():
     rng = np.random.default_rng(0)
-    both = join(7 * rng.normal(size=(100, 5)), 1e3 * rng.normal(size=(100, 40)), 0)
+    embeddings, waveforms = 7 * rng.normal(size=(100, 5)), 1e3 * rng.normal(size=(100, 40))
+    both = join_features(embeddings, waveforms, num_components=24, waveform_weight=0.7, seed=0)
     assert both.shape == (100, 29)
-    assert np.isclose(both[:, :5].var(0).sum(), 1) and np.isclose(both[:, 5:].var(0).sum(), pseudo_units.WEIGHT**2)
+    assert np.isclose(both[:, :5].var(0).sum(), 1) and np.isclose(both[:, 5:].var(0).sum(), 0.7**2)

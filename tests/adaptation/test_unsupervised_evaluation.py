@@ -1,13 +1,17 @@
-"""The guard: label-free figures of planted clusters, and the rule that decides on them."""
+"""Label-free figures of planted clusters, and the acceptance test."""
 
 import numpy as np
 import pytest
 import torch
-from banks import SMALL
+from template_libraries import SMALL
 from toy_spikes import draw_spikes
 
 from huidurep import HuiduRep, HuiduRepConfig
-from huidurep.adaptation.unsupervised_evaluation import compare, judge, score_embeddings
+from huidurep.adaptation.unsupervised_evaluation import (
+    compare_encoders,
+    decide_acceptance,
+    score_embeddings,
+)
 from huidurep.models.input_contract import map_waveforms
 
 BEFORE = dict(agreement_under_noise=0.5, agreement_of_halves=0.6)
@@ -23,7 +27,7 @@ def test_clusters_far_apart_have_full_agreement_and_no_entropy():
     points = two_clusters(30)
     found = score_embeddings(points, noisy_embeddings=points + 0.1)
     assert found["agreement_of_halves"] == found["agreement_under_noise"] == 1
-    assert found["posterior_entropy"] < 1e-3 and "refractory_violations" not in found
+    assert found["posterior_entropy"] < 1e-3 and "short_isi_fraction" not in found
 
 
 def test_one_cloud_has_less():
@@ -40,13 +44,13 @@ def test_noise_that_moves_spikes_to_the_other_cluster_is_seen():
     assert abs(score_embeddings(points, noisy_embeddings=moved)["agreement_under_noise"]) < 0.05
 
 
-def test_refractory_violations_are_counted_in_each_component():
+def test_short_intervals_are_counted_in_each_component():
     points = two_clusters(30)
     # of one cluster 10 ms apart; of the other in pairs 1 ms apart, so that 15 of its 29 intervals are too short
     times = np.concatenate([0.010 * np.arange(30), 5 + 0.1 * (np.arange(30) // 2) + 0.001 * (np.arange(30) % 2)])
     order = np.random.default_rng(0).permutation(60)
     found = score_embeddings(points[order], spike_times_s=times[order])
-    assert found["refractory_violations"] == pytest.approx(15 / 58)
+    assert found["short_isi_fraction"] == pytest.approx(15 / 58)
 
 
 def test_groups_are_scored_by_themselves_and_small_ones_left_out():
@@ -65,24 +69,24 @@ def test_figures_are_the_same_under_a_seed():
 
 
 @pytest.mark.parametrize("noise, halves", [(0.6, 0.6), (0.49, 0.9), (0.9, 0.51)])
-def test_a_change_that_does_no_harm_is_adopted(noise, halves):
+def test_a_change_that_is_not_worse_is_accepted(noise, halves):
     after = dict(agreement_under_noise=noise, agreement_of_halves=halves)
-    verdict = compare(BEFORE, after)
-    assert verdict.adopted and verdict.reason.startswith("adapted weights taken: ")
-    assert f"agreement under noise 0.50 -> {noise:.2f}" in verdict.reason
-    assert verdict.before == BEFORE and verdict.after == after
+    result = decide_acceptance(BEFORE, after)
+    assert result.adopted and result.reason.startswith("adapted weights taken: ")
+    assert f"agreement under noise 0.50 -> {noise:.2f}" in result.reason
+    assert result.before == BEFORE and result.after == after
 
 
 @pytest.mark.parametrize("noise, halves", [(0.47, 0.9), (0.9, 0.49), (0.3, 0.2)])
-def test_a_change_for_the_worse_is_not(noise, halves):
-    verdict = compare(BEFORE, dict(agreement_under_noise=noise, agreement_of_halves=halves))
-    assert not verdict.adopted and verdict.reason.startswith("pretrained weights kept")
+def test_a_change_for_the_worse_is_rejected(noise, halves):
+    result = decide_acceptance(BEFORE, dict(agreement_under_noise=noise, agreement_of_halves=halves))
+    assert not result.adopted and result.reason.startswith("pretrained weights kept")
 
 
-def test_nothing_to_judge_is_not_adopted():
+def test_nothing_to_evaluate_is_not_adopted():
     for before, after in (({}, BEFORE), (BEFORE, {}), ({}, {})):
-        verdict = compare(before, after)
-        assert not verdict.adopted and "too few spikes were held out" in verdict.reason
+        result = decide_acceptance(before, after)
+        assert not result.adopted and "too few" in result.reason
 
 
 def test_a_model_is_as_good_as_itself():
@@ -91,11 +95,11 @@ def test_a_model_is_as_good_as_itself():
     waveforms, _ = draw_spikes(3, 20)
     mapped = map_waveforms(waveforms, model.config, peak_index=30)
     residuals = np.random.default_rng(0).normal(0, 8, mapped.snippets.shape).astype("f4")
-    verdict = judge(model, model, mapped, residuals, spike_times_s=np.arange(60.0))
-    assert verdict.adopted and verdict.before == verdict.after
-    assert set(verdict.before) == {
+    result = compare_encoders(model, model, mapped, residuals, spike_times_s=np.arange(60.0))
+    assert result.adopted and result.before == result.after
+    assert set(result.before) == {
         "agreement_of_halves",
         "agreement_under_noise",
         "posterior_entropy",
-        "refractory_violations",
+        "short_isi_fraction",
     }

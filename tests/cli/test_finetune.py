@@ -49,7 +49,7 @@ def test_recordings_and_options_arrive(finetune, folder, tmp_path):
 
 def test_json(finetune, folder, tmp_path):
     result = run("finetune", folder, "--output", tmp_path / "out", "--json")
-    assert json.loads(result.stdout)["verdict"] == "worse"
+    assert json.loads(result.stdout)["outcome"] == "worse"
     assert finetune.call_args.kwargs["sortings"] is None
 
 

@@ -54,7 +54,7 @@ def test_simulate_cells_prints_the_licence(tmp_path, monkeypatch):
             np.savez(folder / f"{name}.npz", seg=segments, diam=np.ones(2, "f4"), imem=currents)
         return [folder / f"{name}.npz" for name in names]
 
-    monkeypatch.setattr("huidurep.simulation.rebuild_cells.rebuild_cell_bank", rebuild)
+    monkeypatch.setattr("huidurep.simulation.rebuild_cells.rebuild_detailed_cells", rebuild)
     result = run("simulate", "cells", tmp_path / "bank")
     assert result.exit_code == 0, result.output
     assert "2 of 2 cells, CC BY-NC-SA 4.0" in result.stdout

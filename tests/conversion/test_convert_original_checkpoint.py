@@ -214,14 +214,14 @@ def test_unexpected_tensor_is_refused(state, tmp_path):
 
 
 def test_wrong_shapes_and_positions_are_refused(state, tmp_path):
-    refuse(state | {"reduce_k.projection.0.weight": torch.zeros(3, HIDDEN)}, tmp_path, "matching sizes")
+    refuse(state | {"reduce_k.projection.0.weight": torch.zeros(3, HIDDEN)}, tmp_path, "reduction")
     table = state["encoder_k.positional_encoding.pe"].clone()
     table[0, 5, 3] += 0.01
-    refuse(state | {"encoder_k.positional_encoding.pe": table}, tmp_path, "expected sinusoidal positions in encoder_k")
+    refuse(state | {"encoder_k.positional_encoding.pe": table}, tmp_path, "encoder_k.positional_encoding")
 
 
 @pytest.mark.parametrize("swap", [("norm1.weight", "norm2.weight"), ("norm1.bias", "norm2.bias")])
-def test_a_wrong_map_fails_the_proof_and_saves_nothing(state, tmp_path, monkeypatch, swap):
+def test_a_wrong_map_is_found_and_nothing_is_saved(state, tmp_path, monkeypatch, swap):
     first, second = swap
     for theirs, other in ((first, second), (second, first)):
         monkeypatch.setitem(converter.LAYER, theirs, {**LAYER}[other])
@@ -237,7 +237,7 @@ class _Code:
 
 def test_code_in_a_pickle_is_refused(state, tmp_path, capsys):
     torch.save({"state_dict": state, "extra": _Code()}, tmp_path / "code.pt")
-    with pytest.raises(ValueError, match="needs code to be run, which is refused"):
+    with pytest.raises(ValueError, match="code"):
         converter.convert(tmp_path / "code.pt", tmp_path / "out")
     (tmp_path / "plain.pt").write_bytes(pickle.dumps(_Code()))
     with pytest.raises((ValueError, OSError), match="expected"):
@@ -264,7 +264,7 @@ def test_non_empty_output_is_refused_and_left_alone(state, tmp_path, capsys):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("keep")
     assert converter.main([str(tmp_path / "original.pt"), str(tmp_path / "out")]) == 2
-    assert "expected an absent or empty folder" in capsys.readouterr().err
+    assert str(tmp_path / "out") in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
 
 

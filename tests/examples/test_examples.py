@@ -1,5 +1,6 @@
 """The examples run on what they make themselves."""
 
+import functools
 import logging
 import os
 import runpy
@@ -36,17 +37,17 @@ def test_embed_waveforms():
 
 
 def test_finetune_own_probe(tmp_path, monkeypatch, capsys):
-    """In this process: what it imports and compiles is there already, and the batches can be small."""
+    """In this process, because imported and compiled code is then reused; with small batches and evaluations."""
     pytest.importorskip("accelerate")
-    from huidurep.finetuning import embedding_evaluation as proof
-    from huidurep.finetuning import train as finetune
+    import huidurep
+    from huidurep.finetuning.settings import EmbeddingEvaluationSettings, FinetuningSettings, TrainingSettings
 
-    few = {"NUM_DRAWS": 2, "SPIKES_A_UNIT": 20, "SIMULATED_UNITS": 4}
-    for module in (finetune, proof):
-        for name in few.keys() & vars(module).keys():
-            monkeypatch.setattr(module, name, few[name])
-    training = finetune.DEFAULT_TRAINING | {"per_device_train_batch_size": 8}
-    monkeypatch.setattr(finetune, "DEFAULT_TRAINING", training)
+    settings = FinetuningSettings(
+        training=TrainingSettings(num_simulated_units=4, batch_size=8),
+        embedding_evaluation=EmbeddingEvaluationSettings(num_draws=2, spikes_per_unit=20),
+    )
+    finetune = functools.partial(huidurep.finetune, settings=settings)
+    monkeypatch.setitem(vars(huidurep), "finetune", finetune)
     monkeypatch.setattr(logging.getLogger("huidurep.finetuning.finetune"), "level", logging.WARNING)
     words = ("--output", tmp_path / "out", "--duration-s", 24, "--num-units", 5, "--steps", 1)
     monkeypatch.setattr(sys, "argv", ["03_finetune_own_probe.py", *map(str, words)])

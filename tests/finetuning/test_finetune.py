@@ -1,7 +1,8 @@
-"""`huidurep.finetune`: what it writes, what it refuses, and that it leaves nothing half-done."""
+"""`huidurep.finetune`: what it writes, what it refuses, and that it leaves no incomplete folder."""
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -14,11 +15,16 @@ from stand_in import TETRODE_UM, as_recording, planted
 
 import huidurep
 from huidurep.finetuning import checkpoint_folder as finetuning_folder
-from huidurep.finetuning import embedding_evaluation as proof
+from huidurep.finetuning import embedding_evaluation as evaluation
 from huidurep.finetuning import finetune as finetuning
 from huidurep.finetuning import recording_data as finetuning_data
-from huidurep.finetuning import sorting_evaluation as finetuning_recordings
 from huidurep.finetuning import train as training
+from huidurep.finetuning.settings import (
+    EmbeddingEvaluationSettings,
+    FinetuningSettings,
+    SortingEvaluationSettings,
+    TrainingSettings,
+)
 
 SMALL = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, embedding_size=8)
 FILES = {
@@ -31,16 +37,12 @@ FILES = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def small_proof_and_batches():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(proof, "NUM_DRAWS", 2)
-        patch.setattr(proof, "SPIKES_A_UNIT", 20)
-        patch.setattr(training, "SIMULATED_UNITS", 4)
-        patch.setattr(finetuning_recordings, "NUM_RECORDINGS", 2)
-        patch.setattr(finetuning_recordings.resample_recording, "__kwdefaults__", {"seconds": 10.0})
-        patch.setattr(training, "DEFAULT_TRAINING", training.DEFAULT_TRAINING | {"per_device_train_batch_size": 8})
-        yield
+QUICK = FinetuningSettings(
+    training=TrainingSettings(num_simulated_units=4, batch_size=8),
+    embedding_evaluation=EmbeddingEvaluationSettings(num_draws=2, spikes_per_unit=20),
+    sorting_evaluation=SortingEvaluationSettings(num_recordings=2, duration_s=10.0),
+)
+KEPT = replace(QUICK, keep_trained_weights=True)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,7 @@ def model(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def lab():
+def recorded():
     """(recording, its units): 12 s of a tetrode with three units."""
     traces, samples, labels = planted(duration_s=12.0, noise_uv=8.0)
     sorting = NumpySorting.from_samples_and_labels([samples], [labels], 30000.0)
@@ -62,30 +64,29 @@ def lab():
 
 
 @pytest.fixture(scope="module")
-def finished(model, lab, tmp_path_factory):
+def finished(model, recorded, tmp_path_factory):
     folder = tmp_path_factory.mktemp("finetune") / "out"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(proof, "judge", lambda before, after: ("better", 0.1, 0.01))
-        return huidurep.finetune(lab[0], output_dir=folder, model=model, sortings=lab[1], steps=1, seed=1)
+    options = dict(model=model, sortings=recorded[1], steps=1, seed=1, settings=KEPT)
+    return huidurep.finetune(recorded[0], output_dir=folder, **options)
 
 
-def test_the_folder_is_a_checkpoint_that_sorts(finished, lab, model):
+def test_the_folder_is_a_checkpoint_that_sorts(finished, recorded, model):
     folder = finished.folder
     assert {path.name for path in folder.iterdir()} == FILES
     assert [path.name for path in folder.parent.iterdir()] == ["out"]  # no partial folder
     pipeline = huidurep.SpikeSortingPipeline.from_pretrained(folder)
     assert pipeline.parameters.max_dimensions == 6
-    assert huidurep.sort(lab[0].frame_slice(0, 60000), model=folder).get_num_units() >= 1
+    assert huidurep.sort(recorded[0].frame_slice(0, 60000), model=folder).get_num_units() >= 1
     assert huidurep.HuiduRep.from_pretrained(model).config.to_dict().keys() == pipeline.model.config.to_dict().keys()
 
 
 def test_report_and_facts(finished):
-    assert finished.verdict in str(finished) and finished.weights == "new" and "old weights" not in str(finished)
+    assert finished.outcome in str(finished) and finished.weights == "new" and "old weights" not in str(finished)
     assert finished.before.keys() == finished.after.keys()
-    assert finished.before.keys() == {"adjusted_rand_index", *proof.SIGNS, "sorting_accuracy", *proof.DETAILS}
+    assert finished.before.keys() == {"adjusted_rand_index", *evaluation.SIGNS, "sorting_accuracy", *evaluation.DETAILS}
     assert "sorting_accuracy: " in str(finished) and "sortings" not in str(finished)
     facts = json.loads((finished.folder / "finetuning.json").read_text())
-    assert facts["before"] == finished.before and facts["verdict"] == finished.verdict
+    assert facts["before"] == finished.before and facts["outcome"] == finished.outcome
     (described,) = facts["recordings"]
     assert described["units"] == "curated" and described["num_units"] == 3 and described["seconds"] == 12.0
     assert facts["settings"]["steps"] == 1 and "torch" in facts["versions"] and "commit" in facts
@@ -99,10 +100,10 @@ def test_card(finished):
         assert words in card.text
     source = dict(name="tetrode", license="apache-2.0", base_model="tetrode", sorting_parameters={})
     facts = json.loads((finished.folder / "finetuning.json").read_text())
-    for verdict, words in (("same", "no better than"), ("worse", "worse than")):
-        card = ModelCard(finetuning_folder.make_card(facts | {"verdict": verdict}, source))
+    for outcome, words in (("same", "no better than"), ("worse", "worse than")):
+        card = ModelCard(finetuning_folder.make_card(facts | {"outcome": outcome}, source))
         assert card.data.base_model == "tetrode" and card.data.license == "apache-2.0"
-        assert f"did {words} `tetrode`: these are its weights, unchanged" in card.text
+        assert f"{words} `tetrode`" in card.text
 
 
 def test_embedded_checkpoints_hand_on_their_licence():
@@ -122,48 +123,54 @@ def same_weights(first, second):
     return all(torch.equal(value, second[name]) for name, value in first.items())
 
 
-def test_same_seed_same_weights(finished, model, lab, tmp_path, monkeypatch):
-    monkeypatch.setattr(proof, "Proof", Mock(return_value=Mock(score=Mock(return_value={"draws": [0.5]}))))
-    monkeypatch.setattr(proof, "judge", lambda before, after: ("better", 0.1, 0.01))
-    again = huidurep.finetune([lab[0]], output_dir=tmp_path / "out", model=model, sortings=[lab[1]], steps=1, seed=1)
+@pytest.fixture
+def unevaluated(monkeypatch):
+    """No embeddings are evaluated."""
+    evaluated = Mock(score=Mock(return_value={"draws": [0.5]}))
+    monkeypatch.setattr(evaluation, "EmbeddingEvaluation", Mock(return_value=evaluated))
+
+
+def test_same_seed_same_weights(finished, model, recorded, tmp_path, unevaluated):
+    options = dict(model=model, sortings=[recorded[1]], steps=1, seed=1, settings=KEPT)
+    again = huidurep.finetune([recorded[0]], output_dir=tmp_path / "out", **options)
     assert same_weights(again.folder, finished.folder) and not same_weights(again.folder, model)
 
 
-@pytest.mark.parametrize("verdict", ["same", "worse"])
-def test_weights_that_are_not_better_are_not_handed_out(verdict, model, lab, tmp_path, monkeypatch):
+@pytest.mark.parametrize("outcome", ["same", "worse"])
+def test_weights_that_are_not_better_are_not_handed_out(outcome, model, recorded, tmp_path, monkeypatch, unevaluated):
     def train(given, *arguments, **options):
         trained = copy.deepcopy(given)
         torch.nn.init.zeros_(next(trained.parameters()))
         return trained, []
 
     monkeypatch.setattr(training, "train", train)
-    monkeypatch.setattr(proof, "Proof", Mock(return_value=Mock(score=Mock(return_value={"draws": [0.5]}))))
-    monkeypatch.setattr(proof, "judge", lambda before, after: (verdict, 0.0, 0.01))
-    options = dict(model=model, sortings=[lab[1]], simulated_share=0.0)
-    report = huidurep.finetune([lab[0]], output_dir=tmp_path / "out", **options)
-    assert report.verdict == verdict and report.weights == "old" and "old weights" in str(report)
+    monkeypatch.setattr(evaluation, "decide_outcome", lambda *_: (outcome, 0.0, 0.01))
+    settings = replace(QUICK, training=replace(QUICK.training, simulated_share=0.0))
+    options = dict(model=model, sortings=[recorded[1]], settings=settings)
+    report = huidurep.finetune([recorded[0]], output_dir=tmp_path / "out", **options)
+    assert report.outcome == outcome and report.weights == "old" and "old weights" in str(report)
     assert {path.name for path in report.folder.iterdir()} == FILES and same_weights(report.folder, model)
-    assert "its weights, unchanged" in (report.folder / "README.md").read_text()
+    assert f"`{report.source}`: these are its weights" in (report.folder / "README.md").read_text()
 
 
-def test_what_sorts_does_not_adapt(model, lab, tmp_path):
+def test_what_sorts_does_not_adapt(model, recorded, tmp_path):
     (tmp_path / "config.json").write_text((model / "config.json").read_text())
     (tmp_path / "model.safetensors").write_bytes((model / "model.safetensors").read_bytes())
     (tmp_path / "sorting_parameters.json").write_text('{"adapt": true}')
     given = huidurep.HuiduRep.from_pretrained(model)
     for each in (tmp_path, given):
-        assert not finetuning._open(each, [lab[0]], 5)[0].parameters.adapt
-    assert finetuning._open(tmp_path, [lab[0]], 5)[0].parameters.seed == 5
+        assert not finetuning._open(each, [recorded[0]], 5)[0].parameters.adapt
+    assert finetuning._open(tmp_path, [recorded[0]], 5)[0].parameters.seed == 5
 
 
 class Sorter:
-    """Sorts as a truth does; the last unit it is not sure of."""
+    """Sorts as a truth does; the last unit has low posteriors."""
 
     def __init__(self, sorting):
         self.sorting, self.parameters = sorting, huidurep.SortingParameters()
         self.model = huidurep.HuiduRep(huidurep.HuiduRepConfig(**SMALL))
 
-    def __call__(self, recording):
+    def __call__(self, recording, *, job_kwargs=None):
         sorting = self.sorting.frame_slice(0, recording.get_num_samples(0))
         vector = sorting.to_spike_vector()
         for name, values in (("snr", [9.0, 9.0, 9.0]), ("short_isi_fraction", [0.0] * 3)):
@@ -173,8 +180,8 @@ class Sorter:
         return huidurep.SortingResult(sorting, None, posteriors, self.parameters)
 
 
-def test_confident_units_of_a_sorting_and_time_held_out(lab):
-    data = finetuning_data.read_lab_data(lab[0], None, Sorter(lab[1]), number=4, seed=0)
+def test_confident_units_of_a_sorting_and_time_held_out(recorded):
+    data = finetuning_data.read_recording_data(recorded[0], None, Sorter(recorded[1]), number=4, seed=0)
     (window,), (real,) = data.windows, data.held_out
     assert window.unit_ids == [0, 1] and window.recording == 4
     assert max(times.max() for times in window.times_s) < 9 and real.times_s.max() < 3  # of the last 3 s
@@ -195,7 +202,7 @@ def test_a_large_probe_gives_windows_of_neighbours_that_have_every_unit():
     sorting = NumpySorting.from_samples_and_labels([samples + 5], [labels], 30000.0)  # five samples late
     pipeline = Sorter(sorting)
     pipeline.model.config.num_channels = 8
-    data = finetuning_data.read_lab_data(recording, sorting, pipeline, number=0, seed=0)
+    data = finetuning_data.read_recording_data(recording, sorting, pipeline, number=0, seed=0)
     assert {unit for window in data.windows for unit in window.unit_ids} == {0, 1, 2, 3}
     for window in data.windows:
         assert window.positions_um.shape == (8, 2)
@@ -204,8 +211,8 @@ def test_a_large_probe_gives_windows_of_neighbours_that_have_every_unit():
             assert abs(int(trough[0]) - window.peak_index) <= 1
 
 
-def test_segments_are_split_one_by_one(lab):
-    traces = lab[0].get_traces()
+def test_segments_are_split_one_by_one(recorded):
+    traces = recorded[0].get_traces()
     first, rest = finetuning_data.split_time(as_recording(traces[:40000], traces[:8000], positions_um=TETRODE_UM))
     assert [first.get_num_samples(index) for index in range(2)] == [30000, 6000]
     assert [rest.get_num_samples(index) for index in range(2)] == [10000, 2000]
@@ -217,15 +224,15 @@ def refuse(match, recordings, output_dir, error=ValueError, **options):
     assert not list(Path(output_dir).parent.glob(f".{Path(output_dir).name}.*"))  # no partial folder
 
 
-def test_bad_input(lab, model, tmp_path):
-    recording, sorting = lab
+def test_bad_input(recorded, model, tmp_path):
+    recording, sorting = recorded
     out, options = tmp_path / "out", dict(model=model, steps=1)
     refuse("at least one recording", [], out)
     refuse("SpikeInterface recording", [1], out, TypeError)
     refuse("steps", recording, out, model=model, steps=0)
-    refuse("method", recording, out, method="magic")
-    refuse("simulated_share", recording, out, simulated_share=1.0)
-    refuse("one sorting a recording", recording, out, sortings=[sorting, sorting])
+    with pytest.raises(ValueError, match="simulated_share"):
+        TrainingSettings(simulated_share=1.0)
+    refuse("one sorting", recording, out, sortings=[sorting, sorting])
     refuse("SpikeInterface sorting", recording, out, TypeError, sortings="x")
     refuse("no such|none of the|expected a local folder", recording, out, OSError, model="nosuch")
     traces = recording.get_traces()
@@ -237,22 +244,22 @@ def test_bad_input(lab, model, tmp_path):
     refuse("one kind of probe", [recording, column], out, **options)
     short = recording.frame_slice(0, 60000)
     few = sorting.frame_slice(0, 60000)
-    refuse(r"at least 3 confident units.*found 0 of 3", short, out, sortings=few, **options)
+    refuse("3 confident units.*0 of 3", short, out, sortings=few, **options)
     assert not out.exists()
 
 
-def test_the_folder_must_not_be_in_use(lab, tmp_path):
+def test_the_folder_must_not_be_in_use(recorded, tmp_path):
     (tmp_path / "thesis.tex").touch()
-    refuse("empty or new", lab[0], tmp_path, FileExistsError)
+    refuse("empty or new", recorded[0], tmp_path, FileExistsError)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_what_is_adapted_to_a_recording_is_refused(lab, tmp_path):
+def test_what_is_adapted_to_a_recording_is_refused(recorded, tmp_path):
     adapted = huidurep.HuiduRep(huidurep.HuiduRepConfig(**SMALL, adapter=True))
-    refuse("adapted to no recording, found 'a model'.*it came from", lab[0], tmp_path / "a", model=adapted)
+    refuse("adapter.*'a model'", recorded[0], tmp_path / "a", model=adapted)
 
 
-def test_channels_told_apart_by_number_are_refused_where_they_do_not_fit(lab):
+def test_channels_told_apart_by_number_are_refused_where_they_do_not_fit(recorded):
     config = huidurep.HuiduRepConfig(**SMALL, channel_mixing="index", num_channels=2)
     with pytest.raises(ValueError, match="at most 2 contacts"):
-        finetuning._open(huidurep.HuiduRep(config), [lab[0]], 0)
+        finetuning._open(huidurep.HuiduRep(config), [recorded[0]], 0)

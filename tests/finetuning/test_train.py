@@ -1,21 +1,33 @@
-"""Template resampling, the training on it and its proof, on made-up spikes."""
+"""Template resampling, the training on it and its evaluation, on made-up spikes."""
 
 import random
 
 import numpy as np
 import pytest
 import torch
-from banks import COLUMN_UM, SMALL, TETRODE_UM
+from template_libraries import COLUMN_UM, SMALL, TETRODE_UM
 
 from huidurep import HuiduRep, HuiduRepConfig
-from huidurep.finetuning import embedding_evaluation as proof
-from huidurep.finetuning import template_resampling as lab
-from huidurep.finetuning import train as finetune
-from huidurep.finetuning.train import hold_out_units, make_maker, simulate_banks, train
-from huidurep.training.noise import REEL_SAMPLES
+from huidurep.finetuning import embedding_evaluation as evaluation
+from huidurep.finetuning.settings import EmbeddingEvaluationSettings, FinetuningSettings, TrainingSettings
+from huidurep.finetuning.template_resampling import (
+    RecordedViewMaker,
+    RecordingWindow,
+    make_recorded_libraries,
+    measure_recipe,
+    template_window,
+    unit_views,
+)
+from huidurep.finetuning.train import hold_out_units, make_maker, simulate_libraries, train
+from huidurep.training.noise import SEGMENT_SAMPLES
 
 RATE, BEFORE, TOTAL = 20000.0, 60, 160  # a rate other than the contract's
 CONFIG = HuiduRepConfig(**SMALL)
+QUICK = FinetuningSettings(
+    training=TrainingSettings(num_simulated_units=4, batch_size=8, logging_steps=1),
+    embedding_evaluation=EmbeddingEvaluationSettings(num_draws=2, spikes_per_unit=20),
+)
+NUM_VIEWS = QUICK.resampling.num_views
 
 
 def make_window(num_units=3, num_spikes=60, positions=TETRODE_UM, noise_uv=5.0, seed=0, drift=0.0, recording=0):
@@ -31,7 +43,7 @@ def make_window(num_units=3, num_spikes=60, positions=TETRODE_UM, noise_uv=5.0, 
         noise = rng.normal(0, noise_uv, (num_spikes, TOTAL, num_channels))
         waveforms.append((gains[:, None, None] * shape + noise).astype("float32"))
     noise = rng.normal(0, noise_uv, (2, 30000, num_channels)).astype("float32")
-    return lab.LabWindow(
+    return RecordingWindow(
         unit_ids=list(range(num_units)),
         waveforms=waveforms,
         times_s=times,
@@ -49,42 +61,53 @@ def drawn(maker, num_units, seed=0):
     return maker.draw(num_units, torch.Generator().manual_seed(seed))
 
 
-def test_views_are_means_of_stretches_of_time_and_of_amplitude():
+def test_views_are_means_of_time_bins_and_of_amplitudes():
     window = make_window(num_units=1, num_spikes=300, drift=0.5, noise_uv=0.0)
-    views = lab.unit_views(window.waveforms[0], window.times_s[0])
-    assert views.shape == (lab.NUM_VIEWS, TOTAL, 4)
+    views = unit_views(window.waveforms[0], window.times_s[0])
+    assert views.shape == (NUM_VIEWS, TOTAL, 4)
     sizes = -views.min((1, 2)) / -window.waveforms[0].mean(0).min()
-    assert sizes[0] == pytest.approx(1) and np.all(np.diff(sizes[[2, 4, 6]]) < -0.1)  # smaller from stretch to stretch
+    assert sizes[0] == pytest.approx(1) and np.all(np.diff(sizes[[2, 4, 6]]) < -0.1)  # smaller from bin to bin
     assert np.all(sizes[[2, 4, 6]] > sizes[[1, 3, 5]])
 
 
 def test_few_spikes_give_fewer_means_several_times():
     window = make_window(num_units=1, num_spikes=20)
-    views = lab.unit_views(window.waveforms[0], window.times_s[0])
-    assert views.shape[0] == lab.NUM_VIEWS and np.allclose(views[1:], views[1])
+    views = unit_views(window.waveforms[0], window.times_s[0])
+    assert views.shape[0] == NUM_VIEWS and np.allclose(views[1:], views[1])
 
 
-def test_banks_are_at_the_contracts_rate_with_the_trough_in_place():
-    (bank,) = lab.make_lab_banks([make_window(noise_uv=0.5)], CONFIG)
-    before, total = lab.bank_window(CONFIG)
-    assert bank.waveforms.shape == (3, lab.NUM_VIEWS, total, 4) and bank.peak_index == before
-    troughs = bank.waveforms[:, 0].float().amin(2).argmin(1)
+def test_libraries_are_at_the_contracts_rate_with_the_trough_in_place():
+    (library,) = make_recorded_libraries([make_window(noise_uv=0.5)], CONFIG)
+    before, total = template_window(CONFIG)
+    assert library.waveforms.shape == (3, NUM_VIEWS, total, 4) and library.peak_index == before
+    troughs = library.waveforms[:, 0].float().amin(2).argmin(1)
     assert torch.all((troughs - before).abs() <= 1)
-    assert bank.coarseness == 1.5 and all(len(reel) > REEL_SAMPLES / 2 for reel in bank.reels)
-    assert bank.waveforms[:, :, [0, -1]].abs().max() < 1e-3
+    assert library.rate_ratio == 1.5 and all(len(segment) > SEGMENT_SAMPLES / 2 for segment in library.noise_segments)
+    assert library.waveforms[:, :, [0, -1]].abs().max() < 1e-3
 
 
-def test_windows_with_the_same_contacts_share_a_bank():
+def test_windows_with_the_same_contacts_share_a_library():
     near, far = make_window(seed=0), make_window(seed=1, positions=TETRODE_UM + 300)
     other, later = make_window(positions=COLUMN_UM), make_window(recording=1)
-    assert [len(bank.waveforms) for bank in lab.make_lab_banks([near, far, other, later], CONFIG)] == [6, 3, 3]
+    assert [len(library.waveforms) for library in make_recorded_libraries([near, far, other, later], CONFIG)] == [
+        6,
+        3,
+        3,
+    ]
     chosen = {(0, 1), (1, 0), (1, 2)}
-    assert [len(bank.waveforms) for bank in lab.make_lab_banks([near, later], CONFIG, units=chosen)] == [1, 2]
+    assert [len(library.waveforms) for library in make_recorded_libraries([near, later], CONFIG, units=chosen)] == [
+        1,
+        2,
+    ]
 
 
 def test_units_come_again_under_the_same_label():
     window = make_window()
-    maker = lab.LabViewMaker(lab.make_lab_banks([window], CONFIG), CONFIG, lab.lab_recipe([window], num_recordings=1))
+    maker = RecordedViewMaker(
+        make_recorded_libraries([window], CONFIG),
+        CONFIG,
+        measure_recipe([window], num_recordings=1),
+    )
     batch = drawn(maker, 8)
     labels = batch["labels"]
     assert len(labels) == 8 and torch.unique(labels).tolist() == [0, 1, 2]
@@ -93,8 +116,8 @@ def test_units_come_again_under_the_same_label():
 
 def test_spikes_have_the_noise_and_the_size_of_the_recording():
     window = make_window(noise_uv=7.0)
-    recipe = lab.lab_recipe([window], num_recordings=1, collision_probability=0.0, recording_gain=(1.0, 1.0))
-    batch = drawn(lab.LabViewMaker(lab.make_lab_banks([window], CONFIG), CONFIG, recipe), 30)
+    recipe = measure_recipe([window], num_recordings=1, collision_probability=0.0, recording_gain=(1.0, 1.0))
+    batch = drawn(RecordedViewMaker(make_recorded_libraries([window], CONFIG), CONFIG, recipe), 30)
     noise = (batch["view_1"] - batch["clean"]).std().item()
     assert 0.6 * 7 < noise < 1.5 * 7  # less what resampling to a higher rate leaves, times the gain of the draw
     largest = -batch["clean"].min().item()
@@ -102,16 +125,16 @@ def test_spikes_have_the_noise_and_the_size_of_the_recording():
 
 
 def test_amplitudes_are_measured_without_the_noise():
-    assert lab.lab_recipe([make_window(noise_uv=10.0)]).gain_jitter < 0.04
-    assert lab.lab_recipe([make_window(num_spikes=300, noise_uv=1.0, drift=0.6)]).gain_jitter > 0.1
+    assert measure_recipe([make_window(noise_uv=10.0)]).gain_jitter < 0.04
+    assert measure_recipe([make_window(num_spikes=300, noise_uv=1.0, drift=0.6)]).gain_jitter > 0.1
 
 
 def test_without_noise_between_spikes_it_is_drawn():
     window = make_window()
-    empty = lab.LabWindow(**{**vars(window), "noise": window.noise[:0]})
-    (bank,) = lab.make_lab_banks([empty], CONFIG)
-    assert not bank.reels
-    assert drawn(lab.LabViewMaker([bank], CONFIG, lab.lab_recipe([empty])), 8)["view_1"].isfinite().all()
+    empty = RecordingWindow(**{**vars(window), "noise": window.noise[:0]})
+    (library,) = make_recorded_libraries([empty], CONFIG)
+    assert not library.noise_segments
+    assert drawn(RecordedViewMaker([library], CONFIG, measure_recipe([empty])), 8)["view_1"].isfinite().all()
 
 
 def test_hold_out():
@@ -122,18 +145,16 @@ def test_hold_out():
     assert hold_out_units([many, make_window(num_units=12, positions=COLUMN_UM)], 0) == (trained, held_out)
 
 
-@pytest.mark.parametrize("method", ["resampling", "self-supervised"])
-def test_training_is_repeatable_and_leaves_everything_else_alone(method, tmp_path, monkeypatch):
-    monkeypatch.setattr(finetune, "SIMULATED_UNITS", 4)
+def test_training_is_repeatable_and_changes_nothing_else(tmp_path):
     window = make_window(num_units=4, positions=COLUMN_UM)
     model = HuiduRep(CONFIG).eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    options = dict(units={(0, 0), (0, 1), (0, 2)}, method=method, simulated_share=0.5, seed=1)
+    options = dict(units={(0, 0), (0, 1), (0, 2)}, seed=1, settings=QUICK)
     states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()  # noqa: NPY002
 
     def run(name):
         maker = make_maker([window], CONFIG, **options)
-        return train(model, maker, tmp_path / name, steps=2, seed=3, per_device_train_batch_size=8, logging_steps=1)
+        return train(model, maker, tmp_path / name, steps=2, seed=3, settings=QUICK.training)
 
     (first, losses), (second, _) = run("a"), run("b")
     assert states[0] == random.getstate() and states[1] == np.random.get_state()[1].tolist()  # noqa: NPY002
@@ -144,17 +165,15 @@ def test_training_is_repeatable_and_leaves_everything_else_alone(method, tmp_pat
     assert np.isfinite([each["loss"] for each in losses if "loss" in each]).all()
 
 
-def test_simulated_banks_are_on_the_same_contacts_and_alike_once():
-    banks = simulate_banks([COLUMN_UM, COLUMN_UM + 100], CONFIG, 0, num_units=4)
-    assert len(banks) == 1 and banks[0].waveforms.shape[0] == 4 and banks[0].waveforms.shape[2] % 2 == 0
-    assert np.allclose(banks[0].positions, COLUMN_UM)
+def test_simulated_libraries_are_on_the_same_contacts_and_alike_once():
+    libraries = simulate_libraries([COLUMN_UM, COLUMN_UM + 100], CONFIG, 0, QUICK.training)
+    assert len(libraries) == 1 and libraries[0].waveforms.shape[0] == 4 and libraries[0].waveforms.shape[2] % 2 == 0
+    assert np.allclose(libraries[0].positions, COLUMN_UM)
 
 
-def test_proof_is_the_same_for_every_model(monkeypatch):
-    monkeypatch.setattr(proof, "SPIKES_A_UNIT", 20)
-    monkeypatch.setattr(proof, "NUM_DRAWS", 2)
+def test_evaluation_is_the_same_for_every_model():
     window, model = make_window(num_units=8), HuiduRep(CONFIG).eval()
-    real = proof.HeldOutSpikes(
+    real = evaluation.HeldOutSpikes(
         waveforms=np.concatenate(window.waveforms)[:, 40:100],
         noise=np.zeros((480, 60, 4), "float32"),
         times_s=np.concatenate(window.times_s),
@@ -163,25 +182,26 @@ def test_proof_is_the_same_for_every_model(monkeypatch):
         positions_um=TETRODE_UM,
     )
     trained, held_out = hold_out_units([window], 0)
-    examination = proof.Proof([window], CONFIG, trained, held_out, real_spikes=[real], seed=0)
-    scores = examination.score(model)
-    assert scores == examination.score(model)
-    assert scores.keys() == {"adjusted_rand_index", "draws", *proof.SIGNS} and len(scores["draws"]) == 2
+    options = dict(real_spikes=[real], seed=0, settings=QUICK)
+    evaluated = evaluation.EmbeddingEvaluation([window], CONFIG, trained, held_out, **options)
+    scores = evaluated.score(model)
+    assert scores == evaluated.score(model)
+    assert scores.keys() == {"adjusted_rand_index", "draws", *evaluation.SIGNS} and len(scores["draws"]) == 2
     assert scores["agreement_under_noise"] == pytest.approx(1)  # no noise was added
-    assert proof.judge(scores, scores)[0] == "same"
+    assert evaluation.decide_outcome(scores, scores)[0] == "same"
 
 
-def test_verdict():
+def test_outcome():
     before = dict(draws=[0.5, 0.6, 0.7], agreement_of_halves=0.8, posterior_entropy=0.2)
 
-    def verdict(draws, **figures):
-        return proof.judge(before, before | dict(draws=draws) | figures)
+    def outcome(draws, **figures):
+        return evaluation.decide_outcome(before, before | dict(draws=draws) | figures)
 
-    assert verdict([0.6, 0.7, 0.8]) == ("better", pytest.approx(0.05), pytest.approx(0.005))
-    assert verdict([0.4, 0.5, 0.6])[0] == "worse"
-    assert verdict([0.3, 0.6, 1.0])[0] == "same"  # one draw says this, another that
-    assert verdict([0.5, 0.6, 0.7], posterior_entropy=0.4)[0] == "worse"
-    assert verdict([0.5, 0.6, 0.7], agreement_of_halves=0.9, posterior_entropy=0.3)[0] == "same"
+    assert outcome([0.6, 0.7, 0.8]) == ("better", pytest.approx(0.05), pytest.approx(0.005))
+    assert outcome([0.4, 0.5, 0.6])[0] == "worse"
+    assert outcome([0.3, 0.6, 1.0])[0] == "same"  # draws disagree
+    assert outcome([0.5, 0.6, 0.7], posterior_entropy=0.4)[0] == "worse"
+    assert outcome([0.5, 0.6, 0.7], agreement_of_halves=0.9, posterior_entropy=0.3)[0] == "same"
 
 
 @pytest.mark.parametrize(
@@ -189,12 +209,12 @@ def test_verdict():
     [
         ([0.8, 0.7], "better"),  # as before
         ([0.79, 0.695], "better"),  # within the tolerance
-        ([0.9, 0.55], "better"),  # down in the mean, but one recording says this, another that
+        ([0.9, 0.55], "better"),  # lower in the mean, but recordings disagree
         ([0.7, 0.6], "worse"),
         ([0.9, 0.9], "better"),
     ],
 )
-def test_whoever_sorts_worse_is_worse(sortings, expected):
+def test_a_lower_sorting_accuracy_is_worse(sortings, expected):
     before = dict(draws=[0.5, 0.6], sortings=[0.8, 0.7])
-    assert proof.judge(before, dict(draws=[0.7, 0.8], sortings=sortings))[0] == expected
-    assert proof.judge(before, before | dict(sortings=[0.9, 0.8]))[0] == "same"
+    assert evaluation.decide_outcome(before, dict(draws=[0.7, 0.8], sortings=sortings))[0] == expected
+    assert evaluation.decide_outcome(before, before | dict(sortings=[0.9, 0.8]))[0] == "same"

@@ -3,8 +3,6 @@
 import ast
 from pathlib import Path
 
-import pytest
-
 import huidurep
 
 PACKAGE = Path(huidurep.__file__).parent
@@ -23,9 +21,13 @@ def public_objects(tree):
                         yield f"{node.name}.{child.name}", child
 
 
-def is_command(name, path):
-    """Functions whose docstring is the help on the command line, where the options document themselves."""
-    return path.parent.name == "cli" and name == path.stem
+def is_exempt(name, path):
+    """Whether one sentence is enough.
+
+    The docstring of a command is its help, where options document themselves. The code in models/ travels with every
+    published checkpoint and is kept short.
+    """
+    return path.parent.name == "models" or (path.parent.name == "cli" and name == path.stem)
 
 
 def complaints(path):
@@ -33,7 +35,7 @@ def complaints(path):
         doc = ast.get_docstring(node)
         if not doc:
             yield f"{name}: no docstring"
-        elif isinstance(node, ast.FunctionDef) and not is_command(name, path):
+        elif isinstance(node, ast.FunctionDef) and not is_exempt(name, path):
             yield from (f"{name}: {text}" for text in missing_sections(node, doc))
 
 
@@ -52,6 +54,6 @@ def missing_sections(function, doc):
         yield "no Returns section"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_public_objects_are_documented(path):
-    assert not list(complaints(path))
+def test_public_objects_are_documented():
+    found = {str(path.relative_to(PACKAGE)): list(complaints(path)) for path in MODULES}
+    assert {path: texts for path, texts in found.items() if texts} == {}

@@ -1,7 +1,7 @@
 """transformers' own common model tests, run on ours: ``make test-common`` fetches them, for they are not in its wheel.
 
-Not collected with the other tests. What the source distribution lacks of them, the tests of text generation and of its
-exporters, is replaced by nothing; tests/models/test_modeling_transformers.py and tests/conversion have ours of torch.export.
+Not collected with the other tests. The source distribution lacks the tests of text generation and of exporters; ours of
+torch.export are in tests/models/test_modeling_transformers.py and tests/conversion.
 """
 
 import sys
@@ -105,7 +105,7 @@ class CommonTests(ModelTesterMixin):
 
     def test_model_weights_reload_no_missing_tied_weights(self):
         self.skipTest(
-            "it loads a file without weights and expects a report; ours raises (next test, tests/models/test_loading.py)"
+            "it loads a file without weights and expects a report; ours raises (see tests/models/test_loading.py)"
         )
 
     def test_correct_missing_keys(self):

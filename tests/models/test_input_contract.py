@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from huidurep import HuiduRep, HuiduRepConfig
-from huidurep.models.input_contract import find_peak_index, map_waveforms, nominal_positions, unmap_waveforms
+from huidurep.models.denoising import unmap_waveforms
+from huidurep.models.input_contract import map_waveforms, nominal_positions
 
 CONFIG = HuiduRepConfig(num_samples=90, peak_index=30, num_channels=4)
 SQUARE_UM = np.array([[0.0, 0.0], [20.0, 0.0], [0.0, 20.0], [20.0, 20.0]])
@@ -73,7 +74,7 @@ def test_spikes_that_point_up_are_turned_over(peak_index):
 
 
 def test_the_vote_on_polarity_is_one_for_the_whole_array(model):
-    """Not one a batch: a batch of collisions that point up does not turn over."""
+    """Not for each batch: a batch of positive overlapping spikes is not inverted."""
     down = np.repeat(sampled(30000.0, 90, 30), 8, axis=0)
     waveforms = np.concatenate([down, -down[:2], down])  # with 2 a batch, the fifth points up
     single, batched = (model.embed(waveforms, peak_index=30, batch_size=size) for size in (len(waveforms), 2))
@@ -88,7 +89,7 @@ def test_peak_is_found_for_each_spike():
     rng = np.random.default_rng(1)
     peaks = rng.integers(26, 35, 20)
     waveforms = np.concatenate([sampled(30000.0, 100, peak) for peak in peaks]) + rng.normal(0, 1, (20, 100, 4))
-    assert np.array_equal(find_peak_index(waveforms, 30000.0), peaks)
+    assert np.array_equal(map_waveforms(waveforms, CONFIG).peak_index, peaks)
     mapped = map_waveforms(waveforms, CONFIG)
     assert (np.abs(mapped.snippets[:, :, 0]).argmax(1) == 30).all()
 
@@ -181,7 +182,7 @@ def test_places_in_three_dimensions():
         mapped.snippets, map_waveforms(waves(), CONFIG, peak_index=30, channel_positions=SQUARE_UM).snippets
     )
     bent = np.column_stack([SQUARE_UM, [0.0, 5.0, 9.0, 3.0]])
-    with pytest.raises(ValueError, match="contacts in one plane, found 3-D"):
+    with pytest.raises(ValueError, match="channel_positions"):
         map_waveforms(waves(), CONFIG, channel_positions=bent)
 
 
@@ -214,9 +215,9 @@ def test_what_cannot_be_mapped_is_refused(waveforms, options, match):
 
 
 def test_what_is_no_number_is_refused():
-    with pytest.raises(TypeError, match="real numbers in uV"):
+    with pytest.raises(TypeError, match="dtype"):
         map_waveforms(waves().astype(complex), CONFIG)
-    with pytest.raises(TypeError, match="real numbers in uV"):
+    with pytest.raises(TypeError, match="dtype"):
         map_waveforms(np.full((2, 90, 4), "a"), CONFIG)
 
 
@@ -225,7 +226,7 @@ def test_what_is_no_number_is_refused():
 def test_numbers_that_are_none_are_refused_by_name(name, value):
     if name == "peak_index" and value is None:
         return  # to be found
-    with pytest.raises(TypeError, match=f"^expected {name} as one number, found .*: (pass|count)"):
+    with pytest.raises(TypeError, match=f"^expected {name} "):
         map_waveforms(waves(), HuiduRepConfig(), **{name: value})
 
 
@@ -236,9 +237,9 @@ def test_numbers_of_numpy_are_numbers(value):
 
 
 def test_other_words_of_numpy_are_not_passed_on():
-    with pytest.raises(TypeError, match=r"^expected channel_positions \(4, 2\) of numbers in um"):
+    with pytest.raises(TypeError, match=r"^expected channel_positions \(4, 2\)"):
         map_waveforms(waves(), HuiduRepConfig(), channel_positions=[["a", "b"]] * 4)
-    with pytest.raises(ValueError, match="^expected one array of waveforms, found snippets of other sizes"):
+    with pytest.raises(ValueError, match="^expected one array of waveforms"):
         map_waveforms([waves()[0], waves()[1][:50]], HuiduRepConfig())
 
 

@@ -56,27 +56,27 @@ def test_one_changed_tensor_breaks_the_fingerprint(folder, name):
         return weights | {name: weights[name] + 0.05 * torch.randn(weights[name].shape, generator=generator)}
 
     change_weights(folder, change)
-    with pytest.raises(ValueError, match="not loaded as they were saved"):
+    with pytest.raises(ValueError, match=r"stored in .*fingerprint\.safetensors"):
         HuiduRep.from_pretrained(folder)
 
 
 def test_changed_fingerprint(folder):
     (folder / "fingerprint.safetensors").write_bytes(b"damaged")
-    with pytest.raises(OSError, match=r"readable .*fingerprint\.safetensors"):
+    with pytest.raises(OSError, match=r"fingerprint\.safetensors"):
         HuiduRep.from_pretrained(folder)
 
 
 def test_absent_fingerprint_is_a_warning(folder, caplog):
     (folder / "fingerprint.safetensors").unlink()
     HuiduRep.from_pretrained(folder)
-    assert "were not verified" in caplog.text
+    assert "fingerprint.safetensors" in caplog.text
 
 
 @pytest.mark.parametrize("keep", [0, 7, 200, -100])
 def test_truncated_weights(folder, keep):
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(OSError, match=r"expected a readable model\.safetensors"):
+    with pytest.raises(OSError, match=r"model\.safetensors"):
         HuiduRep.from_pretrained(folder)
 
 
@@ -89,14 +89,14 @@ def test_missing_file(folder, name):
 
 def test_damaged_config(folder):
     (folder / "config.json").write_text('{"model_type": "huid')
-    with pytest.raises(OSError, match="expected JSON"):
+    with pytest.raises(OSError, match="JSON in .*config.json"):
         HuiduRep.from_pretrained(folder)
 
 
 def test_foreign_checkpoint(folder):
     settings = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(settings | {"model_type": "bert"}))
-    with pytest.raises(ValueError, match="found model_type 'bert'"):
+    with pytest.raises(ValueError, match="model_type 'bert'"):
         HuiduRep.from_pretrained(folder)
 
 
@@ -121,7 +121,7 @@ def test_additional_weight(folder):
 def test_weights_of_another_size(folder):
     settings = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(settings | {"embedding_size": 9}))
-    with pytest.raises(ValueError, match="do not fit|mismatched"):
+    with pytest.raises(ValueError, match="config.json|mismatched_keys"):
         HuiduRep.from_pretrained(folder)
 
 
@@ -139,7 +139,7 @@ def test_encoder_folder_lacks_what_pretraining_needs(folder):
 
 @pytest.mark.parametrize("name", ["no-such-checkpoint", "/no/such/folder", "./nothing", "a/b/c"])
 def test_unknown_name(name):
-    with pytest.raises(OSError, match="correct the name or the path"):
+    with pytest.raises(OSError, match="embedded checkpoints.*tetrode"):
         HuiduRep.from_pretrained(name)
 
 

@@ -134,7 +134,7 @@ def test_prototype_loss_is_exact_in_half_precision_and_far_from_the_origin():
 
 
 def test_a_spike_alone_has_no_prototype():
-    with pytest.raises(ValueError, match="at least 2 views of each unit, found 1: draw more"):
+    with pytest.raises(ValueError, match="at least 2 views.*found 1"):
         prototype_loss(UNITS[:, :1], temperature=1.0)
 
 

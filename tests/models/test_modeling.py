@@ -88,13 +88,13 @@ def test_unknown_setting_raises():
 @pytest.mark.parametrize(
     ("settings", "match"),
     [
-        (dict(num_samples=0), "num_samples must be a positive integer"),
-        (dict(peak_index=90), "peak_index must lie in the snippet of 90 samples"),
-        (dict(channel_order="random"), "channel_order must be one of"),
-        (dict(sampling_frequency=-1), "must be positive"),
-        (dict(hidden_size=33), "multiple of num_attention_heads"),
-        (dict(channel_mixing="name"), "channel_mixing must be one of"),
-        (dict(conv_strides=(1, 2, 3)), "same length"),
+        (dict(num_samples=0), "num_samples.*found 0"),
+        (dict(peak_index=90), "peak_index.*90 samples, found 90"),
+        (dict(channel_order="random"), "channel_order.*'random'"),
+        (dict(sampling_frequency=-1), "sampling_frequency must be positive"),
+        (dict(hidden_size=33), "hidden_size.*33"),
+        (dict(channel_mixing="name"), "channel_mixing.*'name'"),
+        (dict(conv_strides=(1, 2, 3)), "conv_kernel_sizes and conv_strides"),
     ],
 )
 def test_impossible_setting_raises(settings, match):
@@ -154,12 +154,12 @@ def test_wrong_shapes_are_refused(config):
     model = HuiduRep(config)
     too_few = 0 if config.channel_mixing == "position" else 2  # by position any number of channels will do
     for bad in (snippets(config)[0], snippets(config)[:, :, :too_few]):
-        with pytest.raises(ValueError, match=r"use model\.embed\(\)"):
+        with pytest.raises(ValueError, match=r"model\.embed\(\)"):
             model(bad)
 
 
 def test_feature_decoder_only_where_there_is_one():
-    with pytest.raises(ValueError, match="use denoise"):
+    with pytest.raises(ValueError, match="feature decoder"):
         HuiduRep(paper())(snippets(paper()), output_denoised_tokens=True)
 
 

@@ -96,8 +96,8 @@ def test_further_views_are_spikes_of_the_units(config):
 
 def test_positions_are_described_once_a_batch(config, monkeypatch):
     model, views = shaken(HuiduRepForPreTraining(config)), [snippets(config, seed=seed) for seed in range(3)]
-    found, describe = [], model.huidurep.describe_positions
-    monkeypatch.setattr(model.huidurep, "describe_positions", lambda *args: found.append(describe(*args)) or found[-1])
+    found, describe = [], model.huidurep._describe_positions
+    monkeypatch.setattr(model.huidurep, "_describe_positions", lambda *args: found.append(describe(*args)) or found[-1])
     with torch.no_grad():
         output = model(*views[:2], further_views=views[2][:, None])
         single = model(*(view[:1] for view in views[:2]), further_views=views[2][:1, None])
@@ -152,7 +152,7 @@ def test_masked_values_change_no_loss(config):
 
 @pytest.mark.parametrize("weights", [(-1.0, 1.0), (1.0, -0.1), (0.0, 0.0), (1.0, float("nan"))])
 def test_weights_that_teach_nothing_are_refused(weights):
-    with pytest.raises(ValueError, match="prototype_weight and contrastive_weight must not be negative"):
+    with pytest.raises(ValueError, match="prototype_weight and contrastive_weight"):
         HuiduRepConfig(prototype_weight=weights[0], contrastive_weight=weights[1])
 
 
@@ -160,7 +160,7 @@ def test_objectives_by_default_and_of_the_paper():
     default, published = HuiduRepConfig(), HuiduRepConfig.paper()
     assert (default.prototype_weight, default.contrastive_weight, default.prototype_temperature) == (1.0, 0.0, 0.0625)
     assert (published.prototype_weight, published.contrastive_weight) == (0.0, 1.0)
-    with pytest.raises(ValueError, match="prototype_temperature must be positive, found 0: it is a variance"):
+    with pytest.raises(ValueError, match="prototype_temperature.*found 0"):
         HuiduRepConfig(prototype_temperature=0)
 
 

@@ -4,7 +4,6 @@ import shutil
 from pathlib import Path
 from unittest.mock import Mock
 
-import huggingface_hub
 import pytest
 import torch
 from huggingface_hub import ModelCard
@@ -63,12 +62,12 @@ def test_a_new_model_has_no_companions(tmp_path):
 
 
 def test_options_of_the_upload_reach_the_client(finetuned, tmp_path, monkeypatch):
-    """What the Hub makes of them is tested in test_hub_push.py."""
+    """Their effect on a Hub is tested in test_publishing_to_hub.py."""
     uploaded, api = tmp_path / "uploaded", Mock()
     api.create_repo.return_value.repo_id = "owner/name"
     api.upload_folder.side_effect = lambda *, folder_path, **_: shutil.copytree(folder_path, uploaded)
     made = Mock(return_value=api)
-    monkeypatch.setattr(huggingface_hub, "HfApi", made)
+    monkeypatch.setattr("huidurep.models.publishing.HfApi", made)
     model = HuiduRep.from_pretrained(finetuned)
     model.push_to_hub("name", private=True, token="secret", tags=["rat"], commit_message="first", create_pr=True)
     made.assert_called_once_with(token="secret")

@@ -73,16 +73,15 @@ def test_published_layout_is_the_embedded_layout(hub, client, name, tmp_path):
     assert weight == client(hub_client.load, "tetrode")[1] and {path.name for path in Path(back).iterdir()} == LAYOUT
     parameters, _, _ = client(hub_client.load_pipeline, name, **options)
     assert parameters["max_dimensions"] == 12  # from sorting_parameters.json
-    with pytest.raises(OSError, match="if it is private"):
+    with pytest.raises(OSError, match="private"):
         client(hub_client.load, name, cache_dir=tmp_path / "other", token="hf_reader")
 
 
 def test_push_and_download_by_command(hub, client, name, folder, tmp_path):
     code, printed, _ = client(hub_client.command, "push", folder, name, *OWNER, "--private", "--json")
     told = json.loads(printed)
-    assert code == 0 and told == dict(
-        repository=name, commit=hub.repositories[name].branches["main"], url=f"{hub.url}/{name}/commit/{told['commit']}"
-    )
+    commit = hub.repositories[name].branches["main"]
+    assert code == 0 and told == dict(repository=name, commit=commit, url=f"{hub.url}/{name}/commit/{commit}")
     files = published(hub, name)
     config = json.loads(files.pop("config.json"))
     assert config.pop("auto_map")["AutoModel"] == "modeling_huidurep.HuiduRep"  # the one thing that is added
@@ -117,7 +116,7 @@ def test_download_refuses_what_is_damaged(hub, client, name, tmp_path):
     hub.publish(name, files | {other.name: other.read_bytes()})
     carried = tmp_path / "carried"
     code, _, complaint = client(hub_client.command, "download", name, "--output", carried, "--cache-dir", tmp_path)
-    assert code == 2 and "not loaded as they were saved" in complaint and not carried.exists()
+    assert code == 2 and "fingerprint.safetensors" in complaint and not carried.exists()
 
 
 def test_an_embedded_checkpoint_is_copied_without_a_network(tmp_path):
@@ -133,7 +132,7 @@ def test_other_weights_replace_what_belonged_to_the_old(hub, client, name):
     new = published(hub, name)
     assert set(new) == {"README.md", "config.json", "fingerprint.safetensors", "model.safetensors"}
     assert new["README.md"] == old["README.md"] and new["model.safetensors"] != old["model.safetensors"]
-    assert [line for line in log if "the card that the Hub has stays" in line]
+    assert [line for line in log if "card on the Hub" in line]
 
 
 def test_the_same_again_makes_no_commit(hub, client, name, folder):
@@ -144,7 +143,7 @@ def test_the_same_again_makes_no_commit(hub, client, name, folder):
 
 def test_a_model_without_a_card_gets_a_short_one(hub, client, name, new_model):
     _, log = client(hub_client.push, new_model, name, token="hf_owner", tags=["rat"])
-    assert [line for line in log if "short one" in line] and [line for line in log if "no licence" in line]
+    assert [line for line in log if "no card" in line] and [line for line in log if "no licence" in line]
     card = ModelCard(published(hub, name)["README.md"].decode())
     assert card.data.library_name == "transformers" and set(card.data.tags) == {"spike-sorting", "rat"}
     assert f'from_pretrained("{name}")' in card.text and "48 numbers" in card.text
@@ -169,28 +168,28 @@ def damage(folder):
 
 
 REFUSED = {
-    "not loaded as they were saved": damage,
-    "expected fingerprint.safetensors": lambda folder: (folder / "fingerprint.safetensors").unlink(),
+    "embeddings": damage,
+    "fingerprint.safetensors": lambda folder: (folder / "fingerprint.safetensors").unlink(),
     "config.json": lambda folder: (folder / "config.json").unlink(),
-    "expected the folder of a checkpoint": shutil.rmtree,
+    "a local folder": shutil.rmtree,
 }
 
 
-@pytest.mark.parametrize("sentence", REFUSED)
-def test_what_is_no_checkpoint_does_not_leave_the_house(hub, client, folder, sentence):
-    REFUSED[sentence](folder)
+@pytest.mark.parametrize("reason", REFUSED)
+def test_what_is_no_checkpoint_is_not_published(hub, client, folder, reason):
+    REFUSED[reason](folder)
     code, _, complaint = client(hub_client.command, "push", folder, "owner/refused", *OWNER)
-    assert code == 2 and sentence in complaint and complaint.count("huidurep: ") == 1
+    assert code == 2 and reason in complaint and complaint.count("huidurep: ") == 1
     assert hub.requests == []
 
 
 CASES = {
-    "no token": ((), None, ["expected a token that may write", "401", "HF_TOKEN"]),
-    "another's name": (("--token", "hf_reader"), None, ["expected a token that may write", "403", "rights"]),
+    "no token": ((), None, ["401", "HF_TOKEN"]),
+    "another's name": (("--token", "hf_reader"), None, ["403", "rights", "HF_TOKEN"]),
     "wrong token": (("--token", "hf_wrong"), None, ["Invalid credentials", "/settings/tokens"]),
-    "server down": (OWNER, dict(status=500), ["server failing (500", "publish it again"]),
-    "busy": (OWNER, dict(status=429), ["too many requests", "wait some minutes"]),
-    "hangs up": (OWNER, dict(silent_s=0.0), ["check the network", "HTTPS_PROXY"]),
+    "server down": (OWNER, dict(status=500), ["500"]),
+    "busy": (OWNER, dict(status=429), ["429", "minutes"]),
+    "hangs up": (OWNER, dict(silent_s=0.0), ["network", "HTTPS_PROXY"]),
 }
 
 
@@ -208,7 +207,7 @@ def test_failures_are_one_sentence(hub, client, folder, case):
 def test_offline(folder):
     """This process is offline."""
     result = CliRunner().invoke(app, ["push", str(folder), "owner/offline"])
-    assert result.exit_code == 2 and "found HF_HUB_OFFLINE" in result.stderr and "unset it" in result.stderr
+    assert result.exit_code == 2 and "unset HF_HUB_OFFLINE" in result.stderr
 
 
 def test_example(hub, client, name):

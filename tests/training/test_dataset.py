@@ -3,17 +3,17 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
-from banks import COLUMN_UM, make_bank
+from template_libraries import COLUMN_UM, make_library
 from torch.utils.data import DataLoader
 
 from huidurep import HuiduRepConfig
-from huidurep.training.dataset import TemplateBank, ViewDataset, load_banks, save_banks
+from huidurep.training.dataset import TemplateLibrary, ViewDataset, load_libraries, save_libraries
 from huidurep.training.views import ViewMaker, ViewRecipe
 
 
 @pytest.fixture(scope="module")
 def maker():
-    return ViewMaker([make_bank()], HuiduRepConfig(), ViewRecipe(num_recordings=1, group_size=4))
+    return ViewMaker([make_library()], HuiduRepConfig(), ViewRecipe(num_recordings=1, group_size=4))
 
 
 def batches(maker, count, **options):
@@ -46,40 +46,40 @@ def test_workers_give_the_same_batches(maker, first_batch):
 
 
 def test_drawn_units_are_different_and_in_groups_of_neighbours():
-    bank = make_bank(num_units=30)
-    units = bank.draw_neighbours(24, 6, torch.Generator().manual_seed(0))
+    library = make_library(num_units=30)
+    units = library.draw_neighbours(24, 6, torch.Generator().manual_seed(0))
     assert len(units.unique()) == 24
-    assert (units[:6] == bank.neighbours[units[0]][:6]).all()
+    assert (units[:6] == library.neighbours[units[0]][:6]).all()
 
 
 def test_neighbours_begin_with_the_unit_and_its_twin():
     rng = np.random.default_rng(0)
-    waveforms = make_bank(num_units=20).waveforms.numpy()
+    waveforms = make_library(num_units=20).waveforms.numpy()
     waveforms[7] = waveforms[3] * rng.uniform(1.0, 1.01)
-    bank = TemplateBank(waveforms, np.zeros((4, 2)), 90, 30000.0)
-    assert (bank.neighbours[:, 0] == torch.arange(20)).all()
-    assert bank.neighbours[3, 1] == 7 and bank.neighbours[7, 1] == 3
+    library = TemplateLibrary(waveforms, np.zeros((4, 2)), 90, 30000.0)
+    assert (library.neighbours[:, 0] == torch.arange(20)).all()
+    assert library.neighbours[3, 1] == 7 and library.neighbours[7, 1] == 3
 
 
 def test_too_few_units_raise():
-    with pytest.raises(ValueError, match="at least 13 units, found 12: simulate more units a bank"):
-        make_bank(num_units=12).draw_neighbours(13, 4, torch.Generator())
+    with pytest.raises(ValueError, match="at least 13 units, found 12"):
+        make_library(num_units=12).draw_neighbours(13, 4, torch.Generator())
 
 
 def test_templates_must_be_finite():
-    waveforms = make_bank().waveforms.numpy().copy()
+    waveforms = make_library().waveforms.numpy().copy()
     waveforms[2, 0, 5, 1] = np.nan
-    with pytest.raises(ValueError, match="expected finite templates"):
-        TemplateBank(waveforms, np.zeros((4, 2)), 90, 30000.0)
+    with pytest.raises(ValueError, match="finite"):
+        TemplateLibrary(waveforms, np.zeros((4, 2)), 90, 30000.0)
 
 
-def test_banks_are_kept_in_a_file(tmp_path):
-    banks = [make_bank(), make_bank(num_units=5, seed=3, positions=COLUMN_UM, kind="linear")]
-    save_banks(banks, tmp_path / "templates.npz")
+def test_libraries_are_kept_in_a_file(tmp_path):
+    libraries = [make_library(), make_library(num_units=5, seed=3, positions=COLUMN_UM, kind="linear")]
+    save_libraries(libraries, tmp_path / "templates.npz")
     assert [path.name for path in tmp_path.iterdir()] == ["templates.npz"]
-    loaded = load_banks(tmp_path / "templates.npz")
+    loaded = load_libraries(tmp_path / "templates.npz")
     assert len(loaded) == 2
-    for before, after in zip(banks, loaded, strict=True):
+    for before, after in zip(libraries, loaded, strict=True):
         assert (after.peak_index, after.sampling_frequency, after.kind) == (90, 30000.0, before.kind)
         assert torch.allclose(before.waveforms, after.waveforms, rtol=2e-3, atol=0.05)
         assert torch.equal(before.positions, after.positions)

@@ -1,12 +1,12 @@
-"""Noise reels: measured noise is given back as it was measured, drawn noise has colour and correlation."""
+"""Noise segments: measured noise is given back as it was measured, drawn noise has colour and correlation."""
 
 import numpy as np
 import pytest
 import torch
-from banks import COLUMN_UM, TETRODE_UM
+from template_libraries import COLUMN_UM, TETRODE_UM
 
 from huidurep.simulation.probes import contact_layout
-from huidurep.training.noise import REEL_SAMPLES, MeasuredNoise, cut_pieces, draw_reel
+from huidurep.training.noise import SEGMENT_SAMPLES, MeasuredNoise, cut_snippets, draw_noise_segment
 
 LENGTH_UM = 60.0
 KERNEL_SAMPLES = 3.0
@@ -61,16 +61,16 @@ def test_spectrum_is_that_of_the_kernel(measured):
 @pytest.mark.parametrize("kind", ["tetrode", "neuropixels-2.0"])
 def test_measured_noise_is_drawn_as_it_was_measured(measured, kind):
     positions = contact_layout(kind, 4)
-    reels = [
-        draw_reel(torch.tensor(positions).float(), flat, RATE_HZ, generator(seed), measured=measured)
+    segments = [
+        draw_noise_segment(torch.tensor(positions).float(), flat, RATE_HZ, generator(seed), measured=measured)
         for seed in range(3)
     ]
-    found = np.mean([np.corrcoef(reel.T) for reel in reels], axis=0)
+    found = np.mean([np.corrcoef(segment.T) for segment in segments], axis=0)
     # the bins of distance are 10 um wide
     assert found == pytest.approx(correlation_at(positions), abs=0.08)
-    power = np.mean([np.abs(np.fft.rfft(reel, axis=0)) ** 2 for reel in reels], axis=(0, 2))
+    power = np.mean([np.abs(np.fft.rfft(segment, axis=0)) ** 2 for segment in segments], axis=(0, 2))
     bands = power[: 64 * 128].reshape(128, 64).mean(1)
-    middle = (np.arange(128) + 0.5) * 64 / REEL_SAMPLES
+    middle = (np.arange(128) + 0.5) * 64 / SEGMENT_SAMPLES
     expected = np.exp(-4 * (np.pi * KERNEL_SAMPLES * middle) ** 2)
     share, expected = bands / bands.sum(), expected / expected.sum()
     assert share[:12] == pytest.approx(expected[:12], rel=0.25)
@@ -82,30 +82,30 @@ def test_missing_file_raises(folder, tmp_path, missing):
     for path in folder.iterdir():
         if path.name != missing:
             (tmp_path / path.name).write_bytes(path.read_bytes())
-    with pytest.raises(FileNotFoundError, match=rf"{missing}, found none: correct `noise\.covariances`"):
+    with pytest.raises(FileNotFoundError, match=rf"{missing}.*noise\.covariances"):
         MeasuredNoise(tmp_path)
 
 
 @pytest.mark.parametrize("use_measured", [False, True])
-def test_reels_have_standard_deviation_one(measured, use_measured):
+def test_segments_have_standard_deviation_one(measured, use_measured):
     options = dict(measured=measured) if use_measured else {}
     state = torch.get_rng_state()
     for seed in range(3):
-        reel = draw_reel(torch.tensor(COLUMN_UM).float(), flat, RATE_HZ, generator(seed), **options)
-        assert reel.shape == (REEL_SAMPLES, 8) and float(reel.std()) == pytest.approx(1.0, abs=1e-3)
-        sizes = reel.std(0) / reel.std(0).mean()
+        segment = draw_noise_segment(torch.tensor(COLUMN_UM).float(), flat, RATE_HZ, generator(seed), **options)
+        assert segment.shape == (SEGMENT_SAMPLES, 8) and float(segment.std()) == pytest.approx(1.0, abs=1e-3)
+        sizes = segment.std(0) / segment.std(0).mean()
         assert sizes.min() > 0.5 and sizes.max() < 1.7 and sizes.std() > 0.01  # no two wires are equally good
-        again = draw_reel(torch.tensor(COLUMN_UM).float(), flat, RATE_HZ, generator(seed), **options)
-        assert torch.equal(reel, again)
+        again = draw_noise_segment(torch.tensor(COLUMN_UM).float(), flat, RATE_HZ, generator(seed), **options)
+        assert torch.equal(segment, again)
     assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_drawn_noise_is_coloured_and_shared_by_neighbours():
     for seed in range(4):
-        reel = draw_reel(torch.tensor(COLUMN_UM).float(), flat, RATE_HZ, generator(seed))
-        power = torch.fft.rfft(reel, dim=0).abs().square().mean(1)
+        segment = draw_noise_segment(torch.tensor(COLUMN_UM).float(), flat, RATE_HZ, generator(seed))
+        power = torch.fft.rfft(segment, dim=0).abs().square().mean(1)
         assert power[:500].mean() > 1.5 * power[-2000:].mean()
-        correlation = np.corrcoef(reel.T)
+        correlation = np.corrcoef(segment.T)
         near, far = np.diag(correlation, 1).mean(), np.diag(correlation, 7).mean()
         assert near > 0.03 and near > far - 0.02
 
@@ -114,22 +114,22 @@ def test_noise_is_filtered_as_the_recording_is():
     def below_3_khz(num_samples):
         return (torch.linspace(0, RATE_HZ / 2, num_samples // 2 + 1) < 3000).float()
 
-    reel = draw_reel(torch.tensor(TETRODE_UM).float(), below_3_khz, RATE_HZ, generator())
-    power = torch.fft.rfft(reel, dim=0).abs().square().mean(1)
+    segment = draw_noise_segment(torch.tensor(TETRODE_UM).float(), below_3_khz, RATE_HZ, generator())
+    power = torch.fft.rfft(segment, dim=0).abs().square().mean(1)
     cut = int(3000 / (RATE_HZ / 2) * len(power))
-    assert power[cut + 2 :].sum() < 1e-6 * power.sum() and float(reel.std()) == pytest.approx(1.0, abs=1e-3)
+    assert power[cut + 2 :].sum() < 1e-6 * power.sum() and float(segment.std()) == pytest.approx(1.0, abs=1e-3)
 
 
-def test_pieces_are_cut_anywhere_in_the_reel():
-    reel = torch.arange(40.0)[:, None] * torch.tensor([1.0, 100.0])
-    pieces = cut_pieces(reel, 500, 10, generator())
-    assert pieces.shape == (500, 10, 2)
-    start = pieces[:, 0, 0]
-    assert torch.equal(pieces[:, :, 0], start[:, None] + torch.arange(10))
-    assert torch.equal(pieces[:, :, 1], 100 * pieces[:, :, 0])
+def test_snippets_are_cut_anywhere_in_the_segment():
+    segment = torch.arange(40.0)[:, None] * torch.tensor([1.0, 100.0])
+    snippets = cut_snippets(segment, 500, 10, generator())
+    assert snippets.shape == (500, 10, 2)
+    start = snippets[:, 0, 0]
+    assert torch.equal(snippets[:, :, 0], start[:, None] + torch.arange(10))
+    assert torch.equal(snippets[:, :, 1], 100 * snippets[:, :, 0])
     assert set(start.tolist()) == set(range(31))
 
 
-def test_a_piece_may_be_the_whole_reel():
-    reel = torch.randn(12, 3, generator=generator())
-    assert torch.equal(cut_pieces(reel, 2, 12, generator()), reel.repeat(2, 1, 1))
+def test_a_snippet_may_be_the_whole_segment():
+    segment = torch.randn(12, 3, generator=generator())
+    assert torch.equal(cut_snippets(segment, 2, 12, generator()), segment.repeat(2, 1, 1))

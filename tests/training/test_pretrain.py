@@ -5,8 +5,8 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from banks import SMALL
 from safetensors.torch import load_file
+from template_libraries import SMALL
 
 from huidurep import HuiduRep
 from huidurep.provenance import current_commit
@@ -93,7 +93,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(finished, tmp_path, caplo
     first_session.write_text(json.dumps(state))
     with caplog.at_level(logging.INFO, logger="huidurep"):
         pretrain(SETTINGS, resumed)
-    assert "template bank" not in caplog.text  # those of the first run are used
+    assert "template library" not in caplog.text  # those of the first run are used
     assert_same_weights(finished, resumed)
     # both sessions count
     facts = json.loads((resumed / "training.json").read_text())
@@ -111,7 +111,7 @@ def test_facts_hold_the_losses_that_there_were(run, request):
 
 def test_facts_of_a_run_that_noted_less(tmp_path):
     """Such as those of older versions; what it did not note can be given."""
-    with pytest.raises(FileNotFoundError, match="name the folder of a finished run"):
+    with pytest.raises(FileNotFoundError, match="trainer_state.json"):
         write_training_facts(tmp_path)
     (tmp_path / "run").mkdir()
     entries = [dict(step=step, loss=1.0, contrastive_loss=0.9, reconstruction_loss=0.02) for step in (20, 50)]
@@ -122,7 +122,7 @@ def test_facts_of_a_run_that_noted_less(tmp_path):
     assert json.loads((tmp_path / "training.json").read_text()) == facts
     assert write_training_facts(tmp_path)["commit"] is None
     (tmp_path / "run" / "trainer_state.json").write_text('{"log_history": []}')
-    with pytest.raises(ValueError, match="let the run log"):
+    with pytest.raises(ValueError, match="losses"):
         write_training_facts(tmp_path)
 
 
@@ -157,7 +157,7 @@ def test_training_changes_the_weights_and_the_momentum_branch_follows(contrasted
 
 
 def test_other_settings_need_another_folder(finished):
-    with pytest.raises(ValueError, match="found others: use another output folder"):
+    with pytest.raises(ValueError, match="settings.json"):
         pretrain({**SETTINGS, "seed": 6}, finished)
 
 
@@ -168,7 +168,7 @@ def test_other_settings_need_another_folder(finished):
 def test_unknown_settings_raise(settings, tmp_path):
     name = [*settings.values()][0] if isinstance([*settings.values()][0], dict) else {}
     wrong = next(iter(name), next(iter(settings)))
-    with pytest.raises(ValueError, match=f"expected the sections .*found .*{wrong}"):
+    with pytest.raises(ValueError, match=wrong):
         pretrain(settings, tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -176,7 +176,7 @@ def test_unknown_settings_raise(settings, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "match"),
     [
-        ({"model": {"hiden_size": 16}}, "unknown settings"),
+        ({"model": {"hiden_size": 16}}, "hiden_size"),
         ({"views": {"noise_level": 3}}, "noise_level"),
         ({"training": {"max_step": 3}}, "max_step"),
     ],
@@ -188,7 +188,7 @@ def test_unknown_settings_of_a_section_raise_before_anything_is_written(settings
 
 
 def test_unknown_type_of_probe_raises(tmp_path):
-    with pytest.raises(ValueError, match="expected types of probe among"):
+    with pytest.raises(ValueError, match="octrode"):
         pretrain(SETTINGS | {"templates": {"banks": {"octrode": 1}}}, tmp_path)
 
 
@@ -234,5 +234,5 @@ def test_noise_that_was_measured_can_be_used(finished, tmp_path):
     without = pretrain(settings | {"noise": {}}, tmp_path / "without")
     weights = [load_file(each / "model.safetensors")["reduction.weight"] for each in (with_noise, without)]
     assert not torch.equal(*weights)
-    with pytest.raises(FileNotFoundError, match="correct `noise.covariances`"):
+    with pytest.raises(FileNotFoundError, match="noise.covariances"):
         pretrain(settings | {"noise": {"covariances": str(tmp_path)}}, tmp_path / "none")

@@ -8,8 +8,8 @@ import pytest
 from huidurep.simulation.probes import contact_layout
 from huidurep.training.real_templates import (
     HELD_OUT_SESSIONS,
-    PEAK,
-    SAMPLES,
+    NUM_SAMPLES,
+    PEAK_INDEX,
     _kriging,
     _warp,
     draw_real_units,
@@ -60,10 +60,10 @@ def test_held_out_sessions_are_whole_and_named_once():
 
 
 def test_missing_file_raises(path, tmp_path):
-    with pytest.raises(FileNotFoundError, match="expected real units in .*correct `real`"):
+    with pytest.raises(FileNotFoundError, match="units.json.*`real`"):
         read_real_units(tmp_path / "units.npz")
     (tmp_path / "units.npz").write_bytes(path.read_bytes())
-    with pytest.raises(FileNotFoundError, match=r"found no .*units\.json"):
+    with pytest.raises(FileNotFoundError, match=r"no .*units\.json"):
         read_real_units(tmp_path / "units.npz")
 
 
@@ -72,14 +72,14 @@ def test_drawn_units(path, kind):
     positions = contact_layout(kind, 4 if kind == "tetrode" else 8)
     units = read_real_units(path)
     found = draw_real_units(np.random.default_rng(0), units, positions, 30, num_views=3)
-    assert found.shape == (30, 3, SAMPLES, len(positions)) and found.dtype == np.float32
+    assert found.shape == (30, 3, NUM_SAMPLES, len(positions)) and found.dtype == np.float32
     assert np.isfinite(found).all()
-    assert (found[:, 0].min(2).argmin(1) == PEAK).all() and PEAK == 90
+    assert (found[:, 0].min(2).argmin(1) == PEAK_INDEX).all() and PEAK_INDEX == 90
     amplitude = -found[:, 0].min((1, 2))
     assert amplitude.min() >= 24.9 and amplitude.max() <= 400.1 and np.ptp(np.log(amplitude)) > 1
     # the ends fade out, and no unit is drawn twice
     assert np.abs(found[:, :, [0, -1]]).max() < 0.02 * np.abs(found).max()
-    assert len(np.unique(found[:, 0, PEAK], axis=0)) == 30
+    assert len(np.unique(found[:, 0, PEAK_INDEX], axis=0)) == 30
     again = draw_real_units(np.random.default_rng(0), units, positions, 30, num_views=3)
     assert np.array_equal(found, again)
 
@@ -111,13 +111,13 @@ def test_kriging_gives_the_known_potentials_back():
 
 def test_time_is_stretched_around_the_trough():
     operator = _warp(TIME_MS, 1.0)
-    assert operator.shape == (SAMPLES, 100)
+    assert operator.shape == (NUM_SAMPLES, 100)
     wave = shape(0.15)
-    inside = slice(PEAK - 32 + 6, PEAK + 68 - 6)
+    inside = slice(PEAK_INDEX - 32 + 6, PEAK_INDEX + 68 - 6)
     assert (operator @ wave)[inside] == pytest.approx(wave[6:-6], abs=1e-6)
-    assert not (operator @ wave)[: PEAK - 32].any() and not (operator @ wave)[PEAK + 68 :].any()
+    assert not (operator @ wave)[: PEAK_INDEX - 32].any() and not (operator @ wave)[PEAK_INDEX + 68 :].any()
     wide = _warp(TIME_MS, 1.2) @ wave
-    at = (np.arange(SAMPLES) - PEAK) / 30.0 / 1.2
+    at = (np.arange(NUM_SAMPLES) - PEAK_INDEX) / 30.0 / 1.2
     rows = np.abs(at) < 0.6
     assert wide[rows] == pytest.approx(np.interp(at[rows], TIME_MS, wave), abs=1e-6)
-    assert wide.argmin() == PEAK
+    assert wide.argmin() == PEAK_INDEX

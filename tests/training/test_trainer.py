@@ -6,7 +6,7 @@ import time
 
 import pytest
 import torch
-from banks import SMALL, make_bank
+from template_libraries import SMALL, make_library
 from transformers import TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
@@ -36,7 +36,7 @@ PROTOTYPES, BOTH = dict(), dict(contrastive_weight=0.5)
 def make_trainer(folder, *, seconds=0.0, cache_chunk_size=None, dropout=DROPOUT, objective=BOTH, **settings):
     torch.manual_seed(0)
     config = HuiduRepConfig(**SMALL, hidden_dropout_prob=dropout, **objective)
-    maker = ViewMaker([make_bank(), make_bank(seed=1)], config, ViewRecipe(num_recordings=2, group_size=4))
+    maker = ViewMaker([make_library(), make_library(seed=1)], config, ViewRecipe(num_recordings=2, group_size=4))
     defaults = dict(max_steps=6, per_device_train_batch_size=8, logging_steps=4, save_steps=2, learning_rate=1e-2)
     fixed = dict(output_dir=str(folder), use_cpu=True, report_to="none", disable_tqdm=True, seed=3)
     arguments = TrainingArguments(**fixed, **{**defaults, **settings})
@@ -130,7 +130,7 @@ def test_share_of_waiting_is_logged(tmp_path, caplog, seconds):
     assert all(0 < share < 1 for share in (first, second, closing))
     assert second > 0.5 if seconds else second < 0.9
     assert closing == pytest.approx((first + second) / 2, abs=0.3)
-    assert "% of it waiting for data" in caplog.text
+    assert "waiting for data" in caplog.text
     json.dumps(trainer.state.log_history)
 
 
@@ -162,10 +162,10 @@ def test_bf16_runs_on_a_cpu(tmp_path, cache_chunk_size):
 
 
 def test_cache_needs_two_units(tmp_path):
-    with pytest.raises(ValueError, match="cache_chunk_size of at least 2"):
+    with pytest.raises(ValueError, match="cache_chunk_size.*2"):
         make_trainer(tmp_path, cache_chunk_size=1)
 
 
 def test_the_end_must_be_known(tmp_path):
-    with pytest.raises(ValueError, match="max_steps >= 1"):
+    with pytest.raises(ValueError, match="max_steps"):
         make_trainer(tmp_path, max_steps=-1)

@@ -1,11 +1,11 @@
-"""Cells read from a bank, and what contacts see of them."""
+"""Detailed cells and their potentials at contacts."""
 
 import logging
 
 import numpy as np
 import pytest
 
-from huidurep.simulation.cell_bank import BANK_HZ, draw_time_warp, load_cell_bank, resampling_operator, spike_potentials
+from huidurep.simulation.cell_library import CELLS_HZ, draw_time_warp, load_cells, resampling_operator, spike_potentials
 from huidurep.simulation.cells import line_source_potential
 from huidurep.simulation.templates import draw_templates
 
@@ -40,7 +40,7 @@ def folder(tmp_path):
 
 
 def test_cells_are_upright_balanced_and_typed(folder):
-    basket, pyramid = load_cell_bank(folder)
+    basket, pyramid = load_cells(folder)
     assert (basket.name, pyramid.name) == ("L5_NBC_bAC_1", "L5_TTPC1_cADpyr_1")
     assert (basket.is_upright, pyramid.is_upright) == (False, True)
     assert (basket.is_excitatory, pyramid.is_excitatory) == (False, True)
@@ -66,21 +66,21 @@ def test_broken_cells_are_left_out_and_named(folder, caplog, change, complaint):
     np.savez(folder / "L5_MC_broken_1.npz", **broken)
     (folder / "L5_BP_torn_1.npz").write_bytes(b"PK no archive")
     with caplog.at_level(logging.ERROR):
-        cells = load_cell_bank(folder)
+        cells = load_cells(folder)
     assert len(cells) == 2
     assert "L5_BP_torn_1.npz" in caplog.text and "L5_MC_broken_1.npz" in caplog.text and complaint in caplog.text
 
 
 def test_no_cell_at_all_raises(tmp_path):
     with pytest.raises(FileNotFoundError, match="huidurep simulate cells"):
-        load_cell_bank(tmp_path)
+        load_cells(tmp_path)
     (tmp_path / "a.npz").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="all 1 broken"):
-        load_cell_bank(tmp_path)
+        load_cells(tmp_path)
 
 
 def test_potentials_are_those_of_the_line_source(folder):
-    cell = load_cell_bank(folder)[1]
+    cell = load_cells(folder)[1]
     rng = np.random.default_rng(0)
     rotation = np.linalg.qr(rng.normal(size=(3, 3)))[0]
     points, places = rng.normal(0, 60, (5, 4, 3)), rng.normal(0, 30, (3, 3))
@@ -95,7 +95,7 @@ def test_potentials_are_those_of_the_line_source(folder):
 
 
 def test_potential_of_a_balanced_cell_falls_faster_than_that_of_a_charge(folder):
-    cell = load_cell_bank(folder)[1]
+    cell = load_cells(folder)[1]
     points = np.array([20.0, 40, 80, 160, 1000, 2000])[:, None, None] * np.array([1.0, 0, 0])
     wave = spike_potentials(cell, np.eye(3), np.zeros((1, 3)), np.array([0]), points)[0]
     peak = abs(wave).max(1)
@@ -104,7 +104,7 @@ def test_potential_of_a_balanced_cell_falls_faster_than_that_of_a_charge(folder)
 
 
 def test_operator_resamples_and_warps_around_the_trough():
-    time_ms = (np.arange(NUM_SAMPLES) - TROUGH) * 1e3 / BANK_HZ
+    time_ms = (np.arange(NUM_SAMPLES) - TROUGH) * 1e3 / CELLS_HZ
     wave = np.exp(-((time_ms / 0.3) ** 2))
     out_ms = np.arange(170) / 20 - 3
     plain = wave @ resampling_operator(NUM_SAMPLES, TROUGH, 20000.0)
@@ -112,7 +112,7 @@ def test_operator_resamples_and_warps_around_the_trough():
     warped = wave @ resampling_operator(NUM_SAMPLES, TROUGH, 20000.0, (0.5, 1.0, 0.1))
     assert warped[:61] == pytest.approx(plain[:61])
     assert 0 < warped[70] < plain[70]
-    # what has not come back to 0 when the bank's spike ends fades, without a step
+    # what has not come back to 0 when the simulated spike ends fades, without a step
     tail = np.ones(NUM_SAMPLES) @ resampling_operator(NUM_SAMPLES, TROUGH, 20000.0, (0.5, 1.0, 0.1))
     assert tail[60] == pytest.approx(1) and tail[-1] < 0.3 and abs(np.diff(tail)).max() < 0.05
 
@@ -122,8 +122,8 @@ def test_warps_only_shorten():
     assert (warps[:, :2] >= 0.3).all() and (warps[:, :2] <= 1).all()
 
 
-def test_templates_of_a_bank_are_as_promised(folder):
-    cells = load_cell_bank(folder)
+def test_templates_of_detailed_cells(folder):
+    cells = load_cells(folder)
     options = dict(source=cells, amplitude_range_uv=(10.0, 2000.0))
     units = draw_templates(np.random.default_rng(0), COLUMN_UM, 8, **options)
     assert units.waveforms.shape == (8, 4, 255, 8) and units.waveforms.dtype == np.float32
@@ -149,7 +149,7 @@ def test_a_unit_that_moves_away_grows_smaller(folder):
     assert (peak_uv[:, 2] < peak_uv[:, 0]).all() and (peak_uv[:, 3] < 0.3 * peak_uv[:, 0]).all()
 
 
-def test_a_source_that_is_no_bank_raises(tmp_path):
+def test_a_source_that_is_no_folder_of_cells_raises(tmp_path):
     for source in ([], tmp_path / "none"):
         with pytest.raises(ValueError, match="expected source to be one of .* a folder of cells"):
             draw_templates(np.random.default_rng(0), COLUMN_UM, 1, source=source)

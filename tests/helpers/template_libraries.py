@@ -1,8 +1,8 @@
-"""What tests of training share: a small model, and banks of made-up units, each with its own footprint."""
+"""What tests of training share: a small model, and template libraries of made-up units with random footprints."""
 
 import numpy as np
 
-from huidurep.training.dataset import TemplateBank
+from huidurep.training.dataset import TemplateLibrary
 
 PEAK = 90
 TETRODE_UM = 12.5 * np.array([(0, 0), (1, 0), (0, 1), (1, 1)])
@@ -19,7 +19,7 @@ SMALL = dict(
 )
 
 
-def make_bank(num_units=12, num_views=2, scale_uv=200.0, seed=0, positions=TETRODE_UM, kind="tetrode"):
+def make_library(num_units=12, num_views=2, scale_uv=200.0, seed=0, positions=TETRODE_UM, kind="tetrode"):
     rng = np.random.default_rng(seed)
     time = np.arange(256) - PEAK
     footprints = rng.dirichlet(np.full(len(positions), 0.5), num_units) * scale_uv
@@ -28,4 +28,4 @@ def make_bank(num_units=12, num_views=2, scale_uv=200.0, seed=0, positions=TETRO
     views = rng.uniform(0.9, 1.1, (num_units, num_views))
     views[:, 0] = 1
     waveforms = views[:, :, None, None] * shapes[:, None, :, None] * footprints[:, None, None, :]
-    return TemplateBank(waveforms, positions, PEAK, 30000.0, kind=kind)
+    return TemplateLibrary(waveforms, positions, PEAK, 30000.0, kind=kind)

@@ -1,0 +1,119 @@
+"""Validation of waveforms and their description, with errors that say what to change. Only in the package."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+MIN_COVERED_MS = 0.4
+FLAT_UM = 1e-3  # largest extent across the plane of the contacts
+
+
+def check_waveforms(
+    waveforms: ArrayLike,
+    *,
+    sampling_frequency: float,
+    peak_index: int | None = None,
+    channel_positions: ArrayLike | None = None,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Validate the arguments of :func:`huidurep.models.input_contract.map_waveforms` before any computation.
+
+    Parameters
+    ----------
+    waveforms : array_like (num_spikes, num_samples, num_channels)
+        uV.
+    sampling_frequency : float
+        Hz.
+    peak_index : int, optional
+    channel_positions : array_like (num_channels, 2 or 3), optional
+        um.
+
+    Returns
+    -------
+    waveforms : ndarray (num_spikes, num_samples, num_channels) float32
+    channel_positions : ndarray (num_channels, 2) float64 or None
+
+    Raises
+    ------
+    ValueError
+        If shapes or values are impossible.
+    TypeError
+        If waveforms, rate, peak index or positions are not numbers.
+    """
+    _check_number("sampling_frequency", sampling_frequency, "pass the recording's rate in Hz")
+    if peak_index is not None:
+        _check_number("peak_index", peak_index, "count it from the snippet's first sample, or leave it out")
+    array = _as_array(waveforms)
+    num_samples = array.shape[1]
+    if not np.isfinite(sampling_frequency) or sampling_frequency <= 0:
+        raise ValueError(f"expected sampling_frequency > 0 Hz, found {sampling_frequency}: pass the recording's rate.")
+    duration_ms = num_samples / sampling_frequency * 1e3
+    if duration_ms < MIN_COVERED_MS:
+        raise ValueError(
+            f"expected snippets of at least {MIN_COVERED_MS} ms, found {num_samples} samples at {sampling_frequency} "
+            f"Hz ({duration_ms:.2f} ms): cut longer snippets or correct sampling_frequency."
+        )
+    if peak_index is not None and not 0 <= peak_index < num_samples:
+        raise ValueError(
+            f"expected peak_index within the {num_samples} samples, found {peak_index}: count it from the snippet's "
+            "first sample, or leave it out to have it found."
+        )
+    return array, _check_positions(channel_positions, array.shape[2])
+
+
+def _as_array(waveforms: ArrayLike) -> np.ndarray:
+    """Array (num_spikes, num_samples, num_channels) float32 of finite values."""
+    try:
+        array = np.asarray(waveforms)
+    except ValueError as error:
+        raise ValueError("expected one array of waveforms, found snippets of other sizes: cut them alike.") from error
+    if array.dtype.kind not in "iufb":
+        raise TypeError(f"expected waveforms of real numbers in uV, found dtype {array.dtype}: convert them.")
+    if array.ndim != 3:
+        raise ValueError(
+            f"expected waveforms (num_spikes, num_samples, num_channels), found shape {array.shape}: add the "
+            "missing axis, e.g. waveforms[None] for one spike or waveforms[:, :, None] for one channel."
+        )
+    if array.shape[1] < 2 or array.shape[2] < 1:
+        raise ValueError(f"expected at least 2 samples and 1 channel, found shape {array.shape}: pass whole snippets.")
+    array = array.astype(np.float32, copy=False)
+    if not np.isfinite(array).all():
+        bad = int((~np.isfinite(array)).any((1, 2)).argmax())
+        raise ValueError(f"expected finite waveforms, found NaN or infinity first in spike {bad}: remove such spikes.")
+    return array
+
+
+def _check_number(name: str, value: Any, remedy: str) -> None:
+    """Raise a TypeError that names the argument, where numpy would raise one later that does not."""
+    try:
+        number = np.asarray(value)
+    except ValueError:  # rows of different lengths
+        number = np.zeros((), dtype=object)
+    if number.ndim or number.dtype.kind not in "iuf":
+        raise TypeError(f"expected {name} as one number, found {value!r}: {remedy}.")
+
+
+def _check_positions(given: ArrayLike | None, num_channels: int) -> np.ndarray | None:
+    if given is None:
+        return None
+    try:
+        positions = np.asarray(given, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"expected channel_positions ({num_channels}, 2) of numbers in um, found others ({error}): convert them."
+        ) from error
+    if positions.ndim != 2 or positions.shape[0] != num_channels or positions.shape[1] not in (2, 3):
+        raise ValueError(
+            f"expected channel_positions ({num_channels}, 2) in um, one row a channel, found shape {positions.shape}: "
+            "pass the positions of the waveforms' own channels."
+        )
+    if not np.isfinite(positions).all():
+        raise ValueError("expected finite channel_positions in um, found NaN or infinity: correct the probe.")
+    if positions.shape[1] == 3:
+        flat = np.ptp(positions, axis=0) < FLAT_UM
+        if not flat.any():
+            raise ValueError(
+                "expected contacts in one plane, found 3-D channel_positions: pass the two coordinates along the shank."
+            )
+        positions = np.delete(positions, int(flat.argmax()), axis=1)
+    return positions
