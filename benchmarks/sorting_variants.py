@@ -27,7 +27,7 @@ OPTIONS = {
     "huidurep-tdc-peeler": dict(matching="tdc-peeler"),
     "huidurep-circus-omp": dict(matching="circus-omp"),
 }
-KNOWN_UNITS = ("huidurep-known-k", "huidurep-paper")  # are told the number of true units
+KNOWN_UNITS = ("huidurep-known-k", "huidurep-paper")  # receive the number of true units
 VARIANTS = (*OPTIONS, TRUE_SORTER)
 
 

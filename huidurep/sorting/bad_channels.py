@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import spikeinterface.preprocessing as spre
+from spikeinterface.core import BaseRecording
 
 from .job_kwargs import resolve_job_kwargs
 from .run_log import RunLog
@@ -47,8 +48,8 @@ BAD_CHANNELS = BadChannelSettings()
 
 def useful_channels(
     traces: np.ndarray,
-    recording,
-    name,
+    recording: BaseRecording,
+    name: object,
     log: RunLog,
     *,
     is_placed: bool,
@@ -100,21 +101,23 @@ def useful_channels(
             job_kwargs=resolve_job_kwargs(job_kwargs),
         )
         noisy |= labels == "noise"
-        for label, doubt in DOUBTS.items():
-            if (labels == label).any():
-                found = ", ".join(str(each) for each in channel_ids[kept[labels == label]])
-                log.warning(
-                    "preprocessing",
-                    f"group {name}: channels {doubt}: {found}; they are sorted, bad_channel_ids removes them",
-                )
+        _log_doubts(labels, channel_ids[kept], name, log)
     if noisy.any():
         found = ", ".join(str(each) for each in channel_ids[kept[noisy]])
         log.warning("preprocessing", f"group {name}: noisy channels removed: {found}")
     return kept[~noisy]
 
 
+def _log_doubts(labels: np.ndarray, channel_ids: np.ndarray, name: object, log: RunLog) -> None:
+    for label, doubt in DOUBTS.items():
+        if (labels == label).any():
+            found = ", ".join(str(each) for each in channel_ids[labels == label])
+            message = f"group {name}: channels {doubt}: {found}; they are sorted, bad_channel_ids removes them"
+            log.warning("preprocessing", message)
+
+
 def _remove_flat(
-    traces: np.ndarray, channel_ids: np.ndarray, name, log: RunLog, settings: BadChannelSettings
+    traces: np.ndarray, channel_ids: np.ndarray, name: object, log: RunLog, settings: BadChannelSettings
 ) -> np.ndarray:
     """Indices of the channels that are not flat."""
     deviation = traces.std(axis=0, dtype="float64")
@@ -127,7 +130,12 @@ def _remove_flat(
 
 
 def _remove_duplicates(
-    traces: np.ndarray, alive: np.ndarray, channel_ids: np.ndarray, name, log: RunLog, settings: BadChannelSettings
+    traces: np.ndarray,
+    alive: np.ndarray,
+    channel_ids: np.ndarray,
+    name: object,
+    log: RunLog,
+    settings: BadChannelSettings,
 ) -> np.ndarray:
     """Those of the channels `alive` that duplicate none before them."""
     if len(alive) < 2:
@@ -149,7 +157,7 @@ def _noisy(traces: np.ndarray, kept: np.ndarray, settings: BadChannelSettings) -
     return noise > settings.noisy_ratio * np.median(noise)
 
 
-def _has_neighbours(recording, kept: np.ndarray, settings: BadChannelSettings) -> bool:
+def _has_neighbours(recording: BaseRecording, kept: np.ndarray, settings: BadChannelSettings) -> bool:
     """Whether enough channels were recorded for long enough to compare neighbours."""
     return bool(
         len(kept) >= settings.min_coherence_channels

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from spikeinterface.core import BaseRecording
+
 from .job_kwargs import resolve_job_kwargs
 from .run_log import RunLog
 
@@ -37,8 +39,13 @@ CACHING = CachingSettings()
 
 
 def cache_traces(
-    recording, stage: str, log: RunLog, *, settings: CachingSettings = CACHING, job_kwargs: dict | None = None
-):
+    recording: BaseRecording,
+    stage: str,
+    log: RunLog,
+    *,
+    settings: CachingSettings = CACHING,
+    job_kwargs: dict | None = None,
+) -> BaseRecording:
     """Compute a lazy recording once.
 
     Up to 256 MiB stay in memory. More is written to a file in the system's temporary folder (`TMPDIR` names another),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from spikeinterface.core import get_channel_distances
+from spikeinterface.core import BaseRecording, get_channel_distances
 from spikeinterface.sortingcomponents.peak_detection import detect_peaks
 
 from .job_kwargs import resolve_job_kwargs
@@ -64,12 +64,7 @@ def detect_spikes(
         segments.
     """
     recording = group.recording
-    threshold = parameters.detect_threshold
-    if parameters.num_units is not None:
-        threshold = max(threshold, parameters.unit_threshold)  # noise must not become one of the given number of units
-    radius_um = parameters.radius_um
-    if recording.get_num_channels() <= settings.single_site_channels:
-        radius_um = max(radius_um, float(get_channel_distances(recording).max()) + 1.0)
+    threshold, radius_um = _threshold_and_radius(recording, parameters, settings)
     peaks = detect_peaks(
         recording,
         method="locally_exclusive",
@@ -86,26 +81,36 @@ def detect_spikes(
         options: dict[str, Any] = {"settings": matched_filter_settings, "job_kwargs": job_kwargs}
         prototype = find_prototype(group, peaks, parameters, **options)
         if prototype is None:
-            log.warning(
-                "detection",
-                f"group {group.name}: fewer than {matched_filter_settings.min_prototype_peaks} peaks above "
-                f"{matched_filter_settings.prototype_noise_levels:g} noise levels, too few for a matched filter; peaks "
-                "of the traces are taken",
-            )
+            _log_too_few(group, matched_filter_settings, log)
         else:
             peaks = detect_filtered(group, prototype, parameters, threshold=threshold, radius_um=radius_um, **options)
     num_found = len(peaks)
     peaks = peaks[np.lexsort((peaks["sample_index"], peaks["segment_index"]))]
     peaks = peaks[has_whole_snippet(peaks, recording, parameters)]
-    log(
-        "detection",
-        f"group {group.name}: {len(peaks)} peaks above {threshold:g} noise levels, "
-        f"{num_found - len(peaks)} at the ends of a segment removed",
-    )
+    found = f"{len(peaks)} peaks above {threshold:g} noise levels"
+    log("detection", f"group {group.name}: {found}, {num_found - len(peaks)} at the ends of a segment removed")
     return peaks
 
 
-def has_whole_snippet(spikes: np.ndarray, recording, parameters: SortingParameters) -> np.ndarray:
+def _threshold_and_radius(
+    recording: BaseRecording, parameters: SortingParameters, settings: DetectionSettings
+) -> tuple[float, float]:
+    threshold, radius_um = parameters.detect_threshold, parameters.radius_um
+    if parameters.num_units is not None:
+        threshold = max(threshold, parameters.unit_threshold)  # noise must not become one of the given number of units
+    if recording.get_num_channels() <= settings.single_site_channels:
+        radius_um = max(radius_um, float(get_channel_distances(recording).max()) + 1.0)
+    return threshold, radius_um
+
+
+def _log_too_few(group: PreparedGroup, settings: MatchedFilterSettings, log: RunLog) -> None:
+    found = f"fewer than {settings.min_prototype_peaks} peaks above {settings.prototype_noise_levels:g} noise levels"
+    log.warning(
+        "detection", f"group {group.name}: {found}, too few for a matched filter; peaks of the traces are taken"
+    )
+
+
+def has_whole_snippet(spikes: np.ndarray, recording: BaseRecording, parameters: SortingParameters) -> np.ndarray:
     """Which spikes are far enough from both ends of their segment for a whole snippet.
 
     Parameters

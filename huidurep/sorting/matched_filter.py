@@ -147,14 +147,8 @@ def detect_filtered(
         random_chunk_kwargs=statistics_kwargs(group.recording, parameters.seed),
         return_output=False,
     )
-    node = MoveToTrough(
-        group.recording,
-        [detector],
-        group.noise_levels_uv,
-        peak_sign=parameters.peak_sign,
-        radius_um=radius_um,
-        settings=settings,
-    )
+    options = dict(peak_sign=parameters.peak_sign, radius_um=radius_um, settings=settings)
+    node = MoveToTrough(group.recording, [detector], group.noise_levels_uv, **options)
     peaks = run_node_pipeline(
         group.recording,
         [detector, node],

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import spikeinterface.preprocessing as spre
-from spikeinterface.core import append_recordings, concatenate_recordings
+from spikeinterface.core import BaseRecording, append_recordings, concatenate_recordings
 from spikeinterface.core.motion import Motion
 
 from .caching import CACHING, CachingSettings, cache_traces
@@ -58,17 +58,16 @@ def correct_motion(
 ) -> PreparedGroup:
     """Correct the motion of a group, where there is some.
 
-    The methods are SpikeInterface's (Garcia et al. 2024, https://doi.org/10.1523/ENEURO.0229-23.2023), "dredge_fast" is
-    after DREDge (Windolf et al. 2025, https://doi.org/10.1038/s41592-025-02614-5).
+    Methods: SpikeInterface (Garcia et al. 2024, https://doi.org/10.1523/ENEURO.0229-23.2023), "dredge_fast" after
+    Windolf et al. 2023 (https://doi.org/10.1101/2023.10.24.563768).
 
     Parameters
     ----------
     group : PreparedGroup
         Filtered recording in uV with its noise levels.
     parameters : SortingParameters
-        `motion`, `peak_sign` and `seed` are read. With "auto", shanks of 32 channels or more whose contact positions
-        are known are corrected with the preset "dredge_fast"; with the name of a preset or a saved motion, every group
-        is. Segments count as recorded one after the other.
+        `motion`, `peak_sign` and `seed` are read. "auto" corrects the groups that `MotionSettings` describes, a preset
+        or a saved motion every group. Segments count as recorded one after the other.
     log : RunLog
         Receives the range of motion, or why there is no estimate.
     settings : MotionSettings
@@ -87,13 +86,8 @@ def correct_motion(
     if parameters.motion is None or (parameters.motion == "auto" and not _is_suited(group, settings)):
         log.skip("motion")
         return group
-    recording, name = group.recording, settings.auto_preset if parameters.motion == "auto" else parameters.motion
-    if is_motion_folder(name):
-        motion, preset = _of_segments(Motion.load(name), group.segment_indices), settings.auto_preset
-    else:
-        # concatenated, so that a neuron has one depth in all segments; SpikeInterface estimates one segment only
-        recording = concatenate_recordings([recording]) if recording.get_num_segments() > 1 else recording
-        motion, preset = _estimate(recording, group.noise_levels_uv, name, parameters.peak_sign, job_kwargs), name
+    name = settings.auto_preset if parameters.motion == "auto" else parameters.motion
+    recording, motion = _find_motion(group, name, parameters.peak_sign, job_kwargs)
     if motion is None:
         log.warning("motion", f"group {group.name}: {name} found no motion estimate, the traces are not corrected")
         return group
@@ -102,24 +96,36 @@ def correct_motion(
     if range_um < settings.min_motion_um:
         log("motion", f"group {group.name}: {name}, {range_um:.1f} um, nothing to correct")
         return group
-    from spikeinterface.sortingcomponents.motion import interpolate_motion
-
-    options = spre.get_motion_parameters_preset(preset)["interpolate_motion_kwargs"]
-    # extrapolation keeps the channels at the ends of the probe, whose ids users know
-    options = {**options, "border_mode": "force_extrapolate"}
-    corrected = _cut_like(interpolate_motion(recording, motion, **options), group.recording)
+    preset = settings.auto_preset if is_motion_folder(name) else name
+    corrected = _cut_like(_interpolate(recording, motion, preset), group.recording)
     if caching is not None:
         corrected = cache_traces(corrected, "motion", log, settings=caching, job_kwargs=job_kwargs)
     traces = read_chunks(corrected, draw_chunks(corrected, parameters.seed, settings=noise_settings))
     # blanked samples are still constant after interpolation
     active = find_active(traces, corrected.get_sampling_frequency(), settings=noise_settings)
+    levels_uv, motion = noise_levels(traces, active), _cut_motion(motion, group.recording)
     log("motion", f"group {group.name}: {name}, {range_um:.1f} um corrected")
-    return replace(
-        group,
-        recording=corrected,
-        noise_levels_uv=noise_levels(traces, active),
-        motion=_cut_motion(motion, group.recording),
-    )
+    return replace(group, recording=corrected, noise_levels_uv=levels_uv, motion=motion)
+
+
+def _find_motion(
+    group: PreparedGroup, name: str, peak_sign: str, job_kwargs: dict | None
+) -> tuple[BaseRecording, Motion | None]:
+    """Motion by a preset or from a folder, None where the estimate fails, and the recording that it is of."""
+    recording = group.recording
+    if is_motion_folder(name):
+        return recording, _of_segments(Motion.load(name), group.segment_indices)
+    # concatenated, so that a neuron has one depth in all segments; SpikeInterface estimates one segment only
+    recording = concatenate_recordings([recording]) if recording.get_num_segments() > 1 else recording
+    return recording, _estimate(recording, group.noise_levels_uv, name, peak_sign, job_kwargs)
+
+
+def _interpolate(recording: BaseRecording, motion: Motion, preset: str) -> BaseRecording:
+    from spikeinterface.sortingcomponents.motion import interpolate_motion
+
+    options = spre.get_motion_parameters_preset(preset)["interpolate_motion_kwargs"]
+    # extrapolation keeps the channels at the ends of the probe, whose ids users know
+    return interpolate_motion(recording, motion, **{**options, "border_mode": "force_extrapolate"})
 
 
 def _is_suited(group: PreparedGroup, settings: MotionSettings) -> bool:
@@ -134,7 +140,7 @@ def _is_suited(group: PreparedGroup, settings: MotionSettings) -> bool:
     )
 
 
-def _cut_like(single, recording):
+def _cut_like(single: BaseRecording, recording: BaseRecording) -> BaseRecording:
     """A concatenated recording, cut into the segments of the recording that it is made of."""
     if recording.get_num_segments() == single.get_num_segments():
         return single
@@ -143,7 +149,7 @@ def _cut_like(single, recording):
     return append_recordings([single.frame_slice(start, end) for start, end in zip(starts, ends, strict=True)])
 
 
-def _cut_motion(motion: Motion, recording) -> Motion:
+def _cut_motion(motion: Motion, recording: BaseRecording) -> Motion:
     """The motion of a concatenated recording, cut into the segments of the recording that it is made of."""
     if recording.get_num_segments() == motion.num_segments:
         return motion
@@ -168,7 +174,9 @@ def _of_segments(motion: Motion, segment_indices: np.ndarray) -> Motion:
     return Motion(displacement, temporal_bins_s, motion.spatial_bins_um, motion.direction, motion.interpolation_method)
 
 
-def _estimate(recording, noise_levels_uv: np.ndarray, preset: str, peak_sign: str, job_kwargs: dict | None):
+def _estimate(
+    recording: BaseRecording, noise_levels_uv: np.ndarray, preset: str, peak_sign: str, job_kwargs: dict | None
+) -> Motion | None:
     """SpikeInterface's Motion of a recording of one segment, None where it fails."""
     view = recording.select_channels(recording.channel_ids)
     # SpikeInterface reads this property before it would measure noise levels, which it does without our seed

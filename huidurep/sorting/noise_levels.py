@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from spikeinterface.core import BaseRecording
 
 MAD_TO_SD = 0.6744897501960817  # median absolute deviation of a standard normal distribution
 
@@ -37,7 +38,9 @@ class NoiseLevelSettings:
 NOISE_LEVELS = NoiseLevelSettings()
 
 
-def draw_chunks(recording, seed: int, *, settings: NoiseLevelSettings = NOISE_LEVELS) -> list[tuple[int, int, int]]:
+def draw_chunks(
+    recording: BaseRecording, seed: int, *, settings: NoiseLevelSettings = NOISE_LEVELS
+) -> list[tuple[int, int, int]]:
     """Draw chunks of half a second, about ten seconds in all, from every segment in proportion to its length.
 
     Parameters
@@ -67,7 +70,7 @@ def draw_chunks(recording, seed: int, *, settings: NoiseLevelSettings = NOISE_LE
     return chunks
 
 
-def read_chunks(recording, chunks: list[tuple[int, int, int]]) -> list[np.ndarray]:
+def read_chunks(recording: BaseRecording, chunks: list[tuple[int, int, int]]) -> list[np.ndarray]:
     """Read chunks of a recording.
 
     Parameters

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Iterable
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import numpy as np
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
@@ -21,6 +21,7 @@ MotionPreset = Literal[
 ]
 MOTION_PRESETS = get_args(MotionPreset)
 PAPER = "paper"
+Checked = TypeVar("Checked")
 # preset -> the parameters that it fixes; all others stay as given, or as they ship with the checkpoint
 PRESETS: dict[str, dict[str, Any]] = {
     PAPER: dict(detection="locally_exclusive", motion=None, matching=None, adapt=False)
@@ -67,12 +68,12 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _one_sentence_errors(cls):
+def _one_sentence_errors(cls: type[Checked]) -> type[Checked]:
     """Class decorator: values are checked by pydantic, and errors are one sentence with expected, found, remedy."""
-    check_values = cls.__init__
+    check_values: Any = cls.__init__
 
     @functools.wraps(check_values)
-    def __init__(self, **values):
+    def __init__(self: Checked, **values: Any) -> None:
         _check_names(cls, values)
         values = {name: _plain(value) for name, value in values.items()}  # pydantic knows no numpy scalars
         fixed = PRESETS.get(values["preset"], {}) if isinstance(values.get("preset"), str) else {}
@@ -87,7 +88,7 @@ def _one_sentence_errors(cls):
         except ValidationError as error:
             raise ValueError(_first_error(cls, error)) from None
 
-    cls.__init__ = __init__
+    cls.__init__ = __init__  # type: ignore[method-assign,assignment]
     return cls
 
 
@@ -395,6 +396,11 @@ class SortingParameters:
                 f"{len(self.bad_channel_ids)} are in bad_channel_ids; give a recording with channels"
             )
         return kept
+
+
+# help() does not show the docstrings of fields
+_DESCRIBED = "".join(f"\n    {name}\n        {text}" for name, text in SortingParameters.describe().items())
+SortingParameters.__doc__ = f"{SortingParameters.__doc__}\n    Parameters\n    ----------{_DESCRIBED}\n"
 
 
 def _check_motion_segments(folder: str, num_segments: int) -> None:

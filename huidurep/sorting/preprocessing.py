@@ -7,6 +7,7 @@ their contacts, which channels are bad, and the gain to uV where the recording h
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import spikeinterface.preprocessing as spre
@@ -109,7 +110,11 @@ class PreparedGroup:
 
 
 def split_groups(
-    recording, parameters: SortingParameters, log: RunLog, *, settings: PreprocessingSettings = PREPROCESSING
+    recording: BaseRecording,
+    parameters: SortingParameters,
+    log: RunLog,
+    *,
+    settings: PreprocessingSettings = PREPROCESSING,
 ) -> list[ChannelGroup]:
     """Split a recording into the channel groups that are sorted separately.
 
@@ -204,43 +209,45 @@ def preprocess(
     recording = group.recording
     chunks = draw_chunks(recording, parameters.seed, settings=noise_settings)
     offsets, active = _measure_offsets(group, chunks, log, noise_settings)
-    highest_hz = min(parameters.freq_max_hz, settings.max_nyquist_ratio * recording.get_sampling_frequency() / 2)
-    filtered = _scale_and_filter(recording, offsets, (parameters.freq_min_hz, highest_hz))
+    highest_hz = settings.max_nyquist_ratio * recording.get_sampling_frequency() / 2
+    band_hz = parameters.freq_min_hz, min(parameters.freq_max_hz, highest_hz)
+    filtered = _scale_and_filter(recording, offsets, band_hz)
     traces = np.concatenate(read_chunks(filtered, chunks))[np.concatenate(active)]
-    kept = useful_channels(
-        traces,
-        recording,
-        group.name,
-        log,
-        is_placed=group.is_placed,
-        seed=parameters.seed,
-        settings=bad_channel_settings,
-        job_kwargs=job_kwargs,
-    )
+    options: dict[str, Any] = dict(is_placed=group.is_placed, seed=parameters.seed, job_kwargs=job_kwargs)
+    kept = useful_channels(traces, recording, group.name, log, settings=bad_channel_settings, **options)
     if len(kept) == 0:
         return None
     factor = _factor_to_uv(traces[:, kept], recording, group.name, log, settings)
-    if len(kept) < recording.get_num_channels():
-        filtered = filtered.select_channels(recording.channel_ids[kept])
-    if factor != 1.0:
-        filtered = spre.scale(filtered, gain=factor, dtype="float32")
-    reference = parameters.common_reference
-    if reference or (reference is None and len(kept) >= settings.reference_channels):
-        filtered = spre.common_reference(filtered, reference="global", operator="median", dtype="float32")
+    filtered = _select_scale_reference(filtered, kept, factor, parameters.common_reference, settings)
     if caching is not None:
         filtered = cache_traces(filtered, "preprocessing", log, settings=caching, job_kwargs=job_kwargs)
     noise_levels_uv = noise_levels(read_chunks(filtered, chunks), active)
-    log(
-        "preprocessing",
-        f"group {group.name}: {len(kept)} channels, {parameters.freq_min_hz:g}-{highest_hz:g} Hz, "
-        f"noise {np.median(noise_levels_uv):.1f} uV",
-    )
-    return PreparedGroup(
-        group.name, filtered, group.segment_indices, noise_levels_uv, group.num_groups, group.is_placed
-    )
+    noise = f"noise {np.median(noise_levels_uv):.1f} uV"
+    log("preprocessing", f"group {group.name}: {len(kept)} channels, {band_hz[0]:g}-{band_hz[1]:g} Hz, {noise}")
+    of_group: dict[str, Any] = dict(num_groups=group.num_groups, is_placed=group.is_placed)
+    return PreparedGroup(group.name, filtered, group.segment_indices, noise_levels_uv, **of_group)
 
 
-def _scale_and_filter(recording, offsets: np.ndarray, band_hz: tuple):
+def _select_scale_reference(
+    filtered: BaseRecording,
+    kept: np.ndarray,
+    factor: float,
+    common_reference: bool | None,
+    settings: PreprocessingSettings,
+) -> BaseRecording:
+    """The kept channels, scaled by a factor, without their common median where it is subtracted."""
+    if len(kept) < filtered.get_num_channels():
+        filtered = filtered.select_channels(filtered.channel_ids[kept])
+    if factor != 1.0:
+        filtered = spre.scale(filtered, gain=factor, dtype="float32")
+    if common_reference is None:
+        common_reference = len(kept) >= settings.reference_channels
+    if common_reference:
+        filtered = spre.common_reference(filtered, reference="global", operator="median", dtype="float32")
+    return filtered
+
+
+def _scale_and_filter(recording: BaseRecording, offsets: np.ndarray, band_hz: tuple[float, float]) -> BaseRecording:
     """The band-passed recording, in uV if its gains are to uV; `offsets` (num_channels,) as stored."""
     gains = _read_gains(recording)
     # The offset is measured, not read, so that the electrode's own offset is subtracted with that of the amplifier,
@@ -264,7 +271,7 @@ def _measure_offsets(
     return np.median(np.concatenate(raw)[is_active], axis=0), active
 
 
-def _read_gains(recording) -> np.ndarray:
+def _read_gains(recording: BaseRecording) -> np.ndarray:
     """Gains to uV (num_channels,); ones where the recording has none."""
     if not recording.has_scaleable_traces():
         return np.ones(recording.get_num_channels())
@@ -277,7 +284,7 @@ def _read_gains(recording) -> np.ndarray:
     return gains
 
 
-def statistics_kwargs(recording, seed: int, *, settings: NoiseLevelSettings = NOISE_LEVELS) -> dict:
+def statistics_kwargs(recording: BaseRecording, seed: int, *, settings: NoiseLevelSettings = NOISE_LEVELS) -> dict:
     """Seeded random chunks for SpikeInterface: about ten seconds over all segments, never longer than a segment.
 
     Parameters
@@ -301,7 +308,7 @@ def statistics_kwargs(recording, seed: int, *, settings: NoiseLevelSettings = NO
     return {"chunk_duration": None, "chunk_size": chunk_size, "num_chunks_per_segment": num_chunks, "seed": seed}
 
 
-def _group_of_channels(recording) -> np.ndarray:
+def _group_of_channels(recording: BaseRecording) -> np.ndarray:
     """Group of every channel: the property "group" where it has several values, else the shank of the probe."""
     groups = recording.get_property("group")
     if groups is not None and len(np.unique(groups)) > 1:
@@ -313,7 +320,7 @@ def _group_of_channels(recording) -> np.ndarray:
     return np.zeros(recording.get_num_channels(), dtype="int64") if groups is None else np.asarray(groups)
 
 
-def _planar_positions(recording, log: RunLog) -> np.ndarray | None:
+def _planar_positions(recording: BaseRecording, log: RunLog) -> np.ndarray | None:
     """Positions (num_channels, 2) um in the plane of the probe; None where the recording has none that can be used."""
     if not recording.has_probe():
         return None
@@ -341,7 +348,7 @@ def _planar_positions(recording, log: RunLog) -> np.ndarray | None:
 
 
 def _positions_or_default(
-    positions_um: np.ndarray | None, indices: np.ndarray, name, log: RunLog, settings: PreprocessingSettings
+    positions_um: np.ndarray | None, indices: np.ndarray, name: object, log: RunLog, settings: PreprocessingSettings
 ) -> np.ndarray:
     """Positions (num_channels, 2) um of a group's channels, by default on a tetrode or a column of contacts."""
     if positions_um is not None:
@@ -364,7 +371,9 @@ def _positions_or_default(
     return np.column_stack([np.zeros(num_channels), spacing_um * np.arange(num_channels)])
 
 
-def _factor_to_uv(traces: np.ndarray, recording, name, log: RunLog, settings: PreprocessingSettings) -> float:
+def _factor_to_uv(
+    traces: np.ndarray, recording: BaseRecording, name: object, log: RunLog, settings: PreprocessingSettings
+) -> float:
     """Factor to uV: 1 where the gains are plausible, otherwise what makes the noise nominal."""
     noise = float(np.median(np.median(np.abs(traces), axis=0))) / 0.6745
     if noise == 0.0:  # a simulation without noise, by which nothing can be scaled

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from spikeinterface.core import estimate_templates_with_accumulator, get_channel_distances
+from spikeinterface.core import BaseRecording, estimate_templates_with_accumulator, get_channel_distances
 from spikeinterface.core.base import minimum_spike_dtype
 from spikeinterface.core.node_pipeline import (
     ExtractDenseWaveforms,
@@ -44,7 +44,7 @@ class WaveformBatch:
 
 
 def iterate_waveforms(
-    recording,
+    recording: BaseRecording,
     spikes: np.ndarray,
     parameters: SortingParameters,
     *,
@@ -94,7 +94,7 @@ def iterate_waveforms(
             yield WaveformBatch(start + rows, waveforms[rows], positions_um[near[channel_index]], num_before)
 
 
-def nearest_channels(recording, num_channels: int) -> np.ndarray:
+def nearest_channels(recording: BaseRecording, num_channels: int) -> np.ndarray:
     """For every channel, the channels nearest to it, itself among them.
 
     Parameters
@@ -117,7 +117,7 @@ def nearest_channels(recording, num_channels: int) -> np.ndarray:
 
 
 def mean_waveforms(
-    recording,
+    recording: BaseRecording,
     spike_vector: np.ndarray,
     num_units: int,
     parameters: SortingParameters,
@@ -180,7 +180,7 @@ def to_spike_vector(peaks: np.ndarray, unit_index: np.ndarray) -> np.ndarray:
 
 
 def _extract(
-    recording, spikes: np.ndarray, window: dict, mask: np.ndarray | None, job_kwargs: dict | None
+    recording: BaseRecording, spikes: np.ndarray, window: dict, mask: np.ndarray | None, job_kwargs: dict | None
 ) -> np.ndarray:
     """Snippets (num_spikes, num_samples, num_channels), extracted by SpikeInterface chunk by chunk."""
     source = PeakRetriever(recording, spikes)

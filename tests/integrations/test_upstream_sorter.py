@@ -1,4 +1,4 @@
-"""The wrapper that could be offered to SpikeInterface, put where it would lie."""
+"""The wrapper for SpikeInterface in contrib/, as if it were installed with SpikeInterface."""
 
 import importlib.util
 import json

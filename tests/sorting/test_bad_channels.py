@@ -20,7 +20,7 @@ def kept_and_said(recording):
 
 
 def column(seed=0):
-    """Eleven seconds of a column of 32 channels in tissue: neighbours share most of their slow background."""
+    """Eleven seconds of a column of 32 channels in the brain: neighbours share most of their slow background."""
     rng = np.random.default_rng(seed)
     num_samples = int(11 * RATE_HZ)
     background = np.cumsum(rng.normal(0, 1.0, (num_samples, 1)), axis=0)

@@ -57,7 +57,7 @@ class HuiduRepSorter(BaseSorter):
 
     @classmethod
     def _setup_recording(cls, recording, sorter_output_folder, params, verbose):
-        # the recording is read where it lies
+        # the recording is not copied
         pass
 
     @classmethod

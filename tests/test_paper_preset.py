@@ -1,4 +1,4 @@
-"""The preset "paper": another rule of clustering, reached from every door, and refused where it cannot work."""
+"""The preset "paper": the mixture of the paper, from the pipeline and from run_sorter, and what it refuses."""
 
 import dataclasses
 
@@ -41,7 +41,7 @@ def test_the_result_says_it(sorted_as_paper, tmp_path):
     stored = huidurep.SortingResult.load(tmp_path / "out").parameters
     assert stored == sorted_as_paper.parameters
     assert stored.preset == "paper" and {name: getattr(stored, name) for name in FIXED} == FIXED
-    assert stored.detect_threshold == 4.0  # what ships with the checkpoint stays where the preset says nothing
+    assert stored.detect_threshold == 4.0  # of the checkpoint, for the preset does not set it
 
 
 def test_as_a_sorter_of_spikeinterface(sorted_as_paper, tetrode_folder, tmp_path):
