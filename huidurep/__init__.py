@@ -1,11 +1,13 @@
 """HuiduRep: spike sorting with pretrained spike representations (arXiv 2507.17224).
 
-The public names below are imported when first used, so that ``import huidurep`` imports neither torch nor transformers.
+The public names below are imported when first used, so that ``import huidurep`` imports neither torch nor transformers;
+transformers' Auto classes know the models as soon as they are imported themselves.
 """
 
 import importlib
-import sys
 from typing import Any
+
+from .integrations.transformers_auto import watch_transformers
 
 __version__ = "0.1.0"
 
@@ -30,16 +32,9 @@ _HOMES = {
 __all__ = ["__version__", *_HOMES]
 
 
-def _register_with_transformers() -> None:
-    """Add the models to the Auto classes and pipelines of transformers, if the process has imported transformers."""
-    if "transformers" in sys.modules:
-        importlib.import_module(".integrations.transformers_pipeline", __name__)
-
-
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'huidurep' has no attribute {name!r}: expected one of {', '.join(__all__)}.")
-    _register_with_transformers()
     return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
 
 
@@ -47,4 +42,4 @@ def __dir__() -> list[str]:
     return sorted(set(globals()) | set(__all__))
 
 
-_register_with_transformers()
+watch_transformers()

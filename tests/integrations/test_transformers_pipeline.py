@@ -1,4 +1,4 @@
-"""Auto classes and pipelines of transformers know the models, once huidurep has registered them."""
+"""Auto classes and pipelines of transformers know the models after `import huidurep`, in any order."""
 
 import subprocess
 import sys
@@ -13,10 +13,12 @@ TETRODE = huidurep.list_checkpoints()["tetrode"]
 AUTO = "from transformers import AutoConfig, AutoModel, AutoModelForPreTraining"
 # What is imported, in this order.
 ORDERS = {
+    "huidurep first": ("import huidurep", AUTO),
     "transformers first": (AUTO, "import huidurep"),
-    "a public name after transformers": ("import huidurep", AUTO, "huidurep.list_checkpoints()"),
-    "another model in between": ("from transformers import BertModel", "import huidurep", AUTO),
-    "registered by hand": ("import huidurep.integrations.transformers_pipeline", AUTO),
+    "another model in between": ("import huidurep", "from transformers import BertModel", AUTO),
+    "another model first": ("from transformers import BertModel", "import huidurep", AUTO),
+    "our model first": ("from huidurep.models.modeling_pretraining import HuiduRepForPreTraining", AUTO),
+    "pipelines first": ("import huidurep", "from transformers import pipeline", AUTO),
 }
 USE = """
 import sys
@@ -39,6 +41,7 @@ def test_auto_classes_know_the_models(order):
     command = [sys.executable, "-c", "\n".join(order) + USE, str(TETRODE)]
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
+    assert "does not know HuiduRep" not in run.stderr
 
 
 def test_pipeline_sorts_as_the_package_does(tetrode_recording):
