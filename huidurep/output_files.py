@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import hashlib
+import json
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 INFO_FILE = "huidurep.json"
+RESULT_FORMAT = "huidurep-sorting"
+FILES_LIST = "huidurep_files.json"
+# Results of versions before 0.1.0 have no list of their files.
+OLD_RESULT_FILES = {INFO_FILE, "si_folder.json", "embeddings.npy", "posteriors.npy", "measures.npz"}
+OLD_RESULT_FOLDER = "sorting"
+HASHED_BYTES = 2**20  # larger files are compared by their size only
 
 
-def check_output_folder(path: str | Path, *, overwrite: bool = False, mark: str = INFO_FILE) -> None:
+def check_output_folder(
+    path: str | Path,
+    *,
+    overwrite: bool = False,
+    mark: str | None = INFO_FILE,
+    others: Literal["keep", "refuse"] = "keep",
+) -> None:
     """Refuse a folder that is not empty; call it before a long computation.
 
     Parameters
@@ -21,9 +37,11 @@ def check_output_folder(path: str | Path, *, overwrite: bool = False, mark: str 
     path : str or Path
         Folder to write later.
     overwrite : bool
-        Accept a folder that holds the file `mark`.
-    mark : str
-        Name of the file by which an earlier output of the same kind is recognised.
+        Accept an earlier output of the same kind.
+    mark : str, optional
+        Name of the file by which an earlier output of the same kind is recognised. None: there is no such kind.
+    others : {"keep", "refuse"}
+        What to do with files in it that this package did not write, or that were changed since.
 
     Raises
     ------
@@ -33,12 +51,57 @@ def check_output_folder(path: str | Path, *, overwrite: bool = False, mark: str 
     path = Path(path)
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
-    is_earlier = (path / mark).is_file()
-    if is_earlier and overwrite:
-        return
+    own = _own_files(path, mark)
+    if own is not None and overwrite:
+        foreign = _foreign_files(path, own) if others == "refuse" else []
+        if not foreign:
+            return
+        raise FileExistsError(
+            f"expected no files added to or changed in {path} since it was written, found {', '.join(foreign[:4])} "
+            f"({len(foreign)} in all); move them, or choose another folder"
+        )
     found = f"a folder with {len(list(path.iterdir()))} entries" if path.is_dir() else "a file"
+    is_earlier = own is not None
     remedy = "choose another folder, or overwrite it" if is_earlier else "choose another folder, or remove it yourself"
     raise FileExistsError(f"expected an empty or new output folder, found {found}: {path}; {remedy}")
+
+
+def _own_files(path: Path, mark: str | None) -> dict[str, str | int] | None:
+    """Files (relative path -> SHA-256 or size) that an earlier output wrote; None where it is not such an output."""
+    if mark is None or not (path / mark).is_file():
+        return None
+    try:
+        if (path / FILES_LIST).is_file():
+            listed = json.loads((path / FILES_LIST).read_text(encoding="utf8"))
+            return listed | {FILES_LIST: 0} if isinstance(listed, dict) and mark in listed else None
+        info = json.loads((path / mark).read_text(encoding="utf8")) if mark == INFO_FILE else {}
+    except ValueError:  # not JSON
+        return None
+    if not isinstance(info, dict) or info.get("format") != RESULT_FORMAT:
+        return None
+    inner = {each for each in _files_in(path) if each.split("/")[0] == OLD_RESULT_FOLDER}
+    return dict.fromkeys(OLD_RESULT_FILES | inner, -1)
+
+
+def _foreign_files(path: Path, own: dict[str, str | int]) -> list[str]:
+    """Files that are not in the list, or are not as they were written."""
+    return [
+        name
+        for name in _files_in(path)
+        if name not in own or (name != FILES_LIST and own[name] not in (-1, _fingerprint_of(path / name)))
+    ]
+
+
+def _files_in(path: Path) -> list[str]:
+    return sorted(
+        each.relative_to(path).as_posix() for each in path.rglob("*") if not each.is_dir() or each.is_symlink()
+    )
+
+
+def _fingerprint_of(path: Path) -> str | int:
+    """SHA-256 of a small file, size (bytes) of a large one."""
+    size = path.stat().st_size
+    return size if size > HASHED_BYTES else hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def check_output_file(path: str | Path, *, overwrite: bool = False) -> None:
@@ -64,20 +127,30 @@ def check_output_file(path: str | Path, *, overwrite: bool = False) -> None:
 
 
 @contextmanager
-def new_folder(path: str | Path, *, overwrite: bool = False, mark: str = INFO_FILE) -> Iterator[Path]:
+def new_folder(
+    path: str | Path,
+    *,
+    overwrite: bool = False,
+    mark: str | None = None,
+    others: Literal["keep", "refuse"] = "keep",
+) -> Iterator[Path]:
     """Create an output folder that appears under its name only when it is complete.
 
-    The files are written to a temporary folder with the same parent, so that relative paths in them stay valid and the
-    final rename is atomic. After an error the temporary folder is removed and an earlier output is unchanged.
+    The files are written to a temporary folder with the same parent, so that relative paths in them stay valid. The two
+    folders are exchanged in one step where the system can do that (Linux); an earlier output is unchanged until then,
+    and also after an error. With `mark`, a list of the files is written along: only these are ever replaced.
 
     Parameters
     ----------
     path : str or Path
-        The output folder; its parents are created.
+        The output folder; its parents are created. The target of a link is replaced, not the link.
     overwrite : bool
-        Replace a folder that holds the file `mark`.
-    mark : str
-        Name of the file by which an earlier output of the same kind is recognised.
+        Replace an earlier output of the same kind.
+    mark : str, optional
+        Name of the file by which an earlier output of the same kind is recognised. Default: never replaced.
+    others : {"keep", "refuse"}
+        Files in an earlier output that this package did not write, or that were changed since: carry them over to the
+        new folder, or refuse to overwrite.
 
     Yields
     ------
@@ -91,10 +164,9 @@ def new_folder(path: str | Path, *, overwrite: bool = False, mark: str = INFO_FI
     OSError
         The parent folder cannot be written to, or the disk is full.
     """
-    path = Path(path)
-    check_output_folder(path, overwrite=overwrite, mark=mark)
+    path = Path(path).resolve() if Path(path).is_symlink() else Path(path)
+    check_output_folder(path, overwrite=overwrite, mark=mark, others=others)
     partial = _partial_path(path)
-    replaced = partial.with_suffix(".replaced")
     with _explain_full_disk(path):
         try:
             # mkdir, unlike tempfile.mkdtemp, gives the permissions of the user's umask
@@ -103,16 +175,47 @@ def new_folder(path: str | Path, *, overwrite: bool = False, mark: str = INFO_FI
             raise _cannot_write(path, error) from error
         try:
             yield partial
+            if mark is not None:
+                listed = {name: _fingerprint_of(partial / name) for name in _files_in(partial)}
+                (partial / FILES_LIST).write_text(json.dumps(listed, indent=0), encoding="utf8")
             # another process may have filled the folder in the meantime
-            check_output_folder(path, overwrite=overwrite, mark=mark)
+            check_output_folder(path, overwrite=overwrite, mark=mark, others=others)
             if path.exists():
-                path.rename(replaced)
-            partial.rename(path)
+                _carry_over(path, partial, _own_files(path, mark) or {})
+                _exchange(partial, path)
+            else:
+                partial.rename(path)
         finally:
-            if replaced.exists() and not path.exists():
-                replaced.rename(path)
-            for folder in (partial, replaced):
-                shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _carry_over(earlier: Path, new: Path, own: dict[str, str | int]) -> None:
+    """Link or copy the files of others into a new output; they also stay in the earlier one until it is replaced."""
+    for name in _files_in(earlier):
+        target = new / name
+        if name in own or target.exists():
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(earlier / name, target, follow_symlinks=False)
+        except OSError:  # a file system without hard links
+            shutil.copy2(earlier / name, target, follow_symlinks=False)
+
+
+def _exchange(first: Path, second: Path) -> None:
+    """Exchange two folders: atomically on Linux, in three renames elsewhere."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if os.name == "posix" else None
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of Linux
+    if renameat2 is not None and renameat2(here, os.fsencode(first), here, os.fsencode(second), exchange) == 0:
+        return
+    aside = first.with_suffix(".replaced")
+    second.rename(aside)
+    try:
+        first.rename(second)
+    except BaseException:
+        aside.rename(second)
+        raise
+    aside.rename(first)
 
 
 @contextmanager

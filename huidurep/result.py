@@ -11,20 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import spikeinterface
 from spikeinterface.core import BaseRecording, BaseSorting
 
-from .output_files import INFO_FILE, new_folder
+from .output_files import INFO_FILE, RESULT_FORMAT, new_folder
 from .sorting.parameters import SortingParameters
-from .sorting.postprocessing import UnitMeasurements
+from .sorting.postprocessing import UnitMeasurements, make_sorting
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from spikeinterface.core import SortingAnalyzer
 
-FORMAT = "huidurep-sorting"
 FORMAT_VERSION = 1
 MEASUREMENTS_FILE = "measures.npz"
+SORTING_FOLDER = "sorting"
 # names of the same quantities in folders of earlier versions
 OLD_PROPERTIES = {
     "refractory_violations": "short_isi_fraction",
@@ -83,7 +82,8 @@ class SortingResult:
         folder : str or Path
             Created with its parents.
         overwrite : bool
-            Replace an earlier result of this package. Folders with other contents are never replaced.
+            Replace the files of an earlier result; other files in the folder are kept. A folder without an earlier
+            result is refused.
 
         Returns
         -------
@@ -97,7 +97,7 @@ class SortingResult:
         OSError
             The folder cannot be written, or the disk is full; nothing is left of the incomplete result.
         """
-        with new_folder(folder, overwrite=overwrite) as partial:
+        with new_folder(folder, overwrite=overwrite, mark=INFO_FILE) as partial:
             self._write(partial)
         return Path(folder)
 
@@ -123,7 +123,7 @@ class SortingResult:
         """
         folder = Path(folder)
         info = _read_info(folder)
-        sorting = spikeinterface.load(folder)
+        sorting = _read_sorting(folder / SORTING_FOLDER)
         _rename_old_properties(sorting)
         embeddings, posteriors = np.load(folder / "embeddings.npy"), np.load(folder / "posteriors.npy")
         measurements = UnitMeasurements.load(folder / MEASUREMENTS_FILE)
@@ -154,7 +154,7 @@ class SortingResult:
         """Write all files to an empty folder."""
         with warnings.catch_warnings():  # SpikeInterface warns that the recording is not saved with the sorting
             warnings.filterwarnings("ignore", category=UserWarning, module="spikeinterface")
-            saved = self.sorting.save(folder=folder / "sorting", format="numpy_folder")
+            saved = self.sorting.save(folder=folder / SORTING_FOLDER, format="numpy_folder")
         # with this file, whose path to sorting/ is relative, SpikeInterface opens the top folder too
         saved.dump_to_json(folder / "si_folder.json", relative_to=folder, include_annotations=False)
         np.save(folder / "embeddings.npy", self.embeddings)
@@ -162,7 +162,7 @@ class SortingResult:
         if self.measurements is not None:
             self.measurements.save(folder / MEASUREMENTS_FILE)
         info = {
-            "format": FORMAT,
+            "format": RESULT_FORMAT,
             "format_version": FORMAT_VERSION,
             "model_name": self.model_name,
             "model_revision": self.model_revision,
@@ -443,13 +443,44 @@ def _read_info(folder: Path) -> dict:
             f"expected a folder with {INFO_FILE} as SortingResult.save writes it, found none at {folder}; "
             "give the OUTPUT folder itself"
         )
-    info = json.loads((folder / INFO_FILE).read_text(encoding="utf8"))
-    if info.get("format") != FORMAT or info.get("format_version", 0) > FORMAT_VERSION:
+    try:
+        info = json.loads((folder / INFO_FILE).read_text(encoding="utf8"))
+    except ValueError as error:
         raise ValueError(
-            f"expected {FORMAT} up to version {FORMAT_VERSION}, found {info.get('format')} "
+            f"expected JSON in {folder / INFO_FILE}, found {error}; copy the folder again or sort again"
+        ) from error
+    if not isinstance(info, dict):
+        raise ValueError(f"expected a JSON object in {folder / INFO_FILE}, found another value; sort again")
+    if info.get("format") != RESULT_FORMAT or info.get("format_version", 0) > FORMAT_VERSION:
+        raise ValueError(
+            f"expected {RESULT_FORMAT} up to version {FORMAT_VERSION}, found {info.get('format')} "
             f"{info.get('format_version')} in {folder}; update huidurep"
         )
     return info
+
+
+def _read_sorting(folder: Path) -> BaseSorting:
+    """Read the units from their arrays alone.
+
+    `spikeinterface.load` would call whatever class a file of the folder names, and unpickle properties: a folder that
+    somebody sends could then run code.
+    """
+    try:
+        info = json.loads((folder / "numpysorting_info.json").read_text(encoding="utf8"))
+        spikes = np.load(folder / "spikes.npy", allow_pickle=False)
+        properties = {
+            path.stem: np.load(path, allow_pickle=False) for path in sorted((folder / "properties").glob("*.npy"))
+        }
+        sampling_frequency, num_segments = float(info["sampling_frequency"]), int(info["num_segments"])
+        sorting = make_sorting(spikes, sampling_frequency, np.array(info["unit_ids"]), num_segments)
+        for name, values in properties.items():
+            sorting.set_property(name, values)
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        raise ValueError(
+            f"expected the arrays of a sorting in {folder}, found {type(error).__name__} ({error}); copy the folder "
+            "again or sort again"
+        ) from error
+    return sorting
 
 
 def _rename_old_properties(sorting: BaseSorting) -> None:

@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from huidurep.output_files import INFO_FILE, check_output_file, check_output_folder, new_file, new_folder
+from huidurep.output_files import FILES_LIST, INFO_FILE, check_output_file, check_output_folder, new_file, new_folder
 
 
 @pytest.fixture
@@ -31,11 +31,11 @@ def test_complete_outputs_have_the_permissions_of_the_umask(tmp_path, umask):
 
 
 def test_interrupted_outputs_leave_earlier_ones_unchanged(tmp_path):
-    (tmp_path / "out").mkdir()
-    fill(tmp_path / "out", "earlier")
+    with new_folder(tmp_path / "out", mark=INFO_FILE) as folder:
+        fill(folder, "earlier")
     (tmp_path / "file").write_text("earlier")
     with pytest.raises(KeyboardInterrupt):
-        with new_folder(tmp_path / "out", overwrite=True) as folder:
+        with new_folder(tmp_path / "out", overwrite=True, mark=INFO_FILE) as folder:
             fill(folder, "new")
             raise KeyboardInterrupt
     with pytest.raises(KeyboardInterrupt):
@@ -46,18 +46,73 @@ def test_interrupted_outputs_leave_earlier_ones_unchanged(tmp_path):
     assert (tmp_path / "out" / INFO_FILE).read_text() == (tmp_path / "file").read_text() == "earlier"
 
 
-def test_only_outputs_of_the_same_kind_are_replaced(tmp_path):
+def write(folder, text, **options):
+    with new_folder(folder, mark=INFO_FILE, **options) as partial:
+        fill(partial, text)
+        (partial / "inner").mkdir()
+        (partial / "inner" / f"{text}.npy").write_text(text)
+
+
+def names(folder):
+    return sorted(each.relative_to(folder).as_posix() for each in folder.rglob("*") if each.is_file())
+
+
+def test_only_files_of_an_earlier_output_are_replaced(tmp_path):
+    out = tmp_path / "out"
+    write(out, "earlier")
+    (out / "notes.txt").write_text("weeks of work")
+    (out / "inner" / "cluster_group.tsv").write_text("good")
+    (tmp_path / "link").symlink_to(out, target_is_directory=True)
+    write(tmp_path / "link", "new", overwrite=True)
+    assert (tmp_path / "link").is_symlink() and (out / INFO_FILE).read_text() == "new"
+    assert names(out) == sorted([FILES_LIST, INFO_FILE, "inner/cluster_group.tsv", "inner/new.npy", "notes.txt"])
+    assert (out / "notes.txt").read_text() == "weeks of work"
+    write(out, "third", overwrite=True)  # files that were carried over are still not ours
+    assert (out / "inner" / "cluster_group.tsv").exists() and not (out / "inner" / "new.npy").exists()
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["link", "out"]
+
+
+def test_changed_and_added_files_are_refused_where_they_would_not_fit(tmp_path):
+    out = tmp_path / "out"
+    write(out, "earlier")
+    write(out, "again", overwrite=True, others="refuse")
+    (out / "inner" / "again.npy").write_text("edited")
+    with pytest.raises(FileExistsError, match="inner/again.npy"):
+        write(out, "new", overwrite=True, others="refuse")
+    (out / "inner" / "again.npy").write_text("again")
+    (out / "added.txt").write_text("x")
+    with pytest.raises(FileExistsError, match="added.txt"):
+        write(out, "new", overwrite=True, others="refuse")
+    assert (out / INFO_FILE).read_text() == "again"
+
+
+@pytest.mark.parametrize("text", ["{}", "no JSON", '{"format": "other"}', "[]"])
+def test_a_folder_with_a_file_of_the_same_name_is_no_earlier_output(tmp_path, text):
     (tmp_path / "out").mkdir()
-    fill(tmp_path / "out", "earlier")
-    (tmp_path / "out" / "old.npy").write_text("earlier")
+    fill(tmp_path / "out", text)
+    (tmp_path / "out" / "thesis.tex").write_text("x")
+    with pytest.raises(FileExistsError, match="remove it yourself"):
+        write(tmp_path / "out", "new", overwrite=True)
+    assert names(tmp_path / "out") == [INFO_FILE, "thesis.tex"]
+
+
+def test_results_of_earlier_versions_are_replaced(tmp_path):
+    out = tmp_path / "out"
+    (out / "sorting").mkdir(parents=True)
+    fill(out, '{"format": "huidurep-sorting"}')
+    for name in ("embeddings.npy", "sorting/spikes.npy", "notes.txt"):
+        (out / name).write_text("earlier")
+    write(out, "new", overwrite=True)
+    assert names(out) == sorted([FILES_LIST, INFO_FILE, "inner/new.npy", "notes.txt"])
+
+
+def test_other_folders_and_files_are_refused(tmp_path):
+    write(tmp_path / "out", "earlier")
     for check in (check_output_folder, lambda path: new_folder(path).__enter__()):
-        with pytest.raises(FileExistsError, match="2 entries.*overwrite"):
+        with pytest.raises(FileExistsError, match="3 entries"):
             check(tmp_path / "out")
     with pytest.raises(FileExistsError, match="remove it yourself"):
         check_output_folder(tmp_path / "out", overwrite=True, mark="params.py")
-    with new_folder(tmp_path / "out", overwrite=True) as folder:
-        fill(folder, "new")
-    assert [path.name for path in (tmp_path / "out").iterdir()] == [INFO_FILE]
     with pytest.raises(FileExistsError, match="a folder"):
         check_output_file(tmp_path / "out", overwrite=True)
     with pytest.raises(FileExistsError, match="overwrite"):
@@ -65,7 +120,6 @@ def test_only_outputs_of_the_same_kind_are_replaced(tmp_path):
     with pytest.raises(FileExistsError, match="a file"):
         check_output_folder(tmp_path / "out" / INFO_FILE, overwrite=True)
     (tmp_path / "empty").mkdir()
-    check_output_folder(tmp_path / "empty")
     with new_folder(tmp_path / "empty") as folder:
         fill(folder, "new")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "out"]
@@ -89,12 +143,12 @@ FULL = 'Error while serializing: I/O error: Os { code: 28, kind: StorageFull, me
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), SafetensorError(FULL)])
-@pytest.mark.parametrize("write", [new_folder, new_file])
-def test_system_errors_name_the_output(tmp_path, write, error):
+@pytest.mark.parametrize("open_output", [new_folder, new_file])
+def test_system_errors_name_the_output(tmp_path, open_output, error):
     with pytest.raises(OSError, match="out.*No space left.*free some space") as caught:
-        with write(tmp_path / "out"):
+        with open_output(tmp_path / "out"):
             raise error
     assert caught.value.errno == errno.ENOSPC and not list(tmp_path.iterdir())
     (tmp_path / "file").write_text("x")
     with pytest.raises(OSError, match="file.*out"):
-        write(tmp_path / "file" / "out").__enter__()
+        open_output(tmp_path / "file" / "out").__enter__()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .options import RecordingOptions
+from .trusted import check_runs_no_code
 
 SI_SUFFIXES = (".json", ".pkl", ".pickle", ".zarr")
 TETRODE_DISTANCE_UM = 300.0  # beyond the reach of a spike: no spike is looked for on two tetrodes
@@ -143,6 +144,8 @@ def _load_recording(path: Path, options: RecordingOptions):
         )
     if options.gain_to_uv is not None or options.offset_to_uv is not None:
         raise ValueError("expected --gain-to-uv and --offset-to-uv for raw binary only: INPUT has its own; omit them.")
+    if not options.allow_pickle:
+        check_runs_no_code(path)
     try:
         loaded = spikeinterface.load(path, **(dict(base_folder=path.parent) if path.is_file() else {}))
     except Exception as error:  # spikeinterface raises many classes for other folders
@@ -269,6 +272,7 @@ def load_sorting(path: Path):
 
     if not path.exists():
         raise FileNotFoundError(f"expected a sorting at {path}, found nothing: correct the path.")
+    check_runs_no_code(path)
     try:
         loaded = spikeinterface.load(path)
     except Exception as error:  # spikeinterface raises many classes for other folders

@@ -95,6 +95,8 @@ class RecordingOptions:
         Of a file of raw samples: uV = gain * sample + offset. None: the samples keep their scale.
     probe : str | None
         "tetrode" or the path of a probeinterface JSON file. None: the probe of the recording, if it has one.
+    allow_pickle : bool
+        Also open what may run code of its author: pickles, and recordings of classes outside SpikeInterface.
     """
 
     sampling_frequency: Annotated[float | None, typer.Option(help="Raw binary: sampling frequency, Hz.")] = None
@@ -105,6 +107,9 @@ class RecordingOptions:
     probe: Annotated[
         str | None, typer.Option(help="'tetrode' (every four channels in order) or a probeinterface JSON file.")
     ] = None
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="Open recordings that can run code; only files that you trust.")
+    ] = False
 
 
 def with_recording_options(command: Callable) -> Callable:

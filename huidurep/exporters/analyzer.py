@@ -103,7 +103,7 @@ def build_analyzer(
     """
     names = _check_extensions(extensions)
     if folder is not None:
-        check_output_folder(folder, overwrite=overwrite, mark=ANALYZER_FILE)
+        check_output_folder(folder, overwrite=overwrite, mark=ANALYZER_FILE, others="refuse")
     check_exportable(result, recording)
     prepared, segment_indices = prepare_recording(recording, result.parameters, job_kwargs=job_kwargs)
     sorting = result.sorting
@@ -119,7 +119,7 @@ def build_analyzer(
             analyzer = create_sorting_analyzer(sorting, prepared, format="memory", **options)
             analyzer.compute(parameters, **job_kwargs)
             return analyzer
-        with new_folder(folder, overwrite=overwrite, mark=ANALYZER_FILE) as partial:
+        with new_folder(folder, overwrite=overwrite, mark=ANALYZER_FILE, others="refuse") as partial:
             options |= {"format": "binary_folder", "folder": partial, "overwrite": True}
             create_sorting_analyzer(sorting, prepared, **options).compute(parameters, **job_kwargs)
             result.save(partial / RESULT_FOLDER)

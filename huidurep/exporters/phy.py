@@ -79,9 +79,9 @@ def export_to_phy(
             f"expected a recording of one segment, as phy reads it, found {recording.get_num_segments()}; sort "
             "spikeinterface.concatenate_recordings([recording])"
         )
-    check_output_folder(folder, overwrite=overwrite, mark=PARAMS_FILE)
+    check_output_folder(folder, overwrite=overwrite, mark=PARAMS_FILE, others="refuse")
     analyzer = build_analyzer(result, recording, extensions=EXTENSIONS, job_kwargs=job_kwargs)
-    with new_folder(folder, overwrite=overwrite, mark=PARAMS_FILE) as partial:
+    with new_folder(folder, overwrite=overwrite, mark=PARAMS_FILE, others="refuse") as partial:
         exporters.export_to_phy(
             analyzer,
             partial,
