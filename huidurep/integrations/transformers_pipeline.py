@@ -48,9 +48,10 @@ class TransformersSpikeSorting(Pipeline):
         """
         from ..pipeline import SpikeSortingPipeline
 
-        name = self.model.name_or_path
+        model: Any = self.model  # loaded by transformers, as the class that the configuration names
+        name = str(model.name_or_path)
         loaded = SpikeSortingPipeline.from_pretrained(name, **parameters)  # reads the parameters beside the weights
-        return SpikeSortingPipeline(self.model, loaded.parameters, name)(model_outputs["recording"])
+        return SpikeSortingPipeline(model, loaded.parameters, name)(model_outputs["recording"])
 
 
 PIPELINE_REGISTRY.register_pipeline(TASK, pipeline_class=TransformersSpikeSorting, pt_model=AutoModel)
