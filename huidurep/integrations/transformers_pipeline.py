@@ -48,8 +48,8 @@ class TransformersSpikeSorting(Pipeline):
         """
         from ..pipeline import SpikeSortingPipeline
 
-        model: Any = self.model  # loaded by transformers, as the class that the configuration names
-        name = str(model.name_or_path)
+        model: Any = self.model  # transformers loaded it by AutoModel: a HuiduRep
+        name = model.name_or_path
         loaded = SpikeSortingPipeline.from_pretrained(name, **parameters)  # reads the parameters beside the weights
         return SpikeSortingPipeline(model, loaded.parameters, name)(model_outputs["recording"])
 

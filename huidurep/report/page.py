@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from spikeinterface.core import BaseRecording
@@ -103,7 +103,7 @@ def write_page(
     return Path(path)
 
 
-def _load_template():
+def _load_template() -> Any:
     try:
         import jinja2
     except ImportError as error:

@@ -206,7 +206,8 @@ def plot_embedding(result: SortingResult, *, seed: int = 0, max_points: int = MA
         is_member = unit_index == unit
         styles.append((COLORS[unit % len(COLORS)], MARKERS[unit // len(COLORS) % len(MARKERS)]))
         axis.scatter(
-            *points[is_member].T,
+            points[is_member, 0],
+            points[is_member, 1],
             s=6,
             color=styles[-1][0],
             marker=styles[-1][1],

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import huidurep
+import huidurep.integrations.transformers_pipeline  # registers the task and the models
 
 TETRODE = huidurep.list_checkpoints()["tetrode"]
 AUTO = "from transformers import AutoConfig, AutoModel, AutoModelForPreTraining"
