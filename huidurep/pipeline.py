@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .hub.repository import HUB_KEYWORDS, commit_of
-from .hub.select import choose_checkpoint
+from .hub.select import resolve_auto
 from .provenance import describe_run, peak_memory_mb
 from .result import SortingResult
 from .sorting.aggregation import GroupSorting, assemble, describe_group, empty_group
@@ -332,9 +332,7 @@ class SpikeSortingPipeline:
 
     def _resolve_auto(self, groups: list[ChannelGroup], log: RunLog) -> SpikeSortingPipeline:
         """A pipeline with the embedded checkpoint for the channels of these groups."""
-        # the largest group decides: a checkpoint for more channels also sorts smaller groups
-        largest = max((group.recording for group in groups), key=lambda each: each.get_num_channels(), default=None)
-        name, reason = choose_checkpoint(None if largest is None else largest.get_channel_locations())
+        name, reason = resolve_auto([group.recording.get_channel_locations() for group in groups])
         pipeline = type(self).from_pretrained(name, settings=self.settings, **self._given)
         log("model", f"auto: checkpoint {name!r}, {reason}")
         return pipeline
