@@ -109,7 +109,9 @@ def build_analyzer(
     sorting = result.sorting
     if len(segment_indices) < sorting.get_num_segments():  # segments shorter than a snippet were not sorted
         sorting = select_segment_sorting(sorting, segment_indices.tolist())
-    options = {"sparsity": unit_channels(sorting, prepared)}
+    # The traces are in uV already. An analyzer that is opened from disk builds the recording again, with the gains of
+    # the raw samples: it must not apply them.
+    options = {"sparsity": unit_channels(sorting, prepared), "return_in_uV": False}
     parameters = _extension_parameters(names, result.parameters)
     job_kwargs = resolve_job_kwargs(job_kwargs)
     with warnings.catch_warnings():

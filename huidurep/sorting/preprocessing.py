@@ -244,6 +244,9 @@ def _select_scale_reference(
         common_reference = len(kept) >= settings.reference_channels
     if common_reference:
         filtered = spre.common_reference(filtered, reference="global", operator="median", dtype="float32")
+    # the traces are in uV, but spre.scale keeps the gains of the raw samples: whoever asks for uV would scale twice
+    filtered.set_channel_gains(1.0)
+    filtered.set_channel_offsets(0.0)
     return filtered
 
 
