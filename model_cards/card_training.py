@@ -107,13 +107,13 @@ def training_data(chain, sources):
         templates = settings["templates"]
         if templates["reuse"] is not None:
             raise ValueError(
-                f"expected banks that the run of {name} made itself, found those of {templates['reuse']!r}: say in "
+                f"expected libraries that the run of {name} made itself, found those of {templates['reuse']!r}: say in "
                 "`card` of training.json, as training_data, what they hold."
             )
         banks = {kind: count for kind, count in templates["banks"].items() if count}
         counts = ", ".join(f"{count} for {PROBES_IN_WORDS.get(kind, kind)}" for kind, count in banks.items())
-        text = f"{sum(banks.values())} template banks of {templates['units_per_bank']} units ({counts}), each bank on"
-        text += " contacts of its own; of each probe's banks, in whole banks, "
+        text = f"{sum(banks.values())} template libraries of {templates['units_per_bank']} units ({counts}), each on"
+        text += " contacts of its own; of each probe's libraries, in whole libraries, "
         units = [
             f"{100 * share:.0f} % {sources[source]['data']}"
             for source, share in source_shares(settings["templates"]).items()
@@ -129,7 +129,8 @@ def training_data(chain, sources):
 def brief(banks):
     """Template libraries of a run that another card describes."""
     return (
-        f"{sum(banks.values())} banks for {', '.join(PROBES_IN_WORDS.get(kind, kind) for kind in banks)} (see its card)"
+        f"{sum(banks.values())} libraries for "
+        f"{', '.join(PROBES_IN_WORDS.get(kind, kind) for kind in banks)} (see its card)"
     )
 
 

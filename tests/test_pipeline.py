@@ -8,7 +8,7 @@ from stand_in import TETRODE_UM, PcaModel, as_recording, planted, share_found
 
 import huidurep.hub.resolve  # noqa: F401 - before a test replaces the list of checkpoints that it imports
 from huidurep import SortingParameters, SortingResult
-from huidurep.hub.select import choose_checkpoint
+from huidurep.hub.select import resolve_auto
 from huidurep.pipeline import SpikeSortingPipeline, sort
 from huidurep.simulation.probes import contact_layout
 from huidurep.sorting.matched_filter import MatchedFilterSettings
@@ -181,32 +181,32 @@ ALL = {"tetrode": 4, "linear": 8, "neuropixels-1.0": 12, "neuropixels-2.0": 12, 
 @pytest.mark.parametrize("kind", ["tetrode", "linear", "neuropixels-1.0", "neuropixels-2.0", "hd-mea"])
 def test_auto_picks_by_the_places_of_the_contacts(tmp_path, monkeypatch, kind):
     checkpoints(tmp_path, monkeypatch, **ALL)
-    name, reason = choose_checkpoint(contact_layout(kind, ALL[kind]))
+    name, reason = resolve_auto([contact_layout(kind, ALL[kind])])
     assert name == kind and "contacts" in reason
 
 
 def test_auto_takes_the_base_for_contacts_it_does_not_know(tmp_path, monkeypatch):
     checkpoints(tmp_path, monkeypatch, **ALL)
-    assert choose_checkpoint(None) == ("base", "for any probe: no contacts known")
+    assert resolve_auto([]) == ("base", "for any probe: no contacts known")
     scattered = np.random.default_rng(0).uniform(0, 500, (20, 2))
-    assert choose_checkpoint(scattered)[0] == "base"
+    assert resolve_auto([scattered])[0] == "base"
 
 
 def test_auto_takes_what_there_is_and_says_so(tmp_path, monkeypatch):
     shank = contact_layout("linear", 10)
     checkpoints(tmp_path, monkeypatch, tetrode=4, base=16)
-    name, reason = choose_checkpoint(shank)
+    name, reason = resolve_auto([shank])
     assert name == "base" and "10 contacts" in reason and "'linear'" in reason
     for number, (installed, expected) in enumerate(
         [({"tetrode": 4, "hd-mea": 16}, "tetrode"), ({"tetrode": 4, "other": 9}, "other"), ({"hd-mea": 16}, "hd-mea")]
     ):
         (tmp_path / str(number)).mkdir()
         checkpoints(tmp_path / str(number), monkeypatch, **installed)
-        name, reason = choose_checkpoint(shank)
+        name, reason = resolve_auto([shank])
         assert name == expected and "nearest" in reason
     checkpoints(tmp_path / "none", monkeypatch)
     with pytest.raises(OSError, match="embedded checkpoint"):
-        choose_checkpoint(shank)
+        resolve_auto([shank])
 
 
 def test_auto_asks_the_largest_group(tmp_path, monkeypatch, tetrode):
@@ -225,7 +225,7 @@ def test_channels_without_a_probe_are_sorted_as_a_tetrode(tmp_path, monkeypatch)
     checkpoints(tmp_path, monkeypatch, **ALL)
     recording = spikeinterface.NumpyRecording([np.zeros((3000, 4), "float32")], 30000.0)
     (group,) = split_groups(recording, SortingParameters(), RunLog())
-    assert choose_checkpoint(group.recording.get_channel_locations())[0] == "tetrode"
+    assert resolve_auto([group.recording.get_channel_locations()])[0] == "tetrode"
 
 
 def test_auto_loads_the_parameters_beside_the_weights(tmp_path, monkeypatch, tetrode, caplog):

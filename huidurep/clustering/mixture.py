@@ -242,23 +242,36 @@ def cluster_embeddings(  # noqa: PLR0913 (each is a parameter that users set, bu
     mean, axes = principal_axes(embeddings[rows], max_dimensions)
     points = (embeddings[rows] - mean) @ axes
     times = None if times_s is None else times_s[rows]
+    limit = merge_limit(merge_bias, settings.merge)
     # the matrices are small: more threads only wait for each other
     with threadpool_limits(limits=1):
-        components = _over_split(points, num_units, rng, settings)
-        components, design, drift = _track_drift(points, times, components, num_units, settings.drift)
-        # components of a few outliers would only add noise to the units into which they are merged
-        components = _drop_small(components, smallest // 2)
-        limit = merge_limit(merge_bias, settings.merge)
-        groups = _Merging(points, design, components, times, rng, limit, settings).run(num_units)
-        units = _drop_small(groups, smallest)
-        fitted = _fit_units(points, design, components, units, num_units is None, settings)
-    mixture = UnitMixture(mean=mean, axes=axes, drift=drift, **fitted)
+        units, fitted = _find_units(points, times, num_units, smallest, limit, rng, settings)
+    mixture = UnitMixture(mean=mean, axes=axes, **fitted)
     found, posteriors = mixture.predict(embeddings, times_s)
     if num_units is not None and len(np.unique(found[found >= 0])) < num_units:
         # a unit that loses every spike to its neighbours' posteriors keeps those to which the mixture was fitted
         found[rows] = _renumber(units)
         posteriors = mixture.posterior_of(embeddings, found, times_s)
     return Clustering(labels=found, posteriors=posteriors, **vars(mixture))
+
+
+def _find_units(
+    points: np.ndarray,
+    times_s: np.ndarray | None,
+    num_units: int | None,
+    smallest: int,
+    limit: float,
+    rng: np.random.Generator,
+    settings: MixtureSettings,
+) -> tuple[np.ndarray, dict]:
+    """Units (num_points,) of at least `smallest` points, and the drift, means and covariances of their mixture."""
+    components = _over_split(points, num_units, rng, settings)
+    components, design, drift = _track_drift(points, times_s, components, num_units, settings.drift)
+    # components of a few outliers would only add noise to the units into which they are merged
+    components = _drop_small(components, smallest // 2)
+    groups = _Merging(points, design, components, times_s, rng, limit, settings).run(num_units)
+    units = _drop_small(groups, smallest)
+    return units, dict(drift=drift, **_fit_units(points, design, components, units, num_units is None, settings))
 
 
 def _check(

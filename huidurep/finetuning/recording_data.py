@@ -369,25 +369,25 @@ class _GroupReader:
         )
 
     def _noise(self, recording: BaseRecording, peaks: np.ndarray) -> np.ndarray:
-        """Traces (num_samples, num_channels) between these spikes: pieces in random order, cross-faded."""
+        """Traces (num_samples, num_channels) between these spikes: noise segments in random order, cross-faded."""
         settings = self.settings
         runs = _quiet_runs(recording, peaks, self.rate, settings)
         overlap, wanted = max(2, int(settings.crossfade_ms * 1e-3 * self.rate)), int(settings.noise_s * self.rate)
-        pieces, total = [], 0
+        parts, total = [], 0
         for index in self.rng.permutation(len(runs)):
             if total >= wanted:
                 break
             segment, start, end = runs[index]
             end = min(end, start + wanted - total + overlap)
-            pieces.append(recording.get_traces(segment_index=segment, start_frame=start, end_frame=end))
+            parts.append(recording.get_traces(segment_index=segment, start_frame=start, end_frame=end))
             total += end - start - overlap
-        return crossfade(pieces, overlap, recording.get_num_channels())
+        return crossfade(parts, overlap, recording.get_num_channels())
 
 
 def _quiet_runs(
     recording: BaseRecording, peaks: np.ndarray, rate: float, settings: ReadingSettings
 ) -> list[tuple[int, int, int]]:
-    """(segment, first sample, end) of pieces without a spike."""
+    """(segment, first sample, end) of noise segments: runs of samples without a spike."""
     times_ms = settings.spike_before_ms, settings.spike_after_ms, settings.min_quiet_ms
     before, after, shortest = (int(ms * 1e-3 * rate) for ms in times_ms)
     runs = []
@@ -399,29 +399,29 @@ def _quiet_runs(
     return runs
 
 
-def crossfade(pieces: Sequence[np.ndarray], overlap: int, num_channels: int) -> np.ndarray:
+def crossfade(parts: Sequence[np.ndarray], overlap: int, num_channels: int) -> np.ndarray:
     """Join traces with cross-fades of `overlap` samples, in which the variance is constant.
 
     Parameters
     ----------
-    pieces : list of ndarray (num_samples, num_channels)
+    parts : list of ndarray (num_samples, num_channels)
         Each of 2 * `overlap` samples or more.
     overlap : int
     num_channels : int
-        Used if there is no piece.
+        Used if there are no traces.
 
     Returns
     -------
     ndarray (num_samples, num_channels) float32
-        Without the last `overlap` samples of the last piece.
+        Without the last `overlap` samples of the last array.
     """
-    if not pieces:
+    if not parts:
         return np.zeros((0, num_channels), "float32")
-    # Squares of sine and cosine sum to 1: so do the variances of two independent pieces.
+    # Squares of sine and cosine sum to 1: so do the variances of two independent segments.
     rise = np.sin(0.5 * np.pi * (np.arange(overlap) + 0.5) / overlap)[:, None]
-    joined = [pieces[0][:-overlap]]
-    for before, piece in zip(pieces, pieces[1:], strict=False):
-        joined += [before[-overlap:] * rise[::-1] + piece[:overlap] * rise, piece[overlap:-overlap]]
+    joined = [parts[0][:-overlap]]
+    for before, after in zip(parts, parts[1:], strict=False):
+        joined += [before[-overlap:] * rise[::-1] + after[:overlap] * rise, after[overlap:-overlap]]
     return np.concatenate(joined).astype("float32")
 
 

@@ -16,16 +16,17 @@ class ReadingSettings:
     held_out_share : float
         Share of the time of every segment, at its end, that is held out.
     min_spikes, min_posterior, min_snr, max_short_isi_fraction : int, float, float, float
-        A confident unit has so many spikes with such a posterior, these being half of its spikes or more, and such a
-        signal-to-noise ratio and share of inter-spike intervals below 1.5 ms.
+        A confident unit has at least `min_spikes` spikes with a posterior of at least `min_posterior`, which are at
+        least half of its spikes, a signal-to-noise ratio of at least `min_snr`, and at most `max_short_isi_fraction`
+        of its inter-spike intervals below 1.5 ms.
     max_spikes_per_unit, max_units, max_windows, max_held_out_spikes : int
         Maximum numbers of spikes of a unit, units and windows of a channel group, and held-out spikes of a window.
     noise_s : float
         Seconds of noise of a window.
     crossfade_ms : float
-        Pieces of noise are cross-faded over this time.
+        Noise segments are cross-faded over this time.
     min_quiet_ms : float
-        Shortest piece of noise.
+        Shortest noise segment.
     spike_before_ms, spike_after_ms : float
         Time around the trough of a spike that is no noise.
     search_ms : float
@@ -96,7 +97,7 @@ class TrainingSettings:
     num_simulated_windows, num_simulated_units : int
         Maximum number of sets of contacts with simulated units, and units on each.
     held_out_share, min_units_to_hold_out : float, int
-        Share of the units that is not trained on, if there are so many.
+        Share of the units that is not trained on, if there are at least `min_units_to_hold_out`.
     batch_size : int
         Units in a batch.
     learning_rate, weight_decay, max_grad_norm, lr_scheduler_type, logging_steps

@@ -152,13 +152,13 @@ def _draw_train(rng: np.random.Generator, rate_hz: float, rate: float, settings:
 def _noise(
     noise: np.ndarray, num_samples: int, rng: np.random.Generator, rate: float, crossfade_ms: float
 ) -> np.ndarray:
-    """Traces (num_samples, num_channels): pieces of the noise, forwards or backwards, cross-faded."""
+    """Traces (num_samples, num_channels): parts of the noise, forwards or backwards, cross-faded."""
     overlap = max(2, min(int(crossfade_ms * 1e-3 * rate), len(noise) // 4))
-    pieces, total = [], 0
+    parts, total = [], 0
     while total < num_samples:
-        pieces.append(noise[rng.integers(len(noise) // 2) :][:: rng.choice((-1, 1))])
-        total += len(pieces[-1]) - overlap
-    return crossfade(pieces, overlap, noise.shape[1])[:num_samples]
+        parts.append(noise[rng.integers(len(noise) // 2) :][:: rng.choice((-1, 1))])
+        total += len(parts[-1]) - overlap
+    return crossfade(parts, overlap, noise.shape[1])[:num_samples]
 
 
 def _as_recording(traces: np.ndarray, positions_um: np.ndarray, rate: float) -> BaseRecording:

@@ -25,6 +25,7 @@ def resolve_auto(groups_um: Sequence[np.ndarray]) -> tuple[str, str]:
     name, reason : str
         As of :func:`choose_checkpoint`, which also lists the errors.
     """
+    # a checkpoint for more channels also sorts smaller groups
     return choose_checkpoint(max(groups_um, key=len, default=None))
 
 

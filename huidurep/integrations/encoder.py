@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..hub.select import choose_checkpoint
+from ..hub.select import resolve_auto
 
 if TYPE_CHECKING:
     from ..models.modeling_huidurep import HuiduRep
@@ -35,7 +35,9 @@ def choose_encoder(model: str | Path | HuiduRep, positions_um: np.ndarray | None
         Another type of `model`.
     """
     if isinstance(model, str | Path):
-        return choose_checkpoint(positions_um)[0] if str(model) == "auto" else str(model)
+        if str(model) != "auto":
+            return str(model)
+        return resolve_auto([] if positions_um is None else [positions_um])[0]
     if callable(getattr(model, "embed", None)):
         return model
     raise TypeError(f"expected model as 'auto', a name, a folder or a HuiduRep, found {model!r}: give one of these.")

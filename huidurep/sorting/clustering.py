@@ -180,23 +180,26 @@ def find_units(
         else:
             units, assignment = _cluster_together(embeddings, peaks, group, parameters, settings.mixture)
     assignment = _remove_low_amplitude_units(units, assignment, peaks, group, parameters)
-    _log_drift(units, group, log)
-    num_assigned = int((assignment.labels >= 0).sum())
-    if num_assigned == 0:
+    if not (assignment.labels >= 0).any():
         units, assignment = _without_units(len(peaks))
-    log("clustering", f"group {group.name}: {units.num_units} units of {num_assigned} among {len(peaks)} spikes")
-    if parameters.num_units is not None and units.num_units != parameters.num_units:
-        message = f"expected num_units={parameters.num_units}, found {units.num_units}"
-        log.warning("clustering", f"group {group.name}: {message}")
+    _log_units(units, assignment, group, parameters, log)
     return units, assignment
 
 
-def _log_drift(units: UnitModel, group: PreparedGroup, log: RunLog) -> None:
+def _log_units(
+    units: UnitModel, assignment: Assignment, group: PreparedGroup, parameters: SortingParameters, log: RunLog
+) -> None:
+    """Log the drift and the number of units; warn where it is not the number that was asked for."""
     mixtures = {id(mixture): mixture for mixture, _ in units.components}.values()
     gains = [mixture.drift.gain for mixture in mixtures if mixture.drift is not None]
     if gains:
         tracked = f"drift is tracked in {len(gains)} of {len(mixtures)} mixtures"
         log("clustering", f"group {group.name}: {tracked} (log-likelihood +{np.mean(gains):.2f} per spike)")
+    num_spikes, num_assigned = len(assignment.labels), int((assignment.labels >= 0).sum())
+    log("clustering", f"group {group.name}: {units.num_units} units of {num_assigned} among {num_spikes} spikes")
+    if parameters.num_units is not None and units.num_units != parameters.num_units:
+        message = f"expected num_units={parameters.num_units}, found {units.num_units}"
+        log.warning("clustering", f"group {group.name}: {message}")
 
 
 def _remove_low_amplitude_units(

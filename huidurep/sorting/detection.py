@@ -18,7 +18,7 @@ from .run_log import RunLog
 
 @dataclass(frozen=True)
 class DetectionSettings:
-    """How neighbouring peaks are told apart.
+    """How neighbouring peaks are distinguished.
 
     Attributes
     ----------

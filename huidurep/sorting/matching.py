@@ -103,12 +103,7 @@ def match_spikes(
         if units.is_one_mixture:
             spikes, labels = _add_sure_spikes(spikes, labels, group.recording, peaks, assignment, settings)
     spikes["channel_index"] = units.unit_channels[labels]
-    is_kept = has_whole_snippet(spikes, group.recording, parameters)
-    if parameters.preset != PAPER:
-        is_kept &= ~is_duplicate_spike(spikes, labels, group.recording)
-    if parameters.num_units is None:  # given units are kept, however few spikes they have
-        counts = np.bincount(labels[is_kept], minlength=units.num_units)
-        is_kept &= counts[labels] >= parameters.min_unit_spikes
+    is_kept = _is_kept(spikes, labels, group, parameters)
     num_found = len(spikes)
     spikes, labels = spikes[is_kept], labels[is_kept]
     log(
@@ -117,6 +112,17 @@ def match_spikes(
         f"{num_found - len(labels)} duplicates and spikes of small units removed",
     )
     return spikes, labels
+
+
+def _is_kept(spikes: np.ndarray, labels: np.ndarray, group: PreparedGroup, parameters: SortingParameters) -> np.ndarray:
+    """Whether each spike has a whole snippet, is no duplicate and belongs to a unit of enough spikes."""
+    is_kept = has_whole_snippet(spikes, group.recording, parameters)
+    if parameters.preset != PAPER:
+        is_kept &= ~is_duplicate_spike(spikes, labels, group.recording)
+    if parameters.num_units is None:  # given units are kept, however few spikes they have
+        counts = np.bincount(labels[is_kept], minlength=labels.max(initial=-1) + 1)
+        is_kept &= counts[labels] >= parameters.min_unit_spikes
+    return is_kept
 
 
 def _add_sure_spikes(

@@ -27,7 +27,7 @@ class MotionSettings:
     auto_preset : str
         Preset of SpikeInterface's `correct_motion`.
     auto_min_channels : int
-        Smallest group: on fewer channels, motion cannot be told from units that start or stop firing.
+        Smallest group: on fewer channels, motion cannot be distinguished from units that start or stop firing.
     auto_max_width_um : float
         Widest group: wider ones are planes of contacts, not shanks along which the brain slides.
     auto_min_duration_s : float

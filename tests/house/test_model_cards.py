@@ -161,9 +161,9 @@ def test_card_of_the_base_has_every_row(maker, world):
 
 def test_training_is_told_from_the_files_beside_the_weights(maker, world):
     card = make(maker, world, "tetrode")
-    assert "12 template banks of 400 units (12 for tetrodes)" in card
+    assert "12 template libraries of 400 units (12 for tetrodes)" in card
     assert "20 % mean waveforms of real" in card and "45 % procedural neurons" in card
-    assert "as `base`, whose weights it started from: 5 banks for tetrodes, single columns" in card
+    assert "as `base`, whose weights it started from: 5 libraries for tetrodes, single columns" in card
     assert "BSD-3-Clause" in card and "CEED (Vishnubhotla et al. 2023), MIT" in card
     assert "| Commit | abc123, with changes in the working tree that were not committed |" in card
     assert "| Seed | 6 |" in card and "a machine; 45.5 minutes; torch 2.13.0" in card

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from huidurep.hub.probe_types import PROBE_TYPES
-from huidurep.hub.select import choose_checkpoint
+from huidurep.hub.select import resolve_auto
 from huidurep.simulation.probes import contact_layout
 
 TETRODE = Path(__file__).parents[2] / "huidurep" / "checkpoints" / "tetrode"
@@ -41,8 +41,8 @@ def test_all_are_listed(six):
 
 @pytest.mark.parametrize("kind", [kind for kind in CHANNELS if kind != "base"])
 def test_auto_finds_each(six, kind):
-    assert choose_checkpoint(contact_layout(kind, 2 * CHANNELS[kind] if kind != "tetrode" else 4))[0] == kind
+    assert resolve_auto([contact_layout(kind, 2 * CHANNELS[kind] if kind != "tetrode" else 4)])[0] == kind
 
 
 def test_auto_takes_the_base_where_contacts_are_unknown(six):
-    assert choose_checkpoint(None)[0] == "base"
+    assert resolve_auto([])[0] == "base"
