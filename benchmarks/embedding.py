@@ -29,7 +29,6 @@ The file is merged: a row measured again on the same spikes keeps the columns th
 """
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -41,7 +40,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from embedding_real import axona_conditions, opto_conditions
 from embedding_scores import mean_and_error, score_condition
 from embedding_sources import PACKAGE_PROBES, WINDOWS, simulated_conditions
-from results_files import ROOT, run_header, weights_digest, write_results
+from results_files import ROOT, read_results, run_header, weights_digest, write_results
 from tables import SIMULATED, gap_targets, real_margins
 
 SHARED = ROOT.parent / "shared"
@@ -125,11 +124,6 @@ def merged_row(old, new):
         merged[name] = old[name] | new[name]
     merged["automatic"] = {part: old["automatic"][part] | values for part, values in new["automatic"].items()}
     return merged
-
-
-def read_results(path):
-    """What the file holds; nothing where there is none."""
-    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def merge(results, rows, run, skipped, labels):

@@ -7,14 +7,13 @@ sorter that was not run on all of them is left out.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from results_files import ROOT
+from results_files import ROOT, read_results
 from sorting_tables import REAL, sorter_label
 
 # Okabe & Ito's colours, which colour-blind eyes tell apart
@@ -67,7 +66,7 @@ def main():
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks/results/sorting.json")
     parser.add_argument("--output", type=Path, default=ROOT / "docs/images/benchmark_sorting.png")
     arguments = parser.parse_args()
-    draw(units_by_sorter(json.loads(arguments.results.read_text())["rows"]), arguments.output)
+    draw(units_by_sorter(read_results(arguments.results)["rows"]), arguments.output)
     print(arguments.output)
 
 

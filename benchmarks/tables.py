@@ -14,7 +14,7 @@ from pathlib import Path
 
 # appended, for its own name is that of a package
 sys.path.append(str(Path(__file__).resolve().parent))
-from results_files import ROOT, weights_digest
+from results_files import ROOT, read_results, weights_digest
 from sorting_tables import locust_block, sorting_block, sorting_parts_block
 from table_text import bold_best, header_note, markdown, mean_of
 
@@ -299,7 +299,7 @@ def main():
         for name, make in BLOCKS.items():
             source = arguments.results / f"{SOURCES.get(name, name)}.json"
             if source.exists():
-                new = fill(new, name, make(json.loads(source.read_text())))
+                new = fill(new, name, make(read_results(source)))
             if f"<!-- benchmark:{name} -->" not in old:
                 print(f"{path}: no <!-- benchmark:{name} --> marker")
             elif not source.exists():
