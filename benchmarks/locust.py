@@ -17,13 +17,13 @@ import spikeinterface.core as si
 import spikeinterface.preprocessing as spre
 from results_files import ROOT, package_version, run_header, write_results
 from sorting import PACKAGE_OF, SORTERS, error_line, run_one
+from sorting_tables import FEW_VIOLATIONS
 
 from huidurep.sorting.parameters import SortingParameters
 from huidurep.sorting.waveforms import mean_waveforms
 
 VIOLATION_MS = 1.5
 SPACING_UM = 12.5  # of a tetrode, for sorters that need a probe
-FEW_VIOLATIONS = 0.01
 SEED, THREADS = 0, 1
 
 
