@@ -16,8 +16,17 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).resolve().parent))
 from results_files import ROOT, read_results, weights_digest
 from sorting_tables import locust_block, sorting_block, sorting_parts_block, summary_block
-from table_text import bold_best, details, frame_markdown, header_note, markdown
-from table_text import mean_of, mean_scores, rows_note, score_frame
+from table_text import (
+    bold_best,
+    details,
+    frame_markdown,
+    header_note,
+    markdown,
+    mean_of,
+    mean_scores,
+    rows_note,
+    score_frame,
+)
 
 CHECKPOINTS = ROOT / "huidurep" / "checkpoints"
 SIMULATED = ("cells", "package cells", "package spikeinterface")
