@@ -1,12 +1,12 @@
-"""Score HuiduRep and its peers on ground-truth recordings, side by side.
+"""Accuracy of HuiduRep and of other sorters on recordings with ground truth.
 
     python benchmarks/sorting.py FOLDER [--sorters huidurep,lupin] [--only NAME,...] [--output FILE] [--model auto]
 
 Each subfolder of FOLDER holds recording.json, sorting/ and ground_truth.npz. Every (sorter, recording) runs in a child
-process of its own with a set number of threads, so that a crash is a row of the table and peak memory is its own.
-Peers run through `spikeinterface.sorters.run_sorter` at their defaults, but for `peer_options` below. A run that
-already stands in the output is kept, unless --again is given or it failed. Folders NAME_sSEED are recordings of one
-kind. Further sorters are in sorting_variants.py, the picture is made by sorting_picture.py.
+process with a fixed number of threads, so that a crash is a row of the results and peak memory is measured apart.
+Other sorters run through `spikeinterface.sorters.run_sorter` with their default parameters except for `peer_options`.
+A run that the output has already is kept, unless it failed or --again is given. Folders NAME_sSEED are recordings of
+one kind. Variants of HuiduRep are in sorting_variants.py, the picture is made by sorting_picture.py.
 """
 
 import argparse
@@ -37,10 +37,10 @@ DELTA_TIME_MS = 0.4
 
 
 def peer_options(sorter, *, num_channels, drifting, seed):
-    """Options in which a peer's run differs from its defaults.
+    """Parameters of another sorter that differ from its defaults.
 
-    Kilosort4's template grid (dmin, dminx) and neighbour count are set for a tetrode, whose contacts are nearer than
-    its defaults expect; drift correction is off there, for it needs depth, and on for drifting larger probes.
+    Kilosort4's template grid (dmin, dminx) and number of neighbours are set for tetrodes, whose contacts are closer
+    than its defaults assume. Motion correction needs a depth axis: off on tetrodes, on for larger drifting probes.
     """
     tetrode = num_channels <= 4
     if sorter == "kilosort4":
@@ -50,8 +50,8 @@ def peer_options(sorter, *, num_channels, drifting, seed):
     return dict(apply_motion_correction=bool(drifting and not tetrode), seed=seed)
 
 
-# Options of a second attempt, tried only when the first one raised; the row says so. Kilosort4 learns its universal
-# templates from clips above 6 sd in every 25th batch: minutes of small spikes may hold fewer clips than templates.
+# Parameters of a second run after the first one raised an error; the row has them in `retried_with`. Kilosort4 learns
+# its universal templates from snippets above 6 sd in every 25th batch, and recordings of small spikes have too few.
 RETRY_OPTIONS = {"kilosort4": dict(templates_from_data=False)}
 
 
@@ -67,13 +67,13 @@ def load_truth(folder):
 
 
 def run_one(sorter, recording, *, drifting, model, seed, threads, folder, retry):
-    """Sort with one sorter; the child process calls this. Returns the sorting and what the row says of the model."""
+    """Sort with one sorter. Returns the sorting, and checkpoint and weights for the row."""
     if sorter == "huidurep":
         import huidurep
         from huidurep.hub.resolve import resolve_checkpoint
 
         result = huidurep.SpikeSortingPipeline.from_pretrained(model, seed=seed)(recording)
-        folder = resolve_checkpoint(result.model_name)  # what "auto" has picked
+        folder = resolve_checkpoint(result.model_name)  # the checkpoint that "auto" chose
         return result.sorting, dict(checkpoint=folder.name, weights=results_files.weights_digest(folder))
     import spikeinterface.sorters as ss
 
@@ -86,7 +86,7 @@ def run_one(sorter, recording, *, drifting, model, seed, threads, folder, retry)
 
 
 def score(truth, sorting):
-    """Means over all true units, counts of units, and precision, recall and accuracy of each true unit."""
+    """Means over all true units, numbers of units, and accuracy, precision and recall of each true unit."""
     import numpy as np
     import spikeinterface.comparison as sc
 
@@ -115,7 +115,7 @@ def score(truth, sorting):
 
 
 def error_line(error):
-    """The line of an error that says most: run_sorter hands on a whole traceback whose last "...Error:" line does."""
+    """The last "...Error:" line of an error; run_sorter raises errors whose text is a whole traceback."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return next((line for line in reversed(lines) if "Error: " in line), (lines or [""])[0])[:300]
 
@@ -153,14 +153,14 @@ def measure_run(began):
 
 
 def run_child(folder, sorter, *, model, seed, threads, timeout_s, retry=False):
-    """One row: what the child wrote, or why it could not."""
+    """Row of one run in a child process, with `error` if it failed."""
     row = dict(recording=folder.name, sorter=sorter, model=model if sorter == "huidurep" else None)
     row["version"] = results_files.package_version(PACKAGE_OF.get(sorter, "spikeinterface"))
     row["commit"] = results_files.current_commit()
     environment = os.environ | {f"{name}_NUM_THREADS": str(threads) for name in THREAD_VARIABLES}
     kilosort = importlib.util.find_spec("kilosort")
     if kilosort and (Path(kilosort.origin).parent / "wTEMP.npz").exists():
-        # without this Kilosort4 downloads the built-in templates that its wheel already carries
+        # Kilosort4 downloads built-in templates unless this names the folder of its wheel that has them
         environment.setdefault("KILOSORT_LOCAL_DOWNLOADS_PATH", str(Path(kilosort.origin).parent))
     row["load_before"] = round(os.getloadavg()[0], 2)
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(results_files.ROOT), os.environ.get("PYTHONPATH"))))
@@ -212,7 +212,7 @@ def describe(folder):
 
 
 def fingerprint(folder):
-    """Checksum of the true spikes: rows kept from another recording of the same name must not stay."""
+    """Checksum of the true spikes, by which rows of another recording of the same name are found and removed."""
     import numpy as np
 
     with np.load(folder / "ground_truth.npz") as truth:
@@ -220,14 +220,14 @@ def fingerprint(folder):
 
 
 def add_truth(row, description):
-    """Put SNR, amplitude and number of spikes beside each unit's accuracy."""
+    """Add SNR, amplitude and number of spikes to the scores of each unit."""
     known = {unit["unit"]: unit for unit in description["units"]}
     for unit in row.get("units", []):
         unit.update(known[unit["unit"]])
 
 
 def table_text(rows):
-    """The table as plain text, the best accuracy of a recording first."""
+    """Table as plain text, sorted by recording and accuracy."""
     head = ("recording", "sorter", "acc", "prec", "recall", "found", "true")
     head += ("well", "fp", "redund", "merged", "s", "MB", "version")
     keys = ("accuracy", "precision", "recall", "units_found", "units_true", "well_detected")
@@ -246,14 +246,14 @@ def table_text(rows):
 
 
 def wanted(folder, only):
-    """Folders of the recordings, in order of name."""
+    """Folders of the chosen recordings, by name."""
     found = sorted(p for p in folder.iterdir() if (p / "ground_truth.npz").exists())
     unknown = set(only or ()) - {p.name for p in found}
     if unknown or not found:
         raise SystemExit(
-            f"expected recordings {sorted(unknown) or 'made by make_recording.py'} in {folder}, "
+            f"expected recordings {sorted(unknown) or 'with ground_truth.npz'} in {folder}, "
             f"found {[p.name for p in found]}; "
-            "make them with shared/tools/make_suite.sh, or mend --only"
+            "see benchmarks/README.md, or correct --only"
         )
     return [p for p in found if not only or p.name in only]
 

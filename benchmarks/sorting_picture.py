@@ -1,9 +1,9 @@
-"""Draw the accuracy of every true unit against its SNR, one colour a sorter.
+"""Draw the accuracy of each true unit against its SNR, one colour for each sorter.
 
     python benchmarks/sorting_picture.py [--results RESULTS.json] [--output PICTURE.png]
 
-Dots are units of all simulated recordings of the results, lines the means of tenths of the units in order of SNR. A
-sorter that was not run on all of them is left out.
+Dots are the units of all simulated recordings; lines are means of tenths of the units in order of SNR. Sorters that
+were not run on all of these recordings are left out.
 """
 
 import argparse
@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from results_files import ROOT, read_results
 from sorting_tables import REAL, sorter_label
 
-# Okabe & Ito's colours, which colour-blind eyes tell apart
+# Okabe and Ito's palette, distinguishable with colour blindness
 COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00")
 
 
@@ -37,7 +37,7 @@ def units_by_sorter(rows):
 
 
 def draw(found, path):
-    """Write the picture."""
+    """Write the picture of the units of `units_by_sorter`."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,7 +1,6 @@
 """Measurements of a model card: tables, metadata and sentences from benchmarks/results."""
 
 import importlib.util
-import json
 import logging
 import math
 import sys
