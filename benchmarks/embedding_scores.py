@@ -102,7 +102,7 @@ def score_draw(condition, draw, models, columns, *, seed, device=None, automatic
 
 
 def score_condition(condition, models, columns, *, seed=0, num_jobs=1, device=None, automatic_draws=None):
-    """Scores of all draws of a condition; the first `automatic_draws` (None: all) with the number of units estimated, too."""
+    """Scores of all draws of a condition; `automatic` ones of the first `automatic_draws` (None: all)."""
     from joblib import Parallel, delayed
 
     options = dict(seed=seed, device=device, automatic_draws=automatic_draws)

@@ -121,7 +121,7 @@ def noise_mixing(positions_um):
 
 
 def draw_noise(rng, num_spikes, num_samples, positions_um, noise_uv):
-    """Noise (num_spikes, num_samples, num_channels) of standard deviation `noise_uv`, coloured as in make_recording.py."""
+    """Noise (num_spikes, num_samples, num_channels) with standard deviation `noise_uv`, as in make_recording.py."""
     from scipy.signal import butter, lfilter
 
     mix = noise_mixing(positions_um)

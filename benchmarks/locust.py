@@ -28,7 +28,7 @@ SEED, THREADS = 0, 1
 
 
 def load(path):
-    """Recording of four channels with the contacts of a usual tetrode; without a stored gain, 1 uV a step is assumed."""
+    """Recording of four channels with the contacts of a usual tetrode; no gain is stored, 1 uV a step is assumed."""
     recording = si.read_binary(path, sampling_frequency=15000.0, num_channels=4, dtype="int16")
     square = SPACING_UM * np.array([(0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)])
     recording.set_dummy_probe_from_locations(square)
