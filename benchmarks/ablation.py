@@ -20,7 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from embedding import ROOT, add_data_options, collect_conditions, named_folders, relative
 from embedding_scores import mean_and_error, score_condition
-from results_files import run_header, weights_digest, write_results
+from results_files import read_results, run_header, weights_digest, write_results
 
 # name -> sources and probes whose rows are averaged
 CONDITIONS = {
@@ -128,7 +128,7 @@ def make_rows(by_condition, runs, header, arguments):
 
 def merge(path, rows, header, default):
     """Results with these rows in the place of those of the same label; differences taken anew against the default."""
-    stored = json.loads(path.read_text())["rows"] if path.exists() else []
+    stored = read_results(path).get("rows", [])
     found = {row["label"]: row for row in stored} | {row["label"]: row for row in rows}
     ordered = sorted(found.values(), key=lambda row: (row["label"] in REFERENCES, row["label"] != default))
     settings = found.get(default, {}).get("settings", {})

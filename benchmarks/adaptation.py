@@ -31,10 +31,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from adaptation_scores import METHODS, score_condition, score_recording
-from embedding import add_data_options, checkpoint_of, collect_conditions, read_results
+from embedding import add_data_options, checkpoint_of, collect_conditions
 from embedding_sources import WINDOWS
 from hybrid_recordings import DURATION_S, NOISE_UV, PROBES, hybrid_recording
-from results_files import ROOT, run_header, weights_digest, write_results
+from results_files import ROOT, read_results, run_header, weights_digest, write_results
 from sorting import load_truth
 
 SPIKES = ("cells", "axona", "opto")

@@ -1,35 +1,35 @@
-"""Adjusted Rand index of HuiduRep embeddings against principal components, for every type of probe.
+"""Adjusted Rand index of clusters of HuiduRep embeddings and of principal components, for each type of probe.
 
     python benchmarks/embedding.py [--probes tetrode ...] [--sources cells ...] [--extra NAME=FOLDER ...] [--jobs 1]
 
-The same spikes are described by each column (`model.embed`; principal components of the windows, flattened over
-channels) and each description goes through the same full-covariance Gaussian mixture with the number of units known,
-and through the package's own `cluster_embeddings`, which finds the number. Sources of spikes:
-  cells    detailed neuron models: ten units a draw that no training has seen, 100 spikes each, coloured noise
-           correlated over the contacts, collisions p 0.15; "drift" draws each spike from one of eight views of its
-           unit (moved a few um, most along the probe)
-  package cells, package spikeinterface    the same with templates of huidurep.simulation, under a seed of their own
-  axona    hand-cut spikes of real tetrodes: one person's labels, so agreement with a person and no truth
-  opto     mean waveforms of real opto-tagged units of held-out sessions, gains jittered, in measured noise
-Columns: `huidurep` (the checkpoint of that probe type), `huidurep_pca12` (cut to 12 components), `base`, `pca12`,
-`pca24`, every `--extra` (those in the results: trained with the settings in benchmarks/columns), and `oracle`: who
-knows each template, the noise and each spike's gain, but of no collisions.
+Each column has features of the same spikes (`model.embed`; principal components of the snippets, flattened over
+channels). They are clustered by the same full-covariance Gaussian mixture with the number of units known, and by the
+package's `cluster_embeddings`, which estimates the number. Sources of spikes:
+  cells    detailed neuron models: ten units in each draw that are in no training data, 100 spikes each, coloured noise
+           correlated over contacts, collisions with probability 0.15; with "drift", each spike is one of eight views
+           of its unit, moved by a few um, mostly along the probe
+  package cells, package spikeinterface    the same with templates of huidurep.simulation and another seed
+  axona    manually sorted spikes of real tetrodes: the labels are one person's, not ground truth
+  opto     mean waveforms of real opto-tagged units of held-out sessions, with random gains, in measured noise
+Columns: `huidurep` (the checkpoint of that type of probe), `huidurep_pca12` (its 12 leading components), `base`,
+`pca12`, `pca24`, every `--extra` (those in the results: trained with the settings in benchmarks/columns), and `oracle`:
+maximum likelihood with known templates, noise and gains, without a model of collisions.
 
-The file is merged: a row measured again on the same spikes keeps the columns that were not measured this time.
-  header, runs   of the latest run; of every run that a row names, by its start: seed, settings, versions, commit,
+The file is merged: a row measured again on the same spikes keeps the columns that were not measured again.
+  header, runs   of the latest run, and of all runs that rows name, by their start: seed, settings, versions, commit,
                  machine, seconds
-  methods, method_labels, skipped    columns in order, their names, what was not measured and why
-  targets        one entry a simulated source and probe: pca (the better), target pca + (1 - pca) / 2, and by column
-                 `mean`, `gap_closed` and `reached`
-  real           one entry a real source and column: mean and smallest of (column - the better PCA) over the files,
-                 `reached`: mean 0.05 or more and on no file below 0
+  methods, method_labels, skipped    columns in order, their names, and the reasons of missing measurements
+  targets        one entry for each simulated source and probe: pca (the better one), target pca + (1 - pca) / 2, and
+                 by column `mean`, `gap_closed` and `reached`
+  real           one entry for each real source and column: mean and smallest of (column - the better PCA) over files;
+                 `reached`: mean at least 0.05 and no file below 0
   rows           source, probe, name, num_units, num_spikes, num_draws; mean, standard_error, draws by column with the
-                 number of units known; automatic: the same when it is found, and num_units by column; commit, seed,
-                 seconds of the latest run; runs and models (checkpoint, weights) by column; spikes: a digest a draw
+                 number of units known; automatic: the same with the number estimated, and num_units by column; commit,
+                 seed, seconds of the latest run; runs and models (checkpoint, weights) by column; spikes: a digest of
+                 each draw
 """
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -41,7 +41,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from embedding_real import axona_conditions, opto_conditions
 from embedding_scores import mean_and_error, score_condition
 from embedding_sources import PACKAGE_PROBES, WINDOWS, simulated_conditions
-from results_files import ROOT, run_header, weights_digest, write_results
+from results_files import ROOT, read_results, run_header, weights_digest, write_results
 from tables import SIMULATED, gap_targets, real_margins
 
 SHARED = ROOT.parent / "shared"
@@ -57,7 +57,7 @@ SOURCES = (*SIMULATED, "axona", "opto")
 
 
 def collect_conditions(arguments):
-    """Conditions of the wanted sources and probes, and what is not measured with the reason."""
+    """Conditions of the chosen sources and probes, and the reasons of missing measurements by name."""
     found, skipped = [], {}
     draws, seed = arguments.draws, arguments.seed
     data = dict(cache=arguments.cache, tools=arguments.tools, cells=arguments.cells, num_draws=draws, seed=seed)
@@ -78,13 +78,13 @@ def collect_conditions(arguments):
 
 
 def checkpoint_of(name, folder):
-    """Folder of an embedded checkpoint, or None where there is none."""
+    """Folder of an embedded checkpoint; None if it does not exist."""
     place = Path(folder) / name
     return str(place) if (place / "model.safetensors").exists() else None
 
 
 def models_for(probe, arguments):
-    """Column -> checkpoint folder for spikes of one type of probe; missing ones are left out."""
+    """Checkpoint folders by column for spikes of one type of probe, without missing ones."""
     places = dict(huidurep=checkpoint_of(probe, arguments.checkpoints))
     places["base"] = checkpoint_of("base", arguments.checkpoints)
     return {name: place for name, place in places.items() if place} | arguments.extra
@@ -110,13 +110,13 @@ def measure(condition, models, columns, arguments, run):
 
 
 def relative(place):
-    """Path of a checkpoint without the machine's own folders."""
+    """Path of a checkpoint relative to the repository, or its name if it is elsewhere."""
     place = Path(place).resolve()
     return str(place.relative_to(ROOT)) if place.is_relative_to(ROOT) else place.name
 
 
 def merged_row(old, new):
-    """The new row, with the columns that only the old one has where both had the same spikes."""
+    """The new row, with the columns that only the old one has if both were measured on the same spikes."""
     same = ("spikes", "num_spikes", "num_units", "seed")
     if old is None or any(old.get(name) != new[name] for name in same):
         return new
@@ -127,13 +127,8 @@ def merged_row(old, new):
     return merged
 
 
-def read_results(path):
-    """What the file holds; nothing where there is none."""
-    return json.loads(path.read_text()) if path.exists() else {}
-
-
 def merge(results, rows, run, skipped, labels):
-    """Results with these rows in the place of those of the same source, probe and name, in the order of the sources."""
+    """Results in which rows replace those of the same source, probe and name, in the order of the sources."""
 
     def key(row):
         return row["source"], row["probe"], row["name"]
@@ -146,9 +141,9 @@ def merge(results, rows, run, skipped, labels):
     runs = results.get("runs", {}) | {run["started"]: run}
     named = {run["started"]} | {start for row in rows for start in row["runs"].values()}
     labels = METHODS | results.get("method_labels", {}) | labels
-    # the oracle stands last, whatever columns come
+    # the oracle is the last column
     methods = [name for name in [*(n for n in labels if n not in ORACLE), *ORACLE] if in_any(name, rows)]
-    # which checkpoints there are is known anew every time
+    # missing checkpoints are those of the latest run only
     kept = {name: reason for name, reason in results.get("skipped", {}).items() if not name.startswith("checkpoint ")}
     merged = dict(header=run, methods=methods, method_labels={name: (labels | ORACLE)[name] for name in methods})
     merged |= dict(skipped=kept | skipped, runs={start: value for start, value in runs.items() if start in named})
@@ -172,24 +167,24 @@ def print_row(row):
 
 
 def print_targets(targets):
-    """Target, share of the gap closed, and hit or miss, for each simulated source and probe."""
+    """Print the target and the fraction of the gap closed for each simulated source and probe."""
     for entry in targets:
         print(f"{entry['source']}, {entry['probe']}: PCA {entry['pca']:.3f}, target {entry['target']:.3f}")
         for name, mean in entry["mean"].items():
-            verdict = "hit" if entry["reached"][name] else "miss"
-            print(f"    {name} {mean:.3f}: {100 * entry['gap_closed'][name]:.0f}% of the gap closed, {verdict}")
+            result = "reached" if entry["reached"][name] else "missed"
+            print(f"    {name} {mean:.3f}: {100 * entry['gap_closed'][name]:.0f}% of the gap closed, {result}")
 
 
 def print_margins(entries):
-    """How far above PCA on real spikes, on average and at worst."""
+    """Print the scores minus those of PCA on real spikes: mean and smallest."""
     for entry in entries:
-        verdict = "hit" if entry["reached"] else "miss"
+        result = "reached" if entry["reached"] else "missed"
         worst = f"smallest {entry['smallest']:+.3f} ({entry['file']})"
-        print(f"{entry['source']}: {entry['method']} less PCA: {entry['mean']:+.3f} on average, {worst}, {verdict}")
+        print(f"{entry['source']}: {entry['method']} less PCA: {entry['mean']:+.3f} on average, {worst}, {result}")
 
 
 def named_folders(texts):
-    """NAME=FOLDER texts as a dict."""
+    """Folders by name, from texts NAME=FOLDER."""
     pairs = dict(text.partition("=")[::2] for text in texts)
     for name, folder in pairs.items():
         if name in METHODS | ORACLE or not (Path(folder) / "model.safetensors").exists():
@@ -198,7 +193,7 @@ def named_folders(texts):
 
 
 def add_data_options(parser):
-    """What says where the spikes come from; benchmarks/ablation.py takes the same."""
+    """Add the options of the data, shared with ablation.py, adaptation.py and finetuning.py."""
     parser.add_argument("--cells", type=Path, default=SHARED / "data/cells")
     parser.add_argument("--axona", type=Path, default=SHARED / "data/real/axona_tetrodes")
     parser.add_argument("--opto", type=Path, default=SHARED / "data/real/opto_tagged_units.npz")
@@ -241,7 +236,7 @@ def main():
     run["started"], started = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
     for name in ["base", *dict.fromkeys(condition.probe for condition in conditions)]:
         if checkpoint_of(name, arguments.checkpoints) is None:
-            skipped[f"checkpoint {name}"] = "not there"
+            skipped[f"checkpoint {name}"] = "missing"
     for name, reason in skipped.items():
         print(f"not measured: {name}: {reason}")
     rows, results = [], read_results(arguments.output)
@@ -249,7 +244,7 @@ def main():
         rows.append(measure(condition, models_for(condition.probe, arguments), columns, arguments, run))
         print_row(rows[-1])
         run["seconds"] = round(time.perf_counter() - started, 1)
-        # after every row: what a run that is broken off has measured is kept
+        # after each row, so that an interrupted run keeps its measurements
         write_results(arguments.output, merge(results, rows, run, skipped, labels))
     if rows:
         print_targets(gap_targets(rows))

@@ -1,13 +1,12 @@
-"""Real spikes for benchmarks/embedding.py: hand-cut tetrodes, and mean waveforms of opto-tagged units in real noise.
+"""Real spikes for benchmarks/embedding.py: manually sorted tetrodes, mean waveforms of opto-tagged units in real noise.
 
-`opto` takes units of held-out sessions only. Units of one kind of probe are put on one window of contacts, that around
-the peak channel of the first unit. Another unit is turned left-right or up-down, and its peak put on one of the
-window's contacts, so that its own contacts fit the window (columns are staggered, and some units sit at the tip); the
-contact in the middle is taken where it fits.
+`opto` has units of held-out sessions only. Units of one kind of probe are placed on one set of contacts, those around
+the main channel of the first unit. Other units are mirrored and shifted such that their contacts fit these: columns are
+staggered, and some units are at the tip of the probe. The contact in the middle is preferred for the main channel.
 
-The contact positions stored with the Neuropixels units are not in the order of their channels: each channel's waveform
-interpolated from its neighbours' leaves 0.69 of its power unexplained with them, 0.20 with the probe's own order (by
-rows, staggered columns; better for 21 of 22 units). The probe's own order is used.
+The contact positions stored with the Neuropixels units are not in the order of their channels: interpolation of each
+channel's waveform from its neighbours leaves 0.69 of its power unexplained with them, but 0.20 with the order of the
+probe (by rows, staggered columns; better for 21 of 22 units). The order of the probe is used.
 """
 
 import json
@@ -33,10 +32,10 @@ GAIN_SPREAD = 0.1  # standard deviation of the logarithm of a spike's gain
 
 
 def read_axona(path, step_uv):
-    """Spikes of one file, or None and the reason why it is not scored.
+    """Spikes of one file, or None and the reason why it is left out.
 
-    int8 steps are turned to uV with one nominal step (the files store no gain) and turned over, for Axona stores
-    depolarisation upwards. Spikes without label and units below 50 spikes are left out.
+    int8 steps are converted to uV with one nominal gain, since the files store none, and inverted, since Axona stores
+    depolarisation as positive. Spikes without label and units of fewer than 50 spikes are left out.
     """
     with np.load(path) as data:
         waveforms, labels = data["waveforms"].astype("f4"), data["label"]
@@ -46,14 +45,14 @@ def read_axona(path, step_uv):
     keep = np.isin(labels, units[counts >= AXONA_MIN_SPIKES])
     waveforms, labels = -step_uv * waveforms[keep], labels[keep]
     if len(np.unique(labels)) < 2:
-        return None, f"{len(np.unique(labels))} unit of {AXONA_MIN_SPIKES} spikes or more: nothing to tell apart"
-    # the trigger stands at 0.2 ms (sample 10) and the trough just after it
+        return None, f"{len(np.unique(labels))} unit of {AXONA_MIN_SPIKES} spikes or more, expected two"
+    # the trigger is at 0.2 ms (sample 10), the trough shortly after it
     peak_index = int(np.median(waveforms.min(2).argmin(1)))
     return Spikes(waveforms, labels, peak_index, AXONA_SAMPLING_HZ, TETRODE_UM), ""
 
 
 def axona_conditions(folder, *, step_uv):
-    """One condition a file, and the files left out with the reason."""
+    """One condition for each file, and the reasons of files that are left out."""
     if not folder.is_dir():
         return [], {"axona": f"no folder {folder}"}
     found, left_out = [], {}
@@ -90,7 +89,7 @@ def read_opto_trains(path):
 
 
 def _held_out_units(path):
-    """Yield kind, unit and spike times."""
+    """Yield kind, unit (waveform, contacts, times) and spike times (s) of held-out units."""
     facts = json.loads(path.with_suffix(".json").read_text())
     with np.load(path) as data:
         for fact in facts:
@@ -107,22 +106,22 @@ def _held_out_units(path):
             yield kind, (data[f"waveform_uv_{number}"].astype("f4"), places, times), train
 
 
-def match_places(wanted, places):
-    """Row of `places` for each of `wanted`, each used once, and the sum of their distances."""
+def match_places(targets, places):
+    """Nearest row of `places` for each row of `targets`, each used once, and the sum of distances (um)."""
     from scipy.optimize import linear_sum_assignment
 
-    distance = np.linalg.norm(wanted[:, None] - places[None], axis=-1)
+    distance = np.linalg.norm(targets[:, None] - places[None], axis=-1)
     rows, columns = linear_sum_assignment(distance)
     return columns, distance[rows, columns].sum()
 
 
 def fit_window(window, around):
-    """Channels of a unit for a window, and how far off the worst is (um); `around` are its contacts from its peak's."""
+    """Channels of a unit for a window and the largest misfit (um); `around`: its contacts relative to the main one."""
     best = None
     for flip in product((1, -1), repeat=2):
         for anchor in window:
             channels, misfit = match_places(window - anchor, around * flip)
-            # a place off the middle is worse than the middle, better than contacts that do not fit
+            # a main channel beside the middle costs less than contacts that do not fit
             cost = misfit + np.linalg.norm(anchor)
             if best is None or cost < best[0] - 1e-6:
                 off = np.linalg.norm(window - anchor - (around * flip)[channels], axis=1).max()
@@ -142,19 +141,19 @@ def common_window(units, num_contacts):
             window = around[near[np.lexsort((around[near, 0], around[near, 1]))]]
         channels, misfit = fit_window(window, around)
         worst = max(worst, misfit)
-        # the trough where a detector would set it
+        # aligned at the trough, as by a detector
         shift = int(waveform[peak].argmin()) - peak_index
         padded = np.pad(waveform[channels], ((0, 0), (abs(shift), abs(shift))), mode="edge")
         templates.append(padded[:, abs(shift) + shift :][:, : waveform.shape[1]].T)
-    logger.info("%d units on a window of %d contacts: at worst %.1f um off", len(units), len(window), worst)
+    logger.info("%d units on a window of %d contacts: largest misfit %.1f um", len(units), len(window), worst)
     return np.array(templates)[:, None], window, peak_index
 
 
 def measured_noise(folder, positions_um, num_samples, sampling_frequency):
-    """Spatial (C, C) and temporal (T, T) covariance of measured noise on such a window, both of mean variance 1.
+    """Spatial (C, C) and temporal (T, T) covariance of measured noise on these contacts, both of mean variance 1.
 
-    The stored matrices are roots: white noise was multiplied by them. Contacts are matched with those of the probe on
-    which the noise was measured, at the place along it where they fit best.
+    The stored matrices are roots of covariances. Contacts are matched with those of the probe on which the noise was
+    measured, at the depth where they fit best.
     """
     spatial, temporal = (np.load(folder / f"{name}_cov.npy") for name in ("spatial", "temporal"))
     places = neuropixels_places(len(spatial))
@@ -163,7 +162,7 @@ def measured_noise(folder, positions_um, num_samples, sampling_frequency):
     channels = min(matches, key=lambda match: match[1])[0]
     times = np.arange(num_samples) * NOISE_SAMPLING_HZ / sampling_frequency
     if times[-1] > len(temporal) - 1:
-        raise ValueError(f"expected windows of at most {len(temporal)} samples at 30 kHz, found {times[-1] + 1:.0f}")
+        raise ValueError(f"expected windows up to {len(temporal)} samples at 30 kHz, found {times[-1] + 1:.0f}")
     resample = np.stack([np.interp(times, np.arange(len(temporal)), row) for row in np.eye(len(temporal))], 1)
     root = resample @ temporal
     covariances = spatial[channels] @ spatial[channels].T, root @ root.T
@@ -171,7 +170,7 @@ def measured_noise(folder, positions_um, num_samples, sampling_frequency):
 
 
 def draw_opto(draw, *, templates, positions_um, peak_index, sampling_frequency, noise, noise_uv, seed):
-    """Spikes of ten held-out units (all where there are fewer): gains jittered, collisions, measured noise."""
+    """Spikes of ten held-out units (or all, if fewer) with random gains, collisions and measured noise."""
     rng = np.random.default_rng((seed, draw))
     chosen = rng.permutation(len(templates))[:NUM_UNITS]
     labels = np.repeat(np.arange(len(chosen)), SPIKES_PER_UNIT)
@@ -181,13 +180,13 @@ def draw_opto(draw, *, templates, positions_um, peak_index, sampling_frequency, 
     spatial, temporal = noise[0], noise_uv**2 * noise[1]
     roots = [np.linalg.cholesky(matrix + 1e-9 * np.eye(len(matrix))).astype("f4") for matrix in (spatial, temporal)]
     waveforms = waveforms + roots[1] @ rng.standard_normal(waveforms.shape, "f4") @ roots[0].T
-    white = 1e-6 * noise_uv**2  # a ridge, so that no direction counts as free of noise
+    white = 1e-6 * noise_uv**2  # a ridge, because measured covariances are nearly singular
     oracle = oracle_labels(waveforms, templates[chosen], (spatial, temporal, white), gains)
     return Spikes(waveforms, labels, peak_index, sampling_frequency, positions_um, oracle)
 
 
 def opto_conditions(path, noise_folder, *, num_draws, seed):
-    """Two conditions a kind of probe with enough held-out units; the kinds left out with the reason."""
+    """Two conditions for each kind of probe with enough held-out units, and the reasons of kinds that are left out."""
     missing = [str(place) for place in (path, noise_folder) if not place.exists()]
     if missing:
         return [], {"opto": f"{', '.join(missing)} is missing"}
@@ -197,7 +196,7 @@ def opto_conditions(path, noise_folder, *, num_draws, seed):
         size = f"{len(layout) or NEUROPIXELS_CHANNELS} contacts, {num_samples} samples"
         if len(units) < FEWEST_UNITS:
             name = f"opto: {size}, #{len(left_out)}"
-            left_out[name] = f"{len(units)} held-out units: {FEWEST_UNITS} are wanted"
+            left_out[name] = f"{len(units)} held-out units, expected {FEWEST_UNITS}"
             continue
         templates, positions_um, peak_index = common_window(units, num_contacts)
         rate = float(np.round(1e3 / np.diff(units[0][2]).mean()))

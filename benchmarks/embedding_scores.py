@@ -1,4 +1,4 @@
-"""Descriptions of spikes for benchmarks/embedding.py, and how well mixtures of Gaussians find the units in them."""
+"""Features of spikes for benchmarks/embedding.py, and the agreement of clusters of them with the units."""
 
 import sys
 import warnings
@@ -14,7 +14,7 @@ CUT, CUT_COMPONENTS = "huidurep_pca12", 12
 
 @lru_cache
 def load_model(place, device=None):
-    """A model by name or folder, kept for the next draw."""
+    """Model by name or folder, cached."""
     sys.path.insert(0, str(ROOT))
     from huidurep import HuiduRep
 
@@ -23,7 +23,7 @@ def load_model(place, device=None):
 
 
 def principal_components(features, count):
-    """Scores (num_spikes, count) on the leading principal components, through the smaller of both Gram matrices."""
+    """Scores (num_spikes, count) on the leading principal components, from the smaller of the two Gram matrices."""
     from scipy.linalg import eigh
 
     centred = np.asarray(features, float) - np.mean(features, axis=0)
@@ -36,7 +36,7 @@ def principal_components(features, count):
 
 
 def describe_spikes(spikes, models, columns, device=None):
-    """Features of each column but the oracle's: name -> (num_spikes, num_features). `models`: name -> checkpoint."""
+    """Features (num_spikes, num_features) by column, without the oracle; `models` has checkpoints by column."""
     where = dict(peak_index=spikes.peak_index, sampling_frequency=spikes.sampling_frequency)
     where["channel_positions"] = spikes.positions_um
     features = {}
@@ -55,8 +55,8 @@ def describe_spikes(spikes, models, columns, device=None):
 def rand_index(features, labels, *, seed):
     """Adjusted Rand index of a full-covariance mixture with the true number of units.
 
-    One scale for all features (the root of their mean variance): regularisation means the same for every method and the
-    relative sizes of components, which carry information, stay.
+    All features are divided by the root of their mean variance, so that the regularisation is the same for all methods
+    and the relative variances of features are kept.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.metrics import adjusted_rand_score
@@ -71,9 +71,9 @@ def rand_index(features, labels, *, seed):
 
 
 def automatic_rand_index(features, labels, *, seed):
-    """Adjusted Rand index where the package's own rule finds the number of units, and that number; for every column.
+    """Adjusted Rand index with the number of units estimated by `cluster_embeddings`, and that number.
 
-    `cluster_embeddings` takes descriptions of any kind. Spikes that it gives to no unit count as a group of their own.
+    Spikes that are assigned to no unit are counted as one more cluster.
     """
     from sklearn.metrics import adjusted_rand_score
 
@@ -84,7 +84,7 @@ def automatic_rand_index(features, labels, *, seed):
 
 
 def score_draw(condition, draw, models, columns, *, seed, device=None, automatic_draws=None):
-    """Scores of one draw: dicts `known`, `automatic` and `found` by column, and what the spikes were."""
+    """Scores `known` and `automatic` and number of units `found` of one draw by column; digest and counts of spikes."""
     from sklearn.metrics import adjusted_rand_score
 
     spikes = condition.make(draw)
@@ -96,13 +96,13 @@ def score_draw(condition, draw, models, columns, *, seed, device=None, automatic
     if "oracle" in columns and spikes.oracle is not None:
         known["oracle"] = float(adjusted_rand_score(spikes.labels, spikes.oracle))
     counts = dict(num_units=len(np.unique(spikes.labels)), num_spikes=len(spikes.labels))
-    # enough of the spikes to tell whether another run had the same, and no more than survives another BLAS
+    # identifies the spikes of a draw, with few digits because another BLAS changes the later ones
     digest = f"{spikes.waveforms.std():.2f}"
     return dict(known=known, automatic=automatic, found=found, spikes=digest, **counts)
 
 
 def score_condition(condition, models, columns, *, seed=0, num_jobs=1, device=None, automatic_draws=None):
-    """Scores of every draw of a condition; the number of units is found on the first `automatic_draws` (None: all)."""
+    """Scores of all draws of a condition; `automatic` ones of the first `automatic_draws` (None: all)."""
     from joblib import Parallel, delayed
 
     options = dict(seed=seed, device=device, automatic_draws=automatic_draws)
@@ -111,7 +111,7 @@ def score_condition(condition, models, columns, *, seed=0, num_jobs=1, device=No
 
 
 def mean_and_error(scores):
-    """`mean`, `standard_error` (None for a single draw) and `draws` by column, from the draws that have any."""
+    """`mean`, `standard_error` (None for a single draw) and `draws` by column, over the draws that have scores."""
     scores = [score for score in scores if score] or [{}]
     values = {name: [round(score[name], 4) for score in scores] for name in scores[0]}
     error = {name: None for name in values}

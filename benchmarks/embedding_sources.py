@@ -1,7 +1,7 @@
-"""Simulated spikes for benchmarks/embedding.py: templates of unseen units on five types of probe, noise, collisions.
+"""Simulated spikes for benchmarks/embedding.py: templates of units outside the training data, noise, collisions.
 
-`cells` are the detailed neuron models, turned into templates by make_templates.py of --tools under a seed of its own;
-`package cells` and `package spikeinterface` are templates of huidurep.simulation on the nominal window of the probe.
+`cells` are detailed neuron models, whose templates make_templates.py of --tools computes with another seed than that of
+the training; `package cells` and `package spikeinterface` are templates of huidurep.simulation.
 """
 
 import hashlib
@@ -19,14 +19,14 @@ SAMPLING_HZ = 30000.0
 BEFORE, AFTER = 30, 60  # samples of a window: 1 ms before the trough, 2 ms after it
 NUM_UNITS, SPIKES_PER_UNIT, NUM_VIEWS = 10, 100, 9
 POOL_UNITS = 200
-UNSEEN_SEED = 910_000  # seeds from here on are the benchmark's: training must stay below
-ALIGN = 10  # samples to either side in which a view may have its trough
+UNSEEN_SEED = 910_000  # training uses smaller seeds
+ALIGN = 10  # samples before and after the peak index among which the trough of a view is searched
 COLLISION_PROBABILITY = 0.15
 NOISE_UV = (10.0, 20.0)
 CONDITIONS = tuple((noise_uv, drift) for noise_uv in NOISE_UV for drift in (False, True))
-SETTLE = 50  # samples for the noise filter to forget its start
+WARM_UP = 50  # samples of filtered noise that are dropped, where the filter starts
 FILTER_HZ = 1500.0
-SHARED_SCALE, OWN_SCALE = 1.8, 0.8  # coloured, correlated noise and each channel's own white noise
+SHARED_SCALE, OWN_SCALE = 1.8, 0.8  # coloured noise correlated over channels, and independent white noise
 # probe type -> name of its window in the tools, number of contacts
 WINDOWS = {
     "tetrode": ("tetrode", 4),
@@ -40,7 +40,7 @@ PACKAGE_PROBES = ("tetrode", "neuropixels-1.0")
 
 @dataclass(frozen=True)
 class Spikes:
-    """Spikes to be told apart: uV, what `model.embed` is told of them, and the labels of the oracle where there is one.
+    """Spikes in uV with their true units, the arguments of `model.embed`, and the labels of the oracle if there is one.
 
     `waveforms` (num_spikes, num_samples, num_channels), `labels` (num_spikes,), `positions_um` (num_channels, 2).
     """
@@ -55,7 +55,7 @@ class Spikes:
 
 @dataclass(frozen=True)
 class Condition:
-    """One row of the results: `make(draw)` gives the Spikes of a draw."""
+    """One row of the results; `make(draw)` returns the Spikes of a draw."""
 
     source: str
     probe: str
@@ -65,7 +65,7 @@ class Condition:
 
 
 def kept(cache, name, code, make):
-    """Arrays of `make()`, kept in `cache` under a name that changes with the code files that make them."""
+    """Arrays of `make()`, cached in a file whose name has a digest of the code that makes them."""
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(code))).hexdigest()[:12]
     path = Path(cache) / f"{name.replace(' ', '_')}-{digest}.npz"
     if not path.exists():
@@ -81,7 +81,7 @@ def kept(cache, name, code, make):
 def cells_views(tools, cells, probe, *, seed):
     """Views (units, NUM_VIEWS, samples, channels) of detailed cells in uV at 30 kHz, trough at 30, and contacts in um.
 
-    Runs make_templates.py itself, so that templates are the ones training would get, under another seed.
+    make_templates.py also makes the templates of the training, with other seeds.
     """
     sys.path.insert(0, str(tools))
     from eap import probe_positions
@@ -94,16 +94,13 @@ def cells_views(tools, cells, probe, *, seed):
         subprocess.run([*command, "--seed", str(UNSEEN_SEED + seed), "--out", str(out)], check=True)
         with np.load(out) as made:
             views, channels = made["views"].astype("f4"), made["channels"]
-    # back from "nearest the peak first" to the order of the contacts: a recording knows no other
+    # from the order of distance to the main channel back to that of the contacts, as in recordings
     order = np.argsort(channels, axis=1)[:, None, :, None]
     return np.take_along_axis(views, order, axis=2).swapaxes(2, 3), probe_positions(window)[:, 1:]
 
 
 def package_views(kind, probe, *, seed):
-    """The same from huidurep.simulation ("cells" or "spikeinterface").
-
-    Every view is set on its own trough, where a detector would set it.
-    """
+    """The same from huidurep.simulation ("cells" or "spikeinterface"); each view is aligned at its trough."""
     from huidurep.simulation.probes import contact_layout
     from huidurep.simulation.templates import draw_templates
 
@@ -118,29 +115,29 @@ def package_views(kind, probe, *, seed):
 
 
 def noise_mixing(positions_um):
-    """Root (channels, channels) of the covariance of the noise that contacts share, as in make_recording.py."""
+    """Root (channels, channels) of the covariance of correlated noise, as in make_recording.py."""
     distance = np.linalg.norm(positions_um[:, None] - positions_um[None], axis=-1)
     return np.linalg.cholesky(0.6 * np.exp(-distance / 40) + 0.4 * np.eye(len(positions_um)))
 
 
 def draw_noise(rng, num_spikes, num_samples, positions_um, noise_uv):
-    """Noise (num_spikes, num_samples, num_channels) of one standard deviation, coloured as in make_recording.py."""
+    """Noise (num_spikes, num_samples, num_channels) with standard deviation `noise_uv`, as in make_recording.py."""
     from scipy.signal import butter, lfilter
 
     mix = noise_mixing(positions_um)
-    shared = rng.standard_normal((num_spikes, num_samples + SETTLE, len(mix)), "f4") @ mix.T.astype("f4")
-    shared = lfilter(*butter(1, FILTER_HZ, fs=SAMPLING_HZ), shared, axis=1)[:, SETTLE:]
+    shared = rng.standard_normal((num_spikes, num_samples + WARM_UP, len(mix)), "f4") @ mix.T.astype("f4")
+    shared = lfilter(*butter(1, FILTER_HZ, fs=SAMPLING_HZ), shared, axis=1)[:, WARM_UP:]
     noise = SHARED_SCALE * shared + OWN_SCALE * rng.standard_normal((num_spikes, num_samples, len(mix)), "f4")
     return (noise_uv / noise.std() * noise).astype("f4")
 
 
 def noise_covariances(num_samples, positions_um, noise_uv):
-    """The exact covariance of `draw_noise`: spatial (C, C), temporal (T, T), white part; spatial x temporal + white."""
+    """Covariance of `draw_noise`, spatial (C, C) x temporal (T, T) + white: these three."""
     from scipy.linalg import toeplitz
     from scipy.signal import butter, lfilter
 
-    impulse = lfilter(*butter(1, FILTER_HZ, fs=SAMPLING_HZ), np.eye(1, num_samples + SETTLE)[0])
-    response = toeplitz(impulse, np.zeros_like(impulse))[SETTLE:]
+    impulse = lfilter(*butter(1, FILTER_HZ, fs=SAMPLING_HZ), np.eye(1, num_samples + WARM_UP)[0])
+    response = toeplitz(impulse, np.zeros_like(impulse))[WARM_UP:]
     mix = noise_mixing(positions_um)
     spatial, temporal = mix @ mix.T, SHARED_SCALE**2 * response @ response.T
     scale = noise_uv**2 / (np.diag(spatial).mean() * np.diag(temporal).mean() + OWN_SCALE**2)
@@ -148,10 +145,10 @@ def noise_covariances(num_samples, positions_um, noise_uv):
 
 
 def oracle_labels(waveforms, templates, covariances, gains=None):
-    """Most probable unit of each spike for who knows every template, the noise and each spike's gain.
+    """Maximum likelihood unit of each spike with known templates, noise and gains, without a model of collisions.
 
-    `templates` (units, views, samples, channels), all views of a unit equally likely; `covariances` spatial, temporal
-    and white variance of the noise, in whose common eigenbasis it is white. Collisions are not known to it.
+    `templates` (units, views, samples, channels), all views of a unit equally likely; `covariances`: spatial, temporal
+    and white variance of the noise, which is whitened in the common eigenbasis.
     """
     from scipy.special import logsumexp
 
@@ -170,7 +167,7 @@ def oracle_labels(waveforms, templates, covariances, gains=None):
 
 
 def collide(rng, waveforms, labels, source_of):
-    """Add to some spikes another unit's, x0.2-1.0 and shifted by 5-59 samples to either side (the paper's distortion).
+    """Add another unit's spike to some spikes, scaled by 0.2 to 1 and shifted by 5 to 59 samples, as in the paper.
 
     `source_of(spike, unit)` is the waveform (num_samples or more, num_channels) of that unit for that spike.
     """
@@ -183,9 +180,9 @@ def collide(rng, waveforms, labels, source_of):
 
 
 def draw_simulated(draw, *, views, positions_um, noise_uv, drift, seed):
-    """Spikes of ten units drawn from the views; the same ten in every condition of a draw.
+    """Spikes of ten units, the same in all conditions of a draw.
 
-    "drift" draws each spike from one of eight views of its unit (moved a few um, most along the probe).
+    With `drift`, each spike is one of eight views of its unit, moved by a few um, mostly along the probe.
     """
     rng = np.random.default_rng((seed, draw))
     chosen = rng.choice(len(views), NUM_UNITS, replace=False)
@@ -201,7 +198,7 @@ def draw_simulated(draw, *, views, positions_um, noise_uv, drift, seed):
 
 
 def simulated_conditions(source, probe, *, cache, tools, cells, num_draws, seed):
-    """The four conditions of one simulator on one type of probe, or the reason why there are none."""
+    """Four conditions of one simulator on one type of probe, or the reason why there are none."""
     if source == "cells":
         code = [tools / "make_templates.py", tools / "eap.py"]
         missing = [str(path) for path in [*code, cells] if not path.exists()]

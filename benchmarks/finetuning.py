@@ -32,10 +32,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from adaptation_scores import COUNTS, MIXTURE_SEEDS
-from embedding import add_data_options, read_results
+from embedding import add_data_options
 from embedding_scores import principal_components, rand_index
 from hybrid_recordings import hybrid_recording
-from results_files import ROOT, run_header, weights_digest, write_results
+from results_files import ROOT, read_results, run_header, weights_digest, write_results
 from sorting import score
 
 TRAIN_S, TEST_S = 90.0, 60.0

@@ -1,10 +1,10 @@
-"""Sort the locust tetrode recordings (15 kHz, no probe, no gains, no truth) with HuiduRep and its peers.
+"""Sort the locust tetrode recordings (15 kHz, no probe, no gains, no ground truth) with HuiduRep and other sorters.
 
     python benchmarks/locust.py [--folder ../shared/data/real/locust_tetrode] [--sorters huidurep,lupin,...]
 
-Without a truth, what counts is what a sorter claims: units, their spikes, and how many of the intervals between them
-are shorter than the refractory period allows. SNR is measured in the same way for all: the largest trough of a unit's
-template over the noise (median absolute deviation) of its channel, 300-6000 Hz.
+Measures without ground truth: units, their spikes, and the fraction of inter-spike intervals below 1.5 ms. SNR is
+computed in the same way for all sorters: the largest trough of a unit's template divided by the noise (median absolute
+deviation) of that channel, 300-6000 Hz.
 """
 
 import argparse
@@ -17,18 +17,18 @@ import spikeinterface.core as si
 import spikeinterface.preprocessing as spre
 from results_files import ROOT, package_version, run_header, write_results
 from sorting import PACKAGE_OF, SORTERS, error_line, run_one
+from sorting_tables import FEW_VIOLATIONS
 
 from huidurep.sorting.parameters import SortingParameters
 from huidurep.sorting.waveforms import mean_waveforms
 
 VIOLATION_MS = 1.5
 SPACING_UM = 12.5  # of a tetrode, for sorters that need a probe
-FEW_VIOLATIONS = 0.01
 SEED, THREADS = 0, 1
 
 
 def load(path):
-    """A recording of four channels with the places of a usual tetrode; its steps count as microvolts."""
+    """Recording of four channels with the contacts of a usual tetrode; no gain is stored, 1 uV a step is assumed."""
     recording = si.read_binary(path, sampling_frequency=15000.0, num_channels=4, dtype="int16")
     square = SPACING_UM * np.array([(0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)])
     recording.set_dummy_probe_from_locations(square)
@@ -38,7 +38,7 @@ def load(path):
 
 
 def describe_units(recording, sorting):
-    """Number of spikes, share of short intervals and SNR of each unit."""
+    """Number of spikes, fraction of short inter-spike intervals and SNR of each unit."""
     filtered = spre.bandpass_filter(recording, freq_min=300.0, freq_max=6000.0, dtype="float32")
     noise = si.get_noise_levels(filtered, return_in_uV=False, random_slices_kwargs={"seed": SEED})
     vector = sorting.to_spike_vector()
@@ -53,14 +53,14 @@ def describe_units(recording, sorting):
 
 
 def run(sorter, path, folder):
-    """The row of one sorter on one recording."""
+    """Row of one sorter on one recording."""
     row = dict(recording=path.stem, sorter=sorter)
     row["version"] = package_version(PACKAGE_OF.get(sorter, "spikeinterface"))
     recording, began = load(path), time.perf_counter()
     try:
         options = dict(drifting=False, model="auto", seed=SEED, threads=THREADS, folder=folder, retry=False)
         sorting, used = run_one(sorter, recording, **options)
-    except Exception as error:  # a sorter that gives up is a row, too
+    except Exception as error:  # a sorter that fails has a row, too
         return row | dict(error=f"{type(error).__name__}: {error_line(error)}")
     seconds = round(time.perf_counter() - began, 1)
     return row | used | dict(seconds=seconds, units=describe_units(recording, sorting))

@@ -1,70 +1,72 @@
-"""Results files: how they are written, and what each says of the run that made it. The standard library only."""
+"""Results files: one JSON line for each row, and the header that describes the run.
+
+The only reader and writer of benchmarks/results/*.json. A file is a JSON object. Each row of a list and each entry of a
+dictionary (header, recordings, runs) is one line, so that a repeated run changes one line.
+"""
 
 import hashlib
 import json
 import os
 import platform
-import re
-import subprocess
-from importlib.metadata import PackageNotFoundError, version
+import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone before an installed package
+from huidurep import provenance
+
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("huidurep", "spikeinterface", "kilosort", "mountainsort5", "torch", "numpy", "scipy", "scikit-learn")
+PACKAGES = ("spikeinterface", "kilosort", "mountainsort5", "torch", "numpy", "scipy", "scikit-learn")
 
 
 def package_version(name):
-    """Installed version of a package, or "not installed"; huidurep's is that of this clone, which is what runs."""
-    if name == "huidurep":
-        return re.search(r'^__version__ = "(.+)"$', (ROOT / "huidurep/__init__.py").read_text(), re.MULTILINE).group(1)
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
+    """Version of a package, that of this clone for huidurep; "not installed" if it is missing."""
+    return (provenance.package_versions([name]) | provenance.versions())[name]
 
 
 def current_commit():
-    """Commit of the repository, with "+changes" when files in huidurep/ or benchmarks/ differ from it."""
-
-    def git(*words):
-        return subprocess.run(("git", "-C", str(ROOT), *words), capture_output=True, text=True)
-
-    found = git("rev-parse", "--short=12", "--verify", "HEAD")
-    if found.returncode:
-        return "no commit"
-    changed = git("status", "--porcelain", "--", "huidurep", "benchmarks/*.py").stdout.strip()
-    return found.stdout.strip() + ("+changes" if changed else "")
-
-
-def processor_name():
-    """Model name of the processor, as Linux tells it."""
-    info = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else None
-    return found.group(1).strip() if found else platform.processor() or platform.machine()
+    """Commit of the clone, with "+changes" if files of huidurep/ or benchmarks/*.py differ from it."""
+    return provenance.current_commit(":/benchmarks/*.py") or "no commit"
 
 
 def run_header(*, seed, **settings):
-    """What a reader needs to repeat a run: seed, settings, versions, commit, machine."""
+    """Header of a run: seed, settings, versions, commit and machine."""
     return dict(
         seed=seed,
         settings=settings,
-        versions={name: package_version(name) for name in PACKAGES} | dict(python=platform.python_version()),
+        versions=provenance.versions() | provenance.package_versions(PACKAGES),
         commit=current_commit(),
-        machine=dict(processor=processor_name(), cores=os.cpu_count(), system=platform.platform()),
+        machine=dict(processor=provenance.processor_name(), cores=os.cpu_count(), system=platform.platform()),
     )
 
 
+def read_results(path):
+    """Content of a results file; {} if it does not exist."""
+    path = Path(path)
+    return json.loads(path.read_text(encoding="utf8")) if path.exists() else {}
+
+
 def write_results(path, results):
-    """Write a results file in one step, so that a broken-off run leaves the last whole one."""
+    """Write a results file in one step, so that an interrupted run leaves the previous file."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
-    part.write_text(json.dumps(results, indent=1) + "\n")
+    fields = [f" {json.dumps(name)}: {_lines(value)}" for name, value in results.items()]
+    part.write_text("{\n" + ",\n".join(fields) + "\n}\n", encoding="utf8")
     part.replace(path)
 
 
+def _lines(value):
+    """JSON of a field of the file, one line for each entry of a dictionary or of a list of dictionaries."""
+    if isinstance(value, dict) and value:
+        entries = [f"{json.dumps(name)}: {json.dumps(entry)}" for name, entry in value.items()]
+        return "{\n  " + ",\n  ".join(entries) + "\n }"
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return "[\n  " + ",\n  ".join(json.dumps(entry) for entry in value) + "\n ]"
+    return json.dumps(value)
+
+
 def weights_digest(place):
-    """First digits of the SHA-256 of a checkpoint's weights, to tell one training from another (or None)."""
+    """First 12 digits of the SHA-256 of a checkpoint's weights, which identify a training; None without weights."""
     found = Path(place) / "model.safetensors"
     if not found.exists():
         return None

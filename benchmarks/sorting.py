@@ -1,19 +1,18 @@
-"""Score HuiduRep and its peers on ground-truth recordings, side by side.
+"""Accuracy of HuiduRep and of other sorters on recordings with ground truth.
 
     python benchmarks/sorting.py FOLDER [--sorters huidurep,lupin] [--only NAME,...] [--output FILE] [--model auto]
 
 Each subfolder of FOLDER holds recording.json, sorting/ and ground_truth.npz. Every (sorter, recording) runs in a child
-process of its own with a set number of threads, so that a crash is a row of the table and peak memory is its own.
-Peers run through `spikeinterface.sorters.run_sorter` at their defaults, but for `peer_options` below. A run that
-already stands in the output is kept, unless --again is given or it failed. Folders NAME_sSEED are recordings of one
-kind. Further sorters are in sorting_variants.py, the picture is made by sorting_picture.py.
+process with a fixed number of threads, so that a crash is a row of the results and peak memory is measured apart.
+Other sorters run through `spikeinterface.sorters.run_sorter` with their default parameters except for `peer_options`.
+A run that the output has already is kept, unless it failed or --again is given. Folders NAME_sSEED are recordings of
+one kind. Variants of HuiduRep are in sorting_variants.py, the picture is made by sorting_picture.py.
 """
 
 import argparse
 import importlib.util
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -23,9 +22,11 @@ import zlib
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from results_files import ROOT, current_commit, package_version, run_header, weights_digest, write_results
+import results_files
 from sorting_tables import sorter_label
 from sorting_variants import VARIANTS, sort_variant
+
+from huidurep.provenance import peak_memory_mb
 
 SORTERS = ("huidurep", "kilosort4", "mountainsort5", "spykingcircus2", "tridesclous2", "lupin")
 PACKAGE_OF = {"huidurep": "huidurep", "kilosort4": "kilosort", "mountainsort5": "mountainsort5"}
@@ -36,10 +37,10 @@ DELTA_TIME_MS = 0.4
 
 
 def peer_options(sorter, *, num_channels, drifting, seed):
-    """Options in which a peer's run differs from its defaults.
+    """Parameters of another sorter that differ from its defaults.
 
-    Kilosort4's template grid (dmin, dminx) and neighbour count are set for a tetrode, whose contacts are nearer than
-    its defaults expect; drift correction is off there, for it needs depth, and on for drifting larger probes.
+    Kilosort4's template grid (dmin, dminx) and number of neighbours are set for tetrodes, whose contacts are closer
+    than its defaults assume. Motion correction needs a depth axis: off on tetrodes, on for larger drifting probes.
     """
     tetrode = num_channels <= 4
     if sorter == "kilosort4":
@@ -49,8 +50,8 @@ def peer_options(sorter, *, num_channels, drifting, seed):
     return dict(apply_motion_correction=bool(drifting and not tetrode), seed=seed)
 
 
-# Options of a second attempt, tried only when the first one raised; the row says so. Kilosort4 learns its universal
-# templates from clips above 6 sd in every 25th batch: minutes of small spikes may hold fewer clips than templates.
+# Parameters of a second run after the first one raised an error; the row has them in `retried_with`. Kilosort4 learns
+# its universal templates from snippets above 6 sd in every 25th batch, and recordings of small spikes have too few.
 RETRY_OPTIONS = {"kilosort4": dict(templates_from_data=False)}
 
 
@@ -66,14 +67,14 @@ def load_truth(folder):
 
 
 def run_one(sorter, recording, *, drifting, model, seed, threads, folder, retry):
-    """Sort with one sorter; the child process calls this. Returns the sorting and what the row says of the model."""
+    """Sort with one sorter. Returns the sorting, and checkpoint and weights for the row."""
     if sorter == "huidurep":
         import huidurep
         from huidurep.hub.resolve import resolve_checkpoint
 
         result = huidurep.SpikeSortingPipeline.from_pretrained(model, seed=seed)(recording)
-        folder = resolve_checkpoint(result.model_name)  # what "auto" has picked
-        return result.sorting, dict(checkpoint=folder.name, weights=weights_digest(folder))
+        folder = resolve_checkpoint(result.model_name)  # the checkpoint that "auto" chose
+        return result.sorting, dict(checkpoint=folder.name, weights=results_files.weights_digest(folder))
     import spikeinterface.sorters as ss
 
     options = peer_options(sorter, num_channels=recording.get_num_channels(), drifting=drifting, seed=seed)
@@ -85,7 +86,7 @@ def run_one(sorter, recording, *, drifting, model, seed, threads, folder, retry)
 
 
 def score(truth, sorting):
-    """Means over all true units, counts of units, and precision, recall and accuracy of each true unit."""
+    """Means over all true units, numbers of units, and accuracy, precision and recall of each true unit."""
     import numpy as np
     import spikeinterface.comparison as sc
 
@@ -113,65 +114,56 @@ def score(truth, sorting):
     return means | found | counts | dict(units=units)
 
 
-def peak_memory_mb():
-    """Peak resident memory of this process plus that of its largest worker, in MB.
-
-    VmHWM rather than ru_maxrss of itself: the latter is inherited from the parent across exec.
-    """
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
-    own_kb = next((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), None)
-    unit_kb = 1 / 1024 if sys.platform == "darwin" else 1
-    if own_kb is None:
-        own_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit_kb
-    return (own_kb + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit_kb) / 1024
-
-
 def error_line(error):
-    """The line of an error that says most: run_sorter hands on a whole traceback whose last "...Error:" line does."""
+    """The last "...Error:" line of an error; run_sorter raises errors whose text is a whole traceback."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return next((line for line in reversed(lines) if "Error: " in line), (lines or [""])[0])[:300]
 
 
 def child(request):
-    """Run and score one (sorter, recording) and leave the row in the file the parent named."""
+    """Sort and score one recording with one sorter; write the row to the file that the parent process reads."""
     import spikeinterface as si
 
     si.set_global_job_kwargs(n_jobs=request["threads"], progress_bar=False)
     recording, truth, _, drifting = load_truth(Path(request["folder"]))
-    row = {}
+    sorter, model, seed = request["sorter"], request["model"], request["seed"]
+    row, found = {}, {}
+    began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="benchmark_") as folder:
-        began = time.perf_counter()
         try:
-            keys = ("model", "seed", "threads")
-            settings = {key: request[key] for key in keys}
-            settings |= dict(drifting=drifting, folder=Path(folder) / "out", retry=request.get("retry", False))
-            sorter = request["sorter"]
             if sorter in VARIANTS:
-                model, seed, used = request["model"], request["seed"], {}
                 sorting = sort_variant(sorter, recording, truth, model=model, seed=seed)
             else:
-                sorting, used = run_one(sorter, recording, **settings)
-            row |= used | dict(seconds=round(time.perf_counter() - began, 2), peak_memory_mb=round(peak_memory_mb(), 1))
-            row |= score(truth, sorting)
-        except Exception as error:
-            row |= dict(seconds=round(time.perf_counter() - began, 2), peak_memory_mb=round(peak_memory_mb(), 1))
+                settings = dict(drifting=drifting, threads=request["threads"], retry=request["retry"])
+                settings |= dict(model=model, seed=seed, folder=Path(folder) / "out")
+                sorting, row = run_one(sorter, recording, **settings)
+            row |= measure_run(began)
+            found = score(truth, sorting)
+        except Exception as error:  # a sorter that fails has a row, too
+            row = measure_run(began) | row
             row["error"] = f"{type(error).__name__}: {error_line(error)}"
             traceback.print_exc()
-        Path(request["row"]).write_text(json.dumps(row))
+        Path(request["row"]).write_text(json.dumps(row | found))
+
+
+def measure_run(began):
+    """Seconds since `began` and peak memory in MiB of this process and its largest worker."""
+    memory_mb = round(peak_memory_mb(workers=True), 1)
+    return dict(seconds=round(time.perf_counter() - began, 2), peak_memory_mb=memory_mb)
 
 
 def run_child(folder, sorter, *, model, seed, threads, timeout_s, retry=False):
-    """One row: what the child wrote, or why it could not."""
+    """Row of one run in a child process, with `error` if it failed."""
     row = dict(recording=folder.name, sorter=sorter, model=model if sorter == "huidurep" else None)
-    row |= dict(version=package_version(PACKAGE_OF.get(sorter, "spikeinterface")), commit=current_commit())
+    row["version"] = results_files.package_version(PACKAGE_OF.get(sorter, "spikeinterface"))
+    row["commit"] = results_files.current_commit()
     environment = os.environ | {f"{name}_NUM_THREADS": str(threads) for name in THREAD_VARIABLES}
     kilosort = importlib.util.find_spec("kilosort")
     if kilosort and (Path(kilosort.origin).parent / "wTEMP.npz").exists():
-        # without this Kilosort4 downloads the built-in templates that its wheel already carries
+        # Kilosort4 downloads built-in templates unless this names the folder of its wheel that has them
         environment.setdefault("KILOSORT_LOCAL_DOWNLOADS_PATH", str(Path(kilosort.origin).parent))
     row["load_before"] = round(os.getloadavg()[0], 2)
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(results_files.ROOT), os.environ.get("PYTHONPATH"))))
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="benchmark_row_") as scratch:
         log, answer = Path(scratch) / "log", Path(scratch) / "row.json"
@@ -220,7 +212,7 @@ def describe(folder):
 
 
 def fingerprint(folder):
-    """Checksum of the true spikes: rows kept from another recording of the same name must not stay."""
+    """Checksum of the true spikes, by which rows of another recording of the same name are found and removed."""
     import numpy as np
 
     with np.load(folder / "ground_truth.npz") as truth:
@@ -228,14 +220,14 @@ def fingerprint(folder):
 
 
 def add_truth(row, description):
-    """Put SNR, amplitude and number of spikes beside each unit's accuracy."""
+    """Add SNR, amplitude and number of spikes to the scores of each unit."""
     known = {unit["unit"]: unit for unit in description["units"]}
     for unit in row.get("units", []):
         unit.update(known[unit["unit"]])
 
 
 def table_text(rows):
-    """The table as plain text, the best accuracy of a recording first."""
+    """Table as plain text, sorted by recording and accuracy."""
     head = ("recording", "sorter", "acc", "prec", "recall", "found", "true")
     head += ("well", "fp", "redund", "merged", "s", "MB", "version")
     keys = ("accuracy", "precision", "recall", "units_found", "units_true", "well_detected")
@@ -254,14 +246,14 @@ def table_text(rows):
 
 
 def wanted(folder, only):
-    """Folders of the recordings, in order of name."""
+    """Folders of the chosen recordings, by name."""
     found = sorted(p for p in folder.iterdir() if (p / "ground_truth.npz").exists())
     unknown = set(only or ()) - {p.name for p in found}
     if unknown or not found:
         raise SystemExit(
-            f"expected recordings {sorted(unknown) or 'made by make_recording.py'} in {folder}, "
+            f"expected recordings {sorted(unknown) or 'with ground_truth.npz'} in {folder}, "
             f"found {[p.name for p in found]}; "
-            "make them with shared/tools/make_suite.sh, or mend --only"
+            "see benchmarks/README.md, or correct --only"
         )
     return [p for p in found if not only or p.name in only]
 
@@ -271,7 +263,7 @@ def parse():
     parser.add_argument("folder", type=Path)
     parser.add_argument("--sorters", type=lambda text: text.split(","), default=list(SORTERS))
     parser.add_argument("--only", type=lambda text: text.split(","), help="names of recordings")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/sorting.json")
+    parser.add_argument("--output", type=Path, default=results_files.ROOT / "benchmarks/results/sorting.json")
     parser.add_argument("--model", default="auto", help="model of HuiduRep")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2, help="threads of a run")
@@ -287,9 +279,9 @@ def parse():
 def main():
     arguments = parse()
     folders = wanted(arguments.folder, arguments.only)
-    results = json.loads(arguments.output.read_text()) if arguments.output.exists() else dict(recordings={}, rows=[])
+    results = dict(recordings={}, rows=[]) | results_files.read_results(arguments.output)
     fixed = dict(sorters=list(SORTERS), delta_time_ms=DELTA_TIME_MS)
-    results["header"] = run_header(seed=arguments.seed, threads=arguments.threads, **fixed)
+    results["header"] = results_files.run_header(seed=arguments.seed, threads=arguments.threads, **fixed)
     settings = dict(model=arguments.model, seed=arguments.seed, threads=arguments.threads, timeout_s=arguments.timeout)
     for folder in folders:
         if results["recordings"].get(folder.name, {}).get("fingerprint") != fingerprint(folder):
@@ -306,7 +298,7 @@ def main():
                 row = run_child(folder, sorter, **settings, retry=True)
             add_truth(row, results["recordings"][folder.name])
             results["rows"] = [kept for kept in results["rows"] if kept is not old] + [row]
-            write_results(arguments.output, results)
+            results_files.write_results(arguments.output, results)
             outcome = row.get("accuracy", row.get("error"))
             print(f"{folder.name} {sorter}: {outcome}, {row['seconds']:.0f} s", flush=True)
     names = {folder.name for folder in folders}

@@ -1,23 +1,22 @@
-"""Draw the accuracy of every true unit against its SNR, one colour a sorter.
+"""Draw the accuracy of each true unit against its SNR, one colour for each sorter.
 
     python benchmarks/sorting_picture.py [--results RESULTS.json] [--output PICTURE.png]
 
-Dots are units of all simulated recordings of the results, lines the means of tenths of the units in order of SNR. A
-sorter that was not run on all of them is left out.
+Dots are the units of all simulated recordings; lines are means of tenths of the units in order of SNR. Sorters that
+were not run on all of these recordings are left out.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from results_files import ROOT
+from results_files import ROOT, read_results
 from sorting_tables import REAL, sorter_label
 
-# Okabe & Ito's colours, which colour-blind eyes tell apart
+# Okabe and Ito's palette, distinguishable with colour blindness
 COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00")
 
 
@@ -38,7 +37,7 @@ def units_by_sorter(rows):
 
 
 def draw(found, path):
-    """Write the picture."""
+    """Write the picture of the units of `units_by_sorter`."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -67,7 +66,7 @@ def main():
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks/results/sorting.json")
     parser.add_argument("--output", type=Path, default=ROOT / "docs/images/benchmark_sorting.png")
     arguments = parser.parse_args()
-    draw(units_by_sorter(json.loads(arguments.results.read_text())["rows"]), arguments.output)
+    draw(units_by_sorter(read_results(arguments.results)["rows"]), arguments.output)
     print(arguments.output)
 
 

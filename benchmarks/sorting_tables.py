@@ -1,132 +1,145 @@
-"""The Markdown tables of sortings: each sorter on each kind of recording, and what each part of HuiduRep gives."""
+"""Tables of whole sortings: sorters by kind of recording, variants of HuiduRep, recordings without ground truth."""
 
-import re
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parent))
-from table_text import bold_best, header_note, markdown, mean_of
+import pandas as pd
 
-CLEAN = 0.01  # of the intervals of a unit, those shorter than its refractory period
-REAL = "opto"  # kinds whose units are real; the others are simulated
-COUNTS = ("units_found", "units_true", "well_detected", "false_positive_units", "redundant_units", "overmerged_units")
+sys.path.append(str(Path(__file__).resolve().parent))
+from table_text import bold_best, frame_markdown, header_note, markdown, rows_note
+
+FEW_VIOLATIONS = 0.01  # largest fraction of inter-spike intervals below 1.5 ms in a unit that counts as clean
+REAL = "opto"  # recordings of units of real recordings; the others are simulated
+OURS = "HuiduRep"
+SUMMARY = {
+    "tetrodes": ("tet_drift", "tet_lowsnr", "tet_static"),
+    "one column of 32 contacts": ("lin32_drift",),
+    "Neuropixels 1.0, 64 contacts": ("np1_drift", "np1_static"),
+}
+COUNTS = {  # column of the results: title of the table, format of the mean
+    "precision": ("precision", ".2f"),
+    "recall": ("recall", ".2f"),
+    "units_found": ("units found", ".1f"),
+    "units_true": ("true", ".1f"),
+    "well_detected": ("well detected", ".1f"),
+    "false_positive_units": ("false positive", ".1f"),
+    "redundant_units": ("redundant", ".1f"),
+    "overmerged_units": ("over-merged", ".1f"),
+    "seconds": ("seconds", ".0f"),
+    "peak_memory_mb": ("memory (MB)", ".0f"),
+}
+COLUMNS = ["recording", "version", "commit", "accuracy", "error", "retried_with", *COUNTS]
 
 
 def sorter_label(row):
-    return f"HuiduRep ({row['model']})" if row["sorter"] == "huidurep" else row["sorter"]
+    """Name of a sorter in tables and pictures."""
+    return f"{OURS} ({row['model']})" if row["sorter"] == "huidurep" else row["sorter"]
 
 
-def kind_of(recording):
-    """The kind of a recording: its name without the seed."""
-    return re.sub(r"_s\d+$", "", recording)
+def sorting_frame(rows):
+    """Rows of a results file as a DataFrame, with their sorter's label and the kind of recording."""
+    frame = pd.DataFrame(rows, columns=COLUMNS)
+    frame["label"] = [sorter_label(row) for row in rows]
+    frame["kind"] = frame["recording"].str.replace(r"_s\d+$", "", regex=True)
+    return frame
 
 
-def version_text(rows):
-    """Versions, with the options of second attempts where the first one failed."""
-    texts = []
-    for row in rows:
-        options = ", ".join(f"{name}={value}" for name, value in row.get("retried_with", {}).items())
-        texts.append(f"{row['version']} ({options})" if options else row["version"])
-    return "; ".join(f"{text}: {texts.count(text)}" if len(set(texts)) > 1 else text for text in dict.fromkeys(texts))
+def recording_parts(rows):
+    """DataFrames of the simulated recordings and of those of real units, without empty ones."""
+    is_real = sorting_frame(rows)["recording"].str.startswith(REAL)
+    return [part for part in (sorting_frame(rows)[is_real == real] for real in (False, True)) if len(part)]
 
 
-def kind_means(rows, sorter, kinds):
-    """Mean accuracy of a sorter on each kind, None where a recording of it has no row."""
-    names = {kind: {row["recording"] for row in rows if kind_of(row["recording"]) == kind} for kind in kinds}
-    found = {row["recording"]: row.get("accuracy") for row in rows if sorter_label(row) == sorter}
-    return [mean_of(found.get(name) for name in sorted(names[kind])) for kind in kinds]
+def kind_means(frame):
+    """Mean accuracy (sorters, kinds); NaN where a sorter has not all recordings of a kind."""
+    by_recording = frame.pivot(index="label", columns="recording", values="accuracy")
+    kinds = frame.drop_duplicates("recording").set_index("recording")["kind"]
+    means = by_recording.T.groupby(kinds).agg(lambda values: values.mean(skipna=False)).T
+    return means.loc[frame["label"].unique()]
 
 
-def accuracy_table(rows):
-    """Mean accuracy: one line a sorter, one column a kind of recording, the mean last (only over a complete line)."""
-    sorters = list(dict.fromkeys(sorter_label(row) for row in rows))
-    kinds = sorted({kind_of(row["recording"]) for row in rows})
-    lines = [kind_means(rows, sorter, kinds) for sorter in sorters]
-    lines = [[*line, mean_of(line)] for line in lines]
-    columns = [bold_best(column) for column in zip(*lines, strict=True)]
-    head = ["mean accuracy", *kinds, "mean"]
-    return markdown(head, [[name, *(column[i] for column in columns)] for i, name in enumerate(sorters)])
+def accuracy_table(frame):
+    """Mean accuracy of each sorter on each kind of recording, and the mean over kinds."""
+    means = kind_means(frame)
+    means["mean"] = means.mean(axis=1, skipna=False)
+    return frame_markdown(means.apply(bold_best), "mean accuracy")
 
 
-def single_runs_table(rows):
-    """Runs of a sorter that has only some recordings of a kind, beside HuiduRep on the same; "" where none has."""
-    accuracy = {(row["recording"], sorter_label(row)): row.get("accuracy") for row in rows}
-    ours = next((sorter for _, sorter in accuracy if sorter.startswith("HuiduRep")), None)
-    lines = []
-    for row in rows:
-        name, sorter = row["recording"], sorter_label(row)
-        of_kind = {each["recording"] for each in rows if kind_of(each["recording"]) == kind_of(name)}
-        is_some = any(accuracy.get((each, sorter)) is None for each in of_kind)
-        if is_some and "error" not in row and accuracy.get((name, ours)) is not None:
-            values = bold_best([row["accuracy"], accuracy[name, ours]])
-            lines.append([f"{sorter} on {name}", *values, f"{row['seconds']:.0f}", row["version"]])
-    head = ["run of part of a kind", "mean accuracy", ours, "seconds", "version"]
+def single_runs_table(frame):
+    """Runs of sorters that have not all recordings of a kind, beside HuiduRep; "" if there are none."""
+    means, lines = kind_means(frame), []
+    ours = frame[frame["label"].str.startswith(OURS)].set_index("recording")["accuracy"]
+    for row in frame.dropna(subset="accuracy").itertuples():
+        if pd.isna(means.loc[row.label, row.kind]) and row.recording in ours:
+            accuracies = bold_best(pd.Series([row.accuracy, ours[row.recording]]))
+            lines.append([f"{row.label} on {row.recording}", *accuracies, f"{row.seconds:.0f}", row.version])
+    head = ["run of part of a kind", "mean accuracy", means.index[0], "seconds", "version"]
     return markdown(head, sorted(lines)) if lines else ""
 
 
-def counts_table(rows):
-    """Means over recordings of everything else, one line a sorter."""
-    lines = []
-    num_recordings = len({row["recording"] for row in rows})
-    for sorter in dict.fromkeys(sorter_label(row) for row in rows):
-        own = [row for row in rows if sorter_label(row) == sorter and "error" not in row]
-        if not own:
-            continue
-        line = [sorter, f"{len(own)} of {num_recordings}"]
-        line += [f"{mean_of(row[name] for row in own):.2f}" for name in ("precision", "recall")]
-        line += [f"{mean_of(row[name] for row in own):.1f}" for name in COUNTS]
-        line += [f"{mean_of(row[name] for row in own):.0f}" for name in ("seconds", "peak_memory_mb")]
-        lines.append([*line, version_text(own)])
-    head = ["mean of a recording", "recordings", "precision", "recall", "units found", "true", "well detected"]
-    return markdown([*head, "false positive", "redundant", "over-merged", "seconds", "memory (MB)", "version"], lines)
+def version_text(rows):
+    """Versions of a sorter and the options of runs that failed without them, with the number of runs of each."""
+    options = rows["retried_with"].map(lambda each: f" ({', '.join(f'{k}={v}' for k, v in each.items())})", "ignore")
+    counts = (rows["version"] + options.fillna("")).value_counts(sort=False)
+    return "; ".join(f"{text}: {count}" if len(counts) > 1 else text for text, count in counts.items())
 
 
-def rows_note(results):
-    """Where, when and with what the rows were measured."""
-    header, commits = results["header"], sorted({row["commit"] for row in results["rows"]})
-    note = header_note(header) + f" Rows measured at commit {', '.join(commits)}." * (commits != [header["commit"]])
-    note += f" {header['settings']['threads']} threads a run. Accuracy TP / (TP + FP + FN) of each true unit, matched"
-    return note + " within 0.4 ms, mean over all true units. Memory: the child process and its largest worker."
+def counts_table(frame):
+    """Means over recordings of all other measures."""
+    sorters = frame[frame["error"].isna()].groupby("label", sort=False)
+    means = sorters[list(COUNTS)].mean()
+    table = sorters.size().map(f"{{}} of {frame['recording'].nunique()}".format).to_frame("recordings")
+    for name, (title, form) in COUNTS.items():
+        table[title] = means[name].map(f"{{:{form}}}".format)
+    table["version"] = pd.Series({label: version_text(rows) for label, rows in sorters})
+    return frame_markdown(table, "mean of a recording")
 
 
-def parts_of(rows):
-    """Rows of simulated and of real units, those that there are."""
-    parts = [[row for row in rows if row["recording"].startswith(REAL) == is_real] for is_real in (False, True)]
-    return [part for part in parts if part]
+def sorting_note(results):
+    """Conditions of the measurements, and definitions."""
+    note = f"{rows_note(results)} {results['header']['settings']['threads']} threads a run."
+    note += " Accuracy TP / (TP + FP + FN) of each true unit, matched within 0.4 ms, mean over all true units."
+    return f"{note} Memory: the child process and its largest worker."
 
 
 def sorting_block(results):
-    """Markdown of a sorting results file: accuracy by kind, then means of counts."""
-    order = {name: i for i, name in enumerate(results["header"]["settings"]["sorters"])}
-    rows = sorted(results["rows"], key=lambda row: order.get(row["sorter"], 99))
-    makers = (accuracy_table, single_runs_table, counts_table)
-    tables = [table for part in parts_of(rows) for make in makers if (table := make(part))]
-    return "\n\n".join([*tables, rows_note(results)])
+    """Block of a file of sorting.py: accuracy by kind of recording, then means of the other measures."""
+    order = {name: rank for rank, name in enumerate(results["header"]["settings"]["sorters"])}
+    parts = recording_parts(sorted(results["rows"], key=lambda row: order.get(row["sorter"], len(order))))
+    tables = [make(part) for part in parts for make in (accuracy_table, single_runs_table, counts_table)]
+    return "\n\n".join([*filter(None, tables), sorting_note(results)])
 
 
 def sorting_parts_block(results):
-    """Markdown of the results of sorting_variants.py: accuracy by kind."""
-    return "\n\n".join([*(accuracy_table(part) for part in parts_of(results["rows"])), rows_note(results)])
+    """Block of a file of variants of HuiduRep (sorting_variants.py): accuracy by kind of recording."""
+    return "\n\n".join([*map(accuracy_table, recording_parts(results["rows"])), sorting_note(results)])
+
+
+def summary_block(results):
+    """Block of three probes: HuiduRep and the best of the sorters that were run on all recordings of the probe."""
+    frame = recording_parts(results["rows"])[0]
+    means, lines = kind_means(frame), []
+    is_ours = means.index.str.startswith(OURS)
+    for probe, kinds in SUMMARY.items():
+        probe_means = means[list(kinds)].mean(axis=1, skipna=False)
+        best = probe_means[~is_ours].idxmax()
+        own, other = bold_best(pd.Series([probe_means[is_ours].iloc[0], probe_means[best]]))
+        lines.append([probe, own, f"{other} ({best})", frame.query("kind in @kinds")["recording"].nunique()])
+    commits = frame[frame["label"].str.startswith(OURS)]["commit"].unique()
+    head = ["probe (simulated recordings)", OURS, "best other sorter", "recordings"]
+    return f"{markdown(head, lines)}\n\nMean accuracy over all true units, commit {', '.join(commits)}."
 
 
 def locust_block(results):
-    """Markdown of benchmarks/locust.py: what each sorter claims of a recording without a truth."""
+    """Block of a file of locust.py: units of each sorter on recordings without ground truth."""
     lines = []
     for row in results["rows"]:
-        name = f"{'HuiduRep' if row['sorter'] == 'huidurep' else row['sorter']} {row['version']}"
-        units = row.get("units", [])
-        clean = [unit for unit in units if unit["violations"] < CLEAN]
-        cells = [len(units), len(clean), sum(unit["num_spikes"] for unit in clean)] if "error" not in row else ["-"] * 3
-        worst = f"{100 * max(unit['violations'] for unit in units):.1f}" if units else "-"
-        lowest = f"{min(unit['snr'] for unit in units):.1f}" if units else "-"
-        lines.append([row["recording"], name, *cells, worst, lowest])
-    head = [
-        "recording",
-        "sorter",
-        "units",
-        f"units below {100 * CLEAN:g} %",
-        "their spikes",
-        "worst unit, %",
-        "lowest SNR",
-    ]
-    return f"{markdown(head, lines)}\n\n{header_note(results['header'])} %: intervals below 1.5 ms."
+        name = OURS if row["sorter"] == "huidurep" else row["sorter"]
+        units = pd.DataFrame(row.get("units", []), columns=["num_spikes", "violations", "snr"])
+        clean = units[units["violations"] < FEW_VIOLATIONS]
+        cells = ["-"] * 3 if "error" in row else [len(units), len(clean), clean["num_spikes"].sum()]
+        worst, lowest = f"{100 * units['violations'].max():.1f}", f"{units['snr'].min():.1f}"
+        lines.append([row["recording"], f"{name} {row['version']}", *cells, *([worst, lowest] if len(units) else "--")])
+    few = f"units below {100 * FEW_VIOLATIONS:g} %"
+    head = ["recording", "sorter", "units", few, "their spikes", "worst unit, %", "lowest SNR"]
+    return f"{markdown(head, lines)}\n\n{header_note(results['header'])} %: inter-spike intervals below 1.5 ms."

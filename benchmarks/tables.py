@@ -1,9 +1,9 @@
-"""The Markdown tables that are made from results files, and the targets they are held against.
+"""Write the tables of README.md and docs/benchmarks.md from results files.
 
     python benchmarks/tables.py [FILE ...] [--check] [--results benchmarks/results]
 
-Writes the tables between `<!-- benchmark:NAME -->` and `<!-- /benchmark:NAME -->` in every FILE (README.md when none is
-named). `--check` writes nothing and exits 1 when a table is out of date. Needs numpy only.
+Fills each block between `<!-- benchmark:NAME -->` and `<!-- /benchmark:NAME -->`; names are the keys of BLOCKS.
+`--check` writes nothing and exits 1 if a block is out of date. Needs pandas and tabulate (extra `dev`).
 """
 
 import argparse
@@ -12,16 +12,26 @@ import re
 import sys
 from pathlib import Path
 
-# appended, for its own name is that of a package
+# appended: this file has the name of a package
 sys.path.append(str(Path(__file__).resolve().parent))
-from results_files import ROOT, weights_digest
-from sorting_tables import locust_block, sorting_block, sorting_parts_block
-from table_text import bold_best, header_note, markdown, mean_of
+from results_files import ROOT, read_results, weights_digest
+from sorting_tables import locust_block, sorting_block, sorting_parts_block, summary_block
+from table_text import (
+    bold_best,
+    details,
+    frame_markdown,
+    header_note,
+    markdown,
+    mean_of,
+    mean_scores,
+    rows_note,
+    score_frame,
+)
 
 CHECKPOINTS = ROOT / "huidurep" / "checkpoints"
 SIMULATED = ("cells", "package cells", "package spikeinterface")
 PCA = ("pca12", "pca24")
-REAL_MARGIN = 0.05  # wanted above PCA on real spikes, on average; and not below it on any file
+REAL_MARGIN = 0.05  # target on real spikes: so much above PCA on average, and below it on no file
 
 
 def grouped(rows):
@@ -32,32 +42,33 @@ def grouped(rows):
     return groups
 
 
-def group_means(rows, methods):
-    """Mean over rows by method, of those that every row has."""
-    means = {name: mean_of(row["mean"].get(name) for row in rows) for name in methods}
-    return {name: value for name, value in means.items() if value is not None}
+def by_name(rows, *fields):
+    """Groups of rows whose name joins the values of some fields."""
+    groups = {}
+    for row in rows:
+        groups.setdefault(", ".join(row[field] for field in fields), []).append(row)
+    return groups
 
 
 def gap_targets(rows):
-    """How much of what PCA leaves is closed, for every simulated source and probe: the target is half of it."""
+    """Fraction of the gap between PCA and 1 that is closed on each simulated source and probe; the target is half."""
     targets = []
     for (source, probe), group in grouped(rows).items():
-        means = group_means(group, dict.fromkeys(name for row in group for name in row["mean"]))
-        pca = max((means[name] for name in PCA if name in means), default=None)
+        means = mean_scores(row["mean"] for row in group).to_dict()
+        pca = max((means.pop(name) for name in PCA if name in means), default=None)
         if source not in SIMULATED or pca is None:
             continue
         target = pca + (1 - pca) / 2
-        own = {name: value for name, value in means.items() if name not in PCA}
         entry = dict(source=source, probe=probe, num_rows=len(group), pca=round(pca, 4), target=round(target, 4))
-        entry["mean"] = {name: round(value, 4) for name, value in own.items()}
-        entry["gap_closed"] = {name: round((value - pca) / (1 - pca), 4) for name, value in own.items()}
-        entry["reached"] = {name: value >= target for name, value in own.items()}
+        entry["mean"] = {name: round(value, 4) for name, value in means.items()}
+        entry["gap_closed"] = {name: round((value - pca) / (1 - pca), 4) for name, value in means.items()}
+        entry["reached"] = {name: value >= target for name, value in means.items()}
         targets.append(entry)
     return targets
 
 
 def real_margins(rows):
-    """Column less the better PCA column of the same file, for every real source: mean, smallest, and on which file."""
+    """Score minus that of the better PCA column for each real source and column: mean, smallest, and its file."""
     margins = {}
     for row in rows:
         pca = max((row["mean"][name] for name in PCA if name in row["mean"]), default=None)
@@ -69,168 +80,124 @@ def real_margins(rows):
                 margins.setdefault((row["source"], name), []).append((round(value - pca, 4), file))
     entries = []
     for (source, name), found in margins.items():
-        smallest, file = min(found)
-        mean = sum(value for value, _ in found) / len(found)
+        (smallest, file), mean = min(found), sum(value for value, _ in found) / len(found)
         entry = dict(source=source, method=name, num_rows=len(found), mean=round(mean, 4), smallest=smallest, file=file)
         entries.append(entry | dict(reached=mean >= REAL_MARGIN and smallest >= 0))
     return entries
 
 
-def target_text(entry):
-    """Target, and whether the shipped checkpoint reaches it, as the last two cells of a line."""
-    if entry is None or "huidurep" not in entry["mean"]:
-        return [f"{entry['target']:.2f}" if entry else "", "-" if entry else ""]
-    closed = f"{100 * entry['gap_closed']['huidurep']:.0f}%"
-    return [f"{entry['target']:.2f}", f"{closed}, reached" if entry["reached"]["huidurep"] else f"{closed}, missed"]
+def target_cells(entry):
+    """Target and fraction of the gap closed by the embedded checkpoint, as text; `entry` is None on real spikes."""
+    if entry is None:
+        return "", ""
+    target = f"{entry['target']:.2f}"
+    if "huidurep" not in entry["mean"]:
+        return target, "-"
+    result = "reached" if entry["reached"]["huidurep"] else "missed"
+    return target, f"{100 * entry['gap_closed']['huidurep']:.0f}%, {result}"
 
 
-def values_with_oracle(means, methods):
-    """Numbers as text, the best in bold; the oracle is no competitor."""
-    others = [name for name in methods if name != "oracle"]
-    text = dict(zip(others, bold_best([means.get(name) for name in others]), strict=True))
-    return [text.get(name) or bold_best([None, means.get(name)])[1].strip("*") for name in methods]
-
-
-def summary_table(results, labels, methods):
-    """One line a source and probe: means with K known, the target, and the share of the gap that is closed."""
-    targets = {(entry["source"], entry["probe"]): entry for entry in gap_targets(results["rows"])}
-    lines = []
-    for (source, probe), group in grouped(results["rows"]).items():
-        cells = values_with_oracle(group_means(group, methods), methods)
-        lines.append([f"{source}, {probe}", *cells, *target_text(targets.get((source, probe)))])
-    return markdown(["spikes (mean)", *labels, "target", "gap closed by HuiduRep"], lines)
-
-
-def automatic_table(results, methods):
-    """The same with the number of units found, and that number over the true one."""
-    methods = [name for name in methods if name != "oracle"]
-    lines = []
-    for (source, probe), group in grouped(results["rows"]).items():
-        if not all(row["automatic"]["mean"] for row in group):
-            continue
-        found = [row["automatic"] for row in group]
-        cells = bold_best([mean_of(part["mean"].get(name) for part in found) for name in methods])
-        true = mean_of(row["num_units"] for row in group)
-        units = [mean_of(part["num_units"].get(name) for part in found) for name in methods]
-        text = [f"{c} ({u:.1f})" if u is not None else c for c, u in zip(cells, units, strict=True)]
-        lines.append([f"{source}, {probe}", f"{true:.1f}", *text])
-    labels = [results["method_labels"][name] for name in methods]
-    return markdown(["number of units found: spikes (mean)", "true units", *labels], lines) if lines else ""
-
-
-def detail_rows(results, labels, methods):
-    """One line a condition or file, K known."""
-    lines = []
-    for row in results["rows"]:
-        count = f"{row['num_draws']} draws" if row["num_draws"] > 1 else f"{row['num_units']} units"
-        name = f"{row['source']}, {row.get('probe', 'tetrode')}: {row['name']}"
-        lines.append([name, count, *values_with_oracle(row["mean"], methods)])
-    return markdown(["spikes", "over", *labels], lines)
+def automatic_table(results, groups):
+    """Scores and number of units where the package estimates it; "" without such scores."""
+    groups = {name: rows for name, rows in groups.items() if all(row["automatic"]["mean"] for row in rows)}
+    if not groups:
+        return ""
+    methods = [name for name in results["methods"] if name != "oracle"]
+    means = score_frame(groups, methods, lambda row: row["automatic"]["mean"])
+    units = score_frame(groups, methods, lambda row: row["automatic"]["num_units"])
+    table = means.apply(bold_best, axis=1) + units.map(" ({:.1f})".format).where(units.notna(), "")
+    table.insert(0, "true units", [f"{mean_of(row['num_units'] for row in rows):.1f}" for rows in groups.values()])
+    return frame_markdown(table, "number of units found: spikes (mean)", results["method_labels"])
 
 
 def embedding_block(results):
-    """Markdown of an embedding results file: adjusted Rand index, one line a probe; every condition folded away."""
-    header, methods = results["header"], results["methods"]
-    labels = [results["method_labels"][name] for name in methods]
-    commits = sorted({row["commit"] for row in results["rows"]})
-    note = header_note(header) + f" Rows measured at commit {', '.join(commits)}." * (commits != [header["commit"]])
+    """Block of a file of embedding.py: adjusted Rand index by source and probe; each condition in the details."""
+    methods, labels, groups = results["methods"], results["method_labels"], by_name(results["rows"], "source", "probe")
+    targets = {f"{entry['source']}, {entry['probe']}": entry for entry in gap_targets(results["rows"])}
+    summary = score_frame(groups, methods).apply(bold_best, axis=1)
+    summary[["target", "gap closed by HuiduRep"]] = [target_cells(targets.get(name)) for name in groups]
+    conditions = {f"{row['source']}, {row.get('probe', 'tetrode')}: {row['name']}": [row] for row in results["rows"]}
+    every = score_frame(conditions, methods).apply(bold_best, axis=1)
+    over = [
+        (row["num_draws"], "draws") if row["num_draws"] > 1 else (row["num_units"], "units") for row in results["rows"]
+    ]
+    every.insert(0, "over", [f"{number} {what}" for number, what in over])
+    note = rows_note(results)
     note += (
         " Adjusted Rand index, full-covariance Gaussian mixture, the same settings for every column. Target: half of"
     )
     note += " what the better PCA column leaves. The oracle knows every template and the noise, but of no collisions."
-    found = automatic_table(results, methods)
+    found = automatic_table(results, groups)
     note += " In brackets: units found by `cluster_embeddings`, the same rule for every column." * bool(found)
-    details = detail_rows(results, labels, methods)
-    details = f'<details markdown="1"><summary>Every condition and file, K known</summary>\n\n{details}'
-    parts = [summary_table(results, labels, methods), found, note, f"{details}\n\n</details>"]
-    return "\n\n".join(part for part in parts if part)
+    parts = [frame_markdown(summary, "spikes (mean)", labels), found, note]
+    parts.append(details("Every condition and file, K known", frame_markdown(every, "spikes", labels)))
+    return "\n\n".join(filter(None, parts))
 
 
-def setting_text(difference):
-    """Settings of a run that differ from the first one's, as text."""
+def settings_text(difference):
+    """Settings of a run that differ from those of the default run."""
     texts = [f"{name} {value[1]} (was {value[0]})" for name, value in difference.items()]
     return "; ".join(texts).replace("|", "/") or "-"
 
 
 def ablation_block(results):
-    """Markdown of an ablation results file: one line a run, one column a condition."""
-    conditions, rows = results["conditions"], results["rows"]
-    names = [row["label"] for row in rows]
-    columns = [values_with_oracle({row["label"]: row["mean"].get(c) for row in rows}, names) for c in conditions]
-    lines = []
-    for i, row in enumerate(rows):
-        minutes = f"{row['training_seconds'] / 60:.0f}" if row.get("training_seconds") else "-"
-        lines.append(
-            [row["label"], *(column[i] for column in columns), minutes, setting_text(row["settings_difference"])]
-        )
-    commits = ", ".join(sorted({row["commit"] for row in rows}))
-    note = (
-        f"Rows measured at commit {commits}, seed {results['header']['seed']}. Adjusted Rand index, K known, mean over"
-    )
-    note += f" the conditions of each column; settings against those of `{results['default']}`."
-    return f"{markdown(['run', *conditions, 'training minutes', 'settings'], lines)}\n\n{note}"
+    """Block of a file of ablation.py: one line for each run, one column for each group of conditions."""
+    rows = results["rows"]
+    table = score_frame({row["label"]: [row] for row in rows}, results["conditions"]).apply(bold_best)
+    seconds = [row.get("training_seconds") for row in rows]
+    table["training minutes"] = [f"{each / 60:.0f}" if each else "-" for each in seconds]
+    table["settings"] = [settings_text(row["settings_difference"]) for row in rows]
+    note = f"Rows measured at commit {', '.join(sorted({row['commit'] for row in rows}))}, seed"
+    note += f" {results['header']['seed']}. Adjusted Rand index, K known, mean over the conditions of each column;"
+    return f"{frame_markdown(table, 'run')}\n\n{note} settings against those of `{results['default']}`."
 
 
 def own_column(name):
-    """The column of an embedding results file that holds a checkpoint: the probe type's own one, or the base."""
+    """Column of an embedding results file with the scores of a checkpoint."""
     return "base" if name == "base" else "huidurep"
 
 
 def own_rows(rows, name, folder):
-    """Rows of an embedding results file that a checkpoint was measured on with the weights it has now."""
+    """Rows of an embedding results file that were measured with the present weights of a checkpoint."""
     column, digest = own_column(name), weights_digest(folder)
     found = [row for row in rows if column in row["mean"] and name in ("base", row["probe"])]
     return [row for row in found if row["models"].get(column, {}).get("weights") == digest]
 
 
-def cells_cells(targets, column):
-    """HuiduRep, PCA and target on the detailed cells, mean over probes; dashes where they were not measured."""
-    found = [entry for entry in targets if entry["source"] == "cells"]
-    if not found:
-        return ["-"] * 3
-    values = (
-        [entry["mean"][column] for entry in found],
-        *([entry[name] for entry in found] for name in ("pca", "target")),
-    )
-    return [f"{sum(each) / len(each):.2f}" for each in values]
-
-
 def checkpoints_block(results, folder=CHECKPOINTS):
-    """Markdown of the embedded checkpoints, in the order of the types of probe."""
-    sys.path.append(str(ROOT))
+    """Block of the embedded checkpoints in the order of their probes, with scores on `cells` (mean over probes)."""
     from huidurep.hub.probe_types import PROBE_TYPES
 
-    lines = []
-    order = list(PROBE_TYPES)
-    folders = [path.parent for path in folder.glob("*/config.json")]
-    for place in sorted(folders, key=lambda path: order.index(path.name) if path.name in order else len(order)):
-        config = json.loads((place / "config.json").read_text(encoding="utf8"))
-        rows = own_rows(results["rows"], place.name, place)
+    order, lines = [*PROBE_TYPES, "base"], []
+    for name in sorted((path.parent.name for path in folder.glob("*/config.json")), key=order.index):
+        place, column = folder / name, own_column(name)
         size = f"{(place / 'model.safetensors').stat().st_size / 1e6:.2f}"
-        link = f"[`{place.name}`](huidurep/checkpoints/{place.name}/README.md)"
-        scores = cells_cells(gap_targets(rows), own_column(place.name))
-        lines.append([link, PROBE_TYPES.get(place.name, "-"), config["num_channels"], size, *scores])
+        channels = json.loads((place / "config.json").read_text(encoding="utf8"))["num_channels"]
+        targets = [each for each in gap_targets(own_rows(results["rows"], name, place)) if each["source"] == "cells"]
+        scores = [
+            mean_of(values)
+            for values in zip(*((e["mean"][column], e["pca"], e["target"]) for e in targets), strict=True)
+        ]
+        cells = [f"{score:.2f}" for score in scores] or ["-"] * 3
+        link = f"[`{name}`](huidurep/checkpoints/{name}/README.md)"
+        lines.append([link, PROBE_TYPES.get(name, "-"), channels, size, *cells])
     head = ["checkpoint", "for", "channels", "MB", "HuiduRep", "PCA", "target"]
     note = "The last three: adjusted Rand index on spikes of the detailed cells on that probe, with the number of units"
     note += " known (`base`: mean over the types of probe), from [the benchmarks](docs/benchmarks.md). -: not measured"
-    note += " with these weights."
-    return f"{markdown(head, lines)}\n\n{note}"
+    return f"{markdown(head, lines)}\n\n{note} with these weights."
 
 
-def adapted_spikes_table(groups, methods, labels):
-    """One line a group of rows: means with K known, draws whose adapted weights were taken, seconds."""
-    lines = []
-    for name, rows in groups.items():
-        adopted = [each for row in rows for each in row["adopted_draws"]]
-        means = group_means(rows, methods)
-        cells = bold_best([means.get(method) for method in methods])
-        seconds = f"{mean_of(row['adapt_seconds'] for row in rows):.0f}"
-        lines.append([name, *cells, f"{sum(adopted)} of {len(adopted)}", seconds])
-    return markdown(["spikes (mean)", *labels, "adopted", "s"], lines)
+def adapted_spikes_table(groups, labels):
+    """Mean scores with the number of units known, draws with accepted weights and seconds of each group of rows."""
+    table = score_frame(groups, list(labels)).apply(bold_best, axis=1)
+    draws = [[draw for row in rows for draw in row["adopted_draws"]] for rows in groups.values()]
+    table["adopted"] = [f"{sum(each)} of {len(each)}" for each in draws]
+    table["s"] = [f"{mean_of(row['adapt_seconds'] for row in rows):.0f}" for rows in groups.values()]
+    return frame_markdown(table, "spikes (mean)", labels)
 
 
 def adapted_recordings_table(groups):
-    """One line a group of recordings: accuracy, units, false positives and seconds, without and with adapting."""
+    """Accuracy, units, false positives and seconds of groups of recordings, without and with adaptation."""
     forms = dict(accuracy=".2f", num_units=".1f", false_positives=".1f", seconds=".0f")
     lines = []
     for name, rows in groups.items():
@@ -243,74 +210,73 @@ def adapted_recordings_table(groups):
 
 
 def adaptation_block(results):
-    """Markdown of an adaptation results file: spikes with K known, then whole sortings; every row folded away."""
-    header, spikes, methods = results["header"], results["spikes"], list(results["method_labels"])
-    labels, kinds = list(results["method_labels"].values()), {}
-    for row in results["recordings"]:
-        kinds.setdefault(row["kind"], []).append(row)
-    tables = [adapted_spikes_table({", ".join(key): rows for key, rows in grouped(spikes).items()}, methods, labels)]
-    tables += [adapted_recordings_table(kinds)] if kinds else []
-    every = {f"{row['source']}, {row['probe']}: {row['name']}": [row] for row in spikes}
-    details = adapted_spikes_table(every, methods, labels)
-    every = {f"{row['kind']}: {row['name']}": [row] for row in results["recordings"]}
-    details += "\n\n" + adapted_recordings_table(every) if every else ""
-    note = header_note(header) + " Adjusted Rand index of the same mixture as above; accuracy as above. Adopted: draws"
-    note += " or recordings of which the guard took the adapted weights. Seconds: of adapting, then of a whole sorting."
-    return "\n\n".join(
-        [*tables, note, f'<details markdown="1"><summary>Every row</summary>\n\n{details}\n\n</details>']
-    )
+    """Block of a file of adaptation.py: spikes with the number of units known, whole sortings; rows in the details."""
+    spikes, recordings, labels = results["spikes"], results["recordings"], results["method_labels"]
+    tables = [adapted_spikes_table(by_name(spikes, "source", "probe"), labels)]
+    every = [adapted_spikes_table({f"{row['source']}, {row['probe']}: {row['name']}": [row] for row in spikes}, labels)]
+    if recordings:
+        tables.append(adapted_recordings_table(by_name(recordings, "kind")))
+        every.append(adapted_recordings_table({f"{row['kind']}: {row['name']}": [row] for row in recordings}))
+    note = f"{header_note(results['header'])} Adjusted Rand index of the same mixture as above; accuracy as above."
+    note += " Adopted: draws or recordings for which the acceptance test accepted the adapted weights. Seconds: of the"
+    note += " adaptation, then of a whole sorting."
+    return "\n\n".join([*tables, note, details("Every row", *every)])
 
 
 def finetuning_block(results):
-    """Markdown of a fine-tuning results file: before / with the trained weights / as delivered, one line a row."""
+    """Block of a file of finetuning.py: scores before, with the trained weights and with the delivered weights."""
     lines = []
     for row in results["rows"]:
-        whens = [row[when] for when in ("before", "trained", "delivered")]
-        cells = [" / ".join(f"{each[key]:.2f}" for each in whens) for key in ("rand_index", "accuracy")]
+        weights = [row[when] for when in ("before", "trained", "delivered")]
+        cells = [" / ".join(f"{each[key]:.2f}" for each in weights) for key in ("rand_index", "accuracy")]
         name = f"{row['kind']} ({row['name']}), `{row['checkpoint']}`, {row['method']}"
-        lines.append(
-            [name, f"{row['pca12']['rand_index']:.2f}", *cells, row["verdict"], f"{row['finetune_seconds']:.0f}"]
-        )
-    head = ["before / trained / delivered", "PCA", "adjusted Rand index", "accuracy", "verdict", "s"]
+        pca, seconds = f"{row['pca12']['rand_index']:.2f}", f"{row['finetune_seconds']:.0f}"
+        lines.append([name, pca, *cells, row["verdict"], seconds])
+    head = ["before / trained / delivered", "PCA", "adjusted Rand index", "accuracy", "outcome", "s"]
     return f"{markdown(head, lines)}\n\n{header_note(results['header'])}"
 
 
-BLOCKS = dict(sorting=sorting_block, embedding=embedding_block, checkpoints=checkpoints_block, ablation=ablation_block)
-BLOCKS |= dict(adaptation=adaptation_block, finetuning=finetuning_block, sorting_parts=sorting_parts_block)
-BLOCKS |= dict(locust=locust_block, sorting_far_drift=sorting_block)
-SOURCES = dict(checkpoints="embedding")  # results of another name than the block's
+BLOCKS = {  # name of the block: function of the results, name of the results file
+    "summary": (summary_block, "sorting"),
+    "checkpoints": (checkpoints_block, "embedding"),
+    "sorting": (sorting_block, "sorting"),
+    "sorting_far_drift": (sorting_block, "sorting_far_drift"),
+    "sorting_parts": (sorting_parts_block, "sorting_parts"),
+    "locust": (locust_block, "locust"),
+    "embedding": (embedding_block, "embedding"),
+    "ablation": (ablation_block, "ablation"),
+    "adaptation": (adaptation_block, "adaptation"),
+    "finetuning": (finetuning_block, "finetuning"),
+}
 
 
-def fill(text, name, block):
-    """Text with the block between its markers; unchanged when the markers are absent."""
-    pattern = rf"(<!-- benchmark:{name} -->\n).*?(<!-- /benchmark:{name} -->)"
-    return re.sub(pattern, lambda found: f"{found.group(1)}{block}\n{found.group(2)}", text, flags=re.DOTALL)
+def fill(text, folder):
+    """Text with its blocks filled from the results files in a folder; a block without a results file is kept."""
+
+    def block(found):
+        make, source = BLOCKS[found["name"]]
+        results = read_results(folder / f"{source}.json")
+        return f"{found['start']}{make(results)}\n{found['end']}" if results else found[0]
+
+    pattern = r"(?P<start><!-- benchmark:(?P<name>\w+) -->\n).*?(?P<end><!-- /benchmark:(?P=name) -->)"
+    return re.sub(pattern, block, text, flags=re.DOTALL)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="*", type=Path, default=[ROOT / "README.md", ROOT / "docs/benchmarks.md"])
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a table is out of date")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a block is out of date")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks/results")
     arguments = parser.parse_args()
-    stale = []
+    num_stale = 0
     for path in arguments.files:
-        old = new = path.read_text()
-        for name, make in BLOCKS.items():
-            source = arguments.results / f"{SOURCES.get(name, name)}.json"
-            if source.exists():
-                new = fill(new, name, make(json.loads(source.read_text())))
-            if f"<!-- benchmark:{name} -->" not in old:
-                print(f"{path}: no <!-- benchmark:{name} --> marker")
-            elif not source.exists():
-                print(f"{path}: {source} does not exist, run benchmarks/{source.stem}.py")
-        if new != old:
-            stale.append(path)
-            if not arguments.check:
-                path.write_text(new)
-        state = "up to date" if new == old else "out of date" if arguments.check else "written"
-        print(f"{path}: {state}")
-    return 1 if arguments.check and stale else 0
+        old = path.read_text(encoding="utf8")
+        new = fill(old, arguments.results)
+        num_stale += new != old
+        if not arguments.check:
+            path.write_text(new, encoding="utf8")
+        print(f"{path}: {'up to date' if new == old else 'out of date' if arguments.check else 'written'}")
+    return int(arguments.check and num_stale > 0)
 
 
 if __name__ == "__main__":

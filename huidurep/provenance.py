@@ -203,8 +203,13 @@ def machine() -> str:
     return f"{processor_name()}, {os.cpu_count()} cores, {threads} thread{'s' * (threads > 1)}"
 
 
-def peak_memory_mb() -> float:
+def peak_memory_mb(*, workers: bool = False) -> float:
     """Peak resident memory of this process.
+
+    Parameters
+    ----------
+    workers : bool
+        Add the peak of the largest worker process that has ended.
 
     Returns
     -------
@@ -215,8 +220,12 @@ def peak_memory_mb() -> float:
         import resource
     except ImportError:
         return float("nan")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes on macOS, KiB elsewhere
+    mib = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes on macOS, in KiB elsewhere
+    status = Path("/proc/self/status")
+    # Linux: ru_maxrss of a new process includes its parent's memory, VmHWM does not
+    found = re.search(r"VmHWM:\s*(\d+)", status.read_text()) if status.exists() else None
+    peak = int(found.group(1)) if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return (peak + workers * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / mib
 
 
 def _check_shape(sorting: Any, recording: Any) -> None:

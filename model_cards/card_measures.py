@@ -1,7 +1,6 @@
 """Measurements of a model card: tables, metadata and sentences from benchmarks/results."""
 
 import importlib.util
-import json
 import logging
 import math
 import sys
@@ -118,7 +117,7 @@ def read_embedding(path, name, folder):
     """Results of benchmarks/embedding.py for this checkpoint."""
     if not path.exists():
         raise ValueError(f"expected the results {path}, found none: run `python benchmarks/embedding.py`.")
-    return Measured(json.loads(path.read_text(encoding="utf8")), name, folder)
+    return Measured(tables.read_results(path), name, folder)
 
 
 def eval_results(measured):
@@ -243,7 +242,7 @@ def read_sorting(path, name, folder):
     if not path.exists():
         logger.info("%s does not exist: the card of %s has no sorting results", path, name)
         return [], {}
-    results = json.loads(path.read_text(encoding="utf8"))
+    results = tables.read_results(path)
     recordings, pairs, digest = results["recordings"], [], tables.weights_digest(folder)
     for row in sorted(results["rows"], key=lambda row: row["recording"]):
         if row["sorter"] != "huidurep" or "error" in row or row["checkpoint"] != name:

@@ -1,9 +1,11 @@
-"""Tables and picture of sortings: means over the recordings of a kind."""
+"""Tables and picture of whole sortings."""
 
 import json
 import subprocess
 import sys
 from pathlib import Path
+
+from markdown_tables import without_padding
 
 ROOT = Path(__file__).parents[2]
 VERSIONS = dict.fromkeys(("huidurep", "spikeinterface", "torch", "numpy", "scikit-learn"), "1.0")
@@ -27,13 +29,13 @@ def make_results():
     return dict(header=header | dict(settings=dict(threads=1, sorters=["huidurep", "lupin"])), rows=rows)
 
 
-def make_tables(results, tmp_path, name="sorting"):
-    (tmp_path / f"{name}.json").write_text(json.dumps(results))
+def make_tables(results, tmp_path, name="sorting", source=None):
+    (tmp_path / f"{source or name}.json").write_text(json.dumps(results))
     text = tmp_path / "text.md"
     text.write_text(f"<!-- benchmark:{name} -->\n<!-- /benchmark:{name} -->\n")
     done = subprocess.run([sys.executable, ROOT / "benchmarks/tables.py", text, "--results", tmp_path])
     assert done.returncode == 0
-    return text.read_text()
+    return without_padding(text.read_text())
 
 
 def test_accuracy_is_the_mean_over_recordings_of_a_kind(tmp_path):
@@ -67,6 +69,17 @@ def test_parts_have_a_table_of_their_own(tmp_path):
     results["rows"] = [dict(row, sorter="huidurep-pca") for row in results["rows"] if row["sorter"] == "huidurep"]
     made = make_tables(results, tmp_path, "sorting_parts")
     assert "| huidurep-pca | **0.80** | **0.65** | **0.72** |" in made
+
+
+def test_summary_has_the_best_sorter_that_has_all_recordings(tmp_path):
+    kinds = ("tet_drift", "tet_lowsnr", "tet_static", "lin32_drift", "np1_drift", "np1_static")
+    rows = [make_row(f"{kind}_s1", "huidurep", 0.9 if kind == "tet_drift" else 0.6) for kind in kinds]
+    rows += [make_row(f"{kind}_s1", "lupin", 0.5) for kind in kinds]
+    rows += [make_row("lin32_drift_s1", "kilosort4", 0.8), make_row("tet_drift_s1", "kilosort4", 1.0)]
+    made = make_tables(make_results() | dict(rows=rows), tmp_path, "summary", "sorting")
+    assert "| tetrodes | **0.70** | 0.50 (lupin) | 3 |" in made
+    assert "| one column of 32 contacts | 0.60 | **0.80** (kilosort4) | 1 |" in made
+    assert "| Neuropixels 1.0, 64 contacts | **0.60** | 0.50 (lupin) | 2 |" in made and "commit abc." in made
 
 
 def test_the_picture_is_drawn(tmp_path):
