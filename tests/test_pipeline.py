@@ -11,7 +11,10 @@ from huidurep import SortingParameters, SortingResult
 from huidurep.hub.select import resolve_auto
 from huidurep.pipeline import SpikeSortingPipeline, sort
 from huidurep.simulation.probes import contact_layout
+from huidurep.sorting import matched_filter, matching
 from huidurep.sorting.matched_filter import MatchedFilterSettings
+from huidurep.sorting.matching import MatchingSettings
+from huidurep.sorting.noise_levels import NoiseLevelSettings
 from huidurep.sorting.preprocessing import ChannelGroup, PreprocessingSettings, split_groups
 from huidurep.sorting.run_log import RunLog
 from huidurep.sorting.stage_settings import StageSettings
@@ -107,6 +110,27 @@ def test_settings_reach_their_stages(tetrode):
     ]
     assert any("20 uV" in message for message in messages)
     assert any("12345" in message for message in messages)
+
+
+def test_chunks_of_the_noise_reach_matched_filter_and_whitening(tetrode, monkeypatch):
+    chunks = []
+    for module in (matched_filter, matching):
+        real = module.statistics_kwargs
+        monkeypatch.setattr(
+            module, "statistics_kwargs", lambda *args, real=real, **kwargs: record(real(*args, **kwargs))
+        )
+
+    def record(found):
+        chunks.append(found["num_chunks_per_segment"])
+        return found
+
+    settings = StageSettings(
+        matched_filter=MatchedFilterSettings(noise_levels=NoiseLevelSettings(num_chunks=7)),
+        matching=MatchingSettings(noise_levels=NoiseLevelSettings(num_chunks=5)),
+    )
+    parameters = dict(detection="matched_filtering", detect_threshold=6.0)
+    SpikeSortingPipeline(PcaModel(), parameters, settings=settings)(tetrode[0])
+    assert chunks == [7, 5]
 
 
 def test_number_of_units_is_honoured(tetrode):

@@ -16,6 +16,7 @@ from spikeinterface.sortingcomponents.peak_detection.matched_filtering import Ma
 from spikeinterface.sortingcomponents.tools import get_prototype_and_waveforms_from_peaks
 
 from .job_kwargs import resolve_job_kwargs
+from .noise_levels import NOISE_LEVELS, NoiseLevelSettings
 from .parameters import SortingParameters
 from .preprocessing import PreparedGroup, statistics_kwargs
 
@@ -39,6 +40,8 @@ class MatchedFilterSettings:
         Largest distance of the trough of a spike from the peak of the filter's output.
     batch_peaks : int
         Peaks whose surroundings on all channels are held at a time.
+    noise_levels : NoiseLevelSettings
+        Number and duration of the chunks from which the noise of the filter's output is measured.
     """
 
     ms_before: float = 0.3
@@ -48,6 +51,7 @@ class MatchedFilterSettings:
     min_prototype_peaks: int = 50
     trough_ms: float = 0.15
     batch_peaks: int = 512
+    noise_levels: NoiseLevelSettings = NOISE_LEVELS
 
 
 MATCHED_FILTER = MatchedFilterSettings()
@@ -144,7 +148,7 @@ def detect_filtered(
         detect_threshold=threshold,
         exclude_sweep_ms=parameters.exclude_sweep_ms,
         radius_um=radius_um,
-        random_chunk_kwargs=statistics_kwargs(group.recording, parameters.seed),
+        random_chunk_kwargs=statistics_kwargs(group.recording, parameters.seed, settings=settings.noise_levels),
         return_output=False,
     )
     options = dict(peak_sign=parameters.peak_sign, radius_um=radius_um, settings=settings)

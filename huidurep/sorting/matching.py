@@ -14,6 +14,7 @@ from spikeinterface.sortingcomponents.matching.method_list import matching_metho
 from .clustering import Assignment, UnitModel
 from .detection import has_whole_snippet
 from .job_kwargs import resolve_job_kwargs
+from .noise_levels import NOISE_LEVELS, NoiseLevelSettings
 from .parameters import PAPER, SortingParameters
 from .preprocessing import PreparedGroup, statistics_kwargs
 from .run_log import RunLog
@@ -41,6 +42,8 @@ class MatchingSettings:
         In larger groups a template has only the channels on which it is at least as large, in noise levels.
     pooled_spikes : float
         Weight, in spikes, of the template of the whole recording in the template of each interval.
+    noise_levels : NoiseLevelSettings
+        Number and duration of the chunks from which whitening is computed.
     """
 
     confident_posterior: float = 0.8
@@ -50,6 +53,7 @@ class MatchingSettings:
     whitening_radius_um: float = 100.0
     min_peak_to_peak: float = 2.0
     pooled_spikes: float = 15.0
+    noise_levels: NoiseLevelSettings = NOISE_LEVELS
 
 
 DEFAULT_SETTINGS = MatchingSettings()
@@ -189,7 +193,7 @@ class _Matching:
             dtype="float32",
             mode="global" if is_small else "local",
             radius_um=self.settings.whitening_radius_um,
-            **statistics_kwargs(recording, self.parameters.seed),
+            **statistics_kwargs(recording, self.parameters.seed, settings=self.settings.noise_levels),
         )
 
     def interval_waveforms(

@@ -25,6 +25,7 @@ class StageSettings:
     Attributes
     ----------
     noise_levels : NoiseLevelSettings
+        Of the traces; matched filter and matching have their own.
     preprocessing : PreprocessingSettings
     bad_channels : BadChannelSettings
     caching : CachingSettings
