@@ -84,9 +84,9 @@ def without_drift_tracking():
 
 def checkpoint_of(recording, model):
     """The checkpoint that "auto" stands for on a recording."""
-    from huidurep.hub.select import choose_checkpoint
+    from huidurep.hub.select import resolve_auto
 
-    return choose_checkpoint(recording.get_channel_locations())[0] if model == "auto" else model
+    return resolve_auto([recording.get_channel_locations()])[0] if model == "auto" else model
 
 
 def match_truth(recording, truth, *, model, seed):

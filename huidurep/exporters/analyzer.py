@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,8 +69,7 @@ def build_analyzer(
 ) -> SortingAnalyzer:
     """Combine a result with the traces it was found in, and compute what viewers and exporters need.
 
-    The recording is preprocessed as the pipeline did, motion correction included. No traces are copied: where the
-    recording can be opened from disk, the folder stores how.
+    The recording is preprocessed as in the pipeline, motion correction included. No traces are copied.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def build_analyzer(
     extensions : sequence of str, optional
         Names of SpikeInterface's extensions, in order. Default: `EXTENSIONS`.
     overwrite : bool
-        Replace an earlier analyzer.
+        Replace an earlier analyzer; refused if files in it were added or changed.
     job_kwargs : dict, optional
         SpikeInterface's n_jobs, chunk_duration, progress_bar and so on.
 
@@ -106,17 +106,13 @@ def build_analyzer(
         check_output_folder(folder, overwrite=overwrite, mark=ANALYZER_FILE, others="refuse")
     check_exportable(result, recording)
     prepared, segment_indices = prepare_recording(recording, result.parameters, job_kwargs=job_kwargs)
-    sorting = result.sorting
-    if len(segment_indices) < sorting.get_num_segments():  # segments shorter than a snippet were not sorted
-        sorting = select_segment_sorting(sorting, segment_indices.tolist())
+    sorting = _sorted_segments(result, segment_indices)
     # The traces are in uV already. An analyzer that is opened from disk builds the recording again, with the gains of
     # the raw samples: it must not apply them.
     options = {"sparsity": unit_channels(sorting, prepared), "return_in_uV": False}
     parameters = _extension_parameters(names, result.parameters)
     job_kwargs = resolve_job_kwargs(job_kwargs)
-    with warnings.catch_warnings():
-        for message in EXPECTED_WARNINGS:
-            warnings.filterwarnings("ignore", message=message)
+    with _no_expected_warnings():
         if folder is None:
             analyzer = create_sorting_analyzer(sorting, prepared, format="memory", **options)
             analyzer.compute(parameters, **job_kwargs)
@@ -130,6 +126,22 @@ def build_analyzer(
     if not analyzer.has_recording():  # a recording in memory
         analyzer.set_temporary_recording(prepared)
     return analyzer
+
+
+def _sorted_segments(result: SortingResult, segment_indices: np.ndarray) -> BaseSorting:
+    """The units in the segments that were sorted: all but those shorter than a snippet."""
+    sorting = result.sorting
+    if len(segment_indices) < sorting.get_num_segments():
+        sorting = select_segment_sorting(sorting, segment_indices.tolist())
+    return sorting
+
+
+@contextmanager
+def _no_expected_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():
+        for message in EXPECTED_WARNINGS:
+            warnings.filterwarnings("ignore", message=message)
+        yield
 
 
 def prepare_recording(

@@ -16,6 +16,8 @@ from ..provenance import versions
 from .analyzer import build_analyzer, check_exportable
 
 if TYPE_CHECKING:
+    from pynwb import NWBFile
+
     from ..result import SortingResult
 
 EXTENSIONS = ("random_spikes", "templates")
@@ -82,6 +84,20 @@ def export_to_nwb(
     check_output_file(path, overwrite=overwrite)
     check_exportable(result, recording)
     _check_times(recording)
+    nwbfile = _make_nwbfile(result, recording, session_start_time, metadata, job_kwargs)
+    with new_file(path, overwrite=overwrite) as partial:
+        _import_neuroconv().tools.nwb_helpers.configure_and_write_nwbfile(nwbfile, partial, backend="hdf5")
+    return path
+
+
+def _make_nwbfile(
+    result: SortingResult,
+    recording: BaseRecording,
+    session_start_time: datetime,
+    metadata: dict | None,
+    job_kwargs: dict | None,
+) -> NWBFile:
+    """Session, electrodes and units in memory."""
     tools = _import_neuroconv().tools
     nwbfile = tools.nwb_helpers.make_nwbfile_from_metadata(_describe_session(session_start_time, metadata))
     tools.spikeinterface.add_recording_metadata_to_nwbfile(
@@ -100,9 +116,7 @@ def export_to_nwb(
     )
     _add_electrode_groups(nwbfile, result, recording)
     _add_spike_columns(nwbfile.units, result)
-    with new_file(path, overwrite=overwrite) as partial:
-        tools.nwb_helpers.configure_and_write_nwbfile(nwbfile, partial, backend="hdf5")
-    return path
+    return nwbfile
 
 
 def read_metadata(path: str | Path) -> dict:

@@ -15,6 +15,8 @@ from ..sorting.job_kwargs import resolve_job_kwargs
 from .analyzer import build_analyzer, check_exportable
 
 if TYPE_CHECKING:
+    from spikeinterface.core import SortingAnalyzer
+
     from ..result import SortingResult
 
 PARAMS_FILE = "params.py"
@@ -57,7 +59,7 @@ def export_to_phy(
     copy_recording : bool
         Write the preprocessed traces too.
     overwrite : bool
-        Replace an earlier export.
+        Replace an earlier export; refused if phy or you changed or added files in it, such as curated labels.
     job_kwargs : dict, optional
         SpikeInterface's n_jobs, chunk_duration, progress_bar and so on.
 
@@ -93,15 +95,20 @@ def export_to_phy(
             verbose=False,
             **resolve_job_kwargs(job_kwargs),
         )
-        _write_cluster_groups(partial, result.sorting)
-        groups = analyzer.get_recording_property("group")
-        np.save(partial / "channel_shanks.npy", np.unique(groups, return_inverse=True)[1].astype("int32"))
-        np.save(partial / "spike_posterior.npy", result.posteriors)
-        np.save(partial / "embeddings.npy", result.embeddings)
-        _write_features(partial, result.embeddings, analyzer.sparsity.mask, groups)
-        if result.sorting.get_num_units() == 1:
-            _add_empty_template(partial)
+        _write_own_files(partial, result, analyzer)
     return Path(folder)
+
+
+def _write_own_files(folder: Path, result: SortingResult, analyzer: SortingAnalyzer) -> None:
+    """Write what SpikeInterface's export does not have: labels, shanks, posteriors, embeddings."""
+    _write_cluster_groups(folder, result.sorting)
+    groups = analyzer.get_recording_property("group")
+    np.save(folder / "channel_shanks.npy", np.unique(groups, return_inverse=True)[1].astype("int32"))
+    np.save(folder / "spike_posterior.npy", result.posteriors)
+    np.save(folder / "embeddings.npy", result.embeddings)
+    _write_features(folder, result.embeddings, analyzer.sparsity.mask, groups)
+    if result.sorting.get_num_units() == 1:
+        _add_empty_template(folder)
 
 
 def _write_cluster_groups(folder: Path, sorting: BaseSorting) -> None:
