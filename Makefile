@@ -5,8 +5,9 @@ TORCH_VERSION = $(shell sed -n 's/^torch==//p' constraints.txt)
 TRANSFORMERS_VERSION = $(shell sed -n 's/^transformers==\([0-9.]*\).*/\1/p' constraints.txt)
 # PyTorch's index of CPU wheels, or any other package index that holds them. Empty: only the indexes pip knows already.
 TORCH_INDEX ?=
-# Folder of ground-truth recordings for `make benchmark`.
+# For `make benchmark`: folder for ground-truth recordings, and the folder that `huidurep simulate cells` wrote.
 RECORDINGS ?=
+CELLS ?=
 # Threads of one process (numpy, torch, numba).
 THREADS ?= 2
 EXTRAS = train,simulate,report,onnx,dev
@@ -26,7 +27,7 @@ RUN = OMP_NUM_THREADS=$(THREADS) OPENBLAS_NUM_THREADS=$(THREADS) MKL_NUM_THREADS
 	NUMBA_NUM_THREADS=$(THREADS) HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1 MPLBACKEND=Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all test-common test-versions test-space space docs benchmark lint clean
+.PHONY: help install demo test test-all test-common test-versions test-space space docs benchmark benchmark-sorting lint clean
 
 help: ## this list
 	@echo "usage: make TARGET [PYTHON=python3.11] [TORCH_INDEX=URL] [THREADS=2]"; echo
@@ -69,11 +70,19 @@ test-space: $(SPACE_VENV)/.with-gradio ## run the tests of the demo, in an envir
 space: $(SPACE_VENV)/.with-gradio ## serve the demo of examples/space/ at http://127.0.0.1:7860
 	@$(RUN) $(SPACE_VENV)/bin/python examples/space/app.py
 
-benchmark: $(STAMP) ## measure again and rewrite the tables of README.md (RECORDINGS=FOLDER: sorting too, see benchmarks/)
+benchmark: $(STAMP) ## measure again and rewrite the tables (RECORDINGS=FOLDER [CELLS=FOLDER]: sorting too, see benchmarks/)
 	@echo "==> Embeddings against principal components"
 	@$(RUN) $(BIN)/python benchmarks/embedding.py
-	@$(if $(RECORDINGS),echo "==> Sorting against the peers" && $(RUN) $(BIN)/python benchmarks/sorting.py $(RECORDINGS))
+	@$(if $(RECORDINGS),$(MAKE) --no-print-directory benchmark-sorting)
 	@$(BIN)/python benchmarks/tables.py
+
+benchmark-sorting: $(STAMP)
+	@echo "==> Recordings with ground truth that $(RECORDINGS) does not have yet"
+	@$(RUN) $(BIN)/python benchmarks/made_recordings.py $(RECORDINGS) --kind simulated
+	@$(if $(CELLS),$(RUN) $(BIN)/python benchmarks/made_recordings.py $(RECORDINGS) --kind cells --cells $(CELLS), \
+		echo "    without those of detailed neuron models, which need CELLS=FOLDER")
+	@echo "==> Sorting beside other sorters"
+	@$(RUN) $(BIN)/python benchmarks/sorting.py $(RECORDINGS)
 
 docs: $(DOCS_VENV)/.installed ## build the pages of docs/ into site/ (mkdocs, in an environment of its own)
 	@NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict

@@ -101,7 +101,7 @@ def folders(arguments):
     """Folders of recordings that are there."""
     unknown = [str(folder) for folder in arguments.recordings if not (folder / "ground_truth.npz").exists()]
     if unknown:
-        raise SystemExit(f"expected folders made by make_recording.py, found no ground_truth.npz in {unknown}")
+        raise SystemExit(f"expected folders of made_recordings.py, found no ground_truth.npz in {unknown}")
     return arguments.recordings
 
 

@@ -1,4 +1,4 @@
-"""Detection and unit thresholds on types of probe of which shared/tools/suite.txt has no recording.
+"""Detection and unit thresholds on types of probe of which made_recordings.py has no recording.
 
     python benchmarks/probe_parameters.py [--seeds 81,82] [--output benchmarks/results/probe_parameters.json]
 

@@ -28,6 +28,17 @@ def tetrode_folder(tetrode_recording, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def numpy_template_similarity():
+    """SpikeInterface's numpy function for the similarity of templates; its numba function compiles for 27 s."""
+    from importlib import import_module
+
+    module = import_module("spikeinterface.postprocessing.template_similarity")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_compute_similarity_matrix", module._compute_similarity_matrix_numpy)
+        yield
+
+
 @pytest.fixture(scope="session")
 def _hub_and_client(tmp_path_factory):
     from hub_client import client_process

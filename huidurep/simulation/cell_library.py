@@ -159,7 +159,7 @@ def spike_potentials(
         -1, 3
     ) @ rotation  # rotates the contacts instead of the cell
     transfer = _transfer(relative.astype(np.float32), cell.starts, cell.ends, cell.diameters)
-    transfer = transfer.reshape(len(places), *points.shape[:2], -1).mean(2)
+    transfer = transfer.reshape(len(places), *points.shape[:2], len(cell.diameters)).mean(2)
     waves = np.empty((*transfer.shape[:2], cell.currents.shape[2]), np.float32)
     for spike in np.unique(spikes):
         waves[spikes == spike] = transfer[spikes == spike] @ cell.currents[spike]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.signal import butter, lfilter, sosfilt
 
+from .cell_library import DetailedCell
 from .probes import contact_layout
 from .templates import UnitTemplates, draw_templates
 
@@ -21,7 +24,7 @@ SPIKE_GAIN_JITTER = 0.05
 TRAIN_REFRACTORY_MS = 3.0
 
 
-def simulate_recording(
+def simulate_recording(  # noqa: PLR0913 - each is an option of a simulation
     *,
     probe: str | Probe = "tetrode",
     num_units: int = 10,
@@ -30,9 +33,10 @@ def simulate_recording(
     drift_um: float = 0.0,
     amplitude_range_uv: tuple[float, float] = (40.0, 300.0),
     sampling_frequency: float = 30000.0,
+    source: str | Path | Sequence[DetailedCell] = "cells",
     seed: int = 0,
 ) -> tuple[BaseRecording, BaseSorting]:
-    """Simulate a recording with known units (procedural neurons, SpikeInterface spike trains and injection).
+    """Simulate a recording with known units (neurons of `source`, SpikeInterface spike trains and injection).
 
     Parameters
     ----------
@@ -45,7 +49,12 @@ def simulate_recording(
         Peak-to-peak drift along the probe, a slow sine.
     amplitude_range_uv : tuple of float
         Largest negative peak of a unit before filtering.
-    sampling_frequency, seed : float, default 30000.0 (Hz), and int, default 0
+    sampling_frequency : float, default 30000.0
+        Hz.
+    source : {"cells", "spikeinterface"}, path or list of DetailedCell, default "cells"
+        Procedural neurons, ``spikeinterface.core.generate_templates``, or detailed cells: the folder that
+        ``huidurep simulate cells`` writes, or the result of `load_cells`.
+    seed : int, default 0
 
     Returns
     -------
@@ -57,7 +66,7 @@ def simulate_recording(
     Raises
     ------
     ValueError
-        If a value is impossible.
+        If a value is impossible, the source is unknown, or too few units fall into the amplitude range.
     """
     if num_units < 1 or duration_s <= 0 or noise_uv < 0 or drift_um < 0:
         raise ValueError(
@@ -71,6 +80,7 @@ def simulate_recording(
         made_probe.contact_positions,
         num_units,
         displacements_um=np.stack([0 * along, 0 * along, along], 1),
+        source=source,
         amplitude_range_uv=amplitude_range_uv,
         sampling_frequency=sampling_frequency,
     )

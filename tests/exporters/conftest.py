@@ -19,5 +19,5 @@ def recording(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def result(recording):
+def result(recording, numpy_template_similarity):
     return sort(recording)

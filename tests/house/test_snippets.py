@@ -22,7 +22,7 @@ def run(code, name, namespace):
 
 
 @pytest.mark.parametrize("name", ["outputs", "spikeinterface"])
-def test_howtos_run(name, tmp_path, monkeypatch):
+def test_howtos_run(name, tmp_path, monkeypatch, numpy_template_similarity):
     if name == "outputs":
         pytest.importorskip("neuroconv")
     monkeypatch.chdir(tmp_path)
