@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import spikeinterface.metrics  # noqa: F401 - makes its extension known to SortingAnalyzer.compute
@@ -79,11 +79,10 @@ def build_analyzer(
     folder : str or Path, optional
         Folder to write, with the result in its subfolder "huidurep"; None: in memory.
     extensions : sequence of str, optional
-        Names of SpikeInterface's extensions, in order. Default: `EXTENSIONS`.
+        Names of SpikeInterface's extensions. Default: `EXTENSIONS`.
     overwrite : bool
         Replace an earlier analyzer; refused if files in it were added or changed.
     job_kwargs : dict, optional
-        SpikeInterface's n_jobs, chunk_duration, progress_bar and so on.
 
     Returns
     -------
@@ -92,37 +91,32 @@ def build_analyzer(
 
     Raises
     ------
-    FileExistsError
-        The folder is not empty.
-    ImportError
-        pandas is not installed.
-    TypeError
-        Not a recording.
-    ValueError
+    FileExistsError, ImportError
+        The folder is not empty; pandas is not installed.
+    TypeError, ValueError
         Another recording than the one that was sorted, a result without units, or an unknown extension.
     """
-    names = _check_extensions(extensions)
+    names, output = _check_extensions(extensions), {"overwrite": overwrite, "mark": ANALYZER_FILE, "others": "refuse"}
     if folder is not None:
-        check_output_folder(folder, overwrite=overwrite, mark=ANALYZER_FILE, others="refuse")
+        check_output_folder(folder, **output)
     check_exportable(result, recording)
     prepared, segment_indices = prepare_recording(recording, result.parameters, job_kwargs=job_kwargs)
     sorting = _sorted_segments(result, segment_indices)
-    # The traces are in uV already. An analyzer that is opened from disk builds the recording again, with the gains of
-    # the raw samples: it must not apply them.
+    # traces are in uV already; opened from disk, the recording has the gains of the raw samples again
     options = {"sparsity": unit_channels(sorting, prepared), "return_in_uV": False}
-    parameters = _extension_parameters(names, result.parameters)
-    job_kwargs = resolve_job_kwargs(job_kwargs)
+
+    def compute(**where: Any) -> SortingAnalyzer:
+        analyzer = create_sorting_analyzer(sorting, prepared, **options, **where)
+        analyzer.compute(_extension_parameters(names, result.parameters), **resolve_job_kwargs(job_kwargs))
+        return analyzer
+
     with _no_expected_warnings():
         if folder is None:
-            analyzer = create_sorting_analyzer(sorting, prepared, format="memory", **options)
-            analyzer.compute(parameters, **job_kwargs)
-            return analyzer
-        with new_folder(folder, overwrite=overwrite, mark=ANALYZER_FILE, others="refuse") as partial:
-            options |= {"format": "binary_folder", "folder": partial, "overwrite": True}
-            create_sorting_analyzer(sorting, prepared, **options).compute(parameters, **job_kwargs)
+            return compute(format="memory")
+        with new_folder(folder, **output) as partial:
+            compute(format="binary_folder", folder=partial, overwrite=True)
             result.save(partial / RESULT_FOLDER)
-        # the analyzer above knows the temporary path
-        analyzer = load_sorting_analyzer(folder)
+        analyzer = load_sorting_analyzer(folder)  # the one above has the temporary path
     if not analyzer.has_recording():  # a recording in memory
         analyzer.set_temporary_recording(prepared)
     return analyzer

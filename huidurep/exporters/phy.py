@@ -45,9 +45,8 @@ def export_to_phy(
 ) -> Path:
     """Write a folder for ``phy template-gui params.py``.
 
-    In addition to the files of SpikeInterface's export: `pc_features.npy` holds the embeddings, rotated to their
-    principal axes; `cluster_group.tsv` holds the quality label, good or mua; `spike_posterior.npy` is the spike
-    attribute "posterior" in phy; `embeddings.npy` holds the embeddings without rotation.
+    Beside SpikeInterface's export: `pc_features.npy`, the embeddings on their principal axes; `cluster_group.tsv`, the
+    quality labels; `spike_posterior.npy`, phy's spike attribute "posterior"; `embeddings.npy`.
 
     Parameters
     ----------
@@ -70,9 +69,7 @@ def export_to_phy(
 
     Raises
     ------
-    FileExistsError
-        The folder is not empty.
-    TypeError, ValueError
+    FileExistsError, TypeError, ValueError
         As `build_analyzer`; several segments.
     """
     check_exportable(result, recording)

@@ -42,18 +42,16 @@ def simulate_recording(  # noqa: PLR0913 - each is an option of a simulation
     ----------
     probe : str or probeinterface.Probe, default "tetrode"
         ``"tetrode"``, ``"linear-N"`` (N contacts, 20 um apart) or a probe.
-    num_units, duration_s : int, default 10, and float, default 60.0
+    num_units, duration_s : int and float, default 10 and 60.0
     noise_uv : float, default 8.0
         Standard deviation between 300 and 6000 Hz.
     drift_um : float, default 0.0
         Peak-to-peak drift along the probe, a slow sine.
     amplitude_range_uv : tuple of float
         Largest negative peak of a unit before filtering.
-    sampling_frequency : float, default 30000.0
-        Hz.
+    sampling_frequency : float, default 30000.0 (Hz)
     source : {"cells", "spikeinterface"}, path or list of DetailedCell, default "cells"
-        Procedural neurons, ``spikeinterface.core.generate_templates``, or detailed cells: the folder that
-        ``huidurep simulate cells`` writes, or the result of `load_cells`.
+        Procedural neurons, SpikeInterface's templates, or detailed cells (folder of ``huidurep simulate cells``).
     seed : int, default 0
 
     Returns
@@ -75,14 +73,10 @@ def simulate_recording(  # noqa: PLR0913 - each is an option of a simulation
         )
     rng, made_probe = np.random.default_rng(seed), _make_probe(probe)
     along = _drift_steps(drift_um)
+    options: dict[str, Any] = dict(amplitude_range_uv=amplitude_range_uv, sampling_frequency=sampling_frequency)
+    displacements_um = np.stack([0 * along, 0 * along, along], 1)
     units = draw_templates(
-        rng,
-        made_probe.contact_positions,
-        num_units,
-        displacements_um=np.stack([0 * along, 0 * along, along], 1),
-        source=source,
-        amplitude_range_uv=amplitude_range_uv,
-        sampling_frequency=sampling_frequency,
+        rng, made_probe.contact_positions, num_units, displacements_um=displacements_um, source=source, **options
     )
     sorting = _draw_trains(rng, num_units, duration_s, sampling_frequency)
     noise = _noise(rng, made_probe, int(duration_s * sampling_frequency), noise_uv, sampling_frequency)
