@@ -67,9 +67,7 @@ def build_analyzer(
     overwrite: bool = False,
     job_kwargs: dict | None = None,
 ) -> SortingAnalyzer:
-    """Combine a result with the traces it was found in, and compute what viewers and exporters need.
-
-    The recording is preprocessed as in the pipeline, motion correction included. No traces are copied.
+    """Combine a result with its traces, preprocessed as in the pipeline; compute what viewers and exporters need.
 
     Parameters
     ----------
