@@ -111,3 +111,29 @@ def test_an_interrupted_save_leaves_the_earlier_result(recording, tmp_path, monk
     with pytest.raises(ZeroDivisionError):
         larger.save(folder, overwrite=True)
     assert len(SortingResult.load(folder).posteriors) == 1 and [each.name for each in tmp_path.iterdir()] == ["out"]
+
+
+class Bomb:
+    def __reduce__(self):
+        return (open, ("/nonexistent/the_bomb_went_off", "w"))
+
+
+def test_loading_runs_no_code_of_the_folder(recording, tmp_path):
+    folder = result_of([group_of([10, 30], [0, 1], [0, 0], 0, ["a", "b"])], recording).save(tmp_path / "out")
+    for path in (folder / "si_folder.json", folder / "sorting" / "si_folder.json"):
+        call = {"class": "os.system", "module": "os", "kwargs": {"command": f"touch {tmp_path}/ran"}}
+        path.write_text(json.dumps(call | {"version": "1", "annotations": {}, "relative_paths": False}))
+    assert SortingResult.load(folder).sorting.get_num_units() == 2
+    assert not (tmp_path / "ran").exists()
+    values = np.array([Bomb(), Bomb()], dtype=object)
+    np.save(folder / "sorting" / "properties" / "area.npy", values, allow_pickle=True)
+    with pytest.raises(ValueError, match="sorting"):
+        SortingResult.load(folder)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": "other"}'])
+def test_a_damaged_description_is_named(recording, tmp_path, text):
+    folder = result_of([], recording).save(tmp_path / "out")
+    (folder / "huidurep.json").write_text(text)
+    with pytest.raises(ValueError, match="huidurep"):
+        SortingResult.load(folder)
