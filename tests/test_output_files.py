@@ -1,5 +1,7 @@
 import errno
 import os
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -104,6 +106,26 @@ def test_results_of_earlier_versions_are_replaced(tmp_path):
         (out / name).write_text("earlier")
     write(out, "new", overwrite=True)
     assert names(out) == sorted([FILES_LIST, INFO_FILE, "inner/new.npy", "notes.txt"])
+
+
+def test_folders_are_exchanged_where_the_system_has_no_call_for_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("huidurep.output_files.ctypes.CDLL", lambda *_, **__: SimpleNamespace())
+    out, rename, targets = tmp_path / "out", Path.rename, []
+    write(out, "earlier")
+
+    def rename_interrupted_once(old, new):
+        targets.append(new)
+        if targets.count(out) == 1:
+            raise KeyboardInterrupt
+        return rename(old, new)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "rename", rename_interrupted_once)
+        write(out, "new", overwrite=True)
+    assert (out / INFO_FILE).read_text() == "earlier"
+    write(out, "new", overwrite=True)
+    assert (out / INFO_FILE).read_text() == "new"
+    assert [each.name for each in tmp_path.iterdir()] == ["out"]
 
 
 def test_other_folders_and_files_are_refused(tmp_path):
