@@ -8,6 +8,9 @@ TORCH_INDEX ?=
 # For `make benchmark`: folder for ground-truth recordings, and the folder that `huidurep simulate cells` wrote.
 RECORDINGS ?=
 CELLS ?=
+# Names of recordings and of sorters, with commas, for a trial of `make benchmark-sorting`. Empty: all.
+ONLY ?=
+SORTERS ?=
 # Threads of one process (numpy, torch, numba).
 THREADS ?= 2
 EXTRAS = train,simulate,report,onnx,dev
@@ -31,7 +34,7 @@ RUN = OMP_NUM_THREADS=$(THREADS) OPENBLAS_NUM_THREADS=$(THREADS) MKL_NUM_THREADS
 
 help: ## this list
 	@echo "usage: make TARGET [PYTHON=python3.11] [TORCH_INDEX=URL] [THREADS=2]"; echo
-	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{printf "%-15s%s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{printf "%-21s%s\n", $$1, $$2}'
 
 install: $(STAMP) ## build .venv from constraints.txt (demo, test and benchmark do it by themselves)
 
@@ -76,13 +79,15 @@ benchmark: $(STAMP) ## measure again and rewrite the tables (RECORDINGS=FOLDER [
 	@$(if $(RECORDINGS),$(MAKE) --no-print-directory benchmark-sorting)
 	@$(BIN)/python benchmarks/tables.py
 
-benchmark-sorting: $(STAMP)
+benchmark-sorting: $(STAMP) ## the sortings alone (with ONLY=tet_static_s1 SORTERS=huidurep a trial, into build/)
 	@echo "==> Recordings with ground truth that $(RECORDINGS) does not have yet"
-	@$(RUN) $(BIN)/python benchmarks/made_recordings.py $(RECORDINGS) --kind simulated
-	@$(if $(CELLS),$(RUN) $(BIN)/python benchmarks/made_recordings.py $(RECORDINGS) --kind cells --cells $(CELLS), \
+	@$(RUN) $(BIN)/python benchmarks/made_recordings.py $(RECORDINGS) --kind simulated $(if $(ONLY),--only $(ONLY))
+	@$(if $(CELLS),$(RUN) $(BIN)/python benchmarks/made_recordings.py $(RECORDINGS) --kind cells --cells $(CELLS) \
+		$(if $(ONLY),--only $(ONLY)), \
 		echo "    without those of detailed neuron models, which need CELLS=FOLDER")
 	@echo "==> Sorting beside other sorters"
-	@$(RUN) $(BIN)/python benchmarks/sorting.py $(RECORDINGS)
+	@$(RUN) $(BIN)/python benchmarks/sorting.py $(RECORDINGS) $(if $(SORTERS),--sorters $(SORTERS)) \
+		$(if $(ONLY),--only $(ONLY) --output build/sorting.json)
 
 docs: $(DOCS_VENV)/.installed ## build the pages of docs/ into site/ (mkdocs, in an environment of its own)
 	@NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict

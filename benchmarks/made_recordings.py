@@ -4,15 +4,15 @@
     python benchmarks/made_recordings.py FOLDER --kind cells --cells CELLS [--seed 1] [--only tet_static,...]
     python benchmarks/made_recordings.py FOLDER --kind opto --opto FILE.npz --noise FOLDER
 
-`simulated` and `cells` make the recordings of `SIMULATED` with `huidurep.simulate_recording`: the former with its
-procedural neurons, the latter with detailed neuron models, CELLS being the folder of `huidurep simulate cells CELLS`.
-`opto` makes hybrid recordings (benchmarks/hybrid_recordings.py), one for each probe. Without --seed, the seeds of
-the published table (`SEEDS`) are made. Each recording is a folder FOLDER/NAME_sSEED with recording.json (int16
-traces), sorting/ and ground_truth.npz; folders that exist are left as they are.
+`simulated` makes the recordings of `SIMULATED` with `huidurep.simulate_recording`. `cells` makes those of `CELLS` with
+detailed neuron models (cell_recordings.py), CELLS being the folder of `huidurep simulate cells CELLS`. `opto` makes
+hybrid recordings (benchmarks/hybrid_recordings.py), one for each probe. Without --seed, the seeds of the published
+tables (`SEEDS`) are made. Each recording is a folder FOLDER/NAME_sSEED with recording.json (int16 traces), sorting/ and
+ground_truth.npz; folders that exist are left as they are.
 
-The rows of the published table that belong to `cells` were measured on recordings of an earlier script, which is not
-part of this repository: same probes, units, amplitudes, noise level and range of drift, but with distant neurons in
-the noise, bursts and non-rigid drift. They are comparable with new rows only after all sorters have run again.
+The rows of the published tables that belong to `cells` were measured on recordings of an earlier script, which is not
+part of this repository: the same conditions and seeds, but other units and spikes. They are comparable with new rows
+only after all sorters have run again. `simulated` makes the published recordings, spike for spike.
 """
 
 import argparse
@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 GAIN_UV = 0.195  # of Intan's converters
 OPTO_NOISE_UV = 10.0
 
-# name -> arguments of `simulate_recording`; its default noise is 8 uV, "np1-64" is `neuropixels_patch`
+# name -> arguments of `simulate_recording`; its default noise is 8 uV, probes are those of `make_probe`
 SIMULATED = {
     "tet_static": dict(probe="tetrode", num_units=10, duration_s=240.0),
     "tet_drift": dict(probe="tetrode", num_units=10, duration_s=240.0, drift_um=12.0),
@@ -35,26 +35,31 @@ SIMULATED = {
     "np1_static": dict(probe="np1-64", num_units=40, duration_s=120.0),
     "np1_drift": dict(probe="np1-64", num_units=40, duration_s=120.0, drift_um=20.0),
 }
-CELLS_AMPLITUDES_UV = (40.0, 350.0)  # where SIMULATED has none
+# name -> fields of `CellRecordingSettings`, and the probe
+CELLS = {name: settings | dict(is_rigid=name.startswith("tet")) for name, settings in SIMULATED.items()}
+CELLS["tet_far"] = SIMULATED["tet_drift"] | dict(drift_um=39.0)  # of the table of strong drift, made by --only alone
 
 # kind -> name -> seeds of the recordings behind the published table
 SEEDS = {
     "simulated": {name: (61,) for name in SIMULATED},
-    "cells": {name: (number, 40 + number, 50 + number) for number, name in enumerate(SIMULATED, start=1)},
+    "cells": {name: (number, 40 + number, 50 + number) for number, name in enumerate(SIMULATED, start=1)}
+    | dict(tet_far=(81, 82, 89, 90, 91, 92)),
     "opto": {name: (201, 202) for name in ("opto_linear", "opto_neuropixels10")},
 }
 
 
-def neuropixels_patch(num_contacts=64):
-    """Neighbouring contacts of Neuropixels 1.0."""
+def make_probe(name):
+    """Probe "tetrode", "linear-N" (N contacts) or "np1-N" (neighbouring contacts of Neuropixels 1.0)."""
     import probeinterface
 
     from huidurep.simulation.probes import contact_layout
 
+    kind, _, count = name.partition("-")
+    kind = "neuropixels-1.0" if kind == "np1" else kind
+    positions = contact_layout(kind, int(count or 4))
     probe = probeinterface.Probe(ndim=2)
-    places = contact_layout("neuropixels-1.0", num_contacts)
-    probe.set_contacts(places, shapes="square", shape_params={"width": 12})
-    probe.set_device_channel_indices(np.arange(num_contacts))
+    probe.set_contacts(positions, shapes="circle", shape_params={"radius": 6})
+    probe.set_device_channel_indices(np.arange(len(positions)))
     return probe
 
 
@@ -79,17 +84,23 @@ def write(recording, sorting, folder, drifting):
         np.savez(temporary / "ground_truth.npz", **truth)
 
 
-def make_simulated(name, seed, cells=None):
-    """Recording, ground truth and drift in um; of detailed neuron models where their folder is given."""
+def make_simulated(name, seed):
+    """Recording, ground truth and drift in um of procedural neurons."""
     from huidurep import simulate_recording
 
-    settings = dict(SIMULATED[name])
-    drift_um = settings.get("drift_um", 0.0)
-    if settings["probe"] == "np1-64":
-        settings["probe"] = neuropixels_patch()
-    if cells is not None:
-        settings = dict(amplitude_range_uv=CELLS_AMPLITUDES_UV, source=cells) | settings
-    return *simulate_recording(**settings, seed=seed), drift_um
+    settings = SIMULATED[name] | dict(probe=make_probe(SIMULATED[name]["probe"]))
+    return *simulate_recording(**settings, seed=seed), settings.get("drift_um", 0.0)
+
+
+def make_cells(name, seed, cells):
+    """Recording, ground truth and drift in um of detailed neuron models."""
+    from cell_recordings import CellRecordingSettings, simulate_cell_recording
+
+    from huidurep.simulation.cell_library import load_cells
+
+    fields = dict(CELLS[name])
+    probe, settings = make_probe(fields.pop("probe")), CellRecordingSettings(**fields)
+    return *simulate_cell_recording(load_cells(cells), probe, settings, seed=seed), settings.drift_um
 
 
 def make_opto(name, seed, opto, noise):
@@ -100,12 +111,19 @@ def make_opto(name, seed, opto, noise):
     return *hybrid_recording(probe, noise_uv=OPTO_NOISE_UV, seed=seed, opto=opto, noise=noise), 0.0
 
 
+def with_seeds(name, seeds):
+    """Names of the folders of one kind of recording."""
+    return [f"{name}_s{seed}" for seed in seeds]
+
+
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--kind", choices=tuple(SEEDS), default="simulated")
     parser.add_argument("--seed", type=int, help="default: those of the published table")
-    parser.add_argument("--only", type=lambda text: text.split(","), help="names, without the seed")
+    parser.add_argument(
+        "--only", type=lambda text: text.split(","), help="names, with or without the seed, of any kind"
+    )
     parser.add_argument("--cells", type=Path, help="folder of `huidurep simulate cells`, for --kind cells")
     parser.add_argument("--opto", type=Path, help="opto_tagged_units.npz, for --kind opto")
     parser.add_argument("--noise", type=Path, help="folder of measured noise covariances, for --kind opto")
@@ -113,25 +131,28 @@ def parse():
     for option in dict(cells=["cells"], opto=["opto", "noise"]).get(arguments.kind, []):
         if getattr(arguments, option) is None:
             parser.error(f"--kind {arguments.kind} needs --{option}")
-    unknown = set(arguments.only or ()) - set(SEEDS[arguments.kind])
-    if unknown:
-        parser.error(f"expected names among {', '.join(SEEDS[arguments.kind])}, found {', '.join(sorted(unknown))}")
+    known = {
+        each for names in SEEDS.values() for name, seeds in names.items() for each in (name, *with_seeds(name, seeds))
+    }
+    if arguments.seed is None and (unknown := set(arguments.only or ()) - known):
+        parser.error(f"expected names such as tet_static or tet_static_s1, found {', '.join(sorted(unknown))}")
     return arguments
 
 
 def main():
     arguments = parse()
+    wanted = set(arguments.only or [*SIMULATED, *SEEDS["opto"]])
     for name, seeds in SEEDS[arguments.kind].items():
-        if arguments.only and name not in arguments.only:
-            continue
         for seed in seeds if arguments.seed is None else (arguments.seed,):
             folder = arguments.folder / f"{name}_s{seed}"
-            if folder.exists():
+            if not {name, folder.name} & wanted or folder.exists():
                 continue
             if arguments.kind == "opto":
                 made = make_opto(name, seed, arguments.opto, arguments.noise)
+            elif arguments.kind == "cells":
+                made = make_cells(name, seed, arguments.cells)
             else:
-                made = make_simulated(name, seed, arguments.cells if arguments.kind == "cells" else None)
+                made = make_simulated(name, seed)
             recording, truth, drift_um = made
             write(recording, truth, folder, drift_um)
             print(f"{folder}: {len(truth.unit_ids)} units, {recording.get_total_duration():.0f} s", flush=True)
