@@ -7,6 +7,7 @@ transformers' Auto classes know the models as soon as they are imported themselv
 import importlib
 from typing import Any
 
+from .integrations.forked_processes import watch_forks
 from .integrations.transformers_auto import watch_transformers
 
 __version__ = "0.1.0"
@@ -43,3 +44,4 @@ def __dir__() -> list[str]:
 
 
 watch_transformers()
+watch_forks()

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from ..models.inference import embed_mapped, model_inputs
+from ..models.inference import as_array, embed_mapped, model_inputs
 from ..models.input_contract import MappedWaveforms, map_waveforms
 from ..models.losses import prototype_loss
 from .linear_adapter import fit_adapter
@@ -215,7 +215,7 @@ def train_on_pseudo_units(
             spike_groups = np.repeat(unit_groups[units], views)
             others = _draw_collisions(rng, spike_groups, templates, unit_groups, rate, settings)
             batch["waveforms"] += torch.from_numpy(others).to(device, model.dtype)
-            embeddings = model(**batch).embeddings.unflatten(0, (len(units), views))
+            embeddings = model(**batch, return_dict=True).embeddings.unflatten(0, (len(units), views))
             loss = prototype_loss(
                 embeddings,
                 temperature=model.config.prototype_temperature,
@@ -267,7 +267,7 @@ def _check(
     waveforms: ArrayLike, positions: ArrayLike | None, times: ArrayLike | None
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
     """Arrays with one row a spike; their values are checked by map_waveforms."""
-    waveforms = np.atleast_1d(np.asarray(waveforms))
+    waveforms = np.atleast_1d(np.asarray(as_array(waveforms)))
     num_spikes = len(waveforms)
     if positions is not None:
         positions = np.asarray(positions, dtype=float)

@@ -149,6 +149,10 @@ class SpikeEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
     def _check(self, X: ArrayLike) -> np.ndarray:
         """The waveforms as float32."""
+        if type(X).__module__ == "torch":  # torch is not imported for arrays
+            from ..models.inference import as_array
+
+            X = as_array(X)
         return check_waveforms(
             X,
             sampling_frequency=self.sampling_frequency,

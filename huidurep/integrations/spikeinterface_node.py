@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +66,6 @@ class EmbedWaveforms(PipelineNode):
         self.gains_to_uv = recording.get_channel_gains() if recording.has_scaleable_traces() else None
         self.model = choose_encoder(model, self.positions_um)
         self._kwargs.update(model=self.model, denoise=denoise)
-        self._process_id = os.getpid()
         # loaded here, so that a missing checkpoint is an error before the pipeline runs
         self._loaded: HuiduRep | None = load_encoder(self.model)
 
@@ -100,8 +98,6 @@ class EmbedWaveforms(PipelineNode):
         -------
         ndarray (num_peaks, embedding_size) float32
         """
-        if os.getpid() != self._process_id:
-            self._use_one_thread()
         if self._loaded is None:  # in a worker process
             self._loaded = load_encoder(self.model)
         embeddings = np.zeros((len(peaks), self._loaded.config.embedding_size), dtype="float32")
@@ -124,10 +120,3 @@ class EmbedWaveforms(PipelineNode):
                 denoise=self.denoise,
             )
         return embeddings
-
-    def _use_one_thread(self) -> None:
-        # A forked process has none of its parent's torch threads and would wait for them forever.
-        import torch
-
-        torch.set_num_threads(1)
-        self._process_id = os.getpid()

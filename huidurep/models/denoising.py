@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from .inference import _batches, _evaluation_mode, model_inputs
+from .inference import _batches, as_array, model_inputs, ready_for_inference
 from .input_contract import MappedWaveforms, _lanczos_weights, map_waveforms
 
 if TYPE_CHECKING:
@@ -45,15 +45,16 @@ def denoise(
     options: dict[str, Any] = dict(
         sampling_frequency=sampling_frequency, peak_index=peak_index, channel_positions=channel_positions
     )
+    waveforms = as_array(waveforms)
     result = np.array(waveforms, np.float32)
-    with _evaluation_mode(model, device, batch_size):
-        mapped = map_waveforms(waveforms, model.config, **options)
-        for rows in _batches(mapped, batch_size):
-            batch = model_inputs(mapped, rows, model.device, model.dtype)
-            clean = model(**batch, output_reconstruction=True).reconstruction.float().cpu().numpy()
-            result[rows] = unmap_waveforms(
-                clean, mapped[rows], result[rows], model.config, sampling_frequency=sampling_frequency
-            )
+    model = ready_for_inference(model, device)
+    mapped = map_waveforms(waveforms, model.config, **options)
+    for rows in _batches(mapped, batch_size):
+        batch = model_inputs(mapped, rows, model.device, model.dtype)
+        clean = model(**batch, output_reconstruction=True, return_dict=True).reconstruction.float().cpu().numpy()
+        result[rows] = unmap_waveforms(
+            clean, mapped[rows], result[rows], model.config, sampling_frequency=sampling_frequency
+        )
     return result
 
 

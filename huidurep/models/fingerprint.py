@@ -42,7 +42,7 @@ def fingerprint(model: "PreTrainedModel") -> dict[str, Tensor]:
     waves = torch.from_numpy(_waves((4, config.num_samples, config.num_channels)))
     with torch.no_grad():
         waves = waves.to(parameter.device, parameter.dtype)
-        output = encoder(waves)
+        output = encoder(waves, return_dict=True)
         features = encoder._describe_positions(waves)
         reconstruction = encoder._decode(output.last_hidden_state, config.num_samples, features=features)
     mapped = embed(encoder, _window(config), sampling_frequency=0.8 * config.sampling_frequency)

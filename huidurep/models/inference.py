@@ -1,7 +1,6 @@
 """Embedding of waveforms of any window, rate and channel count, in batches."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,9 +55,9 @@ def embed(
     options: dict[str, Any] = dict(
         sampling_frequency=sampling_frequency, peak_index=peak_index, channel_positions=channel_positions
     )
-    with _evaluation_mode(model, device, batch_size):
-        mapped = map_waveforms(waveforms, model.config, **options)
-        return embed_mapped(model, mapped, batch_size, denoise=bool(denoise))
+    model = ready_for_inference(model, device)
+    mapped = map_waveforms(as_array(waveforms), model.config, **options)
+    return embed_mapped(model, mapped, batch_size, denoise=bool(denoise))
 
 
 @torch.no_grad()
@@ -83,29 +82,62 @@ def embed_mapped(
     for rows in _batches(mapped, batch_size):
         batch = model_inputs(mapped, rows, model.device, model.dtype)
         if denoise:
-            batch["waveforms"] = model(**batch, output_reconstruction=True).reconstruction
-        embeddings.append(model(**batch).embeddings.float().cpu().numpy())
+            batch["waveforms"] = model(**batch, output_reconstruction=True, return_dict=True).reconstruction
+        embeddings.append(model(**batch, return_dict=True).embeddings.float().cpu().numpy())
     return np.concatenate(embeddings)
 
 
-@contextmanager
-def _evaluation_mode(model: "HuiduRep", device: str | torch.device | None, batch_size: int) -> Iterator[None]:
-    """Put a model in evaluation mode on a device, and restore both afterwards."""
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"expected batch_size >= 1, found {batch_size!r}: give a positive whole number.")
-    training, home = model.training, model.device
-    target = home if device is None else torch.device(device)
+def as_array(waveforms: ArrayLike) -> ArrayLike:
+    """Waveforms that numpy can read: tensors of any device, with gradients or in half precision become arrays.
+
+    Parameters
+    ----------
+    waveforms : array_like or torch.Tensor
+
+    Returns
+    -------
+    array_like
+    """
+    if not torch.is_tensor(waveforms):
+        return waveforms
+    tensor = waveforms.detach().cpu()
+    return (tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor).numpy()
+
+
+def ready_for_inference(model: "HuiduRep", device: str | torch.device | None = None) -> "HuiduRep":
+    """The model in evaluation mode on a device: the given one if it is so already, else a copy.
+
+    The given model is never changed, because other threads may be using or training it.
+
+    Parameters
+    ----------
+    model : HuiduRep
+    device : str or torch.device, optional
+        Default: the device of the model.
+
+    Returns
+    -------
+    HuiduRep
+
+    Raises
+    ------
+    ValueError
+        If the device computes nothing.
+    """
+    target = model.device if device is None else torch.device(device)
     if target.type == "meta":
         raise ValueError("expected a device that computes, found 'meta': name a cpu or an accelerator.")
-    model.eval().to(target)
-    try:
-        yield
-    finally:
-        model.train(training).to(home)
+    if target.type == model.device.type and target.index is None:
+        target = model.device
+    if target == model.device and not any(module.training for module in model.modules()):
+        return model
+    return copy.deepcopy(model).eval().to(target)
 
 
 def _batches(mapped: MappedWaveforms, batch_size: int) -> list[slice]:
-    return [slice(start, start + batch_size) for start in range(0, len(mapped.snippets), batch_size)]
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
+        raise ValueError(f"expected batch_size >= 1, found {batch_size!r}: give a positive whole number.")
+    return [slice(start, start + batch_size) for start in range(0, len(mapped.snippets), int(batch_size))]
 
 
 def model_inputs(
