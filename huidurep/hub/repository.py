@@ -22,6 +22,7 @@ def fetch_repository(  # noqa: PLR0913 - the Hub's own options
     token: str | bool | None = None,
     local_files_only: bool = False,
     force_download: bool = False,
+    subfolder: str = "",
 ) -> Path:
     """Folder of a Hub repository in the cache, for which only new files are downloaded.
 
@@ -42,11 +43,13 @@ def fetch_repository(  # noqa: PLR0913 - the Hub's own options
         Make no connection, as with the environment variable ``HF_HUB_OFFLINE=1``.
     force_download : bool, default False
         Download all files again, to replace a damaged copy.
+    subfolder : str
+        Folder of the checkpoint in the repository.
 
     Returns
     -------
     Path
-        Its last part is the commit.
+        Without `subfolder`, its last part is the commit.
 
     Raises
     ------
@@ -58,7 +61,7 @@ def fetch_repository(  # noqa: PLR0913 - the Hub's own options
     options = dict(repo_id=name, revision=revision, cache_dir=cache_dir, token=token, allow_patterns=list(FILES))
     is_offline = bool(local_files_only or constants.HF_HUB_OFFLINE)
     try:
-        cached, is_incomplete = _find_cached(options)
+        cached, is_incomplete = _find_cached(options, subfolder)
         use_cached = is_offline or (cached and COMMIT.fullmatch(revision or "")) and not force_download
         folder = cached if use_cached else _download(options, cached, force_download)
     except Exception as error:  # the Hub client raises a family of unrelated classes
@@ -66,12 +69,13 @@ def fetch_repository(  # noqa: PLR0913 - the Hub's own options
     if folder is None:
         place = cache_dir or constants.HF_HUB_CACHE
         raise OSError(explain_offline(name, revision, place, is_incomplete=is_incomplete))
+    folder = folder / subfolder
     if not (folder / "config.json").is_file():
         raise OSError(f"expected a checkpoint in the Hub repository {name}, found no config.json: correct the name.")
     return folder
 
 
-def _find_cached(options: dict[str, Any]) -> tuple[Path | None, bool]:
+def _find_cached(options: dict[str, Any], subfolder: str) -> tuple[Path | None, bool]:
     """Folder of a complete copy in the cache, or None; and whether there is an incomplete copy."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
@@ -81,8 +85,9 @@ def _find_cached(options: dict[str, Any]) -> tuple[Path | None, bool]:
     except LocalEntryNotFoundError as error:
         return None, "incomplete" in str(error)
     # Old versions of the client do not notice that a download broke off.
-    has_weights = any((folder / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json"))
-    return (folder, False) if has_weights and (folder / "config.json").is_file() else (None, True)
+    inner = folder / subfolder
+    has_weights = any(inner.glob("model*.safetensors"))
+    return (folder, False) if has_weights and (inner / "config.json").is_file() else (None, True)
 
 
 def _download(options: dict[str, Any], cached: Path | None, force_download: bool) -> Path:
@@ -116,5 +121,21 @@ def commit_of(folder: str | Path) -> str | None:
     str or None
         None for any other folder.
     """
-    folder = Path(folder)
-    return folder.name if folder.parent.name == "snapshots" and COMMIT.fullmatch(folder.name) else None
+    root = snapshot_of(folder)
+    return None if root is None else root.name
+
+
+def snapshot_of(folder: str | Path) -> Path | None:
+    """The folder of a commit in the Hub's cache that is, or contains, a folder.
+
+    Parameters
+    ----------
+    folder : str or Path
+
+    Returns
+    -------
+    Path or None
+        None for a folder elsewhere.
+    """
+    around = (Path(folder), *Path(folder).parents)
+    return next((each for each in around if each.parent.name == "snapshots" and COMMIT.fullmatch(each.name)), None)

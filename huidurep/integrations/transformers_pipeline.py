@@ -5,9 +5,11 @@ from typing import Any
 from transformers import AutoModel
 from transformers.pipelines import PIPELINE_REGISTRY, Pipeline
 
+from ..hub.embedded import list_checkpoints
 from ..models import modeling_pretraining  # noqa: F401 - its import registers the models with the Auto classes
 
 TASK = "spike-sorting"
+DEFAULT_MODEL = "base"  # it accepts any probe; transformers loads the model before it sees a recording
 
 
 class TransformersSpikeSorting(Pipeline):
@@ -54,4 +56,9 @@ class TransformersSpikeSorting(Pipeline):
         return SpikeSortingPipeline(model, loaded.parameters, name)(model_outputs["recording"])
 
 
-PIPELINE_REGISTRY.register_pipeline(TASK, pipeline_class=TransformersSpikeSorting, pt_model=AutoModel)
+PIPELINE_REGISTRY.register_pipeline(
+    TASK,
+    pipeline_class=TransformersSpikeSorting,
+    pt_model=AutoModel,
+    default={"model": (str(list_checkpoints().get(DEFAULT_MODEL, DEFAULT_MODEL)), "main")},
+)

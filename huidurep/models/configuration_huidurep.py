@@ -1,6 +1,7 @@
 """HuiduRepConfig: the architecture of an encoder and the contract that its input must meet."""
 
 import math
+import reprlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -13,7 +14,38 @@ SpikePolarity = Literal["negative", "any"]
 Scaling = Literal["log", "linear"]
 Activation = Literal["gelu", "relu"]
 CHOICES = dict(channel_mixing=ChannelMixing, channel_order=ChannelOrder, spike_polarity=SpikePolarity, scaling=Scaling)
-SIZES = ("num_samples", "num_channels", "embedding_size", "hidden_size", "num_attention_heads", "spatial_size")
+# Bounds of whole numbers: a configuration is read from files of others, and a small file must not ask for gigabytes.
+SIZES = {
+    "num_samples": (1, 2000),
+    "num_channels": (1, 4096),
+    "embedding_size": (1, 4096),
+    "hidden_size": (2, 4096),
+    "num_attention_heads": (1, 64),
+    "intermediate_size": (1, 65536),
+    "spatial_size": (1, 4096),
+    "num_hidden_layers": (0, 128),
+    "decoder_num_hidden_layers": (0, 128),
+    "feature_decoder_num_hidden_layers": (0, 128),
+    "projection_hidden_size": (0, 65536),
+    "projection_size": (1, 65536),
+}
+MAX_CONVOLUTIONS, MAX_KERNEL = 16, 1000
+MAX_WEIGHTS = 250_000_000  # a gigabyte in single precision
+# Lowest value, whether it is allowed itself, and highest value.
+NUMBERS = {
+    "sampling_frequency": (0.0, False, 1e7),
+    "scale_uv": (0.0, False, 1e9),
+    "hidden_dropout_prob": (0.0, True, 1.0),
+    "prototype_weight": (0.0, True, 1e9),
+    "contrastive_weight": (0.0, True, 1e9),
+    "reconstruction_weight": (0.0, True, 1e9),
+    "prototype_temperature": (0.0, False, 1e9),
+    "contrastive_temperature": (0.0, False, 1e9),
+    "momentum": (0.0, True, 1.0),
+    "initializer_range": (0.0, True, 1e9),
+    "layer_norm_eps": (0.0, True, 1.0),
+}
+SWITCHES = ("norm_first", "conv_final_activation", "adapter")
 # Fields that transformers itself writes into configurations (use_cache by its Trainer, the last two by version 5.0).
 TRANSFORMERS_FIELDS = {"torch_dtype", "auto_map", "use_cache", "gradient_checkpointing"}
 TRANSFORMERS_FIELDS |= {"attn_implementation", "experts_implementation"}
@@ -131,15 +163,16 @@ class HuiduRepConfig(PreTrainedConfig):
         layer_norm_eps: float = 1e-5,
         **kwargs: Any,
     ) -> None:
-        self.sampling_frequency = float(sampling_frequency)
+        self.sampling_frequency = sampling_frequency
         self.num_samples, self.peak_index, self.num_channels = num_samples, peak_index, num_channels
         self.channel_mixing, self.spatial_size = channel_mixing, spatial_size
         self.channel_order, self.spike_polarity = channel_order, spike_polarity
-        self.scaling, self.scale_uv = scaling, float(scale_uv)
+        self.scaling, self.scale_uv = scaling, scale_uv
         self.embedding_size, self.hidden_size, self.intermediate_size = embedding_size, hidden_size, intermediate_size
         self.num_hidden_layers, self.num_attention_heads = num_hidden_layers, num_attention_heads
         self.hidden_act, self.norm_first, self.hidden_dropout_prob = hidden_act, norm_first, hidden_dropout_prob
-        self.conv_kernel_sizes, self.conv_strides = list(conv_kernel_sizes), list(conv_strides)
+        self.conv_kernel_sizes = _whole_numbers("conv_kernel_sizes", conv_kernel_sizes)
+        self.conv_strides = _whole_numbers("conv_strides", conv_strides)
         self.conv_final_activation = conv_final_activation
         self.decoder_num_hidden_layers = decoder_num_hidden_layers
         self.feature_decoder_num_hidden_layers = feature_decoder_num_hidden_layers
@@ -217,23 +250,50 @@ class HuiduRepConfig(PreTrainedConfig):
         """Samples between two tokens."""
         return math.prod(self.conv_strides)
 
+    @property
+    def num_weights(self) -> int:
+        """Number of weights of the encoder, its decoders and its heads, without biases and norms."""
+        hidden, wide = self.hidden_size, self.projection_hidden_size
+        first = self.spatial_size if self.channel_mixing == "position" else self.num_channels
+        layers = self.num_hidden_layers + self.decoder_num_hidden_layers + self.feature_decoder_num_hidden_layers
+        inputs = [first] + [hidden] * (len(self.conv_strides) - 1)
+        total = sum(size * kernel * hidden for size, kernel in zip(inputs, self.conv_kernel_sizes, strict=True))
+        total += layers * (4 * hidden + 2 * self.intermediate_size) * hidden
+        total += hidden * (hidden + 2 * first + first * self.patch_size + self.embedding_size)
+        total += wide * (self.embedding_size + wide + 3 * self.projection_size)
+        return total + self.adapter * self.embedding_size * (self.embedding_size + self.num_samples * self.num_channels)
+
     def _check(self) -> None:
-        for name in SIZES:
+        for name, (low, high) in SIZES.items():
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a positive integer, found {value!r}: set it to at least 1.")
+            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+                raise ValueError(
+                    f"{name} must be a whole number from {low} to {high}, found {reprlib.repr(value)}: change it."
+                )
+        for name, (lowest, is_allowed, highest) in NUMBERS.items():
+            value = getattr(self, name)
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not is_number or not lowest <= value <= highest or (value == lowest and not is_allowed):
+                least = f"at least {lowest:g}" if is_allowed else "positive"
+                raise ValueError(
+                    f"{name} must be {least} and at most {highest:g}, found {reprlib.repr(value)}: change it."
+                )
+        self.sampling_frequency, self.scale_uv = float(self.sampling_frequency), float(self.scale_uv)
+        for name in SWITCHES:
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be true or false, found {reprlib.repr(getattr(self, name))}: change it.")
         for name, choice in dict(CHOICES, hidden_act=Activation).items():
             valid, value = get_args(choice), getattr(self, name)
             if value not in valid:
-                raise ValueError(f"{name} must be one of {valid}, found {value!r}: choose one of them.")
-        if not 0 <= self.peak_index < self.num_samples:
+                raise ValueError(f"{name} must be one of {valid}, found {reprlib.repr(value)}: choose one of them.")
+        self._check_shapes()
+
+    def _check_shapes(self) -> None:
+        if isinstance(self.peak_index, bool) or self.peak_index not in range(self.num_samples):
             raise ValueError(
-                f"peak_index must lie in the snippet of {self.num_samples} samples, found {self.peak_index}: "
-                "count it from the snippet's first sample."
+                f"peak_index must lie in the snippet of {self.num_samples} samples, found "
+                f"{reprlib.repr(self.peak_index)}: count it from the snippet's first sample."
             )
-        for name in ("sampling_frequency", "scale_uv", "prototype_temperature"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, found {getattr(self, name)}: set it above 0.")
         if self.hidden_size % self.num_attention_heads or self.hidden_size % 2:
             raise ValueError(
                 f"hidden_size must be even and a multiple of num_attention_heads, found {self.hidden_size} and "
@@ -244,13 +304,24 @@ class HuiduRepConfig(PreTrainedConfig):
                 f"conv_kernel_sizes and conv_strides must have the same length, found {self.conv_kernel_sizes} and "
                 f"{self.conv_strides}: give one entry a convolution."
             )
+        is_gapless = all(s <= k + 1 for k, s in zip(self.conv_kernel_sizes, self.conv_strides, strict=True))
+        if self.patch_size > self.num_samples or not is_gapless:
+            raise ValueError(
+                "conv_strides must not exceed conv_kernel_sizes by more than 1, and their product not num_samples, "
+                f"found {self.conv_strides}, {self.conv_kernel_sizes} and {self.num_samples}: lower conv_strides."
+            )
+        if self.num_weights > MAX_WEIGHTS:
+            raise ValueError(
+                f"hidden_size, num_hidden_layers and the other sizes must give at most {MAX_WEIGHTS} weights, found "
+                f"{self.num_weights}: lower them."
+            )
 
     def _check_losses(self) -> None:
         weights = (self.prototype_weight, self.contrastive_weight)
-        if not all(weight >= 0 for weight in weights) or not any(weights):
+        if not any(weights):
             raise ValueError(
-                "prototype_weight and contrastive_weight must not be negative, and one of them must be positive, found "
-                f"{self.prototype_weight} and {self.contrastive_weight}: without both, no loss separates units."
+                f"prototype_weight or contrastive_weight must be positive, found {weights[0]} and {weights[1]}: "
+                "without both, no loss separates units."
             )
 
     def _check_unknown(self, kwargs: dict[str, Any]) -> None:
@@ -259,3 +330,19 @@ class HuiduRepConfig(PreTrainedConfig):
         if unknown:
             ours = ", ".join(sorted(name for name in vars(self) if not name.startswith("_")))
             raise TypeError(f"unknown fields {unknown}: expected some of {ours}; correct the spelling or remove them.")
+        for name in ("attn_implementation", "experts_implementation"):
+            # transformers takes the name of a repository for code to download and run.
+            if "/" in str(kwargs.get(name)):
+                raise ValueError(f"{name} must be one of transformers' own, found {reprlib.repr(kwargs[name])}: remove it.")
+
+
+def _whole_numbers(name: str, values: Any) -> list[int]:
+    """A short list of positive whole numbers, or ValueError."""
+    is_list = isinstance(values, list | tuple) and len(values) <= MAX_CONVOLUTIONS
+    if not is_list or not all(type(each) is int and 1 <= each <= MAX_KERNEL for each in values):
+        raise ValueError(
+            f"{name} must be at most {MAX_CONVOLUTIONS} whole numbers from 1 to {MAX_KERNEL}, found "
+            f"{reprlib.repr(values)}: change it."
+        )
+    return list(values)
+

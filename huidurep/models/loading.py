@@ -1,19 +1,21 @@
 """Strict loading of checkpoints by the names that the package gives them."""
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PreTrainedConfig
 from transformers.utils import logging as transformers_logging
 
+from huidurep.hub.json_files import read_json_object
 from huidurep.hub.repository import HUB_KEYWORDS
 from huidurep.hub.resolve import resolve_checkpoint
 
-from .fingerprint import FINGERPRINT, check_loaded
-
-REMEDY = "copy the checkpoint again, or load it once with force_download=True if it is in the cache of the Hub"
+from .fingerprint import check_loaded, fingerprint_name
+from .weight_files import REMEDY, check_sizes, weight_files
 
 
 @contextmanager
@@ -55,16 +57,22 @@ def load_model(
     ValueError
         If the checkpoint is another kind of model, weights do not fit, or the fingerprint differs.
     """
-    hub_options = {key: kwargs.pop(key) for key in HUB_KEYWORDS if key in kwargs}
+    hub_options = {key: kwargs.pop(key) for key in (*HUB_KEYWORDS, "subfolder") if key in kwargs}
     folder = resolve_checkpoint(name_or_path, **hub_options)
     wants_info = kwargs.pop("output_loading_info", False)
     if "config" not in kwargs:
-        kwargs["config"] = _read_config(cls, folder)
-    if not (folder / "model.safetensors").exists() and not (folder / "model.safetensors.index.json").exists():
-        raise OSError(f"expected model.safetensors in {folder}, found none: {REMEDY}.")
-    try:
+        kwargs["config"] = _read_config(cls, folder, kwargs)
+    files = weight_files(folder, kwargs.get("variant"))
+    if isinstance(kwargs["config"], PreTrainedConfig) and not kwargs.get("ignore_mismatched_sizes"):
+        check_sizes(folder, files, cls, kwargs["config"], args)
+
+    def load(**changes: Any) -> Any:
+        config = copy.deepcopy(kwargs["config"])  # transformers notes the precision in it
         with no_progress_bars():
-            model, info = transformers_loader(folder, *args, output_loading_info=True, use_safetensors=True, **kwargs)
+            return transformers_loader(folder, *args, use_safetensors=True, **{**kwargs, "config": config, **changes})
+
+    try:
+        model, info = load(output_loading_info=True)
     except TypeError:
         raise  # a keyword that neither transformers nor the model knows
     except (RuntimeError, ValueError) as error:
@@ -73,23 +81,30 @@ def load_model(
         ) from error
     except Exception as error:  # safetensors raises its own class, not an OSError, for a truncated file
         raise OSError(f"expected a readable model.safetensors in {folder}, found {error}: {REMEDY}.") from error
-    check_loaded(model, info, folder / FINGERPRINT)
+    plain = dict.fromkeys(("torch_dtype", "device_map", "quantization_config"))
+    path = folder / fingerprint_name(kwargs.get("variant"))
+    check_loaded(model, info, path, lambda: load(dtype=torch.float32, **plain))
     if cls._auto_class is None and hasattr(model.config, "auto_map"):
         del model.config.auto_map  # names code that a published folder holds and a saved one does not
     return (model, info) if wants_info else model
 
 
-def _read_config(cls: Any, folder: Path) -> PreTrainedConfig:
+def _read_config(cls: Any, folder: Path, kwargs: dict[str, Any]) -> PreTrainedConfig:
+    """The configuration of a folder; keywords that are its fields replace them, as in transformers, and are removed."""
     if not (folder / "config.json").exists():
         raise OSError(f"expected a checkpoint folder with config.json, found none in {folder}: pass the right folder.")
     try:
-        settings, _ = PreTrainedConfig.get_config_dict(folder)
-    except Exception as error:
-        raise OSError(f"expected JSON in {folder / 'config.json'}, found {error}: {REMEDY}.") from error
+        read_json_object(folder / "config.json", REMEDY)
+    except ValueError as error:
+        raise OSError(str(error)) from error
+    settings, _ = PreTrainedConfig.get_config_dict(folder)
     if settings.get("model_type") != cls.config_class.model_type:
         raise ValueError(
             f"expected a HuiduRep checkpoint (model_type 'huidurep') in {folder}, found model_type "
             f"{settings.get('model_type')!r}: pass a HuiduRep folder, or convert the research code's .pt with "
             "conversion/convert_original_checkpoint.py."
         )
-    return cls.config_class.from_dict(settings)
+    # transformers itself reads these of a model's keywords; the precision is not that of the file.
+    fields = set(dir(cls.config_class.from_dict(settings))) - {"dtype", "torch_dtype", "attn_implementation"}
+    changes = {name: kwargs.pop(name) for name in sorted(fields & kwargs.keys())}
+    return cls.config_class.from_dict({**settings, **changes})

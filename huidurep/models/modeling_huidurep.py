@@ -4,6 +4,7 @@ Published checkpoints hold copies of this file and of the modules that it import
 package. What only the package has is therefore imported absolutely and may be missing.
 """
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +20,7 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput, cached_file
 
 from .configuration_huidurep import HuiduRepConfig
-from .fingerprint import FINGERPRINT, check_loaded, fingerprint
+from .fingerprint import check_loaded, fingerprint, fingerprint_name
 from .inference import embed
 from .input_contract import nominal_positions
 from .modeling_geometry import ChannelReadout, position_features
@@ -102,6 +103,11 @@ class HuiduRepPreTrainedModel(PreTrainedModel):
             init.zeros_(module.missing_channel)
 
     @classmethod
+    def _load(cls, *args: Any, **kwargs: Any) -> Any:
+        """Load as transformers does."""
+        return cast(Any, super()).from_pretrained(*args, **kwargs)
+
+    @classmethod
     def from_pretrained(  # type: ignore[override]
         cls, pretrained_model_name_or_path: str | Path | None, *args: Any, **kwargs: Any
     ) -> Any:
@@ -125,33 +131,47 @@ class HuiduRepPreTrainedModel(PreTrainedModel):
         ValueError
             If weights are missing or unexpected, or the model does not have the fingerprint that the checkpoint stores.
         """
-        name, load = pretrained_model_name_or_path, cast(Any, super().from_pretrained)
+        name, load = pretrained_model_name_or_path, cls._load
         if name is None:  # transformers also accepts weights from memory: state_dict=...
             return load(None, *args, **kwargs)
         if HAS_PACKAGE:
             return load_model(load, cls, name, *args, **kwargs)
         wants_info = kwargs.pop("output_loading_info", False)
         model, info = load(name, *args, output_loading_info=True, **kwargs)
-        options = {key: kwargs[key] for key in ("cache_dir", "revision", "token", "local_files_only") if key in kwargs}
-        check_loaded(
-            model, info, cached_file(name, FINGERPRINT, _raise_exceptions_for_missing_entries=False, **options)
+        known = ("cache_dir", "revision", "token", "local_files_only", "subfolder")
+        options = {key: kwargs[key] for key in known if key in kwargs}
+        path = cached_file(
+            name, fingerprint_name(kwargs.get("variant")), _raise_exceptions_for_missing_entries=False, **options
         )
+        check_loaded(model, info, path, lambda: load(name, *args, **{**kwargs, "dtype": torch.float32}))
         return (model, info) if wants_info else model
 
-    def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
+    def save_pretrained(  # type: ignore[override]
+        self,
+        save_directory: str | Path,
+        is_main_process: bool = True,
+        state_dict: dict[str, Tensor] | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Write config.json, model.safetensors and the fingerprint of the weights into a folder.
 
         The card and the sorting parameters of the checkpoint that the model was loaded from are copied too, as long as
-        its weights are unchanged. Arguments as in ``transformers.PreTrainedModel.save_pretrained``.
+        its weights are unchanged. Files are as readable as others that the user writes. Arguments as in
+        ``transformers.PreTrainedModel.save_pretrained``.
         """
-        # Before the weights, because `push_to_hub=True` uploads the folder inside of the last call.
-        Path(save_directory).mkdir(parents=True, exist_ok=True)
-        save_file(fingerprint(self), Path(save_directory) / FINGERPRINT)
-        if not HAS_PACKAGE:
-            return super().save_pretrained(save_directory, *args, **kwargs)
-        copy_companions(self, save_directory)
-        with no_progress_bars():
-            return super().save_pretrained(save_directory, *args, **kwargs)
+        folder, variant = Path(save_directory), kwargs.get("variant")
+        before = {path: path.stat().st_mtime_ns for path in folder.glob("*.safetensors")}
+        if is_main_process:
+            # Before the weights, because `push_to_hub=True` uploads the folder inside of the last call.
+            folder.mkdir(parents=True, exist_ok=True)
+            save_file(fingerprint(self, state_dict), folder / fingerprint_name(variant))
+            if HAS_PACKAGE:
+                copy_companions(self, folder, variant)
+        options = dict(is_main_process=is_main_process, state_dict=state_dict, **kwargs)
+        with no_progress_bars() if HAS_PACKAGE else nullcontext():
+            super().save_pretrained(save_directory, **options)
+        if is_main_process:
+            _share(folder, before)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> Any:  # type: ignore[override]
         """Publish the model with its code and its card; see :func:`huidurep.models.publishing.push_model`."""
@@ -219,11 +239,17 @@ class HuiduRep(HuiduRepPreTrainedModel):
         scaled = scaled.sign() * scaled.abs().expm1() if self.config.scaling == "log" else scaled
         return scaled * self.config.scale_uv
 
+    @property
+    def _input_dtype(self) -> torch.dtype:
+        # Convolutions keep it where quantize_dynamic replaces linear layers; nn.DataParallel's replicas have no
+        # parameters(), by which transformers finds its dtype.
+        return self.embeddings.convolutions[0].weight.dtype
+
     def _prepare(
         self, waveforms: Tensor, channel_mask: Tensor | None = None, sample_mask: Tensor | None = None
     ) -> Tensor:
         """Waveforms (uV) -> snippets in the model's units, 0 where masked; arguments as in :meth:`forward`."""
-        snippets = self.scale(self._center_channels(waveforms).to(self.reduction.weight.dtype))
+        snippets = self.scale(self._center_channels(waveforms).to(self._input_dtype))
         if channel_mask is not None:
             snippets = snippets.masked_fill(channel_mask[:, None, :] == 0, 0.0)
         return snippets if sample_mask is None else snippets.masked_fill(sample_mask[:, :, None] == 0, 0.0)
@@ -382,6 +408,15 @@ class HuiduRep(HuiduRepPreTrainedModel):
             )
         start = (found - expected) // 2
         return waveforms[:, :, start : start + expected]
+
+
+def _share(folder: Path, before: dict[Path, int]) -> None:
+    """Give new weights the permissions of config.json, those of the umask: safetensors writes for the owner only."""
+    if (folder / "config.json").is_file():
+        mode = (folder / "config.json").stat().st_mode & 0o666
+        for path in folder.glob("*.safetensors"):
+            if before.get(path) != path.stat().st_mtime_ns:
+                path.chmod(mode)
 
 
 def _require_package() -> None:

@@ -1,6 +1,8 @@
 """HuiduRepForPreTraining: the encoder with momentum branch, heads and losses. Only in the package, not published."""
 
 import copy
+import inspect
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ from .losses import prototype_loss, reconstruction_loss, symmetric_contrastive_l
 from .modeling_huidurep import HuiduRep, HuiduRepPreTrainedModel
 from .modeling_layers import HuiduRepEmbeddings, HuiduRepStack, encode, valid_tokens
 
+logger = logging.getLogger(__name__)
 # In the order in which they are logged.
 LOSSES = ("prototype_loss", "contrastive_loss", "reconstruction_loss")
 QUERIES, KEYS = ("query_1", "query_2"), ("key_1", "key_2")
@@ -73,6 +76,7 @@ class HuiduRepForPreTraining(HuiduRepPreTrainedModel):
 
     def __init__(self, config: HuiduRepConfig) -> None:
         super().__init__(config)
+        self._seen_weight: Tensor | None = None  # of the last forward pass in training or momentum update
         self.huidurep = HuiduRep(config)
         wide, size = config.projection_hidden_size, config.projection_size
         # Without heads the embeddings themselves are contrasted.
@@ -84,6 +88,25 @@ class HuiduRepForPreTraining(HuiduRepPreTrainedModel):
         self.momentum_projection = copy.deepcopy(self.projection)
         self.post_init()
         self.update_momentum(0.0)
+        self._seen_weight = None
+
+    @classmethod
+    def _load(cls, *args: Any, **kwargs: Any) -> Any:
+        """Load as transformers does; from an encoder's checkpoint with new heads and a copy as momentum branch."""
+        wants_info = kwargs.pop("output_loading_info", False)
+        model, info = super()._load(*args, output_loading_info=True, **kwargs)
+        missing = set(info.get("missing_keys") or ())
+        if missing >= {name for name, _ in model.named_parameters() if not name.startswith("huidurep.")}:
+            info["missing_keys"] = {name for name in missing if name.startswith("huidurep.")}
+            model.update_momentum(0.0)
+            model._seen_weight = None
+            logger.warning(
+                "%s is a checkpoint of an encoder: the heads of %s are newly initialised and its momentum branch is a "
+                "copy of the encoder; train the model before its heads are used",
+                model.name_or_path,
+                cls.__name__,
+            )
+        return (model, info) if wants_info else model
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
@@ -137,6 +160,22 @@ class HuiduRepForPreTraining(HuiduRepPreTrainedModel):
             for p_old, p_new in zip(old.parameters(), new.parameters(), strict=True):
                 p_old.requires_grad_(False)
                 p_old.lerp_(p_new.to(p_old.dtype), 1 - momentum)
+        self._seen_weight = self.huidurep.reduction.weight.detach().clone()
+
+    def _follow_optimizer(self) -> None:
+        """Update the momentum branch if an optimizer has changed the weights since the last forward pass in training.
+
+        Every Trainer therefore trains the momentum branch. HuiduRepTrainer does it itself, directly after each step.
+        """
+        weight = self.huidurep.reduction.weight
+        if not (self.training and self.config.contrastive_weight > 0 and isinstance(weight, nn.Parameter)):
+            return  # nn.DataParallel's replicas have no parameters
+        seen = self._seen_weight
+        if seen is not None and (seen.device, seen.dtype) == (weight.device, weight.dtype):
+            if torch.equal(seen, weight):  # fused optimizers do not count as a new version of the tensor
+                return
+            self.update_momentum()
+        self._seen_weight = weight.detach().clone()
 
     def forward(  # noqa: PLR0913 - a batch has that many parts
         self,
@@ -149,7 +188,9 @@ class HuiduRepForPreTraining(HuiduRepPreTrainedModel):
         channel_positions: Tensor | None = None,
         recordings: Tensor | None = None,
         further_views: Tensor | None = None,
-    ) -> HuiduRepForPreTrainingOutput:
+        return_loss: bool = True,
+        return_dict: bool | None = None,
+    ) -> HuiduRepForPreTrainingOutput | tuple:
         """Losses of a batch of units with several views of each.
 
         Parameters
@@ -167,11 +208,16 @@ class HuiduRepForPreTraining(HuiduRepPreTrainedModel):
             Recording of each row: only units of the same recording are contrasted.
         further_views : torch.FloatTensor (num_units, num_further, num_samples, num_channels), optional
             More spikes of each unit, in uV, for the prototype loss.
+        return_loss : bool, default True
+            Compute the losses, also without labels. The name is that by which transformers' Trainer knows it.
+        return_dict : bool, optional
+            Return a :class:`HuiduRepForPreTrainingOutput` and not a tuple. Default: as the configuration says (yes).
 
         Returns
         -------
         HuiduRepForPreTrainingOutput
         """
+        self._follow_optimizer()
         model, (num_units, num_samples) = self.huidurep, view_1.shape[:2]
         views = [view_1, view_2]
         if further_views is not None and self.config.prototype_weight > 0:
@@ -185,16 +231,25 @@ class HuiduRepForPreTraining(HuiduRepPreTrainedModel):
         found: dict[str, Tensor] = dict(view_embeddings=by_view.transpose(0, 1), embeddings=by_view[0])
         if self.config.contrastive_weight > 0:
             found |= self._queries_and_keys(by_view, snippets[: 2 * num_units], where)
-        losses = comparison_losses(self.config, found, labels=labels, recordings=recordings)
+        losses = comparison_losses(self.config, found, labels=labels, recordings=recordings) if return_loss else {}
         valid = valid_tokens(sample_mask, hidden.shape[1], self.config.patch_size)
         scaled = model._decode(hidden[:num_units], num_samples, valid, features)
-        losses["reconstruction_loss"] = snippets.new_zeros(())
-        if clean is not None:
-            channels = channel_mask if model.by_position else None
-            target = model._prepare(clean, channels, sample_mask)
-            losses["reconstruction_loss"] = reconstruction_loss(scaled, target, mask=_both(sample_mask, channels))
         found["reconstruction"] = model.unscale(scaled)
-        return HuiduRepForPreTrainingOutput(loss=weighted_loss(self.config, losses), **losses, **found)
+        if return_loss:
+            losses["reconstruction_loss"] = self._reconstruction_loss(scaled, clean, channel_mask, sample_mask)
+            losses["loss"] = weighted_loss(self.config, losses)
+        output = HuiduRepForPreTrainingOutput(**losses, **found)
+        return output if (self.config.return_dict if return_dict is None else return_dict) else output.to_tuple()
+
+    def _reconstruction_loss(
+        self, scaled: Tensor, clean: Tensor | None, channel_mask: Tensor | None, sample_mask: Tensor | None
+    ) -> Tensor:
+        """Reconstruction loss of the decoder's output in the model's units; 0 without clean views."""
+        if clean is None:
+            return scaled.new_zeros(())
+        channels = channel_mask if self.huidurep.by_position else None
+        target = self.huidurep._prepare(clean, channels, sample_mask)
+        return reconstruction_loss(scaled, target, mask=_both(sample_mask, channels))
 
     def _queries_and_keys(
         self, by_view: Tensor, snippets: Tensor, where: tuple[Tensor | None, ...]
@@ -289,4 +344,27 @@ def _multilayer_perceptron(*sizes: int) -> nn.Sequential:
     return nn.Sequential(*layers[:-2])
 
 
+class _NoTarget(str):
+    """Name of an argument that transformers' Trainer does not take for the target that every loss needs.
+
+    It takes those whose name contains "label", and returns no loss for a batch that lacks one of them.
+    """
+
+    def __contains__(self, part: object) -> bool:
+        return False
+
+
+def _with_optional_labels(signature: inspect.Signature) -> inspect.Signature:
+    """The signature with `labels` as an argument without which there is a loss, too."""
+    return signature.replace(
+        parameters=[
+            each.replace(name=_NoTarget(each.name)) if each.name == "labels" else each
+            for each in signature.parameters.values()
+        ]
+    )
+
+
+HuiduRepForPreTraining.forward.__signature__ = _with_optional_labels(  # type: ignore[attr-defined]
+    inspect.signature(HuiduRepForPreTraining.forward)
+)
 AutoModelForPreTraining.register(HuiduRepConfig, HuiduRepForPreTraining, exist_ok=True)

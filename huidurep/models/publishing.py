@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -14,15 +15,16 @@ from transformers import PreTrainedModel
 from transformers.dynamic_module_utils import custom_object_save
 
 from huidurep.hub.errors import explain_hub_error
+from huidurep.hub.repository import snapshot_of
 
-from .fingerprint import FINGERPRINT, _differences
+from .fingerprint import FINGERPRINT, _differences, fingerprint_name
 
 logger = logging.getLogger(__name__)
 CARD = "README.md"
 # Files beside the weights of a checkpoint that describe them.
 COMPANIONS = (CARD, "sorting_parameters.json", "finetuning.json", "pretraining.json", "training.json")
 LICENCE_FILES = ("LICENSE*", "NOTICE*")
-WEIGHTS = ("config.json", FINGERPRINT, "model*.safetensors", "model.safetensors.index.json")
+WEIGHTS = ("config.json", "fingerprint*.safetensors", "model*.safetensors", "model.safetensors.index*.json")
 CARD_TEXT = """
 # {name}
 
@@ -38,28 +40,37 @@ sorting = huidurep.sort(recording, model="{repo_id}")
 
 {note}
 """
+SHARED_BLOB = re.compile("[0-9a-f]{64}")
 NO_NOTE = "What it was trained on and how it performs has not been described yet."
 
 
-def copy_companions(model: PreTrainedModel, folder: str | Path) -> None:
+def copy_companions(model: PreTrainedModel, folder: str | Path, variant: str | None = None) -> None:
     """Copy card, licence, sorting parameters and training facts of the checkpoint that a model was loaded from.
 
-    They are only copied if the weights are unchanged, since they describe those weights.
+    They are only copied if the weights are unchanged, since they describe those weights. Links to files elsewhere are
+    left out, and a warning names them.
 
     Parameters
     ----------
     model : HuiduRep or HuiduRepForPreTraining
     folder : str or Path
         Folder with the model's fingerprint. Existing files are kept.
+    variant : str, optional
+        Of the fingerprint in `folder`, as in transformers.
     """
     source, folder = Path(getattr(model, "name_or_path", "") or "."), Path(folder)
-    stored, written = source / FINGERPRINT, folder / FINGERPRINT
-    if not stored.is_file() or source.resolve() == folder.resolve():
+    stored = [path for path in source.glob("fingerprint*.safetensors") if belongs_to(source, path)]
+    if not stored or source.resolve() == folder.resolve():
         return
-    if _differences(load_file(written), load_file(stored)):
+    written = load_file(folder / fingerprint_name(variant))
+    if all(_differences(written, load_file(each)) for each in stored):
         logger.info("card and sorting parameters of %s are not copied: the weights have changed", source)
         return
-    copy_files(source, folder, (*COMPANIONS, *LICENCE_FILES))
+    for path in _matching(source, (*COMPANIONS, *LICENCE_FILES)):
+        if belongs_to(source, path):
+            _copy_new(path, folder)
+        else:
+            logger.warning("%s is not copied: it is a link to a file outside of the checkpoint; replace it", path)
 
 
 def copy_files(source: Path, folder: Path, patterns: Sequence[str] = (*WEIGHTS, *COMPANIONS, *LICENCE_FILES)) -> None:
@@ -71,10 +82,55 @@ def copy_files(source: Path, folder: Path, patterns: Sequence[str] = (*WEIGHTS, 
         Files that exist in `folder` are kept.
     patterns : sequence of str
         File names, with wildcards.
+
+    Raises
+    ------
+    OSError
+        If one of them is a link to a file outside of the checkpoint, which somebody else may have put there to learn
+        what that file holds. Nothing is copied then.
     """
-    for path in sorted({path for pattern in patterns for path in source.glob(pattern)}):
-        if path.is_file() and not (folder / path.name).exists():
-            shutil.copyfile(path, folder / path.name)  # follows the links of the Hub's cache
+    paths = _matching(source, patterns)
+    for path in paths:
+        if not belongs_to(source, path):
+            raise OSError(
+                f"expected the checkpoint's own files in {source}, found that {path.name} is a link to "
+                f"{path.resolve()}: replace it by a copy, or remove it."
+            )
+    for path in paths:
+        _copy_new(path, folder)
+
+
+def belongs_to(source: Path, path: Path) -> bool:
+    """Whether a file of a checkpoint lies in its folder, or, in the Hub's cache, among the files of its repository.
+
+    Parameters
+    ----------
+    source : Path
+        Folder of the checkpoint.
+    path : Path
+        A file in it, perhaps a link.
+
+    Returns
+    -------
+    bool
+    """
+    target, snapshot = path.resolve(), snapshot_of(source.absolute())
+    if target.is_relative_to(source.resolve()) or snapshot is None:
+        return target.is_relative_to(source.resolve())
+    # The cache keeps REPOSITORY/snapshots/COMMIT/NAME as links to REPOSITORY/blobs/HASH; version 2 of the Hub's client
+    # keeps files that several repositories have in blobs/HA/HASH beside the repositories.
+    repository = snapshot.parent.parent.resolve()
+    is_shared = target.parent.parent == repository.parent / "blobs" and SHARED_BLOB.fullmatch(target.name) is not None
+    return target.parent == repository / "blobs" or is_shared
+
+
+def _matching(source: Path, patterns: Sequence[str]) -> list[Path]:
+    return sorted({path for pattern in patterns for path in source.glob(pattern) if path.is_file()})
+
+
+def _copy_new(path: Path, folder: Path) -> None:
+    if not (folder / path.name).exists():
+        shutil.copyfile(path, folder / path.name)  # a link of the Hub's cache becomes a file
 
 
 def add_code(model: PreTrainedModel, folder: str | Path) -> None:
@@ -162,7 +218,7 @@ def push_folder(model: PreTrainedModel, folder: str | Path, repo_id: str, **opti
     OSError
         If there is no fingerprint in the folder, or the Hub does not accept it; the message says why.
     """
-    if not (Path(folder) / FINGERPRINT).is_file():
+    if not any(Path(folder).glob("fingerprint*.safetensors")):
         raise OSError(f"expected {FINGERPRINT} in {folder}, found none: write it with model.save_pretrained(...).")
     with tempfile.TemporaryDirectory() as staged:
         copy_files(Path(folder), Path(staged))

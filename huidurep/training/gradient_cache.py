@@ -73,7 +73,7 @@ def backward_in_chunks(
     for number, (chunk, share, state) in enumerate(zip(chunks, shares, states, strict=True)):
         _restore_random_state(state)
         with contextlib.nullcontext() if number == len(chunks) - 1 else no_sync():
-            output = model(**chunk)
+            output = model(**chunk, return_dict=True)
             error = output["reconstruction_loss"].mean() * share  # a mean: DataParallel returns one a device
             carried = sum((output[name] * each[number]).sum() for name, each in gradients.items())
             backward(carried + config.reconstruction_weight * error)
@@ -115,7 +115,7 @@ def _first_pass(model: torch.nn.Module, chunks: list[Batch]) -> tuple[list[dict[
     for chunk in chunks:
         accelerator = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
         states.append((device, torch.get_rng_state(), accelerator))
-        output = model(**chunk)
+        output = model(**chunk, return_dict=True)
         outputs.append({name: output[name] for name in (EMBEDDINGS, *QUERIES, *KEYS) if name in output})
     for buffer, before in buffers:
         buffer.copy_(before)

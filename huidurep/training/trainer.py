@@ -176,7 +176,7 @@ class HuiduRepTrainer(Trainer):
         num_items_in_batch: Any = None,
     ) -> Any:
         """Loss of a batch; its parts are logged."""
-        output = model(**inputs)
+        output = model(**inputs, return_dict=True)
         self._note(output)
         return (output["loss"], output) if return_outputs else output["loss"]
 
