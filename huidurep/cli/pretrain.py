@@ -25,10 +25,12 @@ def pretrain(
     FILE has the sections model, templates, views, training, ...; missing settings have defaults. `accelerate launch -m
     huidurep pretrain ...` trains on several GPUs.
     """
-    if not (output / "run" / "settings.json").is_file():  # otherwise an interrupted run, which is continued
-        check_output(output, is_replaced=False)
     settings = load_settings(config)
+    from ..training.pretrain import is_interrupted
     from ..training.pretrain import pretrain as run
+
+    if not is_interrupted(output):
+        check_output(output, is_replaced=False)
 
     if not (progress and is_terminal()):  # transformers shows bars by the level of this logger
         logging.getLogger("transformers.training_args").setLevel(logging.ERROR)

@@ -37,7 +37,7 @@ try:
     import huidurep
     from huidurep.models.denoising import denoise
     from huidurep.models.loading import load_model, no_progress_bars
-    from huidurep.models.publishing import copy_companions, push_model
+    from huidurep.models.publishing import copy_companions, push_model, set_aside_companions
 
     HAS_PACKAGE = True
 except ModuleNotFoundError as error:
@@ -156,7 +156,7 @@ class HuiduRepPreTrainedModel(PreTrainedModel):
         """Write config.json, model.safetensors and the fingerprint of the weights into a folder.
 
         The card and the sorting parameters of the checkpoint that the model was loaded from are copied too, as long as
-        its weights are unchanged. Files are as readable as others that the user writes. Arguments as in
+        its weights are unchanged; those of earlier weights in the folder are set aside. Files are as readable as others that the user writes. Arguments as in
         ``transformers.PreTrainedModel.save_pretrained``.
         """
         folder, variant = Path(save_directory), kwargs.get("variant")
@@ -164,7 +164,10 @@ class HuiduRepPreTrainedModel(PreTrainedModel):
         if is_main_process:
             # Before the weights, because `push_to_hub=True` uploads the folder inside of the last call.
             folder.mkdir(parents=True, exist_ok=True)
-            save_file(fingerprint(self, state_dict), folder / fingerprint_name(variant))
+            found = fingerprint(self, state_dict)
+            if HAS_PACKAGE:
+                set_aside_companions(self, folder, found)
+            save_file(found, folder / fingerprint_name(variant))
             if HAS_PACKAGE:
                 copy_companions(self, folder, variant)
         options = dict(is_main_process=is_main_process, state_dict=state_dict, **kwargs)

@@ -11,6 +11,7 @@ from typing import Any
 
 from huggingface_hub import CommitInfo, HfApi, ModelCard, ModelCardData
 from safetensors.torch import load_file
+from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.dynamic_module_utils import custom_object_save
 
@@ -21,8 +22,9 @@ from .fingerprint import FINGERPRINT, _differences, fingerprint_name
 
 logger = logging.getLogger(__name__)
 CARD = "README.md"
+SORTING_PARAMETERS = "sorting_parameters.json"
 # Files beside the weights of a checkpoint that describe them.
-COMPANIONS = (CARD, "sorting_parameters.json", "finetuning.json", "pretraining.json", "training.json")
+COMPANIONS = (CARD, SORTING_PARAMETERS, "finetuning.json", "pretraining.json", "training.json")
 LICENCE_FILES = ("LICENSE*", "NOTICE*")
 WEIGHTS = ("config.json", "fingerprint*.safetensors", "model*.safetensors", "model.safetensors.index*.json")
 CARD_TEXT = """
@@ -40,6 +42,11 @@ sorting = huidurep.sort(recording, model="{repo_id}")
 
 {note}
 """
+TRAINED_FURTHER = (
+    "These weights were trained further, from those that `earlier_weights` describes. How they perform has not been "
+    "described yet."
+)
+EARLIER = "earlier_weights"
 SHARED_BLOB = re.compile("[0-9a-f]{64}")
 NO_NOTE = "What it was trained on and how it performs has not been described yet."
 
@@ -71,6 +78,48 @@ def copy_companions(model: PreTrainedModel, folder: str | Path, variant: str | N
             _copy_new(path, folder)
         else:
             logger.warning("%s is not copied: it is a link to a file outside of the checkpoint; replace it", path)
+
+
+def set_aside_companions(model: PreTrainedModel, folder: Path, written: dict[str, Tensor]) -> None:
+    """Move card, sorting parameters and facts that describe earlier weights of a folder into a folder inside it.
+
+    Nothing is removed: the licence stays, and the moved files are in ``earlier_weights``, or ``earlier_weights_2``, ...
+    A short card takes the place of the moved one, and default sorting parameters that of moved ones.
+
+    Parameters
+    ----------
+    model : HuiduRep or HuiduRepForPreTraining
+    folder : Path
+        To which weights will be written.
+    written : dict of str to torch.Tensor
+        Fingerprint of these weights. Files are moved if the folder has fingerprints, and none is this one.
+    """
+    stored = sorted(folder.glob("fingerprint*.safetensors"))
+    stale = [path for path in _matching(folder, COMPANIONS) if not _says_nothing(path)]
+    if not stored or not stale or any(not _differences(written, load_file(each)) for each in stored):
+        return
+    names = [EARLIER, *(f"{EARLIER}_{number}" for number in range(2, 1000))]
+    aside = next(folder / name for name in names if not (folder / name).exists())
+    aside.mkdir()
+    for path in stale:
+        path.rename(aside / path.name)
+    for path in stale:
+        if path.name == CARD:
+            path.write_text(short_card(model.config.to_dict(), str(folder), TRAINED_FURTHER), encoding="utf8")
+        elif path.name == SORTING_PARAMETERS:
+            path.write_text("{}\n", encoding="utf8")
+    logger.warning(
+        "%s described other weights than those that are written now: moved to %s; describe the new weights in the "
+        "card, and check whether the licence applies",
+        ", ".join(path.name for path in stale),
+        aside,
+    )
+
+
+def _says_nothing(path: Path) -> bool:
+    """Whether a companion is one that an earlier call of :func:`set_aside_companions` wrote."""
+    text = path.read_text(encoding="utf8", errors="replace")
+    return text == "{}\n" if path.name == SORTING_PARAMETERS else path.name == CARD and TRAINED_FURTHER in text
 
 
 def copy_files(source: Path, folder: Path, patterns: Sequence[str] = (*WEIGHTS, *COMPANIONS, *LICENCE_FILES)) -> None:

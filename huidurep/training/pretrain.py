@@ -5,12 +5,16 @@ from __future__ import annotations
 import inspect
 import json
 import logging
+import shutil
+import zipfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import safe_open
 
+from ..output_files import new_file
 from .noise import NoiseSettings
 
 if TYPE_CHECKING:
@@ -89,7 +93,7 @@ def pretrain(settings: dict[str, Any], output_dir: str | Path) -> Path:
     ValueError
         A section or a setting is unknown, or the folder holds a run with other settings or one of an older version.
     """
-    from transformers import TrainingArguments, set_seed, trainer_utils
+    from transformers import TrainingArguments, set_seed
 
     from ..models.configuration_huidurep import HuiduRepConfig
     from .noise import MeasuredNoise
@@ -109,13 +113,14 @@ def pretrain(settings: dict[str, Any], output_dir: str | Path) -> Path:
     arguments = TrainingArguments(output_dir=str(run), **{**settings["training"], **fixed})
     with arguments.main_process_first(local=False):
         _claim(run, settings)
+        last = last_whole_checkpoint(run)
         libraries = make_libraries(run / "templates.npz", settings["templates"], settings["seed"])
     measured = None if covariances is None else MeasuredNoise(covariances)
     maker = ViewMaker(libraries, config, recipe, measured, noise_settings=NoiseSettings(**noise))
     set_seed(settings["seed"])
     options: dict[str, Any] = dict(cache_chunk_size=settings["cache_chunk_size"], callbacks=[SessionClock()])
     trainer = HuiduRepTrainer(_initial_model(config, settings["init_from"]), arguments, maker=maker, **options)
-    trainer.train(resume_from_checkpoint=trainer_utils.get_last_checkpoint(str(run)))
+    trainer.train(resume_from_checkpoint=None if last is None else str(last))
     trainer.save_state()
     if trainer.is_world_process_zero():
         _save(trainer.model, settings, output_dir)
@@ -222,4 +227,58 @@ def _claim(run: Path, settings: dict[str, Any]) -> None:
         if complete_settings(kept) != settings:
             raise ValueError(f"expected the settings stored in {stored}, found others: use another output folder.")
     run.mkdir(parents=True, exist_ok=True)
-    stored.write_text(json.dumps(settings, indent=1))
+    with new_file(stored, overwrite=True) as partial:
+        partial.write_text(json.dumps(settings, indent=1))
+
+
+def is_interrupted(output_dir: Path) -> bool:
+    """Whether a folder holds an interrupted run, perhaps one that ended before its settings were written.
+
+    Parameters
+    ----------
+    output_dir : Path
+
+    Returns
+    -------
+    bool
+    """
+    run = output_dir / "run"
+    if (run / "settings.json").is_file():
+        return True
+    only_run = run.is_dir() and [each.name for each in output_dir.iterdir()] == ["run"]
+    return only_run and all(each.name.startswith(".settings.json.") for each in run.iterdir())
+
+
+def last_whole_checkpoint(run: Path) -> Path | None:
+    """Newest resumable checkpoint of a run; incomplete ones, which a run left that was ended while it wrote, are removed.
+
+    Parameters
+    ----------
+    run : Path
+        Output folder of the Trainer.
+
+    Returns
+    -------
+    Path or None
+    """
+    numbers = {path: path.name.removeprefix("checkpoint-") for path in run.glob("checkpoint-*") if path.is_dir()}
+    checkpoints = sorted((path for path in numbers if numbers[path].isdigit()), key=lambda path: int(numbers[path]))
+    while checkpoints:
+        last = checkpoints.pop()
+        if _is_whole(last):
+            return last
+        logger.warning("%s is incomplete: it is removed, and the run continues from the checkpoint before it", last)
+        shutil.rmtree(last, ignore_errors=True)
+    return None
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    """Whether all files of a checkpoint can be read; Trainer writes trainer_state.json last."""
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf8"))
+        with safe_open(checkpoint / "model.safetensors", "pt") as weights:  # compares its size with the header
+            names = list(weights.keys())
+        pickled = [checkpoint / "optimizer.pt", checkpoint / "scheduler.pt", *checkpoint.glob("rng_state*.pth")]
+        return bool(names) and len(pickled) > 2 and all(zipfile.is_zipfile(path) for path in pickled)
+    except Exception:  # missing or truncated; safetensors has an error class of its own
+        return False
