@@ -76,6 +76,8 @@ def load_model(
     except TypeError:
         raise  # a keyword that neither transformers nor the model knows
     except (RuntimeError, ValueError) as error:
+        if isinstance(error, ValueError) and "attn_implementation" in kwargs:
+            raise  # one that this model or this computer does not have, in transformers' words
         raise ValueError(
             f"expected weights that fit {folder}/config.json, found others ({error}): {REMEDY}."
         ) from error

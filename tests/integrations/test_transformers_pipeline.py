@@ -56,3 +56,9 @@ def test_pipeline_sorts_as_the_package_does(tetrode_recording):
     assert sorter(recording, num_units=2).parameters.num_units == 2
     with pytest.raises(TypeError, match="num_wings"):
         sorter(recording, num_wings=2)
+
+
+def test_pipeline_without_a_model_has_one_for_any_probe():
+    from transformers import pipeline
+
+    assert pipeline("spike-sorting").model.name_or_path == str(huidurep.list_checkpoints()["base"])

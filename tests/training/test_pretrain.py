@@ -10,7 +10,7 @@ from template_libraries import SMALL
 
 from huidurep import HuiduRep
 from huidurep.provenance import current_commit
-from huidurep.training.pretrain import pretrain
+from huidurep.training.pretrain import is_interrupted, last_whole_checkpoint, pretrain
 from huidurep.training.provenance import write_training_facts
 
 SETTINGS = {
@@ -236,3 +236,45 @@ def test_noise_that_was_measured_can_be_used(finished, tmp_path):
     assert not torch.equal(*weights)
     with pytest.raises(FileNotFoundError, match="noise.covariances"):
         pretrain(settings | {"noise": {"covariances": str(tmp_path)}}, tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda last: [path.unlink() for path in last.iterdir()],
+        lambda last: (last / "trainer_state.json").unlink(),
+        lambda last: (last / "trainer_state.json").write_text('{"epoch"'),
+        lambda last: (last / "model.safetensors").write_bytes((last / "model.safetensors").read_bytes()[:-9]),
+        lambda last: (last / "optimizer.pt").write_bytes((last / "optimizer.pt").read_bytes()[:-99]),
+    ],
+    ids=["empty", "no state", "half a state", "truncated weights", "truncated optimizer"],
+)
+def test_incomplete_checkpoint_is_passed_over(finished, tmp_path, caplog, damage):
+    run = tmp_path / "run"
+    shutil.copytree(finished / "run", run)
+    damage(run / "checkpoint-4")
+    (run / "checkpoint-best").mkdir()
+    with caplog.at_level(logging.WARNING, logger="huidurep"):
+        assert last_whole_checkpoint(run) == run / "checkpoint-2"
+    assert "checkpoint-4 is incomplete" in caplog.text
+    assert not (run / "checkpoint-4").exists() and (run / "checkpoint-best").is_dir()
+
+
+def test_killed_run_gives_the_same_weights(finished, tmp_path):
+    shutil.copytree(finished / "run", tmp_path / "run")
+    for path in (tmp_path / "run/checkpoint-4").glob("*.pt"):
+        path.unlink()
+    pretrain(SETTINGS, tmp_path)
+    found, expected = load_file(tmp_path / "model.safetensors"), load_file(finished / "model.safetensors")
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_run_that_ended_before_its_settings_is_interrupted(tmp_path):
+    assert not is_interrupted(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/.settings.json.0123.partial.json").touch()
+    assert is_interrupted(tmp_path)
+    (tmp_path / "thesis.tex").touch()
+    assert not is_interrupted(tmp_path)
+    (tmp_path / "run/settings.json").touch()
+    assert is_interrupted(tmp_path)
