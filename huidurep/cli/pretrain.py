@@ -25,6 +25,8 @@ def pretrain(
     FILE has the sections model, templates, views, training, ...; missing settings have defaults. `accelerate launch -m
     huidurep pretrain ...` trains on several GPUs.
     """
+    if not (output / "run").is_dir():  # otherwise perhaps an interrupted run, which is continued
+        check_output(output, is_replaced=False)
     settings = load_settings(config)
     from ..training.pretrain import is_interrupted
     from ..training.pretrain import pretrain as run
