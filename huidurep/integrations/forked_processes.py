@@ -13,7 +13,7 @@ def use_one_thread() -> None:
     that is started otherwise (spawn, forkserver) is not concerned.
     """
     torch = sys.modules.get("torch")
-    if hasattr(torch, "set_num_threads"):  # a half imported torch has no threads yet
+    if torch is not None and hasattr(torch, "set_num_threads"):  # a half imported torch has no threads yet
         torch.set_num_threads(1)
     if "threadpoolctl" in sys.modules:  # scikit-learn, which has an OpenMP of its own, imports it
         sys.modules["threadpoolctl"].threadpool_limits(limits=1, user_api="openmp")

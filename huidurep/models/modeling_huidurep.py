@@ -156,8 +156,8 @@ class HuiduRepPreTrainedModel(PreTrainedModel):
         """Write config.json, model.safetensors and the fingerprint of the weights into a folder.
 
         The card and the sorting parameters of the checkpoint that the model was loaded from are copied too, as long as
-        its weights are unchanged; those of earlier weights in the folder are set aside. Files are as readable as others that the user writes. Arguments as in
-        ``transformers.PreTrainedModel.save_pretrained``.
+        its weights are unchanged; those of earlier weights in the folder are set aside. Files are as readable as others
+        that the user writes. Arguments as in ``transformers.PreTrainedModel.save_pretrained``.
         """
         folder, variant = Path(save_directory), kwargs.get("variant")
         before = {path: path.stat().st_mtime_ns for path in folder.glob("*.safetensors")}
@@ -246,7 +246,7 @@ class HuiduRep(HuiduRepPreTrainedModel):
     def _input_dtype(self) -> torch.dtype:
         # Convolutions keep it where quantize_dynamic replaces linear layers; nn.DataParallel's replicas have no
         # parameters(), by which transformers finds its dtype.
-        return self.embeddings.convolutions[0].weight.dtype
+        return cast(Tensor, self.embeddings.convolutions[0].weight).dtype
 
     def _prepare(
         self, waveforms: Tensor, channel_mask: Tensor | None = None, sample_mask: Tensor | None = None

@@ -250,7 +250,7 @@ def is_interrupted(output_dir: Path) -> bool:
 
 
 def last_whole_checkpoint(run: Path) -> Path | None:
-    """Newest resumable checkpoint of a run; incomplete ones, which a run left that was ended while it wrote, are removed.
+    """Newest resumable checkpoint of a run; incomplete ones, of a run that was killed while it wrote, are removed.
 
     Parameters
     ----------

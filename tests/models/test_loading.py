@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from huidurep import HuiduRep, HuiduRepConfig, HuiduRepForPreTraining, list_checkpoints
+from huidurep import HuiduRep, HuiduRepConfig, list_checkpoints
 from huidurep.hub.resolve import resolve_checkpoint
 
 
@@ -130,11 +130,6 @@ def test_unknown_setting_in_config(folder):
     (folder / "config.json").write_text(json.dumps(settings | {"num_wings": 2}))
     with pytest.raises(TypeError, match="num_wings"):
         HuiduRep.from_pretrained(folder)
-
-
-def test_encoder_folder_lacks_what_pretraining_needs(folder):
-    with pytest.raises(ValueError, match="missing_keys"):
-        HuiduRepForPreTraining.from_pretrained(folder)
 
 
 @pytest.mark.parametrize("name", ["no-such-checkpoint", "/no/such/folder", "./nothing", "a/b/c"])
