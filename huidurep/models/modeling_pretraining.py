@@ -208,18 +208,15 @@ class HuiduRepForPreTraining(HuiduRepPreTrainedModel):
             Recording of each row: only units of the same recording are contrasted.
         further_views : torch.FloatTensor (num_units, num_further, num_samples, num_channels), optional
             More spikes of each unit, in uV, for the prototype loss.
-        return_loss : bool, default True
-            Compute the losses, also without labels. The name is that by which transformers' Trainer knows it.
-        return_dict : bool, optional
-            Return a :class:`HuiduRepForPreTrainingOutput` and not a tuple. Default: as the configuration says (yes).
+        return_loss, return_dict : bool
+            As in transformers: compute the losses, with or without labels; return no tuple.
 
         Returns
         -------
         HuiduRepForPreTrainingOutput
         """
         self._follow_optimizer()
-        model, (num_units, num_samples) = self.huidurep, view_1.shape[:2]
-        views = [view_1, view_2]
+        model, (num_units, num_samples), views = self.huidurep, view_1.shape[:2], [view_1, view_2]
         if further_views is not None and self.config.prototype_weight > 0:
             views += further_views.unbind(1)
         snippets = torch.cat([model._prepare(view, channel_mask, sample_mask) for view in views])

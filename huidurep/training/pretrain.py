@@ -104,13 +104,10 @@ def pretrain(settings: dict[str, Any], output_dir: str | Path) -> Path:
 
     settings, output_dir = complete_settings(settings), Path(output_dir)
     run, noise = output_dir / "run", dict(settings["noise"])
-    config, recipe, covariances = (
-        HuiduRepConfig(**settings["model"]),
-        ViewRecipe(**settings["views"]),
-        noise.pop("covariances"),
-    )
-    fixed = dict(seed=settings["seed"], use_cpu=not torch.cuda.is_available())
-    arguments = TrainingArguments(output_dir=str(run), **{**settings["training"], **fixed})
+    config, recipe = HuiduRepConfig(**settings["model"]), ViewRecipe(**settings["views"])
+    covariances = noise.pop("covariances")
+    fixed = dict(output_dir=str(run), seed=settings["seed"], use_cpu=not torch.cuda.is_available())
+    arguments = TrainingArguments(**{**settings["training"], **fixed})
     with arguments.main_process_first(local=False):
         _claim(run, settings)
         last = last_whole_checkpoint(run)
