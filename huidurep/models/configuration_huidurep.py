@@ -333,7 +333,9 @@ class HuiduRepConfig(PreTrainedConfig):
         for name in ("attn_implementation", "experts_implementation"):
             # transformers takes the name of a repository for code to download and run.
             if "/" in str(kwargs.get(name)):
-                raise ValueError(f"{name} must be one of transformers' own, found {reprlib.repr(kwargs[name])}: remove it.")
+                raise ValueError(
+                    f"{name} must be one of transformers' own, found {reprlib.repr(kwargs[name])}: remove it."
+                )
 
 
 def _whole_numbers(name: str, values: Any) -> list[int]:
@@ -345,4 +347,3 @@ def _whole_numbers(name: str, values: Any) -> list[int]:
             f"{reprlib.repr(values)}: change it."
         )
     return list(values)
-
