@@ -145,7 +145,7 @@ def _load_recording(path: Path, options: RecordingOptions):
     if options.gain_to_uv is not None or options.offset_to_uv is not None:
         raise ValueError("expected --gain-to-uv and --offset-to-uv for raw binary only: INPUT has its own; omit them.")
     if not options.allow_pickle:
-        check_runs_no_code(path)
+        check_runs_no_code(path, options.trust_package or ())
     try:
         loaded = spikeinterface.load(path, **(dict(base_folder=path.parent) if path.is_file() else {}))
     except Exception as error:  # spikeinterface raises many classes for other folders
