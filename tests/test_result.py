@@ -131,14 +131,6 @@ def test_loading_runs_no_code_of_the_folder(recording, tmp_path):
         SortingResult.load(folder)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": "other"}'])
-def test_a_damaged_description_is_named(recording, tmp_path, text):
-    folder = result_of([], recording).save(tmp_path / "out")
-    (folder / "huidurep.json").write_text(text)
-    with pytest.raises(ValueError, match="huidurep"):
-        SortingResult.load(folder)
-
-
 @pytest.fixture
 def saved(recording, tmp_path):
     return result_of([group_of([10, 30, 5], [0, 1, 0], [0, 0, 1], 0, ["a", "b"])], recording).save(tmp_path / "out")
