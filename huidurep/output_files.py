@@ -6,7 +6,9 @@ import ctypes
 import errno
 import hashlib
 import json
+import logging
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+logger = logging.getLogger(__name__)
 INFO_FILE = "huidurep.json"
 RESULT_FORMAT = "huidurep-sorting"
 FILES_LIST = "huidurep_files.json"
@@ -122,8 +125,37 @@ def check_output_file(path: str | Path, *, overwrite: bool = False) -> None:
     path = Path(path)
     if path.is_dir():
         raise FileExistsError(f"expected a file to write, found a folder: {path}; choose another name")
+    if path.exists() and not path.is_file():
+        raise FileExistsError(f"expected a file to write, found a device or pipe: {path}; choose another name")
     if path.exists() and not overwrite:
         raise FileExistsError(f"expected a new output file, found {path}; choose another name, or overwrite it")
+
+
+def check_free_space(path: str | Path, num_bytes: float) -> None:
+    """Refuse an output for which the disk is too small; call it before the output is written.
+
+    Libraries write large arrays through the memory, where a full disk ends the process without any message.
+
+    Parameters
+    ----------
+    path : str or Path
+        The output.
+    num_bytes : float
+        Its estimated size.
+
+    Raises
+    ------
+    OSError
+        Less space is free.
+    """
+    parents = Path(path).absolute().parents
+    free = shutil.disk_usage(next(parent for parent in parents if parent.is_dir())).free
+    if free < num_bytes:
+        raise OSError(
+            errno.ENOSPC,
+            f"expected {num_bytes / 1e6:.1f} MB of free disk space for {path}, found {free / 1e6:.1f} MB; free some "
+            "space, or choose another folder",
+        )
 
 
 @contextmanager
@@ -260,7 +292,24 @@ def _partial_path(path: Path) -> Path:
         absolute.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _cannot_write(path, error) from error
+    _name_leftovers(absolute)
     return absolute.parent / f".{absolute.name}.{uuid.uuid4().hex[:8]}.partial"
+
+
+def _name_leftovers(path: Path) -> None:
+    """Warn of hidden files of runs that were killed; they are not deleted, since another run may still write them."""
+    ending = rf"\.[0-9a-f]{{8}}\.(partial|replaced)({re.escape(path.suffix)})?"
+    pattern = re.compile(re.escape(f".{path.name}") + ending)
+    for each in sorted(path.parent.glob(".*")):
+        found = pattern.fullmatch(each.name)
+        if found and found[1] == "replaced":
+            logger.warning("found %s, an earlier %s of a run that was killed: rename or remove it", each, path.name)
+        elif found:
+            logger.warning(
+                "found %s, an incomplete %s of a run that was killed or still writes: remove it if no run writes there",
+                each,
+                path.name,
+            )
 
 
 def _cannot_write(path: Path, error: OSError) -> OSError:
@@ -278,13 +327,17 @@ def _explain_full_disk(path: Path) -> Iterator[None]:
             raise
         raise OSError(
             errno.ENOSPC,
-            f"expected enough free disk space for {path}, found: {os.strerror(errno.ENOSPC)}; the incomplete output "
-            "was removed: free some space, or choose another folder",
+            f"expected enough free disk space for {path}, found: {_reason(error)}; the incomplete output was removed: "
+            "free some space, raise the limit, or choose another folder",
         ) from error
 
 
+def _reason(error: Exception) -> str:
+    return os.strerror(getattr(error, "errno", None) or errno.ENOSPC)
+
+
 def _is_full(error: Exception) -> bool:
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return True
     # safetensors has an error class of its own, without errno
     return type(error).__name__ == "SafetensorError" and os.strerror(errno.ENOSPC) in str(error)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .hub.json_files import read_json_object
 from .hub.repository import HUB_KEYWORDS, commit_of
 from .hub.select import resolve_auto
 from .provenance import describe_run, peak_memory_mb
@@ -161,9 +161,7 @@ class SpikeSortingPipeline:
         from .models.modeling_huidurep import HuiduRep
 
         folder = resolve_checkpoint(name, revision=revision, **hub_options)
-        beside = folder / PARAMETERS_FILE
-        defaults = json.loads(beside.read_text(encoding="utf8")) if beside.is_file() else {}
-        combined = SortingParameters.combine(defaults, parameters)
+        combined = _combine(folder / PARAMETERS_FILE, parameters)
         return cls(HuiduRep.from_pretrained(folder), combined, str(name), commit_of(folder), settings=settings)
 
     def __call__(
@@ -336,6 +334,20 @@ class SpikeSortingPipeline:
         pipeline = type(self).from_pretrained(name, settings=self.settings, **self._given)
         log("model", f"auto: checkpoint {name!r}, {reason}")
         return pipeline
+
+
+def _combine(path: Path, given: dict[str, Any]) -> SortingParameters:
+    """Parameters in a file beside a checkpoint, overridden by given ones; ValueError where the file is damaged."""
+    remedy = "correct or remove this file, copy the checkpoint again, or update huidurep"
+    defaults = read_json_object(path, remedy) if path.is_file() else {}
+    try:
+        return SortingParameters.combine(defaults, given)
+    except (TypeError, ValueError) as error:
+        if not defaults:
+            raise
+        raise ValueError(
+            f"expected fields of SortingParameters in {path}, found others ({error}): {remedy}."
+        ) from error
 
 
 def _describe(recording: BaseRecording) -> str:

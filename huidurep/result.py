@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import warnings
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from spikeinterface.core import BaseRecording, BaseSorting
 
+from .hub.json_files import read_json_object
 from .output_files import INFO_FILE, RESULT_FORMAT, new_folder
 from .sorting.parameters import SortingParameters
 from .sorting.postprocessing import UnitMeasurements, make_sorting
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 MEASUREMENTS_FILE = "measures.npz"
 SORTING_FOLDER = "sorting"
+MAX_SEGMENTS = 1_000_000  # a damaged or foreign file must not ask for more memory than there is
 # names of the same quantities in folders of earlier versions
 OLD_PROPERTIES = {
     "refractory_violations": "short_isi_fraction",
@@ -125,8 +129,8 @@ class SortingResult:
         info = _read_info(folder)
         sorting = _read_sorting(folder / SORTING_FOLDER)
         _rename_old_properties(sorting)
-        embeddings, posteriors = np.load(folder / "embeddings.npy"), np.load(folder / "posteriors.npy")
-        measurements = UnitMeasurements.load(folder / MEASUREMENTS_FILE)
+        embeddings, posteriors = (_read_floats(folder / f"{name}.npy") for name in ("embeddings", "posteriors"))
+        measurements = _read_measurements(folder / MEASUREMENTS_FILE)
         num_spikes = len(sorting.to_spike_vector())
         if not len(embeddings) == len(posteriors) == num_spikes:
             raise ValueError(
@@ -142,9 +146,9 @@ class SortingResult:
             sorting,
             embeddings,
             posteriors,
-            SortingParameters.from_dict(info["parameters"]),
-            info["model_name"],
-            info["model_revision"],
+            info["parameters"],
+            info.get("model_name"),
+            info.get("model_revision"),
             info["log"],
             measurements,
             _upgrade_provenance(info.get("provenance", {})),
@@ -443,20 +447,47 @@ def _read_info(folder: Path) -> dict:
             f"expected a folder with {INFO_FILE} as SortingResult.save writes it, found none at {folder}; "
             "give the OUTPUT folder itself"
         )
-    try:
-        info = json.loads((folder / INFO_FILE).read_text(encoding="utf8"))
-    except ValueError as error:
+    path, remedy = folder / INFO_FILE, "copy the folder again or sort again"
+    info = read_json_object(path, remedy)
+    number = info.get("format_version", 0)
+    if info.get("format") != RESULT_FORMAT or not isinstance(number, int) or number > FORMAT_VERSION:
         raise ValueError(
-            f"expected JSON in {folder / INFO_FILE}, found {error}; copy the folder again or sort again"
-        ) from error
-    if not isinstance(info, dict):
-        raise ValueError(f"expected a JSON object in {folder / INFO_FILE}, found another value; sort again")
-    if info.get("format") != RESULT_FORMAT or info.get("format_version", 0) > FORMAT_VERSION:
-        raise ValueError(
-            f"expected {RESULT_FORMAT} up to version {FORMAT_VERSION}, found {info.get('format')} "
-            f"{info.get('format_version')} in {folder}; update huidurep"
+            f"expected {RESULT_FORMAT} up to version {FORMAT_VERSION}, found {info.get('format')!r} {number!r} in "
+            f"{path}; update huidurep"
         )
+    kinds = dict(model_name=str | None, model_revision=str | None, parameters=dict, log=list, provenance=dict)
+    for name, kind in kinds.items():
+        if not isinstance(info.get(name, {} if name == "provenance" else None), kind):
+            raise ValueError(f"expected {name!r} in {path}, found none or another value; {remedy}")
+    if not all(isinstance(entry, dict) for entry in info["log"]):
+        raise ValueError(f"expected a log of names and values in {path}, found other entries; {remedy}")
+    try:
+        info["parameters"] = SortingParameters.from_dict(info["parameters"])
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"expected the fields of SortingParameters in {path}, found others ({error}); update huidurep, or {remedy}"
+        ) from error
     return info
+
+
+def _read_floats(path: Path) -> np.ndarray:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"expected an array in {path}, found {error}; copy the folder again or sort again") from error
+    if array.dtype.kind != "f" or array.ndim not in (1, 2):
+        raise ValueError(f"expected floats in {path}, found {array.dtype} {array.shape}; sort again")
+    return array
+
+
+def _read_measurements(path: Path) -> UnitMeasurements | None:
+    try:
+        return UnitMeasurements.load(path)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(
+            f"expected the arrays of a result in {path}, found {error}; copy the folder again, or remove this file, "
+            "which can be measured again"
+        ) from error
 
 
 def _read_sorting(folder: Path) -> BaseSorting:
@@ -466,12 +497,14 @@ def _read_sorting(folder: Path) -> BaseSorting:
     somebody sends could then run code.
     """
     try:
-        info = json.loads((folder / "numpysorting_info.json").read_text(encoding="utf8"))
+        info = read_json_object(folder / "numpysorting_info.json", "sort again")
         spikes = np.load(folder / "spikes.npy", allow_pickle=False)
         properties = {
             path.stem: np.load(path, allow_pickle=False) for path in sorted((folder / "properties").glob("*.npy"))
         }
         sampling_frequency, num_segments = float(info["sampling_frequency"]), int(info["num_segments"])
+        if not 0 < num_segments <= MAX_SEGMENTS:
+            raise ValueError(f"{num_segments} segments")
         sorting = make_sorting(spikes, sampling_frequency, np.array(info["unit_ids"]), num_segments)
         for name, values in properties.items():
             sorting.set_property(name, values)

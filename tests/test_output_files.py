@@ -5,7 +5,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from huidurep.output_files import FILES_LIST, INFO_FILE, check_output_file, check_output_folder, new_file, new_folder
+from huidurep.output_files import (
+    FILES_LIST,
+    INFO_FILE,
+    check_free_space,
+    check_output_file,
+    check_output_folder,
+    new_file,
+    new_folder,
+)
 
 
 @pytest.fixture
@@ -174,3 +182,32 @@ def test_system_errors_name_the_output(tmp_path, open_output, error):
     (tmp_path / "file").write_text("x")
     with pytest.raises(OSError, match="file.*out"):
         open_output(tmp_path / "file" / "out").__enter__()
+
+
+def test_hidden_files_of_killed_runs_are_named_and_kept(tmp_path, caplog):
+    leftover, earlier = tmp_path / ".out.0123abcd.partial", tmp_path / ".out.0123abcd.replaced"
+    other, of_file = tmp_path / ".out2.0123abcd.partial", tmp_path / ".page.html.0123abcd.partial.html"
+    for folder in (leftover, earlier, other):
+        folder.mkdir()
+    of_file.touch()
+    with new_folder(tmp_path / "out"):
+        pass
+    assert "remove it" in caplog.text and str(leftover) in caplog.text and str(earlier) in caplog.text
+    assert str(other) not in caplog.text and str(of_file) not in caplog.text
+    with new_file(tmp_path / "page.html") as partial:
+        partial.touch()
+    assert str(of_file) in caplog.text
+    assert all(each.exists() for each in (leftover, earlier, other, of_file))
+
+
+def test_a_disk_that_is_too_small_is_refused(tmp_path):
+    check_free_space(tmp_path / "new" / "out", 1000)
+    with pytest.raises(OSError, match="MB of free disk space for .*out"):
+        check_free_space(tmp_path / "new" / "out", 1e18)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_limit_of_file_sizes_is_reported_like_a_full_disk(tmp_path):
+    with pytest.raises(OSError, match="free disk space.*File too large.*removed"), new_folder(tmp_path / "out"):
+        raise OSError(errno.EFBIG, "File too large")
+    assert list(tmp_path.iterdir()) == []

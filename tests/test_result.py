@@ -131,9 +131,54 @@ def test_loading_runs_no_code_of_the_folder(recording, tmp_path):
         SortingResult.load(folder)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": "other"}'])
-def test_a_damaged_description_is_named(recording, tmp_path, text):
-    folder = result_of([], recording).save(tmp_path / "out")
-    (folder / "huidurep.json").write_text(text)
-    with pytest.raises(ValueError, match="huidurep"):
-        SortingResult.load(folder)
+@pytest.fixture
+def saved(recording, tmp_path):
+    return result_of([group_of([10, 30, 5], [0, 1, 0], [0, 0, 1], 0, ["a", "b"])], recording).save(tmp_path / "out")
+
+
+DAMAGES = {
+    "not JSON": "{",
+    "nested": "[" * 100_000,
+    "no object": "[]",
+    "another format": '{"format": "other"}',
+    "a version in words": '{"format": "huidurep-sorting", "format_version": "one"}',
+    "a newer version": '{"format": "huidurep-sorting", "format_version": 9}',
+    "nothing else": '{"format": "huidurep-sorting", "format_version": 1}',
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_description_is_named(saved, damage):
+    (saved / "huidurep.json").write_text(DAMAGES[damage])
+    with pytest.raises(ValueError, match=r"out.huidurep\.json.*(again|update)"):
+        SortingResult.load(saved)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        dict(parameters=[]),
+        dict(parameters={"no_such_field": 1}),
+        dict(parameters={"seed": "zero"}),
+        dict(log="none"),
+        dict(log=[1]),
+        dict(model_name=3),
+        dict(provenance=[]),
+    ],
+)
+def test_wrong_values_in_the_description_are_named(saved, changes):
+    info = json.loads((saved / "huidurep.json").read_text())
+    (saved / "huidurep.json").write_text(json.dumps(info | changes))
+    with pytest.raises(ValueError, match=r"out.huidurep\.json"):
+        SortingResult.load(saved)
+
+
+@pytest.mark.parametrize("name", ["embeddings.npy", "posteriors.npy", "measures.npz", "sorting/spikes.npy"])
+@pytest.mark.parametrize("content", [b"", b"damaged", None])
+def test_damaged_arrays_are_named(saved, name, content):
+    if not (saved / name).exists():
+        np.savez(saved / name, amplitudes_uv=np.zeros(3))
+    whole = (saved / name).read_bytes()
+    (saved / name).write_bytes(whole[: len(whole) // 2] if content is None else content)
+    with pytest.raises(ValueError, match=r"expected .*out.*(again|remove)"):
+        SortingResult.load(saved)

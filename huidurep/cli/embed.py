@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ..output_files import new_file
-from .inputs import check_output_file, load_array
+from ..output_files import check_output_file, new_file
+from .inputs import check_writable, load_array
 from .options import AsJson, Progress, complete_checkpoint
 from .output import is_terminal, only_results_on_stdout, print_result
 
@@ -39,6 +39,7 @@ def embed(
     if output.suffix != ".npy":
         raise ValueError(f"expected an OUTPUT ending in .npy, found {output.name!r}: rename it.")
     check_output_file(output, overwrite=overwrite)
+    check_writable(output.absolute().parent)
     import numpy as np
     from tqdm import tqdm
 

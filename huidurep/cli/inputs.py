@@ -48,32 +48,6 @@ def check_output(
     check_writable(output.absolute().parent if is_replaced else output)
 
 
-def check_output_file(output: Path, *, overwrite: bool = False) -> None:
-    """Check that a command can write the file OUTPUT.
-
-    Parameters
-    ----------
-    output : Path
-        File that the command writes later.
-    overwrite : bool
-        Accept an existing file.
-
-    Raises
-    ------
-    FileExistsError
-        The file exists.
-    IsADirectoryError
-        OUTPUT is a folder.
-    NotADirectoryError, PermissionError
-        From `check_writable`.
-    """
-    if output.is_dir():
-        raise IsADirectoryError(f"expected a file to write, found the folder {output}: name a file in it.")
-    if output.exists() and not overwrite:
-        raise FileExistsError(f"expected a new file, found {output}: name another file or pass --overwrite.")
-    check_writable(output.absolute().parent)
-
-
 def check_writable(folder: Path) -> None:
     """Check that a folder can be written or created, by writing a temporary folder.
 
@@ -145,7 +119,7 @@ def _load_recording(path: Path, options: RecordingOptions):
     if options.gain_to_uv is not None or options.offset_to_uv is not None:
         raise ValueError("expected --gain-to-uv and --offset-to-uv for raw binary only: INPUT has its own; omit them.")
     if not options.allow_pickle:
-        check_runs_no_code(path)
+        check_runs_no_code(path, options.trust_package or ())
     try:
         loaded = spikeinterface.load(path, **(dict(base_folder=path.parent) if path.is_file() else {}))
     except Exception as error:  # spikeinterface raises many classes for other folders

@@ -96,7 +96,9 @@ class RecordingOptions:
     probe : str | None
         "tetrode" or the path of a probeinterface JSON file. None: the probe of the recording, if it has one.
     allow_pickle : bool
-        Also open what may run code of its author: pickles, and recordings of classes outside SpikeInterface.
+        Also open what may run code of its author: pickles, and recordings of classes of any package.
+    trust_package : list of str | None
+        Packages beside SpikeInterface, neo and probeinterface whose classes a JSON file may name.
     """
 
     sampling_frequency: Annotated[float | None, typer.Option(help="Raw binary: sampling frequency, Hz.")] = None
@@ -110,6 +112,10 @@ class RecordingOptions:
     allow_pickle: Annotated[
         bool, typer.Option("--allow-pickle", help="Open recordings that can run code; only files that you trust.")
     ] = False
+    trust_package: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Package whose classes a recording's JSON may name; may be repeated."),
+    ] = None
 
 
 def with_recording_options(command: Callable) -> Callable:
@@ -131,6 +137,7 @@ def with_recording_options(command: Callable) -> Callable:
     @functools.wraps(command)
     def run(**arguments):
         values = {field.name: arguments.pop(field.name) for field in fields(RecordingOptions)}
+        values["trust_package"] = values["trust_package"] or None  # typer gives an empty list for none
         return command(**arguments, recording_options=RecordingOptions(**values))
 
     own = dict(inspect.signature(command, eval_str=True).parameters)

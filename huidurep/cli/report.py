@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from .inputs import check_output_file, read_recording
+from ..output_files import check_output_file
+from .inputs import check_writable, read_recording
 from .options import AsJson, RecordingOptions, with_recording_options
 from .output import print_result
 
@@ -32,6 +33,7 @@ def report(
     """
     page = output / PAGE if to is None else to
     check_output_file(page, overwrite=overwrite)
+    check_writable(page.absolute().parent)
     if recording is None and recording_options != RecordingOptions():
         raise ValueError("expected --recording with the options of a recording, found none: add it or omit them.")
     from huidurep import SortingResult

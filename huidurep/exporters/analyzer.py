@@ -25,7 +25,7 @@ from spikeinterface.core import (
     select_segment_sorting,
 )
 
-from ..output_files import check_output_folder, new_folder
+from ..output_files import check_free_space, check_output_folder, new_folder
 from ..provenance import check_same_recording
 from ..sorting.job_kwargs import resolve_job_kwargs
 from ..sorting.motion import correct_motion
@@ -55,6 +55,9 @@ EXPECTED_WARNINGS = (
     ".*not serializable",
     "The following metrics will not be computed",  # metrics of extensions that were not requested
 )
+# Sizes of SpikeInterface's extensions: random spikes of a unit, channels within `SPARSITY_UM`, bins.
+SAMPLED_SPIKES, NEAR_CHANNELS, CORRELOGRAM_BINS = 500, 40, 100
+BYTES_A_SPIKE = 100  # time, unit, amplitude and position, in the analyzer and in the result
 RESULT_FOLDER = "huidurep"  # subfolder of the analyzer with the result itself
 
 
@@ -95,9 +98,10 @@ def build_analyzer(
         Another recording than the one that was sorted, a result without units, or an unknown extension.
     """
     names, output = _check_extensions(extensions), {"overwrite": overwrite, "mark": ANALYZER_FILE, "others": "refuse"}
+    check_exportable(result, recording)
     if folder is not None:
         check_output_folder(folder, **output)
-    check_exportable(result, recording)
+        check_free_space(folder, export_bytes(result, recording, names))
     prepared, segment_indices = prepare_recording(recording, result.parameters, job_kwargs=job_kwargs)
     sorting = _sorted_segments(result, segment_indices)
     # traces are in uV already; opened from disk, the recording has the gains of the raw samples again
@@ -118,6 +122,40 @@ def build_analyzer(
     if not analyzer.has_recording():  # a recording in memory
         analyzer.set_temporary_recording(prepared)
     return analyzer
+
+
+def export_bytes(
+    result: SortingResult, recording: BaseRecording, extensions: Sequence[str], *, has_traces: bool = False
+) -> float:
+    """Estimated size of an export, rather too large than too small.
+
+    Parameters
+    ----------
+    result : SortingResult
+    recording : BaseRecording
+        The raw recording that was sorted.
+    extensions : sequence of str
+        Names of SpikeInterface's extensions that are written.
+    has_traces : bool
+        The preprocessed traces are written too.
+
+    Returns
+    -------
+    float
+        Bytes.
+    """
+    num_spikes, num_units = len(result.posteriors), result.sorting.get_num_units()
+    num_channels = recording.get_num_channels()
+    num_samples = result.parameters.num_samples(recording.get_sampling_frequency())
+    total = 4.0 * result.embeddings.size + BYTES_A_SPIKE * num_spikes
+    if "waveforms" in extensions:
+        sampled = min(num_spikes, SAMPLED_SPIKES * num_units)
+        total += 4.0 * sampled * num_samples * min(num_channels, NEAR_CHANNELS)
+    if "templates" in extensions:  # mean and standard deviation
+        total += 8.0 * num_units * num_samples * num_channels
+    if "correlograms" in extensions:
+        total += 8.0 * CORRELOGRAM_BINS * num_units**2
+    return total + 4.0 * recording.get_total_samples() * num_channels * has_traces
 
 
 def _sorted_segments(result: SortingResult, segment_indices: np.ndarray) -> BaseSorting:

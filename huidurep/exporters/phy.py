@@ -10,9 +10,9 @@ import spikeinterface.exporters as exporters
 from sklearn.decomposition import PCA
 from spikeinterface.core import BaseRecording, BaseSorting
 
-from ..output_files import check_output_folder, new_folder
+from ..output_files import check_free_space, check_output_folder, new_folder
 from ..sorting.job_kwargs import resolve_job_kwargs
-from .analyzer import build_analyzer, check_exportable
+from .analyzer import build_analyzer, check_exportable, export_bytes
 
 if TYPE_CHECKING:
     from spikeinterface.core import SortingAnalyzer
@@ -79,6 +79,7 @@ def export_to_phy(
             "spikeinterface.concatenate_recordings([recording])"
         )
     check_output_folder(folder, overwrite=overwrite, mark=PARAMS_FILE, others="refuse")
+    check_free_space(folder, export_bytes(result, recording, EXTENSIONS, has_traces=copy_recording))
     analyzer = build_analyzer(result, recording, extensions=EXTENSIONS, job_kwargs=job_kwargs)
     with new_folder(folder, overwrite=overwrite, mark=PARAMS_FILE, others="refuse") as partial:
         exporters.export_to_phy(
@@ -148,17 +149,18 @@ def _write_features(folder: Path, embeddings: np.ndarray, mask: np.ndarray, grou
     np.save(folder / "pc_feature_ind.npy", unit_channels)
     units = np.load(folder / "spike_clusters.npy").ravel()
     shape = (len(embeddings), num_features, unit_channels.shape[1])
-    features = np.lib.format.open_memmap(folder / "pc_features.npy", mode="w+", dtype="float32", shape=shape)
-    for start in range(0, len(embeddings), CHUNK_SPIKES):
-        rows = slice(start, start + CHUNK_SPIKES)
-        rotated = embeddings[rows] if axes is None else axes.transform(embeddings[rows])
-        padded = np.zeros((len(rotated), num_features * spread), dtype="float32")
-        padded[:, : rotated.shape[1]] = rotated
-        by_remainder = padded.reshape(len(rotated), num_features, spread)
-        channels = unit_channels[units[rows]]
-        chosen = np.take_along_axis(by_remainder, remainders[channels][:, None, :], axis=2)
-        features[rows] = np.where(channels[:, None, :] < 0, 0, chosen)
-    features.flush()
+    # written, not mapped: on a full disk, a mapped file ends the process without a message
+    with (folder / "pc_features.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        for start in range(0, len(embeddings), CHUNK_SPIKES):
+            rows = slice(start, start + CHUNK_SPIKES)
+            rotated = embeddings[rows] if axes is None else axes.transform(embeddings[rows])
+            padded = np.zeros((len(rotated), num_features * spread), dtype="float32")
+            padded[:, : rotated.shape[1]] = rotated
+            by_remainder = padded.reshape(len(rotated), num_features, spread)
+            channels = unit_channels[units[rows]]
+            chosen = np.take_along_axis(by_remainder, remainders[channels][:, None, :], axis=2)
+            file.write(np.where(channels[:, None, :] < 0, 0, chosen).astype("<f4").tobytes())
 
 
 def _add_empty_template(folder: Path) -> None:

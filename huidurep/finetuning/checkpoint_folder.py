@@ -29,6 +29,7 @@ def source_of(model_name: str, model: HuiduRep) -> dict[str, Any]:
         repository, or None) and ``sorting_parameters`` (those beside the weights).
     """
     from ..hub.embedded import list_checkpoints
+    from ..hub.json_files import read_json_object
 
     place = str(getattr(model.config, "_name_or_path", "") or model_name)
     folder = list_checkpoints().get(model_name, Path(place))
@@ -43,7 +44,7 @@ def source_of(model_name: str, model: HuiduRep) -> dict[str, Any]:
         name=model_name if folder.is_dir() or is_on_hub else "a model that was given",
         license=licence,
         base_model=model_name if is_on_hub or model_name in list_checkpoints() else None,
-        sorting_parameters=json.loads(beside.read_text(encoding="utf8")) if beside.is_file() else {},
+        sorting_parameters=read_json_object(beside, "correct or remove this file") if beside.is_file() else {},
     )
 
 

@@ -181,9 +181,7 @@ class HuiduRepConfig(PreTrainedConfig):
         self.reconstruction_weight, self.momentum = reconstruction_weight, momentum
         self.prototype_temperature, self.contrastive_temperature = prototype_temperature, contrastive_temperature
         self.adapter, self.initializer_range, self.layer_norm_eps = adapter, initializer_range, layer_norm_eps
-        self._check()
-        self._check_losses()
-        self._check_unknown(kwargs)
+        self._check(kwargs)
         super().__init__(**kwargs)
 
     @classmethod
@@ -263,7 +261,13 @@ class HuiduRepConfig(PreTrainedConfig):
         total += wide * (self.embedding_size + wide + 3 * self.projection_size)
         return total + self.adapter * self.embedding_size * (self.embedding_size + self.num_samples * self.num_channels)
 
-    def _check(self) -> None:
+    def _check(self, others: dict[str, Any]) -> None:
+        self._check_values()
+        self._check_shapes()
+        self._check_losses()
+        self._check_unknown(others)
+
+    def _check_values(self) -> None:
         for name, (low, high) in SIZES.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
@@ -286,7 +290,6 @@ class HuiduRepConfig(PreTrainedConfig):
             valid, value = get_args(choice), getattr(self, name)
             if value not in valid:
                 raise ValueError(f"{name} must be one of {valid}, found {reprlib.repr(value)}: choose one of them.")
-        self._check_shapes()
 
     def _check_shapes(self) -> None:
         if isinstance(self.peak_index, bool) or self.peak_index not in range(self.num_samples):
@@ -333,7 +336,9 @@ class HuiduRepConfig(PreTrainedConfig):
         for name in ("attn_implementation", "experts_implementation"):
             # transformers takes the name of a repository for code to download and run.
             if "/" in str(kwargs.get(name)):
-                raise ValueError(f"{name} must be one of transformers' own, found {reprlib.repr(kwargs[name])}: remove it.")
+                raise ValueError(
+                    f"{name} must be one of transformers' own, found {reprlib.repr(kwargs[name])}: remove it."
+                )
 
 
 def _whole_numbers(name: str, values: Any) -> list[int]:
@@ -345,4 +350,3 @@ def _whole_numbers(name: str, values: Any) -> list[int]:
             f"{reprlib.repr(values)}: change it."
         )
     return list(values)
-

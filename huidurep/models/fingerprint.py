@@ -92,9 +92,10 @@ def _in_single_precision(model: "PreTrainedModel", state_dict: Mapping[str, Tens
     """The encoder in evaluation mode with float32 weights on the CPU: itself where it is so already, else a copy."""
     encoder: Any = getattr(model, "huidurep", model)
     is_ready = all(each.dtype == torch.float32 and each.device.type == "cpu" for each in encoder.parameters())
-    if is_ready and not encoder.training and state_dict is None:
+    if is_ready and not encoder.training and state_dict is None and "forward" not in vars(encoder):
         return encoder
     encoder = copy.deepcopy(encoder).to("cpu", torch.float32).eval()
+    vars(encoder).pop("forward", None)  # accelerate's, in half precision and of the original
     if state_dict is not None:
         prefix = "huidurep." if hasattr(model, "huidurep") else ""
         own = {name.removeprefix(prefix): each for name, each in state_dict.items() if name.startswith(prefix)}

@@ -18,6 +18,8 @@ from spikeinterface.core import BaseRecording
 from .job_kwargs import resolve_job_kwargs
 from .run_log import RunLog
 
+PREFIX = "huidurep-"  # of temporary folders; then the number of the process
+
 
 @dataclass(frozen=True)
 class CachingSettings:
@@ -82,7 +84,10 @@ def cache_traces(
             "whenever they are read, which takes longer; name a larger disk with the variable TMPDIR",
         )
         return recording
-    folder = Path(tempfile.mkdtemp(prefix="huidurep-", dir=parent))
+    left = _folders_of_killed(parent)
+    if left:
+        log.warning(stage, f"found traces of sortings that were killed: remove {', '.join(map(str, left))}")
+    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=parent))
     try:
         with warnings.catch_warnings(), _cheap_collections():
             # SpikeInterface warns that the folder cannot reopen a recording in memory; nobody will ask it to
@@ -93,6 +98,23 @@ def cache_traces(
         raise
     weakref.finalize(cached, _remove, folder, os.getpid())
     return cached
+
+
+def _folders_of_killed(parent: Path) -> list[Path]:
+    """Temporary folders of the user's processes that no longer run; not deleted, since a container has own numbers."""
+    if os.name != "posix":  # elsewhere, a signal with number 0 ends a process
+        return []
+    found = []
+    for folder in sorted(parent.glob(f"{PREFIX}*-*")):
+        number = folder.name.removeprefix(PREFIX).split("-")[0]
+        try:
+            if number.isdigit() and folder.lstat().st_uid == os.getuid():
+                os.kill(int(number), 0)
+        except (ProcessLookupError, OverflowError):
+            found.append(folder)
+        except OSError:  # the process of another user, or the folder was removed
+            continue
+    return found
 
 
 @contextmanager

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import spikeinterface.preprocessing as spre
@@ -16,6 +18,9 @@ from .noise_levels import NOISE_LEVELS, NoiseLevelSettings, draw_chunks, find_ac
 from .parameters import SortingParameters, is_motion_folder
 from .preprocessing import PreparedGroup
 from .run_log import RunLog
+
+MOTION_FILE = "spikeinterface_info.json"
+MOTION_REMEDY = "save it again with Motion.save of SpikeInterface"
 
 
 @dataclass(frozen=True)
@@ -108,13 +113,63 @@ def correct_motion(
     return replace(group, recording=corrected, noise_levels_uv=levels_uv, motion=motion)
 
 
+def load_motion(folder: str | Path) -> Motion:
+    """Read a motion that SpikeInterface saved, from its arrays alone: nothing is unpickled, no class is looked up.
+
+    Parameters
+    ----------
+    folder : str or Path
+        As `Motion.save` of SpikeInterface writes it.
+
+    Returns
+    -------
+    Motion
+
+    Raises
+    ------
+    ValueError
+        Files are missing or damaged, or their shapes do not belong together.
+    """
+    folder = Path(folder)
+    num_segments = len(list(folder.glob("displacement_seg*.npy")))
+    try:
+        info = json.loads((folder / MOTION_FILE).read_text(encoding="utf8"))
+        direction, method = info["direction"], info["interpolation_method"]
+        spatial_bins_um = _read_numbers(folder / "spatial_bins_um.npy")
+        displacement = [_read_numbers(folder / f"displacement_seg{index}.npy") for index in range(num_segments)]
+        temporal_bins_s = [_read_numbers(folder / f"temporal_bins_s_seg{index}.npy") for index in range(num_segments)]
+    except (OSError, ValueError, EOFError, TypeError, KeyError, RecursionError) as error:
+        raise ValueError(
+            f"expected the arrays of a Motion in {folder}, found {type(error).__name__} ({error}): {MOTION_REMEDY}."
+        ) from error
+    for bins_s, moved_um in zip(temporal_bins_s, displacement, strict=True):
+        if moved_um.shape != (*bins_s.shape, *spatial_bins_um.shape) or moved_um.ndim != 2 or not moved_um.size:
+            raise ValueError(
+                f"expected displacements (num_times, num_depths) in {folder}, found {moved_um.shape} for "
+                f"{bins_s.shape} times and {spatial_bins_um.shape} depths: {MOTION_REMEDY}."
+            )
+    if direction not in ("x", "y", "z") or method not in ("linear", "nearest", "slinear", "cubic", "pchip"):
+        raise ValueError(
+            f"expected a direction x, y or z and a method of interpolation in {folder / MOTION_FILE}, found "
+            f"{direction!r} and {method!r}: {MOTION_REMEDY}."
+        )
+    return Motion(displacement, temporal_bins_s, spatial_bins_um, direction, method)
+
+
+def _read_numbers(path: Path) -> np.ndarray:
+    array = np.load(path, allow_pickle=False)
+    if array.dtype.kind not in "iuf" or not np.isfinite(array).all():
+        raise ValueError(f"other values than finite numbers in {path.name}")
+    return array
+
+
 def _find_motion(
     group: PreparedGroup, name: str, peak_sign: str, job_kwargs: dict | None
 ) -> tuple[BaseRecording, Motion | None]:
     """Motion by a preset or from a folder, None where the estimate fails, and the recording that it is of."""
     recording = group.recording
     if is_motion_folder(name):
-        return recording, _of_segments(Motion.load(name), group.segment_indices)
+        return recording, _of_segments(load_motion(name), group.segment_indices)
     # concatenated, so that a neuron has one depth in all segments; SpikeInterface estimates one segment only
     recording = concatenate_recordings([recording]) if recording.get_num_segments() > 1 else recording
     return recording, _estimate(recording, group.noise_levels_uv, name, peak_sign, job_kwargs)

@@ -22,7 +22,7 @@ LAW = {
     "adaptation": {"models", "clustering", "simulation"},
     "exporters": {"sorting", "output_files", "provenance"},
     "report": {"sorting", "clustering", "output_files", "provenance"},
-    "result": {"sorting", "exporters", "report", "output_files", "provenance"},
+    "result": {"hub", "sorting", "exporters", "report", "output_files", "provenance"},
     "pipeline": {"models", "sorting", "result", "hub", "provenance"},
     "finetuning": {*LEAVES, "models", "sorting", "training", "adaptation", "pipeline"},
     "integrations": {*LEAVES, "", "models", "sorting", "pipeline", "result"},

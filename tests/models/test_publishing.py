@@ -10,7 +10,7 @@ from huggingface_hub import ModelCard
 
 import huidurep
 from huidurep import HuiduRep
-from huidurep.models.publishing import COMPANIONS
+from huidurep.models.publishing import COMPANIONS, copy_files, push_folder
 
 WEIGHTS = {"config.json", "model.safetensors", "fingerprint.safetensors"}
 
@@ -79,3 +79,59 @@ def test_options_of_the_upload_reach_the_client(finetuned, tmp_path, monkeypatch
     assert names(uploaded) - code == WEIGHTS | set(COMPANIONS) and "modeling_huidurep.py" in code
     card = ModelCard.load(uploaded / "README.md")
     assert "rat" in card.data.tags and card.data.license == "apache-2.0"
+
+
+@pytest.fixture
+def received(finetuned, tmp_path):
+    """A checkpoint in which a licence is a link to a private key."""
+    key = tmp_path / "home" / "id_rsa"
+    key.parent.mkdir()
+    key.write_text("private key")
+    (finetuned / "LICENSE").symlink_to(key)
+    return finetuned
+
+
+def holds_the_key(folder):
+    return any("private key" in path.read_text(errors="replace") for path in Path(folder).iterdir())
+
+
+def test_links_out_of_a_checkpoint_are_not_copied(received, tmp_path, caplog):
+    HuiduRep.from_pretrained(received).save_pretrained(tmp_path / "copy")
+    assert names(tmp_path / "copy") == WEIGHTS | set(COMPANIONS)
+    assert "LICENSE is not copied" in caplog.text
+
+
+def test_links_out_of_a_checkpoint_are_not_published(received, tmp_path, monkeypatch):
+    monkeypatch.setattr("huidurep.models.publishing.HfApi", Mock(side_effect=AssertionError("published")))
+    with pytest.raises(OSError, match=r"LICENSE is a link to .*id_rsa"):
+        push_folder(HuiduRep.from_pretrained(received), received, "owner/name")
+    with pytest.raises(OSError, match="LICENSE is a link"):
+        copy_files(received, tmp_path)
+
+
+def test_a_checkpoint_may_lie_behind_a_link(finetuned, tmp_path):
+    (tmp_path / "link").symlink_to(finetuned, target_is_directory=True)
+    (finetuned / "NOTICE").symlink_to("README.md")
+    HuiduRep.from_pretrained(tmp_path / "link").save_pretrained(tmp_path / "copy")
+    assert names(tmp_path / "copy") == WEIGHTS | set(COMPANIONS) | {"NOTICE"}
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_the_cache_of_the_hub_consists_of_links(finetuned, tmp_path, is_shared):
+    cache = tmp_path / "cache"
+    snapshot = cache / "models--owner--name" / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    blobs = cache / "blobs" / "ab" if is_shared else cache / "models--owner--name" / "blobs"
+    blobs.mkdir(parents=True)
+    for index, path in enumerate(sorted(finetuned.iterdir())):
+        shutil.copy(path, blobs / f"{index:064x}")
+        (snapshot / path.name).symlink_to(blobs / f"{index:064x}")
+    HuiduRep.from_pretrained(snapshot).save_pretrained(tmp_path / "copy")
+    assert names(tmp_path / "copy") == WEIGHTS | set(COMPANIONS)
+    (tmp_path / "id_rsa").write_text("private key")
+    for place in ("../../../../id_rsa", cache / "id_rsa"):
+        shutil.copy(tmp_path / "id_rsa", cache / "id_rsa")
+        (snapshot / "LICENSE").unlink(missing_ok=True)
+        (snapshot / "LICENSE").symlink_to(place)
+        HuiduRep.from_pretrained(snapshot).save_pretrained(tmp_path / "again")
+        assert not holds_the_key(tmp_path / "again")

@@ -68,3 +68,19 @@ def test_an_interrupt_leaves_nothing_behind(lazy, folder, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         caching.cache_traces(lazy, "preprocessing", RunLog(), settings=TO_DISK)
     assert not list(folder.iterdir())
+
+
+def test_temporary_files_of_killed_sortings_are_named(lazy, folder):
+    import os
+    import subprocess
+    import sys
+
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    dead, alive, other = (folder / f"huidurep-{name}" for name in (f"{ended.pid}-abc", f"{os.getpid()}-abc", "d39yjonz"))
+    for each in (dead, alive, other):
+        each.mkdir()
+    log = RunLog()
+    caching.cache_traces(lazy, "motion", log, settings=replace(TO_DISK, spare_disk_bytes=0))
+    assert str(dead) in log.entries[-1]["message"] and dead.is_dir()
+    assert not any(str(each) in log.entries[-1]["message"] for each in (alive, other))

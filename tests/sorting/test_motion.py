@@ -8,7 +8,7 @@ import pytest
 from spikeinterface.core import NumpyRecording
 from spikeinterface.core.motion import Motion
 
-from huidurep.sorting.motion import MotionSettings, correct_motion
+from huidurep.sorting.motion import MotionSettings, correct_motion, load_motion
 from huidurep.sorting.parameters import SortingParameters
 from huidurep.sorting.preprocessing import PreparedGroup
 from huidurep.sorting.run_log import RunLog
@@ -180,3 +180,32 @@ def test_a_motion_of_other_segments_is_refused(moving, tmp_path):
         parameters.check_recording(in_two_segments(moving).recording)
     with pytest.raises(ValueError, match="Motion.save"):
         SortingParameters(motion=str(tmp_path))
+
+
+class Bomb:
+    def __reduce__(self):
+        return (exec, ("raise SystemExit('the bomb went off')",))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("displacement_seg0.npy", np.array([[Bomb()]], dtype=object)),
+        ("temporal_bins_s_seg0.npy", np.zeros(7)),
+        ("spatial_bins_um.npy", np.array([np.nan])),
+        ("spikeinterface_info.json", "{"),
+        ("spikeinterface_info.json", "[" * 100_000),
+        ("spikeinterface_info.json", "[]"),
+        ("spikeinterface_info.json", '{"direction": "os.system", "interpolation_method": "linear"}'),
+    ],
+)
+def test_a_damaged_motion_is_refused_and_runs_nothing(tmp_path, name, content):
+    folder = tmp_path / "motion"
+    known_motion(folder, [(0, 40)])
+    assert load_motion(folder) == Motion.load(folder)
+    if isinstance(content, str):
+        (folder / name).write_text(content)
+    else:
+        np.save(folder / name, content, allow_pickle=True)
+    with pytest.raises(ValueError, match=r"motion.*Motion\.save"):
+        load_motion(folder)
