@@ -131,7 +131,9 @@ def ready_for_inference(model: "HuiduRep", device: str | torch.device | None = N
         target = model.device
     if target == model.device and not any(module.training for module in model.modules()):
         return model
-    return copy.deepcopy(model).eval().to(target)
+    copied = copy.deepcopy(model).eval().to(target)
+    vars(copied).pop("forward", None)  # accelerate's, for mixed precision, which would run the given model
+    return copied
 
 
 def _batches(mapped: MappedWaveforms, batch_size: int) -> list[slice]:

@@ -125,6 +125,15 @@ def test_tensors_of_any_precision(dtype):
     assert np.allclose(huidurep.SpikeEmbedder("tetrode").fit_transform(tensor), expected, atol=1e-3)
 
 
+def test_embedding_within_training_in_mixed_precision(tmp_path):
+    model = HuiduRep.from_pretrained("tetrode", hidden_dropout_prob=0.5)
+    expected = model.embed(WAVEFORMS)
+    plain = model.forward
+    model.forward = lambda *args, **options: plain(*args, **options)  # as accelerate does
+    assert np.array_equal(model.train().embed(WAVEFORMS), expected)
+    assert model.training
+
+
 @pytest.mark.parametrize("batch_size", [0, -1, 2.0, True, "8"])
 def test_impossible_batch_sizes(batch_size):
     with pytest.raises(ValueError, match="batch_size"):
