@@ -13,6 +13,8 @@ from spikeinterface.core import BaseRecording
 
 from ..output_files import check_output_file, new_file
 from ..provenance import versions
+from ..sorting.geometry import contact_positions_um, group_of_channels
+from ..sorting.run_log import RunLog
 from .analyzer import build_analyzer, check_exportable
 
 if TYPE_CHECKING:
@@ -254,13 +256,14 @@ def _templates(result: SortingResult, recording: BaseRecording, job_kwargs: dict
 
 
 def _with_positions(recording: BaseRecording) -> BaseRecording:
-    """The recording with positions as NWB's channel properties: neuroconv 0.10 expects the property "location"."""
-    if not recording.has_probe() or "location" in recording.get_property_keys():  # SpikeInterface before 0.105
-        return recording
+    """The recording with positions in um as NWB's channel properties, and with the groups that were sorted."""
     view = recording.select_channels(recording.channel_ids)
-    positions_um = recording.get_channel_locations(axes="xyz" if recording.has_3d_probe() else "xy")
-    for name, values in zip(POSITIONS, positions_um.T, strict=False):
-        view.set_property(name, values)
+    if recording.get_property("group") is not None:  # NaN and None are no names of electrode groups
+        view.set_property("group", group_of_channels(recording, RunLog()))
+    if recording.has_probe():
+        positions_um = contact_positions_um(recording, axes="xyz" if recording.has_3d_probe() else "xy")
+        for name, values in zip(POSITIONS, positions_um.T, strict=False):
+            view.set_property(name, values)
     return view
 
 
