@@ -9,7 +9,7 @@ from typing import Any
 
 PICKLES = (".pkl", ".pickle")
 # Their extractors read data files and run no code from them.
-TRUSTED_PACKAGES = ("spikeinterface", "neo", "probeinterface")
+TRUSTED_PACKAGES = ("spikeinterface", "neo", "probeinterface", "huidurep")
 # Files in a folder from which SpikeInterface learns what to open.
 DESCRIPTIONS = ("si_folder.json", "binary.json", "cached.json", "provenance.json", "spikeinterface_info.json")
 

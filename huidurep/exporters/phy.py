@@ -12,6 +12,7 @@ from spikeinterface.core import BaseRecording, BaseSorting
 
 from ..output_files import check_output_folder, new_folder
 from ..sorting.job_kwargs import resolve_job_kwargs
+from ..sorting.recorded_times import has_times
 from .analyzer import build_analyzer, check_exportable
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ def export_to_phy(
     """Write a folder for ``phy template-gui params.py``.
 
     Beside SpikeInterface's export: `pc_features.npy`, the embeddings on their principal axes; `cluster_group.tsv`, the
-    quality labels; `spike_posterior.npy`, phy's spike attribute "posterior"; `embeddings.npy`.
+    quality labels; `spike_posterior.npy`, phy's spike attribute "posterior"; `embeddings.npy`; `spike_time_s.npy`, the
+    times of spikes in recordings that have their own (phy counts from the first sample).
 
     Parameters
     ----------
@@ -103,6 +105,9 @@ def _write_own_files(folder: Path, result: SortingResult, analyzer: SortingAnaly
     np.save(folder / "channel_shanks.npy", np.unique(groups, return_inverse=True)[1].astype("int32"))
     np.save(folder / "spike_posterior.npy", result.posteriors)
     np.save(folder / "embeddings.npy", result.embeddings)
+    if has_times(result.sorting):  # phy itself counts times from the first sample
+        samples = result.sorting.to_spike_vector()["sample_index"]
+        np.save(folder / "spike_time_s.npy", result.sorting.sample_index_to_time(samples, 0))
     _write_features(folder, result.embeddings, analyzer.sparsity.mask, groups)
     if result.sorting.get_num_units() == 1:
         _add_empty_template(folder)
