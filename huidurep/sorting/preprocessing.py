@@ -39,6 +39,8 @@ class PreprocessingSettings:
         A recording without credible gains is scaled so that its median noise is this.
     plausible_noise_uv : (float, float)
         Gains that make the noise smaller or larger are not gains to uV (but to volts, or 1) and are not used.
+    possible_gains : (float, float)
+        Gains to uV are refused whose absolute value is smaller or larger, whatever the samples are stored in.
     reference_channels : int
         Smallest group of which the common median is subtracted where `common_reference` is None.
     max_nyquist_ratio : float
@@ -49,6 +51,7 @@ class PreprocessingSettings:
 
     nominal_noise_uv: float = 10.0
     plausible_noise_uv: tuple[float, float] = (0.2, 500.0)
+    possible_gains: tuple[float, float] = (1e-12, 1e12)
     reference_channels: int = 32
     max_nyquist_ratio: float = 0.9
     geometry: GeometrySettings = GEOMETRY
@@ -270,14 +273,16 @@ def _measure_offsets(
     return np.median(np.concatenate(raw)[is_active], axis=0), active
 
 
-def _read_gains(recording: BaseRecording) -> np.ndarray:
+def _read_gains(recording: BaseRecording, settings: PreprocessingSettings = PREPROCESSING) -> np.ndarray:
     """Gains to uV (num_channels,); ones where the recording has none."""
     if not recording.has_scaleable_traces():
         return np.ones(recording.get_num_channels())
     gains = recording.get_channel_gains()
-    if not np.all(np.isfinite(gains) & (gains != 0)):
+    lowest, highest = settings.possible_gains
+    is_possible = (np.abs(gains) >= lowest) & (np.abs(gains) <= highest)  # False with NaN
+    if not is_possible.all():
         raise ValueError(
-            f"expected finite gains to uV other than 0, found {gains.tolist()}; "
+            f"expected finite gains to uV other than 0, {lowest:g} to {highest:g}, found {gains[~is_possible][0]:g}; "
             "set them with recording.set_channel_gains"
         )
     return gains
