@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -101,6 +102,7 @@ def export_to_phy(
 def _write_own_files(folder: Path, result: SortingResult, analyzer: SortingAnalyzer) -> None:
     """Write what SpikeInterface's export does not have: labels, shanks, posteriors, embeddings."""
     _write_cluster_groups(folder, result.sorting)
+    _write_text_columns(folder, result.sorting)
     groups = analyzer.get_recording_property("group")
     np.save(folder / "channel_shanks.npy", np.unique(groups, return_inverse=True)[1].astype("int32"))
     np.save(folder / "spike_posterior.npy", result.posteriors)
@@ -118,6 +120,18 @@ def _write_cluster_groups(folder: Path, sorting: BaseSorting) -> None:
     lines = ["cluster_id\tgroup"]
     lines += [f"{unit}\t{quality}" for unit, quality in enumerate(sorting.get_property("quality"))]
     (folder / "cluster_group.tsv").write_text("\n".join(lines) + "\n", encoding="utf8")
+
+
+def _write_text_columns(folder: Path, sorting: BaseSorting) -> None:
+    """Write columns of text again, one line a unit: names of channels and groups may hold tabs and line breaks."""
+    for name in sorting.get_property_keys():
+        values = sorting.get_property(name)
+        path = folder / f"cluster_{'channel_group' if name == 'group' else name}.tsv"
+        if values.dtype.kind in "OSU" and path.is_file():
+            with path.open("w", encoding="utf8", newline="") as file:
+                writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+                writer.writerow(["cluster_id", path.stem.removeprefix("cluster_")])
+                writer.writerows([unit, " ".join(str(value).split())] for unit, value in enumerate(values))
 
 
 def _write_features(folder: Path, embeddings: np.ndarray, mask: np.ndarray, groups: np.ndarray) -> None:
