@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 TOKEN = "pass token= or set HF_TOKEN"
-# what precedes a secret is kept: tokens of the Hub, user:password@ of a URL, parameters of signed URLs, headers, options
+# what precedes a secret is kept: tokens of the Hub, user:password@ in URLs, parameters of signed URLs, headers, options
 SECRETS = re.compile(
     r"(\bhf_)(?!transfer\b|xet\b)[A-Za-z0-9]{5,}"
     r"|(\b[a-z][a-z0-9+.-]*:/{1,2})[^\s/@]+@"

@@ -219,8 +219,8 @@ def _check_spacing(positions_um: np.ndarray, channel_ids: np.ndarray, name: obje
         return
     raise ValueError(
         f"expected contacts of a group {settings.min_spacing_um:g} um to {1e-3 * settings.max_spacing_um:g} mm apart, "
-        f"found {found}; set probe.si_units to the unit of the positions ('um', 'mm' or 'm'), correct the positions, or "
-        "give channels that share no spikes different values of the property 'group'"
+        f"found {found}; set probe.si_units to the unit of the positions ('um', 'mm' or 'm'), correct the positions, "
+        "or give channels that share no spikes different values of the property 'group'"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from spikeinterface.core import BaseRecording, BaseRecordingSegment, BaseSorting
@@ -98,13 +99,11 @@ class RecordedTimes(BaseRecording):
         try:
             with np.load(path, allow_pickle=False) as stored:
                 num_samples, starts_s = stored["num_samples"], stored["starts_s"]
-                knots = [
-                    (stored[f"samples_{index}"], stored[f"times_s_{index}"]) for index in range(len(num_samples))
-                ]
+                knots = [(stored[f"samples_{index}"], stored[f"times_s_{index}"]) for index in range(len(num_samples))]
             if len(starts_s) != len(num_samples) or any(len(samples) != len(times) for samples, times in knots):
                 raise ValueError("arrays of different lengths")
             return cls(sampling_frequency, num_samples, starts_s, knots)
-        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
             raise ValueError(
                 f"expected the times of a recording in {path}, found {type(error).__name__} ({error}); copy the folder "
                 "again, or remove this file to count times from the start of the recording"

@@ -15,7 +15,7 @@ SECRET = "hf_abcDEF123secret"
         "failed: https://user:hush-secret@hub.example.com/api",
         "INPUT https:/user:hush-secret@host/x.json",  # as pathlib writes it
         "url https://s3.example.com/x?X-Amz-Signature=secret&X-Amz-Credential=a/secret&a=1",
-        "https://hub.example.com/api?token=secret",
+        "url https://hub.example.com/api?token=secret",
         "Authorization: Bearer secret",
         "huidurep push out --token secret",
     ],

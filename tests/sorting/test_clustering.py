@@ -144,4 +144,3 @@ def test_small_groups_are_named_in_the_log():
     result = SpikeSortingPipeline(PcaModel(), parameters)(recording)
     (message,) = [entry["message"] for entry in result.log if "min_unit_spikes=30" in entry["message"]]
     assert re.search(r"no unit: 1[678] on channel c \(-1\d\d uV\)", message)
-    assert 1 not in np.bincount(result.sorting.get_property("num_spikes"))[:30]

@@ -77,12 +77,14 @@ def test_exports_prefer_the_recording(tmp_path):
     assert RecordedTimes.of(sorting).get_times(0, 10, 12) == pytest.approx(recording.get_times(0, 10, 12))
 
 
-@pytest.mark.parametrize("content", [b"", b"no archive", None])
+@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 broken", None])
 def test_damaged_times_are_named(content, tmp_path):
     _, sorting = timed("gaps")
     path = saved(sorting, tmp_path / "out") / "times.npz"
     if content is None:
-        np.savez(path, num_samples=np.array([1]), starts_s=np.array([0.0]), samples_0=np.zeros(0), times_s_0=np.zeros(0))
+        np.savez(
+            path, num_samples=np.array([1]), starts_s=np.array([0.0]), samples_0=np.zeros(0), times_s_0=np.zeros(0)
+        )
     else:
         path.write_bytes(content)
     with pytest.raises(ValueError, match="times.npz"):
