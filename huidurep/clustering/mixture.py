@@ -246,18 +246,22 @@ def cluster_embeddings(  # noqa: PLR0913 (each is a parameter that users set, bu
     points = (embeddings[rows] - mean) @ axes
     times = None if times_s is None else times_s[rows]
     limit = merge_limit(merge_bias, settings.merge)
-    # the matrices are small: more threads only wait for each other
-    with threadpool_limits(limits=1):
+    with threadpool_limits(limits=1):  # the matrices are small: more threads only wait for each other
         units, small, fitted = _find_units(points, times, num_units, smallest, limit, rng, settings)
-    small_groups = np.full(num_spikes, -1)
-    small_groups[rows] = small
     mixture = UnitMixture(mean=mean, axes=axes, **fitted)
     found, posteriors = mixture.predict(embeddings, times_s)
     if num_units is not None and len(np.unique(found[found >= 0])) < num_units:
         # a unit that loses every spike to its neighbours' posteriors keeps those to which the mixture was fitted
         found[rows] = _renumber(units)
         posteriors = mixture.posterior_of(embeddings, found, times_s)
+    small_groups = _of_all_spikes(small, rows, num_spikes)
     return Clustering(labels=found, posteriors=posteriors, small_groups=small_groups, **vars(mixture))
+
+
+def _of_all_spikes(labels: np.ndarray, rows: np.ndarray, num_spikes: int) -> np.ndarray:
+    of_all = np.full(num_spikes, -1)
+    of_all[rows] = labels
+    return of_all
 
 
 def _find_units(

@@ -87,9 +87,7 @@ def build_analyzer(
     Returns
     -------
     SortingAnalyzer
-        Sparse; units with all properties of the result. Segments after the last spike, and those that are shorter than
-        a snippet, are left out. Its units have the times of the recording, but for one that is loaded from its folder:
-        there, the result in the subfolder has them.
+        Sparse; units with all properties of the result, without segments after the last spike or below a snippet.
 
     Raises
     ------

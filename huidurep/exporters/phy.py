@@ -48,8 +48,8 @@ def export_to_phy(
     """Write a folder for ``phy template-gui params.py``.
 
     Beside SpikeInterface's export: `pc_features.npy`, the embeddings on their principal axes; `cluster_group.tsv`, the
-    quality labels; `spike_posterior.npy`, phy's spike attribute "posterior"; `embeddings.npy`; `spike_time_s.npy`, the
-    times of spikes in recordings that have their own (phy counts from the first sample).
+    quality labels; `spike_posterior.npy`, phy's spike attribute "posterior"; `embeddings.npy`; `spike_time_s.npy`
+    where the recording has its own times.
 
     Parameters
     ----------

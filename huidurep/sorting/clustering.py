@@ -173,9 +173,7 @@ def find_units(
     if parameters.num_units is not None and len(peaks) < parameters.num_units:
         return _fewer_spikes_than_units(len(peaks), group, parameters, log)
     if parameters.num_units is None and len(peaks) < parameters.min_unit_spikes:
-        log("clustering", f"group {group.name}: {len(peaks)} spikes are fewer than min_unit_spikes, no unit")
-        log_small_groups(np.zeros(len(peaks), dtype="int64"), peaks, group, parameters, log)
-        return _without_units(len(peaks))
+        return _fewer_spikes_than_a_unit(peaks, group, parameters, log)
     # the matrices are small: more threads only wait for each other, and their number would change the last digits
     with threadpool_limits(limits=1):
         if by_channel:
@@ -186,8 +184,7 @@ def find_units(
     if not (assignment.labels >= 0).any():
         units, assignment = _without_units(len(peaks))
     _log_units(units, assignment, group, parameters, log)
-    if small is not None and parameters.num_units is None:
-        log_small_groups(small, peaks, group, parameters, log)
+    log_small_groups(small, peaks, group, parameters, log)
     return units, assignment
 
 
@@ -205,7 +202,7 @@ def log_small_groups(
     Parameters
     ----------
     labels : ndarray of int64, (num_peaks,)
-        Small group of each spike, -1 for none; groups of one spike are not named.
+        Small group of each spike, -1 for none; groups of one spike are not named, and none where num_units is given.
     peaks : ndarray, (num_peaks,)
         SpikeInterface's peak dtype.
     group : PreparedGroup
@@ -214,9 +211,8 @@ def log_small_groups(
     stage : str
         To which the entry belongs.
     """
-    # of each group: largest amplitude first
     found = []
-    for label in np.unique(labels[labels >= 0]):
+    for label in np.unique(labels[labels >= 0]) if parameters.num_units is None else ():
         own = peaks[labels == label]
         if len(own) > 1:
             amplitude_uv = float(np.median(own["amplitude"]))
@@ -271,6 +267,14 @@ def _fewer_spikes_than_units(
     return _without_units(num_peaks)
 
 
+def _fewer_spikes_than_a_unit(
+    peaks: np.ndarray, group: PreparedGroup, parameters: SortingParameters, log: RunLog
+) -> tuple[UnitModel, Assignment]:
+    log("clustering", f"group {group.name}: {len(peaks)} spikes are fewer than min_unit_spikes, no unit")
+    log_small_groups(np.zeros(len(peaks), dtype="int64"), peaks, group, parameters, log)
+    return _without_units(len(peaks))
+
+
 def _without_units(num_peaks: int) -> tuple[UnitModel, Assignment]:
     assignment = Assignment(np.full(num_peaks, -1, dtype="int64"), np.zeros(num_peaks, dtype="float32"))
     return UnitModel(np.zeros(0, dtype="int64")), assignment
@@ -302,7 +306,7 @@ def _cluster_together(
     group: PreparedGroup,
     parameters: SortingParameters,
     settings: MixtureSettings,
-) -> tuple[UnitModel, Assignment, np.ndarray | None]:
+) -> tuple[UnitModel, Assignment, np.ndarray]:
     """One mixture for all spikes of the group, and its groups that are too small."""
     if parameters.preset == PAPER:
         options = dict(num_units=parameters.num_units, max_fit_spikes=parameters.max_fit_spikes, seed=parameters.seed)
@@ -314,7 +318,8 @@ def _cluster_together(
     channels = [_most_frequent(peaks["channel_index"][labels == unit]) for unit in range(mixture.num_units)]
     components = tuple((mixture, np.array([unit])) for unit in range(mixture.num_units))
     units = UnitModel(np.array(channels, dtype="int64"), components)
-    return units, Assignment(labels, np.asarray(mixture.posteriors)), mixture.small_groups
+    small = np.full(len(peaks), -1) if mixture.small_groups is None else mixture.small_groups
+    return units, Assignment(labels, np.asarray(mixture.posteriors)), small
 
 
 def _cluster_by_channel(
@@ -324,7 +329,7 @@ def _cluster_by_channel(
     parameters: SortingParameters,
     settings: ClusteringSettings,
     job_kwargs: dict | None,
-) -> tuple[UnitModel, Assignment, np.ndarray | None]:
+) -> tuple[UnitModel, Assignment, np.ndarray]:
     """One mixture for the spikes of each peak channel; their units are merged across channels. Also small groups."""
     labels, small = np.full((2, len(peaks)), -1, dtype="int64")
     posteriors = np.zeros(len(peaks), dtype="float32")
