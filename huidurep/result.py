@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from spikeinterface.core import BaseRecording, BaseSorting
+from spikeinterface.core.sortingfolder import NumpyFolderSorting
 
 from .hub.json_files import read_json_object
 from .output_files import INFO_FILE, RESULT_FORMAT, new_folder
 from .sorting.parameters import SortingParameters
 from .sorting.postprocessing import UnitMeasurements, make_sorting
+from .sorting.recorded_times import RecordedTimes, TimedSorting, has_times
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,6 +30,7 @@ FORMAT_VERSION = 1
 MEASUREMENTS_FILE = "measures.npz"
 SORTING_FOLDER = "sorting"
 MAX_SEGMENTS = 1_000_000  # a damaged or foreign file must not ask for more memory than there is
+TIMES_FILE = "times.npz"  # only of recordings that begin at another time than 0 or have a time vector
 # names of the same quantities in folders of earlier versions
 OLD_PROPERTIES = {
     "refractory_violations": "short_isi_fraction",
@@ -81,6 +84,9 @@ class SortingResult:
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """Write a folder, which may be moved; `spikeinterface.load(folder)` opens the units.
 
+        Start times and time vectors of the recording are kept. Where there are any, SpikeInterface needs this package
+        to open the folder.
+
         Parameters
         ----------
         folder : str or Path
@@ -128,6 +134,8 @@ class SortingResult:
         folder = Path(folder)
         info = _read_info(folder)
         sorting = _read_sorting(folder / SORTING_FOLDER)
+        if (folder / TIMES_FILE).is_file():
+            _register_times(sorting, folder / TIMES_FILE)
         _rename_old_properties(sorting)
         embeddings, posteriors = (_read_floats(folder / f"{name}.npy") for name in ("embeddings", "posteriors"))
         measurements = _read_measurements(folder / MEASUREMENTS_FILE)
@@ -156,9 +164,12 @@ class SortingResult:
 
     def _write(self, folder: Path) -> None:
         """Write all files to an empty folder."""
-        with warnings.catch_warnings():  # SpikeInterface warns that the recording is not saved with the sorting
-            warnings.filterwarnings("ignore", category=UserWarning, module="spikeinterface")
-            saved = self.sorting.save(folder=folder / SORTING_FOLDER, format="numpy_folder")
+        with warnings.catch_warnings():  # where SpikeInterface's sorting came from is in our own provenance
+            warnings.filterwarnings("ignore", message="The extractor is not serializable")
+            saved: BaseSorting = NumpyFolderSorting.write_sorting(self.sorting, folder / SORTING_FOLDER)
+        if has_times(self.sorting):
+            RecordedTimes.of(self.sorting).save(folder / TIMES_FILE)
+            saved = TimedSorting(folder / SORTING_FOLDER, folder / TIMES_FILE)
         # with this file, whose path to sorting/ is relative, SpikeInterface opens the top folder too
         saved.dump_to_json(folder / "si_folder.json", relative_to=folder, include_annotations=False)
         np.save(folder / "embeddings.npy", self.embeddings)
@@ -514,6 +525,16 @@ def _read_sorting(folder: Path) -> BaseSorting:
             "again or sort again"
         ) from error
     return sorting
+
+
+def _register_times(sorting: BaseSorting, path: Path) -> None:
+    times = RecordedTimes.load(path, sorting.get_sampling_frequency())
+    if times.get_num_segments() != sorting.get_num_segments():
+        raise ValueError(
+            f"expected the times of {sorting.get_num_segments()} segments, found {times.get_num_segments()} in {path}; "
+            "copy the folder again, or remove this file to count times from the start of the recording"
+        )
+    sorting.register_recording(times)
 
 
 def _rename_old_properties(sorting: BaseSorting) -> None:

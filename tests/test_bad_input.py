@@ -130,3 +130,30 @@ def test_a_model_that_is_none_is_refused_before_any_work():
     recording, _ = huidurep.simulate_recording(num_units=2, duration_s=2, seed=0)
     with pytest.raises(TypeError, match="HuiduRep"):
         huidurep.sort(recording, model=3)
+
+
+@pytest.mark.parametrize("rate_hz", [1e12, np.inf, -30000.0, np.nan])
+def test_absurd_rates(rate_hz):
+    with pytest.raises(ValueError, match="sampling frequency.*1e\\+06 Hz"):
+        SortingParameters().check_recording(as_recording(noise(100), rate_hz=rate_hz))
+
+
+def test_complex_samples():
+    with pytest.raises(ValueError, match="real numbers.*complex64"):
+        SortingParameters().check_recording(as_recording(noise(100).astype("complex64")))
+
+
+@pytest.mark.parametrize(("value", "dtype"), [(1e30, "float32"), (-3e38, "float32"), (1e300, "float64")])
+def test_samples_that_are_absurdly_large(value, dtype):
+    traces = noise(5000).astype(dtype)
+    traces[1234, 2] = value
+    with pytest.raises(ValueError, match="segment 0 at sample 1234 of channel 2"):
+        SortingParameters().check_recording(as_recording(traces))
+
+
+@pytest.mark.parametrize("gain", [1e30, 1e-300])
+def test_gains_that_cannot_be_are_refused(gain):
+    recording = as_recording(noise(), positions_um=TETRODE_UM)
+    recording.set_channel_gains(gain)
+    with pytest.raises(ValueError, match="gains"):
+        run(recording)

@@ -12,6 +12,7 @@ import traceback
 import typer
 from typer.core import TyperGroup
 
+from ..hub.errors import without_secrets
 from .output import print_json
 
 EXIT_FAILURE, EXIT_WRONG_INPUT, EXIT_INTERRUPTED = 1, 2, 130
@@ -67,7 +68,7 @@ class ErrorReportingGroup(TyperGroup):
                     print_json({"error": error.format_message(), "exit_code": error.exit_code})
                 raise
             if is_debug:
-                typer.echo(traceback.format_exc(), err=True)
+                typer.echo(without_secrets(traceback.format_exc()), err=True)
             is_wrong_input = isinstance(error, ValueError | TypeError | OSError)
             sentence = " ".join(str(error).split()) or type(error).__name__
             code = EXIT_WRONG_INPUT if is_wrong_input else EXIT_FAILURE
@@ -78,6 +79,7 @@ class ErrorReportingGroup(TyperGroup):
 
 
 def _report(sentence: str, exit_code: int, as_json: bool) -> None:
+    sentence = without_secrets(sentence)
     logger.debug("exit code %d: %s", exit_code, sentence)
     typer.echo(f"huidurep: {sentence}", err=True)
     if as_json:

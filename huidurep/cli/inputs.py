@@ -198,11 +198,14 @@ def attach_probe(recording, probe: str):
 def _tetrodes(num_channels: int):
     import probeinterface
 
+    from ..models.input_contract import nominal_positions
+
     if num_channels % 4:
         raise ValueError(f"expected a multiple of 4 channels for tetrodes, found {num_channels}: use a probe file.")
     group = probeinterface.ProbeGroup()
     for first in range(0, num_channels, 4):
-        tetrode = probeinterface.generate_tetrode()
+        tetrode = probeinterface.Probe(ndim=2, si_units="um")
+        tetrode.set_contacts(nominal_positions(4), shapes="circle", shape_params={"radius": 6})
         tetrode.move([first // 4 * TETRODE_DISTANCE_UM, 0.0])
         tetrode.set_device_channel_indices(range(first, first + 4))
         group.add_probe(tetrode)

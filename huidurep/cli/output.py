@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import platform
-import re
 import shlex
 import sys
 from contextlib import contextmanager, redirect_stdout
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import typer
 
+from ..hub.errors import without_secrets
 from ..provenance import versions
 
 LOG_HEADER = "# huidurep log\n"
@@ -124,7 +124,7 @@ def start_logging(level: int, log_file: Path | None):
     """
     root, ours = logging.getLogger(), logging.getLogger("huidurep")
     console = logging.StreamHandler(sys.stderr)
-    console.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    console.setFormatter(_DiscreetFormatter("%(levelname)s %(name)s: %(message)s"))
     console.addFilter(lambda record: record.levelno >= _shown_level(record.name, level))
     old_level = ours.level
     handlers: list[logging.Handler] = [console]
@@ -156,16 +156,18 @@ def _open_log(path: Path) -> logging.Handler:
             if file.read(len(LOG_HEADER)) not in (b"", LOG_HEADER.encode()):
                 raise FileExistsError(f"expected a new file or an earlier log, found {path}: name another --log-file.")
     path.absolute().parent.mkdir(parents=True, exist_ok=True)
-    lines = [f"command: {_without_token(shlex.join(sys.argv))}", f"folder: {Path.cwd()}"]
+    lines = [f"command: {without_secrets(shlex.join(sys.argv))}", f"folder: {Path.cwd()}"]
     lines += [f"platform: {platform.platform()}, {platform.machine()}"]
     lines += [", ".join(f"{name} {number}" for name, number in versions().items())]
     with path.open("a", encoding="utf8") as file:
         file.write(LOG_HEADER + "".join(f"# {line}\n" for line in lines))
     handler = logging.FileHandler(path, encoding="utf8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(_DiscreetFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     return handler
 
 
-def _without_token(command: str) -> str:
-    """The command without access tokens: users send the log to others."""
-    return re.sub(r"(--token[ =]|hf_)\S+", r"\1***", command)
+class _DiscreetFormatter(logging.Formatter):
+    """Messages and tracebacks without access tokens: users send the log to others."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return without_secrets(super().format(record))

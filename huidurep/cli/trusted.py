@@ -11,7 +11,7 @@ from typing import Any
 
 PICKLES = (".pkl", ".pickle")
 # Their extractors read data files and run no code from them, ...
-TRUSTED_PACKAGES = ("spikeinterface", "neo", "probeinterface")
+TRUSTED_PACKAGES = ("spikeinterface", "neo", "probeinterface", "huidurep")
 # ... but for these modules, which execute or evaluate the text of the files that they read.
 RUN_CODE = ("phykilosortextractors", "klustaextractors", "sinapsrecordingextractors")
 # Files in a folder from which SpikeInterface learns what to open.

@@ -187,10 +187,13 @@ class Clustering(UnitMixture):
         Unit of each spike, -1 for none.
     posteriors : ndarray (num_spikes,) float32
         Posterior of that unit, 0 where the label is -1.
+    small_groups : ndarray (num_spikes,) int64 | None
+        Number of the group of each spike whose group has too few to be a unit, else -1; for logs.
     """
 
     labels: np.ndarray
     posteriors: np.ndarray
+    small_groups: np.ndarray | None = None
 
 
 def cluster_embeddings(  # noqa: PLR0913 (each is a parameter that users set, but for the settings)
@@ -243,16 +246,22 @@ def cluster_embeddings(  # noqa: PLR0913 (each is a parameter that users set, bu
     points = (embeddings[rows] - mean) @ axes
     times = None if times_s is None else times_s[rows]
     limit = merge_limit(merge_bias, settings.merge)
-    # the matrices are small: more threads only wait for each other
-    with threadpool_limits(limits=1):
-        units, fitted = _find_units(points, times, num_units, smallest, limit, rng, settings)
+    with threadpool_limits(limits=1):  # the matrices are small: more threads only wait for each other
+        units, small, fitted = _find_units(points, times, num_units, smallest, limit, rng, settings)
     mixture = UnitMixture(mean=mean, axes=axes, **fitted)
     found, posteriors = mixture.predict(embeddings, times_s)
     if num_units is not None and len(np.unique(found[found >= 0])) < num_units:
         # a unit that loses every spike to its neighbours' posteriors keeps those to which the mixture was fitted
         found[rows] = _renumber(units)
         posteriors = mixture.posterior_of(embeddings, found, times_s)
-    return Clustering(labels=found, posteriors=posteriors, **vars(mixture))
+    small_groups = _of_all_spikes(small, rows, num_spikes)
+    return Clustering(labels=found, posteriors=posteriors, small_groups=small_groups, **vars(mixture))
+
+
+def _of_all_spikes(labels: np.ndarray, rows: np.ndarray, num_spikes: int) -> np.ndarray:
+    of_all = np.full(num_spikes, -1)
+    of_all[rows] = labels
+    return of_all
 
 
 def _find_units(
@@ -263,15 +272,17 @@ def _find_units(
     limit: float,
     rng: np.random.Generator,
     settings: MixtureSettings,
-) -> tuple[np.ndarray, dict]:
-    """Units (num_points,) of at least `smallest` points, and the drift, means and covariances of their mixture."""
+) -> tuple[np.ndarray, np.ndarray, dict]:
+    """Units (num_points,) of at least `smallest` points, smaller groups (num_points,), and the mixture of the units."""
     components = _over_split(points, num_units, rng, settings)
     components, design, drift = _track_drift(points, times_s, components, num_units, settings.drift)
     # components of a few outliers would only add noise to the units into which they are merged
-    components = _drop_small(components, smallest // 2)
-    groups = _Merging(points, design, components, times_s, rng, limit, settings).run(num_units)
+    kept = _drop_small(components, smallest // 2)
+    groups = _Merging(points, design, kept, times_s, rng, limit, settings).run(num_units)
     units = _drop_small(groups, smallest)
-    return units, dict(drift=drift, **_fit_units(points, design, components, units, num_units is None, settings))
+    small = np.where(units >= 0, -1, np.where(groups >= 0, groups, groups.max(initial=-1) + 1 + components))
+    components = kept
+    return units, small, dict(drift=drift, **_fit_units(points, design, components, units, num_units is None, settings))
 
 
 def _check(

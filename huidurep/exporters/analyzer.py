@@ -31,6 +31,7 @@ from ..sorting.job_kwargs import resolve_job_kwargs
 from ..sorting.motion import correct_motion
 from ..sorting.parameters import SortingParameters
 from ..sorting.preprocessing import preprocess, split_groups
+from ..sorting.recorded_times import choose_times, has_times
 from ..sorting.run_log import RunLog
 
 if TYPE_CHECKING:
@@ -50,8 +51,9 @@ EXTENSIONS = (
 SPARSITY_UM = 100.0  # largest distance of a unit's channels from its main channel
 GROUP_DISTANCE_UM = 300.0  # between groups whose contacts have the same positions, as separately described tetrodes do
 ANALYZER_FILE = "spikeinterface_info.json"
+TIMES_WARNING = "The recording registered to this sorting"
 EXPECTED_WARNINGS = (
-    "The recording registered to this sorting",  # a recording in memory is not saved with the analyzer
+    TIMES_WARNING,  # the recording is saved beside it
     ".*not serializable",
     "The following metrics will not be computed",  # metrics of extensions that were not requested
 )
@@ -88,7 +90,7 @@ def build_analyzer(
     Returns
     -------
     SortingAnalyzer
-        Sparse; units with all properties of the result.
+        Sparse; units with all properties of the result, without segments after the last spike or below a snippet.
 
     Raises
     ------
@@ -103,7 +105,7 @@ def build_analyzer(
         check_output_folder(folder, **output)
         check_free_space(folder, export_bytes(result, recording, names))
     prepared, segment_indices = prepare_recording(recording, result.parameters, job_kwargs=job_kwargs)
-    sorting = _sorted_segments(result, segment_indices)
+    sorting, prepared, times = _common_segments(result.sorting, prepared, recording, segment_indices)
     # traces are in uV already; opened from disk, the recording has the gains of the raw samples again
     options = {"sparsity": unit_channels(sorting, prepared), "return_in_uV": False}
 
@@ -112,15 +114,41 @@ def build_analyzer(
         analyzer.compute(_extension_parameters(names, result.parameters), **resolve_job_kwargs(job_kwargs))
         return analyzer
 
-    with _no_expected_warnings():
+    with _no_expected_warnings(are_times_lost=times is not None and folder is not None):
         if folder is None:
-            return compute(format="memory")
+            return _register_times(compute(format="memory"), times)
         with new_folder(folder, **output) as partial:
             compute(format="binary_folder", folder=partial, overwrite=True)
             result.save(partial / RESULT_FOLDER)
         analyzer = load_sorting_analyzer(folder)  # the one above has the temporary path
     if not analyzer.has_recording():  # a recording in memory
         analyzer.set_temporary_recording(prepared)
+    return _register_times(analyzer, times)
+
+
+def _common_segments(
+    sorting: BaseSorting, prepared: BaseRecording, recording: BaseRecording, segment_indices: np.ndarray
+) -> tuple[BaseSorting, BaseRecording, BaseRecording | None]:
+    """Units and traces of the segments that the analyzer has, and their times where there are any.
+
+    Segments shorter than a snippet were not sorted. SpikeInterface's NumpySorting, which every analyzer holds, ends at
+    the segment of the last spike.
+    """
+    spikes = sorting.to_spike_vector()
+    is_kept = segment_indices <= spikes["segment_index"].max(initial=0)
+    kept = segment_indices[is_kept].tolist()
+    times = choose_times(sorting, recording)
+    if len(kept) < sorting.get_num_segments():
+        sorting, times = select_segment_sorting(sorting, kept), times.select_segments(kept)
+    if not is_kept.all():
+        prepared = prepared.select_segments(np.flatnonzero(is_kept).tolist())
+    return sorting, prepared, times if has_times(times) else None
+
+
+def _register_times(analyzer: SortingAnalyzer, times: BaseRecording | None) -> SortingAnalyzer:
+    """The analyzer; its units are in the times of a recording where it has some."""
+    if times is not None:
+        analyzer.sorting.register_recording(times)
     return analyzer
 
 
@@ -158,19 +186,13 @@ def export_bytes(
     return total + 4.0 * recording.get_total_samples() * num_channels * has_traces
 
 
-def _sorted_segments(result: SortingResult, segment_indices: np.ndarray) -> BaseSorting:
-    """The units in the segments that were sorted: all but those shorter than a snippet."""
-    sorting = result.sorting
-    if len(segment_indices) < sorting.get_num_segments():
-        sorting = select_segment_sorting(sorting, segment_indices.tolist())
-    return sorting
-
-
 @contextmanager
-def _no_expected_warnings() -> Iterator[None]:
+def _no_expected_warnings(*, are_times_lost: bool) -> Iterator[None]:
     with warnings.catch_warnings():
         for message in EXPECTED_WARNINGS:
             warnings.filterwarnings("ignore", message=message)
+        if are_times_lost:  # SpikeInterface does not save them with the analyzer, and says so
+            warnings.filterwarnings("default", message=TIMES_WARNING)
         yield
 
 

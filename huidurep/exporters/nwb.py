@@ -13,6 +13,9 @@ from spikeinterface.core import BaseRecording
 
 from ..output_files import check_output_file, new_file
 from ..provenance import versions
+from ..sorting.geometry import contact_positions_um, group_of_channels
+from ..sorting.recorded_times import choose_times
+from ..sorting.run_log import RunLog
 from .analyzer import build_analyzer, check_exportable
 
 if TYPE_CHECKING:
@@ -53,7 +56,7 @@ def export_to_nwb(
     ----------
     result : SortingResult
     recording : BaseRecording
-        The raw recording that was sorted. Spike times are in its times where it has them.
+        The raw recording that was sorted. Spike times are in its times, or those of the result where it has none.
     path : str or Path
         File to write, ending in .nwb.
     session_start_time : datetime
@@ -83,7 +86,7 @@ def export_to_nwb(
     _check_arguments(path, session_start_time, metadata)
     check_output_file(path, overwrite=overwrite)
     check_exportable(result, recording)
-    _check_times(recording)
+    _check_times(choose_times(result.sorting, recording))
     nwbfile = _make_nwbfile(result, recording, session_start_time, metadata, job_kwargs)
     with new_file(path, overwrite=overwrite) as partial:
         _import_neuroconv().tools.nwb_helpers.configure_and_write_nwbfile(nwbfile, partial, backend="hdf5")
@@ -104,7 +107,7 @@ def _make_nwbfile(
         _with_positions(recording), nwbfile=nwbfile, metadata=_describe_electrodes(metadata)
     )
     sorting = result.sorting.select_units(result.sorting.unit_ids)  # a view: the result is not changed
-    sorting.register_recording(recording)
+    sorting.register_recording(choose_times(result.sorting, recording))
     tools.spikeinterface.add_sorting_to_nwbfile(
         sorting,
         nwbfile,
@@ -254,13 +257,14 @@ def _templates(result: SortingResult, recording: BaseRecording, job_kwargs: dict
 
 
 def _with_positions(recording: BaseRecording) -> BaseRecording:
-    """The recording with positions as NWB's channel properties: neuroconv 0.10 expects the property "location"."""
-    if not recording.has_probe() or "location" in recording.get_property_keys():  # SpikeInterface before 0.105
-        return recording
+    """The recording with positions in um as NWB's channel properties, and with the groups that were sorted."""
     view = recording.select_channels(recording.channel_ids)
-    positions_um = recording.get_channel_locations(axes="xyz" if recording.has_3d_probe() else "xy")
-    for name, values in zip(POSITIONS, positions_um.T, strict=False):
-        view.set_property(name, values)
+    if recording.get_property("group") is not None:  # NaN and None are no names of electrode groups
+        view.set_property("group", group_of_channels(recording, RunLog()))
+    if recording.has_probe():
+        positions_um = contact_positions_um(recording, axes="xyz" if recording.has_3d_probe() else "xy")
+        for name, values in zip(POSITIONS, positions_um.T, strict=False):
+            view.set_property(name, values)
     return view
 
 

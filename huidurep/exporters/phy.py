@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from spikeinterface.core import BaseRecording, BaseSorting
 
 from ..output_files import check_free_space, check_output_folder, new_folder
 from ..sorting.job_kwargs import resolve_job_kwargs
+from ..sorting.recorded_times import has_times
 from .analyzer import build_analyzer, check_exportable, export_bytes
 
 if TYPE_CHECKING:
@@ -46,7 +48,8 @@ def export_to_phy(
     """Write a folder for ``phy template-gui params.py``.
 
     Beside SpikeInterface's export: `pc_features.npy`, the embeddings on their principal axes; `cluster_group.tsv`, the
-    quality labels; `spike_posterior.npy`, phy's spike attribute "posterior"; `embeddings.npy`.
+    quality labels; `spike_posterior.npy`, phy's spike attribute "posterior"; `embeddings.npy`; `spike_time_s.npy`
+    where the recording has its own times.
 
     Parameters
     ----------
@@ -100,10 +103,14 @@ def export_to_phy(
 def _write_own_files(folder: Path, result: SortingResult, analyzer: SortingAnalyzer) -> None:
     """Write what SpikeInterface's export does not have: labels, shanks, posteriors, embeddings."""
     _write_cluster_groups(folder, result.sorting)
+    _write_text_columns(folder, result.sorting)
     groups = analyzer.get_recording_property("group")
     np.save(folder / "channel_shanks.npy", np.unique(groups, return_inverse=True)[1].astype("int32"))
     np.save(folder / "spike_posterior.npy", result.posteriors)
     np.save(folder / "embeddings.npy", result.embeddings)
+    if has_times(result.sorting):  # phy itself counts times from the first sample
+        samples = result.sorting.to_spike_vector()["sample_index"]
+        np.save(folder / "spike_time_s.npy", result.sorting.sample_index_to_time(samples, 0))
     _write_features(folder, result.embeddings, analyzer.sparsity.mask, groups)
     if result.sorting.get_num_units() == 1:
         _add_empty_template(folder)
@@ -114,6 +121,18 @@ def _write_cluster_groups(folder: Path, sorting: BaseSorting) -> None:
     lines = ["cluster_id\tgroup"]
     lines += [f"{unit}\t{quality}" for unit, quality in enumerate(sorting.get_property("quality"))]
     (folder / "cluster_group.tsv").write_text("\n".join(lines) + "\n", encoding="utf8")
+
+
+def _write_text_columns(folder: Path, sorting: BaseSorting) -> None:
+    """Write columns of text again, one line a unit: names of channels and groups may hold tabs and line breaks."""
+    for name in sorting.get_property_keys():
+        values = sorting.get_property(name)
+        path = folder / f"cluster_{'channel_group' if name == 'group' else name}.tsv"
+        if values.dtype.kind in "OSU" and path.is_file():
+            with path.open("w", encoding="utf8", newline="") as file:
+                writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+                writer.writerow(["cluster_id", path.stem.removeprefix("cluster_")])
+                writer.writerows([unit, " ".join(str(value).split())] for unit, value in enumerate(values))
 
 
 def _write_features(folder: Path, embeddings: np.ndarray, mask: np.ndarray, groups: np.ndarray) -> None:

@@ -1,8 +1,17 @@
 """Messages for the errors of huggingface_hub: what was expected, what was found, what to do."""
 
+import re
 from pathlib import Path
 
 TOKEN = "pass token= or set HF_TOKEN"
+# what precedes a secret is kept: tokens of the Hub, user:password@ in URLs, parameters of signed URLs, headers, options
+SECRETS = re.compile(
+    r"(\bhf_)(?!transfer\b|xet\b)[A-Za-z0-9]{5,}"
+    r"|(\b[a-z][a-z0-9+.-]*:/{1,2})[^\s/@]+@"
+    r"|([?&][^=&\s]*(?:token|secret|signature|credential|password|key)[^=&\s]*=)[^&\s'\"]+"
+    r"|(\bbearer |--token[ =])\S+",
+    re.IGNORECASE,
+)
 
 
 def explain_hub_error(error: Exception, name: str, *, action: str = "read", revision: str | None = None) -> str:
@@ -29,7 +38,7 @@ def explain_hub_error(error: Exception, name: str, *, action: str = "read", revi
     found = f"{status}: {message}" if status else f"{type(cause).__name__}: {message}"
     where = f" at revision {revision!r}" if revision else ""
     remedy = _remedy(cause, status, f"{constants.ENDPOINT}/{name}", action)
-    return f"expected to {action} the Hub repository {name}{where}, found {found}: {remedy}."
+    return without_secrets(f"expected to {action} the Hub repository {name}{where}, found {found}: {remedy}.")
 
 
 def explain_offline(name: str, revision: str | None, cache_dir: str | Path, *, is_incomplete: bool) -> str:
@@ -57,7 +66,7 @@ def explain_offline(name: str, revision: str | None, cache_dir: str | Path, *, i
 
 
 def in_one_line(error: BaseException) -> str:
-    """Message of an error without line breaks.
+    """Message of an error without line breaks and secrets.
 
     Parameters
     ----------
@@ -67,7 +76,27 @@ def in_one_line(error: BaseException) -> str:
     -------
     str
     """
-    return " ".join(str(error).split()) or type(error).__name__
+    return without_secrets(" ".join(str(error).split())) or type(error).__name__
+
+
+def without_secrets(text: str) -> str:
+    """A text without access tokens and passwords, such as those in a URL: users send messages to others.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    str
+        With *** in their place.
+    """
+
+    def masked(found: re.Match) -> str:
+        start = next(part for part in found.groups() if part)
+        return f"{start}***{'@' if found.group(2) else ''}"
+
+    return SECRETS.sub(masked, text)
 
 
 def _remedy(cause: BaseException, status: int | None, page: str, action: str) -> str:

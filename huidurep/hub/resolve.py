@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from .embedded import list_checkpoints
+from .errors import without_secrets
 from .repository import commit_of, fetch_repository
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ def resolve_checkpoint(name_or_path: str | Path, *, subfolder: str = "", **hub_o
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise OSError(
             f"expected a local folder, one of the embedded checkpoints {sorted(embedded)} or a Hub repository "
-            f"'owner/name', found {name!r}: correct the name or the path."
+            f"'owner/name', found {without_secrets(name)!r}: correct the name or the path."
         )
     folder = fetch_repository(name, subfolder=subfolder, **hub_options)
     logger.info("checkpoint %s: Hub repository, commit %s in %s", name, commit_of(folder), folder)

@@ -9,6 +9,7 @@ import numpy as np
 from spikeinterface.core import BaseRecording
 from spikeinterface.core.node_pipeline import PeakSource, PipelineNode, WaveformsNode, find_parent_of_type
 
+from ..sorting.geometry import contact_positions_um
 from .encoder import choose_encoder, load_encoder
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class EmbedWaveforms(PipelineNode):
             )
         self._waveforms_node = waveforms
         self.denoise = denoise
-        self.positions_um = recording.get_channel_locations() if recording.has_probe() else None
+        self.positions_um = contact_positions_um(recording) if recording.has_probe() else None
         self.gains_to_uv = recording.get_channel_gains() if recording.has_scaleable_traces() else None
         self.model = choose_encoder(model, self.positions_um)
         self._kwargs.update(model=self.model, denoise=denoise)

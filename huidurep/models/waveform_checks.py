@@ -1,12 +1,17 @@
 """Validation of waveforms and their description, with errors that say what to change. Only in the package."""
 
+import logging
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+logger = logging.getLogger(__name__)
 MIN_COVERED_MS = 0.4
 FLAT_UM = 1e-3  # largest extent across the plane of the contacts
+# as `huidurep.sorting.geometry` has them, which this room must not import
+SPACING_UM = (3.0, 5000.0)
+PEAK_UV = (1.0, 1e4)  # of a typical spike: volts and millivolts are below, steps of fine converters above
 
 
 def check_waveforms(
@@ -58,7 +63,23 @@ def check_waveforms(
             f"expected peak_index within the {num_samples} samples, found {peak_index}: count it from the snippet's "
             "first sample, or leave it out to have it found."
         )
+    _warn_unless_microvolts(array)
     return array, _check_positions(channel_positions, array.shape[2])
+
+
+def _warn_unless_microvolts(waveforms: np.ndarray) -> None:
+    """Log a warning where the largest deflections of the spikes are none that an electrode measures."""
+    if not waveforms.size:
+        return
+    flat = waveforms.reshape(len(waveforms), -1)
+    peak_uv = float(np.median(np.maximum(flat.max(axis=1), -flat.min(axis=1))))
+    if peak_uv > 0 and not PEAK_UV[0] <= peak_uv <= PEAK_UV[1]:
+        logger.warning(
+            "expected waveforms in uV, found a median peak of %.3g (plausible: %g to %g uV): embeddings depend on the "
+            "amplitude; multiply volts by 1e6, and steps of an ADC by the recording's gain to uV",
+            peak_uv,
+            *PEAK_UV,
+        )
 
 
 def _as_array(waveforms: ArrayLike) -> np.ndarray:
@@ -116,4 +137,19 @@ def _check_positions(given: ArrayLike | None, num_channels: int) -> np.ndarray |
                 "expected contacts in one plane, found 3-D channel_positions: pass the two coordinates along the shank."
             )
         positions = np.delete(positions, int(flat.argmax()), axis=1)
+    _check_spacing(positions)
     return positions
+
+
+def _check_spacing(positions: np.ndarray) -> None:
+    """Raise ValueError where all contacts are closer, or further apart, than on any probe: another unit than um."""
+    if len(positions) < 2 or not np.ptp(positions, axis=0).any():
+        return
+    distances = np.linalg.norm(positions[:, None] - positions[None], axis=2)
+    np.fill_diagonal(distances, np.inf)
+    nearest = distances.min(axis=1)
+    if nearest.max() < SPACING_UM[0] or nearest.min() > SPACING_UM[1]:
+        raise ValueError(
+            f"expected channel_positions in um, {SPACING_UM[0]:g} to {SPACING_UM[1]:g} um apart, found "
+            f"{np.median(nearest):g} (median): multiply positions in mm by 1000."
+        )

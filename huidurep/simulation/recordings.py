@@ -21,6 +21,7 @@ BAND_HZ = (300.0, 6000.0)  # in which `noise_uv` is the standard deviation
 DRIFT_STEP_UM = 1.0  # between the templates that are interpolated
 DRIFT_RATE_HZ = 10.0  # at which drift is sampled
 SPIKE_GAIN_JITTER = 0.05
+UM_PER_UNIT = {"um": 1.0, "mm": 1e3, "m": 1e6}  # si_units of probeinterface
 TRAIN_REFRACTORY_MS = 3.0
 
 
@@ -41,7 +42,7 @@ def simulate_recording(  # noqa: PLR0913 - each is an option of a simulation
     Parameters
     ----------
     probe : str or probeinterface.Probe, default "tetrode"
-        ``"tetrode"``, ``"linear-N"`` (N contacts, 20 um apart) or a probe.
+        ``"tetrode"``, ``"linear-N"`` (N contacts, 20 um apart) or a probe; one in mm or m comes back in um.
     num_units, duration_s : int and float, default 10 and 60.0
     noise_uv : float, default 8.0
         Standard deviation between 300 and 6000 Hz.
@@ -154,7 +155,7 @@ def _make_probe(probe: str | Probe) -> Probe:
     import probeinterface
 
     if isinstance(probe, probeinterface.Probe):
-        return probe
+        return _in_micrometres(probe)
     kind, _, count = str(probe).partition("-")
     if kind == "tetrode" and not count:
         made = probeinterface.Probe(ndim=2)
@@ -167,6 +168,18 @@ def _make_probe(probe: str | Probe) -> Probe:
         )
     made.set_device_channel_indices(np.arange(made.get_contact_count()))
     return made
+
+
+def _in_micrometres(probe: Probe) -> Probe:
+    """The probe with positions in um; the same one where they are."""
+    if probe.si_units == "um":
+        return probe
+    if probe.si_units not in UM_PER_UNIT:
+        raise ValueError(f"expected a probe with si_units 'um', 'mm' or 'm', found {probe.si_units!r}: set them.")
+    described = probe.to_dict(array_as_list=False)
+    described["contact_positions"] = UM_PER_UNIT[probe.si_units] * described["contact_positions"]
+    described |= dict(si_units="um", probe_planar_contour=None)
+    return type(probe).from_dict(described)
 
 
 def _drift(duration_s: float, drift_um: float) -> np.ndarray:

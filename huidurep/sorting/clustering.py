@@ -19,6 +19,8 @@ from .run_log import RunLog
 from .spike_trains import spike_times_s
 from .template_merging import TemplateMergingSettings, merge_templates, remove_redundant_units
 
+NUM_NAMED = 10  # small groups in one sentence of the log
+
 
 @dataclass(frozen=True)
 class ClusteringSettings:
@@ -171,19 +173,55 @@ def find_units(
     if parameters.num_units is not None and len(peaks) < parameters.num_units:
         return _fewer_spikes_than_units(len(peaks), group, parameters, log)
     if parameters.num_units is None and len(peaks) < parameters.min_unit_spikes:
-        log("clustering", f"group {group.name}: {len(peaks)} spikes are fewer than min_unit_spikes, no unit")
-        return _without_units(len(peaks))
+        return _fewer_spikes_than_a_unit(peaks, group, parameters, log)
     # the matrices are small: more threads only wait for each other, and their number would change the last digits
     with threadpool_limits(limits=1):
         if by_channel:
-            units, assignment = _cluster_by_channel(embeddings, peaks, group, parameters, settings, job_kwargs)
+            units, assignment, small = _cluster_by_channel(embeddings, peaks, group, parameters, settings, job_kwargs)
         else:
-            units, assignment = _cluster_together(embeddings, peaks, group, parameters, settings.mixture)
+            units, assignment, small = _cluster_together(embeddings, peaks, group, parameters, settings.mixture)
     assignment = _remove_low_amplitude_units(units, assignment, peaks, group, parameters)
     if not (assignment.labels >= 0).any():
         units, assignment = _without_units(len(peaks))
     _log_units(units, assignment, group, parameters, log)
+    log_small_groups(small, peaks, group, parameters, log)
     return units, assignment
+
+
+def log_small_groups(
+    labels: np.ndarray,
+    peaks: np.ndarray,
+    group: PreparedGroup,
+    parameters: SortingParameters,
+    log: RunLog,
+    *,
+    stage: str = "clustering",
+) -> None:
+    """Name the groups of spikes that are no unit because they have fewer than `min_unit_spikes`, largest first.
+
+    Parameters
+    ----------
+    labels : ndarray of int64, (num_peaks,)
+        Small group of each spike, -1 for none; groups of one spike are not named, and none where num_units is given.
+    peaks : ndarray, (num_peaks,)
+        SpikeInterface's peak dtype.
+    group : PreparedGroup
+    parameters : SortingParameters
+    log : RunLog
+    stage : str
+        To which the entry belongs.
+    """
+    found = []
+    for label in np.unique(labels[labels >= 0]) if parameters.num_units is None else ():
+        own = peaks[labels == label]
+        if len(own) > 1:
+            amplitude_uv = float(np.median(own["amplitude"]))
+            channel_id = group.recording.channel_ids[_most_frequent(own["channel_index"])]
+            found.append((-abs(amplitude_uv), f"{len(own)} on channel {channel_id} ({amplitude_uv:.0f} uV)"))
+    if found:
+        named = ", ".join(text for _, text in sorted(found)[:NUM_NAMED]) + (", ..." if len(found) > NUM_NAMED else "")
+        limit = f"fewer than min_unit_spikes={parameters.min_unit_spikes} spikes"
+        log(stage, f"group {group.name}: {len(found)} groups of {limit} are no unit: {named}")
 
 
 def _log_units(
@@ -229,6 +267,14 @@ def _fewer_spikes_than_units(
     return _without_units(num_peaks)
 
 
+def _fewer_spikes_than_a_unit(
+    peaks: np.ndarray, group: PreparedGroup, parameters: SortingParameters, log: RunLog
+) -> tuple[UnitModel, Assignment]:
+    log("clustering", f"group {group.name}: {len(peaks)} spikes are fewer than min_unit_spikes, no unit")
+    log_small_groups(np.zeros(len(peaks), dtype="int64"), peaks, group, parameters, log)
+    return _without_units(len(peaks))
+
+
 def _without_units(num_peaks: int) -> tuple[UnitModel, Assignment]:
     assignment = Assignment(np.full(num_peaks, -1, dtype="int64"), np.zeros(num_peaks, dtype="float32"))
     return UnitModel(np.zeros(0, dtype="int64")), assignment
@@ -260,8 +306,8 @@ def _cluster_together(
     group: PreparedGroup,
     parameters: SortingParameters,
     settings: MixtureSettings,
-) -> tuple[UnitModel, Assignment]:
-    """One mixture for all spikes of the group."""
+) -> tuple[UnitModel, Assignment, np.ndarray]:
+    """One mixture for all spikes of the group, and its groups that are too small."""
     if parameters.preset == PAPER:
         options = dict(num_units=parameters.num_units, max_fit_spikes=parameters.max_fit_spikes, seed=parameters.seed)
         mixture = cluster_as_in_paper(embeddings, **options)
@@ -272,7 +318,8 @@ def _cluster_together(
     channels = [_most_frequent(peaks["channel_index"][labels == unit]) for unit in range(mixture.num_units)]
     components = tuple((mixture, np.array([unit])) for unit in range(mixture.num_units))
     units = UnitModel(np.array(channels, dtype="int64"), components)
-    return units, Assignment(labels, np.asarray(mixture.posteriors))
+    small = np.full(len(peaks), -1) if mixture.small_groups is None else mixture.small_groups
+    return units, Assignment(labels, np.asarray(mixture.posteriors)), small
 
 
 def _cluster_by_channel(
@@ -282,23 +329,26 @@ def _cluster_by_channel(
     parameters: SortingParameters,
     settings: ClusteringSettings,
     job_kwargs: dict | None,
-) -> tuple[UnitModel, Assignment]:
-    """One mixture for the spikes of each peak channel; their units are merged across channels."""
-    labels = np.full(len(peaks), -1, dtype="int64")
+) -> tuple[UnitModel, Assignment, np.ndarray]:
+    """One mixture for the spikes of each peak channel; their units are merged across channels. Also small groups."""
+    labels, small = np.full((2, len(peaks)), -1, dtype="int64")
     posteriors = np.zeros(len(peaks), dtype="float32")
     times_s = spike_times_s(peaks, group.recording)
     found: list[tuple] = []  # (channel, mixture, its unit), one a label before merging
     for channel in np.unique(peaks["channel_index"]):
         rows = np.flatnonzero(peaks["channel_index"] == channel)
         if len(rows) < parameters.min_unit_spikes:
+            small[rows] = small.max() + 1
             continue  # template matching finds these spikes if they belong to a unit of another channel
         mixture = _cluster(embeddings[rows], times_s[rows], parameters, None, settings.mixture)
         channel_labels = np.asarray(mixture.labels, dtype="int64")
         labels[rows] = np.where(channel_labels >= 0, channel_labels + len(found), -1)
         posteriors[rows] = mixture.posteriors
+        if mixture.small_groups is not None:
+            small[rows] = np.where(mixture.small_groups >= 0, mixture.small_groups + small.max() + 1, -1)
         found += [(channel, mixture, unit) for unit in range(mixture.num_units)]
     if not found:
-        return _without_units(len(peaks))
+        return *_without_units(len(peaks)), small
     # a neuron between two channels has spikes, and so a unit, on both
     merging = settings.template_merging
     merged = merge_templates(group, peaks, labels, parameters, settings=merging, job_kwargs=job_kwargs)
@@ -306,7 +356,7 @@ def _cluster_by_channel(
     if parameters.num_units is not None:
         merged = _keep_largest(merged, parameters.num_units)
     units, merged = _number_units(labels, merged, peaks, found)
-    return units, Assignment(merged, posteriors)
+    return units, Assignment(merged, posteriors), small
 
 
 def _number_units(

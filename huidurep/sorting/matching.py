@@ -11,7 +11,7 @@ from spikeinterface.core.base import base_peak_dtype
 from spikeinterface.sortingcomponents.matching import find_spikes_from_templates
 from spikeinterface.sortingcomponents.matching.method_list import matching_methods
 
-from .clustering import Assignment, UnitModel
+from .clustering import Assignment, UnitModel, log_small_groups
 from .detection import has_whole_snippet
 from .job_kwargs import resolve_job_kwargs
 from .noise_levels import NOISE_LEVELS, NoiseLevelSettings
@@ -109,12 +109,15 @@ def match_spikes(
     spikes["channel_index"] = units.unit_channels[labels]
     is_kept = _is_kept(spikes, labels, group, parameters)
     num_found = len(spikes)
+    vanished = np.setdiff1d(labels, labels[is_kept])
     spikes, labels = spikes[is_kept], labels[is_kept]
     log(
         "matching",
         f"group {group.name}: {parameters.matching or 'none'}, {len(labels)} spikes of {len(np.unique(labels))} units, "
         f"{num_found - len(labels)} duplicates and spikes of small units removed",
     )
+    small = np.where(np.isin(assignment.labels, vanished), assignment.labels, -1)
+    log_small_groups(small, peaks, group, parameters, log, stage="matching")
     return spikes, labels
 
 

@@ -14,7 +14,9 @@ from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 MIN_SAMPLING_FREQUENCY_HZ = 5000.0  # below it the trough of a spike falls between two samples
+MAX_SAMPLING_FREQUENCY_HZ = 1e6  # ten times that of any amplifier
 MAX_CUTOFF_RATIO = 0.45  # of the sampling frequency: closer to the Nyquist frequency, the band-pass is unstable
+MAX_SAMPLE_UV = 1e15  # squares of larger ones overflow float32
 CHUNK_BYTES = 64 * 2**20  # read at a time by the search for samples that are not finite
 MotionPreset = Literal[
     "dredge", "dredge_fast", "nonrigid_accurate", "nonrigid_fast_and_accurate", "rigid_fast", "kilosort_like"
@@ -321,8 +323,8 @@ class SortingParameters:
         TypeError
             Not a recording.
         ValueError
-            Sampling frequency, channels, bad channel ids, duration, a motion of other segments, or samples that are
-            not finite.
+            Sampling frequency, type of the samples, channels, bad channel ids, duration, a motion of other segments, or
+            samples that are not finite.
         """
         if not hasattr(recording, "get_traces") or not hasattr(recording, "get_num_channels"):
             raise TypeError(
@@ -330,6 +332,11 @@ class SortingParameters:
                 "open files with spikeinterface.load or spikeinterface.extractors, arrays with NumpyRecording"
             )
         self._check_sampling_frequency(float(recording.get_sampling_frequency()))
+        if recording.get_dtype().kind not in "iuf":
+            raise ValueError(
+                f"expected samples that are real numbers, found {recording.get_dtype()}; give the voltages, of complex "
+                "samples their real part, as in spikeinterface.preprocessing.astype(recording, 'float32')"
+            )
         channel_ids = self._check_channels(recording)
         num_samples = [recording.get_num_samples(index) for index in range(recording.get_num_segments())]
         needed = self.num_samples(recording.get_sampling_frequency())
@@ -369,10 +376,12 @@ class SortingParameters:
                 )
 
     def _check_sampling_frequency(self, sampling_frequency: float) -> None:
-        if not sampling_frequency >= MIN_SAMPLING_FREQUENCY_HZ:  # written so that NaN is refused too
+        # written so that NaN is refused too
+        if not MIN_SAMPLING_FREQUENCY_HZ <= sampling_frequency <= MAX_SAMPLING_FREQUENCY_HZ:
             raise ValueError(
-                f"expected a sampling frequency of at least {MIN_SAMPLING_FREQUENCY_HZ:g} Hz, found "
-                f"{sampling_frequency:g} Hz; sort the wide-band recording, not the LFP, and check its unit"
+                f"expected a sampling frequency of at least {MIN_SAMPLING_FREQUENCY_HZ:g} Hz and at most "
+                f"{MAX_SAMPLING_FREQUENCY_HZ:g} Hz, found {sampling_frequency:g} Hz; sort the wide-band recording, not "
+                "the LFP, and check its unit"
             )
         if self.freq_min_hz >= MAX_CUTOFF_RATIO * sampling_frequency:
             raise ValueError(
@@ -413,24 +422,25 @@ def _check_motion_segments(folder: str, num_segments: int) -> None:
 
 
 def _check_finite(recording: Any, channel_ids: list, chunk_bytes: int) -> None:
-    """Raise ValueError for the first NaN or infinite sample of a float recording; reads it once, in chunks."""
+    """Raise ValueError for the first impossible sample of a float recording; reads it once, in chunks."""
     if recording.get_dtype().kind != "f":
         return
+    gains = recording.get_channel_gains(channel_ids=channel_ids) if recording.has_scaleable_traces() else 1.0
+    # impossible gains are refused later, for their own reason
+    limit = MAX_SAMPLE_UV / np.clip(np.nan_to_num(np.abs(gains)), 1.0, 1e12).max()
     chunk = max(1, chunk_bytes // (recording.get_dtype().itemsize * len(channel_ids)))
     for segment_index in range(recording.get_num_segments()):
         for start in range(0, recording.get_num_samples(segment_index), chunk):
             end = min(start + chunk, recording.get_num_samples(segment_index))
             traces = recording.get_traces(segment_index, start, end, channel_ids=channel_ids)
-            if np.isfinite(traces.sum(dtype="float64")):  # one sum tests the whole chunk without a mask
+            if max(-traces.min(), traces.max()) <= limit:  # False with NaN; tests the chunk without a mask
                 continue
-            found = np.argwhere(~np.isfinite(traces))
-            if len(found) == 0:  # finite samples so large that their sum is not
-                continue
-            sample, channel = found[0]
+            sample, channel = np.argwhere(~(np.abs(traces) <= limit))[0]
             raise ValueError(
-                f"expected finite samples, found {traces[sample, channel]} in segment {segment_index} at sample "
-                f"{start + sample} of channel {_plain(channel_ids[channel])!r}; cut it out, replace it by noise "
-                "(silence_periods of spikeinterface.preprocessing, mode='noise') or name the channel in bad_channel_ids"
+                f"expected finite samples below {limit:.3g}, found {traces[sample, channel]} in segment "
+                f"{segment_index} at sample {start + sample} of channel {_plain(channel_ids[channel])!r}; cut it out, "
+                "replace it by noise (silence_periods of spikeinterface.preprocessing, mode='noise') or name the "
+                "channel in bad_channel_ids"
             )
 
 

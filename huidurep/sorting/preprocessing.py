@@ -1,7 +1,7 @@
 """From a raw recording to one filtered recording in uV for each channel group.
 
-The steps are SpikeInterface's lazy preprocessing. Decided here: which channels are sorted together, the positions of
-their contacts, which channels are bad, and the gain to uV where the recording has none.
+The steps are SpikeInterface's lazy preprocessing. Decided here: which channels are bad, and the gain to uV where the
+recording has none. `geometry` decides which channels are sorted together and where their contacts are.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from spikeinterface.core.motion import Motion
 
 from .bad_channels import BAD_CHANNELS, BadChannelSettings, useful_channels
 from .caching import CACHING, CachingSettings, cache_traces
+from .geometry import GEOMETRY, GeometrySettings, group_of_channels, place_groups
 from .noise_levels import (
     NOISE_LEVELS,
     NoiseLevelSettings,
@@ -38,22 +39,22 @@ class PreprocessingSettings:
         A recording without credible gains is scaled so that its median noise is this.
     plausible_noise_uv : (float, float)
         Gains that make the noise smaller or larger are not gains to uV (but to volts, or 1) and are not used.
+    possible_gains : (float, float)
+        Gains to uV are refused whose absolute value is smaller or larger, whatever the samples are stored in.
     reference_channels : int
         Smallest group of which the common median is subtracted where `common_reference` is None.
     max_nyquist_ratio : float
         Largest upper edge of the band-pass filter, as a share of the Nyquist frequency.
-    tetrode_spacing_um : float
-        Of the square on which up to four channels without a probe are placed.
-    linear_spacing_um : float
-        Of the column on which more channels without a probe are placed.
+    geometry : GeometrySettings
+        Positions of contacts.
     """
 
     nominal_noise_uv: float = 10.0
     plausible_noise_uv: tuple[float, float] = (0.2, 500.0)
+    possible_gains: tuple[float, float] = (1e-12, 1e12)
     reference_channels: int = 32
     max_nyquist_ratio: float = 0.9
-    tetrode_spacing_um: float = 12.5
-    linear_spacing_um: float = 20.0
+    geometry: GeometrySettings = GEOMETRY
 
 
 PREPROCESSING = PreprocessingSettings()
@@ -130,7 +131,7 @@ def split_groups(
     log : RunLog
         Receives what was assumed or left out.
     settings : PreprocessingSettings
-        Spacing of contacts without a probe.
+        Positions of contacts.
 
     Returns
     -------
@@ -140,7 +141,7 @@ def split_groups(
     Raises
     ------
     ValueError
-        Contacts that do not lie in a plane.
+        Contacts that do not lie in a plane, or whose distances cannot be true.
     """
     num_samples = np.array([recording.get_num_samples(index) for index in range(recording.get_num_segments())])
     is_long = num_samples >= parameters.num_samples(recording.get_sampling_frequency())
@@ -151,18 +152,16 @@ def split_groups(
         short = np.flatnonzero(~is_long).tolist()
         log.warning("preprocessing", f"segments {short} are shorter than a snippet: not sorted")
         recording = recording.select_segments(segment_indices.tolist())
-    positions_um = _planar_positions(recording, log)
-    names = _group_of_channels(recording)
+    names = group_of_channels(recording, log)
     is_kept = ~np.isin(recording.channel_ids, list(parameters.bad_channel_ids))
-    groups, num_groups = [], len(np.unique(names[is_kept]))
-    for name in np.unique(names):
-        indices = np.flatnonzero((names == name) & is_kept)
-        if len(indices) == 0:
-            log.warning("preprocessing", f"group {name}: all channels are in bad_channel_ids")
-            continue
+    for name in np.setdiff1d(names, names[is_kept]):
+        log.warning("preprocessing", f"group {name}: all channels are in bad_channel_ids")
+    members = [(name.item(), np.flatnonzero((names == name) & is_kept)) for name in np.unique(names[is_kept])]
+    groups, placed = [], place_groups(recording, members, log, settings=settings.geometry)
+    for (name, indices), (positions_um, is_placed) in zip(members, placed, strict=True):
         view = recording.select_channels(recording.channel_ids[indices])  # a view: the user's recording stays as it is
-        view.set_dummy_probe_from_locations(_positions_or_default(positions_um, indices, name, log, settings))
-        groups.append(ChannelGroup(name.item(), view, segment_indices, num_groups, positions_um is not None))
+        view.set_dummy_probe_from_locations(positions_um)
+        groups.append(ChannelGroup(name, view, segment_indices, len(members), is_placed))
     return groups
 
 
@@ -274,14 +273,16 @@ def _measure_offsets(
     return np.median(np.concatenate(raw)[is_active], axis=0), active
 
 
-def _read_gains(recording: BaseRecording) -> np.ndarray:
+def _read_gains(recording: BaseRecording, settings: PreprocessingSettings = PREPROCESSING) -> np.ndarray:
     """Gains to uV (num_channels,); ones where the recording has none."""
     if not recording.has_scaleable_traces():
         return np.ones(recording.get_num_channels())
     gains = recording.get_channel_gains()
-    if not np.all(np.isfinite(gains) & (gains != 0)):
+    lowest, highest = settings.possible_gains
+    is_possible = (np.abs(gains) >= lowest) & (np.abs(gains) <= highest)  # False with NaN
+    if not is_possible.all():
         raise ValueError(
-            f"expected finite gains to uV other than 0, found {gains.tolist()}; "
+            f"expected finite gains to uV other than 0, {lowest:g} to {highest:g}, found {gains[~is_possible][0]:g}; "
             "set them with recording.set_channel_gains"
         )
     return gains
@@ -309,69 +310,6 @@ def statistics_kwargs(recording: BaseRecording, seed: int, *, settings: NoiseLev
     chunk_size = min(int(settings.chunk_s * recording.get_sampling_frequency()), shortest)
     num_chunks = max(1, settings.num_chunks // num_segments)
     return {"chunk_duration": None, "chunk_size": chunk_size, "num_chunks_per_segment": num_chunks, "seed": seed}
-
-
-def _group_of_channels(recording: BaseRecording) -> np.ndarray:
-    """Group of every channel: the property "group" where it has several values, else the shank of the probe."""
-    groups = recording.get_property("group")
-    if groups is not None and len(np.unique(groups)) > 1:
-        return np.asarray(groups)
-    if recording.has_probe() and len(recording.get_probegroup().probes) == 1:
-        shanks = recording.get_probe().shank_ids
-        if shanks is not None and len(shanks) == recording.get_num_channels() and len(np.unique(shanks)) > 1:
-            return np.asarray(shanks)
-    return np.zeros(recording.get_num_channels(), dtype="int64") if groups is None else np.asarray(groups)
-
-
-def _planar_positions(recording: BaseRecording, log: RunLog) -> np.ndarray | None:
-    """Positions (num_channels, 2) um in the plane of the probe; None where the recording has none that can be used."""
-    if not recording.has_probe():
-        return None
-    if not recording.has_3d_probe():
-        positions_um = np.asarray(recording.get_channel_locations(), dtype="float64")
-    else:
-        positions_um = np.asarray(recording.get_channel_locations(axes="xyz"), dtype="float64")
-        spans = np.flatnonzero(np.ptp(positions_um, axis=0) > 1e-3)
-        if len(spans) > 2:
-            spread = ", ".join(
-                f"{axis} {span:.1f}" for axis, span in zip("xyz", np.ptp(positions_um, axis=0), strict=True)
-            )
-            raise ValueError(
-                f"expected contacts in a plane, found a 3-D probe that extends along all axes (um: {spread}); choose "
-                'the plane with recording.planarize(axes="xy"), or sort its shanks one by one'
-            )
-        axes = sorted({*spans.tolist(), *[axis for axis in range(3) if axis not in spans][: 2 - len(spans)]})
-        positions_um = positions_um[:, axes]
-        log("preprocessing", f"3-D probe: contacts in the plane {''.join('xyz'[axis] for axis in axes)}")
-    is_usable = np.isfinite(positions_um).all() and (len(positions_um) == 1 or np.ptp(positions_um, axis=0).max() > 0)
-    if not is_usable:
-        log.warning("preprocessing", "the contacts of the probe have no distinct positions: none is used")
-        return None
-    return positions_um
-
-
-def _positions_or_default(
-    positions_um: np.ndarray | None, indices: np.ndarray, name: object, log: RunLog, settings: PreprocessingSettings
-) -> np.ndarray:
-    """Positions (num_channels, 2) um of a group's channels, by default on a tetrode or a column of contacts."""
-    if positions_um is not None:
-        return positions_um[indices]
-    num_channels = len(indices)
-    if num_channels <= 4:
-        spacing_um = settings.tetrode_spacing_um
-        log.warning(
-            "preprocessing",
-            f"group {name}: the recording has no probe; its {num_channels} channels are placed as a tetrode "
-            f"({spacing_um:g} um square). Attach the real one with recording.set_probe",
-        )
-        return spacing_um * np.array([(0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)])[:num_channels]
-    spacing_um = settings.linear_spacing_um
-    log.warning(
-        "preprocessing",
-        f"group {name}: the recording has no probe; its {num_channels} channels are placed as a linear probe in the "
-        f"order of the channels, {spacing_um:g} um apart. Attach the real one with recording.set_probe",
-    )
-    return np.column_stack([np.zeros(num_channels), spacing_um * np.arange(num_channels)])
 
 
 def _factor_to_uv(

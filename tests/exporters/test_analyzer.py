@@ -145,3 +145,30 @@ def test_a_result_without_units_is_refused(tmp_path):
         with pytest.raises(ValueError, match="units, found none"):
             write(silent, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("last", [60000, 435, 30, 0])  # silent, 15 ms, shorter than a snippet, empty
+def test_recordings_that_end_in_silence(last, tmp_path):
+    traces, *_ = planted(duration_s=2.0)
+    noise = np.random.default_rng(0).normal(0, 8, (30000, 4)).astype("float32")
+    middle, end = noise[:15000], np.concatenate([noise, noise])[:last]
+    recording = as_recording(traces, middle, traces, end, positions_um=TETRODE_UM)
+    recording.shift_times(1000.5)
+    result = sort(recording, matching=None, seed=1)
+    assert result.sorting.get_num_segments() == 4 and result.sorting.get_num_units() > 0
+    analyzer = result.to_analyzer(recording, extensions=QUICK)
+    assert analyzer.get_num_segments() == analyzer.sorting.get_num_segments() == 3
+    np.testing.assert_array_equal(analyzer.sorting.to_spike_vector(), result.sorting.to_spike_vector())
+    unit = result.sorting.unit_ids[0]
+    np.testing.assert_array_equal(
+        analyzer.sorting.get_unit_spike_train(unit, 2, return_times=True),
+        result.sorting.get_unit_spike_train(unit, 2, return_times=True),
+    )
+
+
+def test_spikeinterface_says_that_a_folder_has_no_times(recording, result, tmp_path):
+    moved = recording.select_channels(recording.channel_ids)
+    moved.shift_times(50.0)
+    with pytest.warns(UserWarning, match="The recording registered"):
+        analyzer = result.to_analyzer(moved, tmp_path / "out", extensions=QUICK)
+    assert analyzer.sorting.get_start_time() == 50.0

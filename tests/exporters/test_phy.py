@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from tetrodes import PARAMETERS, RATE_HZ, sort
 
+from huidurep import SortingResult
 from huidurep.exporters.analyzer import prepare_recording
+from huidurep.exporters.phy import _write_text_columns
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +68,24 @@ def test_phylib_opens_one_unit_without_its_recording(recording, tmp_path):
     model = load_model(folder / "params.py")
     assert model.n_spikes == len(single.posteriors) and set(model.spike_clusters) == {0}
     assert len(model.get_template(0).channel_ids) == 4
+
+
+def test_names_with_tabs_and_line_breaks_are_one_line_a_unit(result, recording, tmp_path):
+    shown = SortingResult.load(result.save(tmp_path / "result"))
+    sorting = shown.sorting
+    sorting.set_property("main_channel_id", np.array([f"a\tb\n\r{unit}" for unit in sorting.unit_ids]))
+    (tmp_path / "cluster_main_channel_id.tsv").write_text("old")
+    _write_text_columns(tmp_path, sorting)
+    lines = (tmp_path / "cluster_main_channel_id.tsv").read_text().splitlines()
+    assert lines == ["cluster_id\tmain_channel_id", *[f"{unit}\ta b {unit}" for unit in range(len(lines) - 1)]]
+    assert len(lines) == sorting.get_num_units() + 1
+
+
+def test_spike_times_are_those_of_the_recording(result, recording, tmp_path):
+    moved = recording.select_channels(recording.channel_ids)
+    moved.shift_times(50.0)
+    timed = SortingResult.load(result.save(tmp_path / "result"))
+    timed.sorting.register_recording(moved)
+    timed.export_to_phy(recording, tmp_path / "phy", copy_recording=False)
+    samples = result.sorting.to_spike_vector()["sample_index"]
+    np.testing.assert_allclose(np.load(tmp_path / "phy" / "spike_time_s.npy"), 50.0 + samples / RATE_HZ)

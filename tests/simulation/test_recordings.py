@@ -114,3 +114,16 @@ def test_probes():
 def test_impossible_values_raise(options, match):
     with pytest.raises(ValueError, match=match):
         simulate_recording(**options)
+
+
+def test_a_probe_in_millimetres_is_the_same_probe():
+    options = dict(num_units=2, duration_s=1.0, seed=0)
+    probe = probeinterface.generate_linear_probe(4, ypitch=20.0)
+    probe.set_device_channel_indices(np.arange(4))
+    small = probeinterface.Probe(ndim=2, si_units="mm")
+    small.set_contacts(1e-3 * probe.contact_positions)
+    small.set_device_channel_indices(np.arange(4))
+    recording, _ = simulate_recording(probe=small, **options)
+    expected, _ = simulate_recording(probe=probe, **options)
+    np.testing.assert_allclose(recording.get_channel_locations(), probe.contact_positions)
+    np.testing.assert_allclose(recording.get_traces(), expected.get_traces(), atol=1e-3)

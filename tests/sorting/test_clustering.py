@@ -133,3 +133,14 @@ def test_one_quiet_group_does_not_cost_the_others():
     assert result.sorting.get_num_units() == 3
     assert set(result.sorting.get_property("group")) == {0}
     assert any("in group 1" in entry["message"] for entry in result.log)
+
+
+def test_small_groups_are_named_in_the_log():
+    traces, *_ = planted(duration_s=4.0)
+    for start in np.linspace(3000, len(traces) - 3000, 18).astype(int):
+        traces[start : start + 40, 2] -= 250 * np.exp(-0.5 * ((np.arange(40) - 12) / 4) ** 2)
+    recording = as_recording(traces, positions_um=TETRODE_UM, channel_ids=list("abcd"))
+    parameters = SortingParameters(detect_threshold=6.5, matching=None)
+    result = SpikeSortingPipeline(PcaModel(), parameters)(recording)
+    (message,) = [entry["message"] for entry in result.log if "min_unit_spikes=30" in entry["message"]]
+    assert re.search(r"no unit: 1[678] on channel c \(-1\d\d uV\)", message)
