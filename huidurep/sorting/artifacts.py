@@ -76,7 +76,7 @@ class ArtifactSettings:
     min_blank_share: float = 0.75
     trigger_ms: tuple[float, float] = (0.5, 2.0)
     pad_ms: float = 0.2
-    end_noise_levels: float = 5.0
+    end_noise_levels: float = 3.0
     reach_ms: float = 0.7
     max_rounds: int = 12
     gap_ms: float = 1.0

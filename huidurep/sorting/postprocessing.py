@@ -65,8 +65,8 @@ class UnitMeasurements:
     channel_positions_um : ndarray of float64, (num_channels, 2)
         Contacts; those of different groups may coincide.
     templates_uv : ndarray of float32, (num_units, num_samples, max_template_channels)
-        Waveforms (medians of means) on the channels nearest to the main channel, main channel first; NaN where a group has fewer
-        channels.
+        Medians of mean waveforms on the channels nearest to the main channel, main channel first; NaN where a group has
+        fewer channels.
     template_channels : ndarray of int64, (num_units, max_template_channels)
         Row of these channels in `channel_ids`; -1 where a group has fewer.
     peak_index : ndarray of int64, ()

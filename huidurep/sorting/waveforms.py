@@ -168,7 +168,7 @@ def robust_waveforms(
 ) -> np.ndarray:
     """Templates of units that a few spikes in artefacts do not shift: medians of the means of subsets.
 
-    A median over all spikes would hold all snippets in memory. The median of means (Nemirovsky and Yudin 1983) needs one
+    A median over all spikes would hold all snippets in memory. The median of means (Nemirovsky, Yudin 1983) needs one
     pass, and bears as many bad spikes as half of its means.
 
     Parameters
