@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.ndimage import binary_dilation, maximum_filter1d, minimum_filter1d
+from scipy.ndimage import maximum_filter1d, minimum_filter1d
 from scipy.signal import iirfilter, lfilter, sosfiltfilt
 from spikeinterface.core import BaseRecording
 from spikeinterface.core.base import base_period_dtype
@@ -380,7 +380,7 @@ def _band_pass(band_hz: tuple[float, float], sampling_frequency: float) -> np.nd
 
 
 def _dilate(flags: np.ndarray, reach: int) -> np.ndarray:
-    return binary_dilation(flags, np.ones(2 * reach + 1, dtype=bool))
+    return maximum_filter1d(flags.view("uint8"), 2 * reach + 1, mode="constant").view(bool)
 
 
 def fill_periods(traces: np.ndarray, periods: np.ndarray, num_level: int, decay: float) -> np.ndarray:
