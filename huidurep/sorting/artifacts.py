@@ -20,7 +20,7 @@ from spikeinterface.core.node_pipeline import PipelineNode, run_node_pipeline
 from spikeinterface.preprocessing.basepreprocessor import BasePreprocessor, BasePreprocessorSegment
 
 from .job_kwargs import resolve_job_kwargs
-from .noise_levels import NOISE_LEVELS, NoiseLevelSettings, long_runs
+from .noise_levels import MAD_TO_SD, NOISE_LEVELS, NoiseLevelSettings, long_runs
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,10 @@ class ArtifactSettings:
     ----------
     min_jump : float
         Smallest change from one sample to the next that is looked at, in noise levels of such changes.
+    min_jump_ratio : float
+        Smallest noise level of such changes, as a share of their standard deviation.
+    min_noise_ratio : float
+        Below this share of the standard deviation, the noise is that of a simulation without noise.
     max_spike_slope_per_ms : float
         Steepest flank of a spike, as a share of its peak-to-peak amplitude. Of 480 simulated neurons at 30 kHz it was
         at most 13; a pulse or a jump of the offset has 18 to 30 behind the anti-aliasing filter of an amplifier. Below
@@ -68,6 +72,8 @@ class ArtifactSettings:
     """
 
     min_jump: float = 25.0
+    min_jump_ratio: float = 0.01
+    min_noise_ratio: float = 1e-4
     max_spike_slope_per_ms: float = 17.0
     slope_window_ms: float = 0.5
     max_spike_uv: float = 3000.0
@@ -126,10 +132,12 @@ def find_artifacts(
         after the period), in order of time within segments, at least 1 ms apart.
     """
     sos = _band_pass(band_hz, recording.get_sampling_frequency())
+    jump_noise, jump_deviation = _noise([np.diff(chunk, axis=0) for chunk in traces], settings)
     node = FindArtifacts(
         recording,
-        jump_levels=_noise([np.diff(chunk, axis=0) for chunk in traces]),
-        noise_levels=_noise([sosfiltfilt(sos, chunk, axis=0) for chunk in traces]),
+        # the ends of cut templates in a simulation of little noise are no jumps
+        jump_levels=np.maximum(jump_noise, settings.min_jump_ratio * jump_deviation),
+        noise_levels=_noise([sosfiltfilt(sos, chunk, axis=0) for chunk in traces], settings)[0],
         band_hz=band_hz,
         trigger_samples=trigger_samples,
         is_in_uv=is_in_uv,
@@ -141,12 +149,16 @@ def find_artifacts(
     return merge_periods(found, int(settings.gap_ms * recording.get_sampling_frequency() / 1000.0))
 
 
-def _noise(chunks: list[np.ndarray]) -> np.ndarray:
-    """Noise (num_channels,) of chunks by their median absolute deviation; their standard deviation where that is 0."""
+def _noise(chunks: list[np.ndarray], settings: ArtifactSettings) -> tuple[np.ndarray, np.ndarray]:
+    """Noise (num_channels,) of chunks by their median absolute deviation, and their standard deviation.
+
+    The standard deviation is the noise of a simulation without noise. With artefacts it is large, so that noise that is
+    small beside it is believed.
+    """
     joined = np.concatenate(chunks)
-    noise = np.median(np.abs(joined - np.median(joined, axis=0)), axis=0) / 0.6745
+    noise = np.median(np.abs(joined - np.median(joined, axis=0)), axis=0) / MAD_TO_SD
     deviation = joined.std(axis=0, dtype="float64")
-    return np.where(noise > 0.01 * deviation, noise, deviation)
+    return np.where(noise > settings.min_noise_ratio * deviation, noise, deviation), deviation
 
 
 def merge_periods(periods: np.ndarray, gap: int = 0) -> np.ndarray:
@@ -412,13 +424,18 @@ def fill_periods(traces: np.ndarray, periods: np.ndarray, num_level: int, decay:
 def _fill(traces: np.ndarray, periods: np.ndarray, levels: list, decay: float) -> np.ndarray:
     """`fill_periods` with given levels (num_channels,) before and after each period; None at the end of a segment."""
     filled = traces.astype("float32")
-    steps = np.zeros(filled.shape, dtype="float32")
+    steps = np.zeros(filled.shape)
     for (start, end), (before, after) in zip(periods, levels, strict=True):
         nearest = next((level for level in (before, after) if level is not None), 0.0)
         filled[max(0, start) : max(0, end)] = nearest
         if before is not None and after is not None and 0 <= end < len(steps):
             steps[end] = after - before
-    return filled - lfilter([1.0], [1.0, -np.exp(-1.0 / decay)], steps, axis=0).astype("float32")
+    if not steps.any():
+        return filled
+    # (1 + t / decay) exp(-t / decay): flat at its start, for the filter would answer a kink too
+    pole = np.exp(-1.0 / decay)
+    decayed = lfilter([1.0, pole * (1.0 / decay - 1.0)], [1.0, -2.0 * pole, pole**2], steps, axis=0)
+    return filled - decayed.astype("float32")
 
 
 class FilledPeriodsRecording(BasePreprocessor):
@@ -449,7 +466,7 @@ class _FilledPeriodsSegment(BasePreprocessorSegment):
     def __init__(self, parent, periods, num_level, decay):
         super().__init__(parent)
         self._periods, self._num_level, self._decay = periods, num_level, decay
-        self._reach = int(10 * decay)  # a difference in level is gone after it
+        self._reach = int(15 * decay)  # a difference in level is gone after it
 
     def get_traces(self, start_frame, end_frame, channel_indices):
         parent = self.parent_recording_segment

@@ -82,7 +82,7 @@ def test_offset_jump_and_one_transient():
         assert period["start_sample_index"] <= 75000 < period["end_sample_index"]
         assert period["end_sample_index"] - period["start_sample_index"] < 0.02 * RATE_HZ
         outside = ~is_in_periods(0, np.arange(len(traces)), group.artifact_periods)
-        assert np.abs(group.recording.get_traces()[outside] - expected[outside]).max() < 40
+        assert np.abs(group.recording.get_traces()[outside] - expected[outside]).max() < 25  # 5 noise levels
 
 
 @pytest.mark.parametrize(("offset", "blank"), [(2000, 0), (0, 0), (300, 32767), (300, -32768)])
@@ -152,7 +152,7 @@ def test_fill_periods_keeps_the_level():
     traces = np.concatenate([np.zeros(1000), np.full(50, 9e3), np.full(4000, 500.0)])[:, None].astype("float32")
     filled = fill_periods(traces, np.array([[1000, 1050]]), 30, 600.0)[:, 0]
     assert np.abs(np.diff(filled)).max() < 1.0  # no step is left
-    assert filled[1060] == pytest.approx(500 * (1 - np.exp(-10 / 600)), abs=2)
+    assert filled[1060] == pytest.approx(0.0, abs=1)
     assert filled[-1] == pytest.approx(500.0, abs=2)
 
 
