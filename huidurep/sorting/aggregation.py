@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from spikeinterface.core import BaseRecording, NumpySorting
@@ -106,14 +107,8 @@ def describe_group(
     unit_labels, unit_index = np.unique(assignment.labels[is_kept], return_inverse=True)
     spike_vector = to_spike_vector(spikes, unit_index)
     sampling_frequency = group.recording.get_sampling_frequency()
-    templates_uv = robust_waveforms(
-        group.recording,
-        spike_vector,
-        len(unit_labels),
-        parameters,
-        num_means=postprocessing.num_means,
-        job_kwargs=job_kwargs,
-    )
+    options: dict[str, Any] = dict(num_means=postprocessing.num_means, job_kwargs=job_kwargs)
+    templates_uv = robust_waveforms(group.recording, spike_vector, len(unit_labels), parameters, **options)
     channels, _, peaks_uv = main_channels(templates_uv, sampling_frequency, parameters, settings=postprocessing)
     properties = {
         "main_channel_id": list(group.recording.channel_ids[channels]),

@@ -231,6 +231,23 @@ def is_in_periods(segment_index: np.ndarray | int, samples: np.ndarray, periods:
     return is_inside
 
 
+def are_spikes_in_periods(spikes: np.ndarray, periods: np.ndarray) -> np.ndarray:
+    """Which spikes lie in a period.
+
+    Parameters
+    ----------
+    spikes : ndarray, (num_spikes,)
+        With fields sample_index and segment_index.
+    periods : ndarray, (num_periods,)
+        In order of time, without overlap.
+
+    Returns
+    -------
+    ndarray of bool, (num_spikes,)
+    """
+    return is_in_periods(spikes["segment_index"], spikes["sample_index"], periods)
+
+
 class FindArtifacts(PipelineNode):
     """Node of SpikeInterface's pipeline that finds the artefacts of a chunk.
 

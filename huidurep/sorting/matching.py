@@ -12,7 +12,7 @@ from spikeinterface.preprocessing.whiten import compute_whitening_matrix
 from spikeinterface.sortingcomponents.matching import find_spikes_from_templates
 from spikeinterface.sortingcomponents.matching.method_list import matching_methods
 
-from .artifacts import is_in_periods
+from .artifacts import are_spikes_in_periods
 from .clustering import Assignment, UnitModel
 from .detection import has_whole_snippet
 from .job_kwargs import resolve_job_kwargs
@@ -123,7 +123,7 @@ def match_spikes(
 def _is_kept(spikes: np.ndarray, labels: np.ndarray, group: PreparedGroup, parameters: SortingParameters) -> np.ndarray:
     """Whether each spike has a whole snippet outside of artefacts, is no duplicate and belongs to a unit of enough."""
     is_kept = has_whole_snippet(spikes, group.recording, parameters)
-    is_kept &= ~is_in_periods(spikes["segment_index"], spikes["sample_index"], group.artifact_periods)
+    is_kept &= ~are_spikes_in_periods(spikes, group.artifact_periods)
     if parameters.preset != PAPER:
         is_kept &= ~is_duplicate_spike(spikes, labels, group.recording)
     if parameters.num_units is None:  # given units are kept, however few spikes they have

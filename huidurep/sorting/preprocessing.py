@@ -220,20 +220,12 @@ def preprocess(
     highest_hz = settings.max_nyquist_ratio * recording.get_sampling_frequency() / 2
     band_hz = parameters.freq_min_hz, min(parameters.freq_max_hz, highest_hz)
     scaled = _scale(recording, offsets)
-    filtered = _filter(scaled, band_hz)
-    chunks_uv = read_chunks(filtered, chunks)
-    periods = _find_artifacts(group, scaled, chunks, chunks_uv, band_hz, parameters, settings, job_kwargs)
-    outside = _outside(chunks, periods)
-    if np.mean(np.concatenate(outside)) < noise_settings.min_active_share:
-        log.warning("preprocessing", f"group {group.name}: artefacts nearly everywhere, none is left out")
-        periods = make_periods()
+    finding: dict[str, Any] = dict(settings=settings, noise_settings=noise_settings, job_kwargs=job_kwargs)
+    periods, active = _find_artifacts(group, scaled, chunks, active, band_hz, parameters, log, finding)
     if len(periods):
-        _log_periods(periods, group, log)
-        active = [own & each if (own & each).any() else each for own, each in zip(active, outside, strict=True)]
-        recording = _fill(scaled, periods, settings.artifacts)
-        filtered = _filter(recording, band_hz)
-        chunks_uv = read_chunks(filtered, chunks)
-    traces = np.concatenate(chunks_uv)[np.concatenate(active)]
+        recording = scaled = _fill(scaled, periods, settings.artifacts)
+    filtered = _filter(scaled, band_hz)
+    traces = np.concatenate(read_chunks(filtered, chunks))[np.concatenate(active)]
     options: dict[str, Any] = dict(is_placed=group.is_placed, seed=parameters.seed, job_kwargs=job_kwargs)
     kept = useful_channels(traces, recording, group.name, log, settings=bad_channel_settings, **options)
     if len(kept) == 0:
@@ -291,27 +283,39 @@ def _find_artifacts(
     group: ChannelGroup,
     scaled: BaseRecording,
     chunks: list,
-    chunks_uv: list[np.ndarray],
+    active: list[np.ndarray],
     band_hz: tuple[float, float],
     parameters: SortingParameters,
-    settings: PreprocessingSettings,
-    job_kwargs: dict | None,
-) -> np.ndarray:
-    """Periods of artefacts of a scaled recording, of which chunks were read with the filter."""
-    traces = read_chunks(scaled, chunks)
-    artifacts, sampling_frequency = settings.artifacts, scaled.get_sampling_frequency()
+    log: RunLog,
+    finding: dict[str, Any],
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Periods of artefacts of a scaled recording, and the samples of each chunk outside of them and of blanks."""
+    settings, noise_settings = finding["settings"], finding["noise_settings"]
+    traces, sampling_frequency = read_chunks(scaled, chunks), scaled.get_sampling_frequency()
     lowest, highest = settings.plausible_noise_uv
-    noise = float(np.median(np.median(np.abs(np.concatenate(chunks_uv)), axis=0))) / 0.6745
-    return find_artifacts(
+    filtered = np.concatenate(read_chunks(_filter(scaled, band_hz), chunks))
+    noise = float(np.median(np.median(np.abs(filtered), axis=0))) / 0.6745
+    periods = find_artifacts(
         scaled,
         traces,
         band_hz=band_hz,
         trigger_samples=parameters.trigger_samples(group.recording, group.segment_indices),
         is_in_uv=group.recording.has_scaleable_traces() and lowest <= noise <= highest,
-        has_blanks=not is_silence(traces, sampling_frequency, settings=artifacts.noise_levels),
-        settings=artifacts,
-        job_kwargs=job_kwargs,
+        has_blanks=not is_silence(traces, sampling_frequency, settings=settings.artifacts.noise_levels),
+        settings=settings.artifacts,
+        job_kwargs=finding["job_kwargs"],
     )
+    if len(periods) == 0:
+        return periods, active
+    outside = [
+        own & ~is_in_periods(segment_index, np.arange(start, end), periods)
+        for own, (segment_index, start, end) in zip(active, chunks, strict=True)
+    ]
+    if np.mean(np.concatenate(outside)) < noise_settings.min_active_share:
+        log.warning("preprocessing", f"group {group.name}: artefacts nearly everywhere, none is left out")
+        return make_periods(), active
+    _log_periods(periods, group, log)
+    return periods, outside
 
 
 def _fill(scaled: BaseRecording, periods: np.ndarray, settings: ArtifactSettings) -> BaseRecording:
@@ -320,11 +324,6 @@ def _fill(scaled: BaseRecording, periods: np.ndarray, settings: ArtifactSettings
     rows = np.stack([periods[name] for name in ("segment_index", "start_sample_index", "end_sample_index")], axis=1)
     num_level = max(1, round(settings.gap_ms * sampling_frequency / 1000.0))
     return FilledPeriodsRecording(scaled, rows.tolist(), num_level, settings.decay_s * sampling_frequency)
-
-
-def _outside(chunks: list[tuple[int, int, int]], periods: np.ndarray) -> list[np.ndarray]:
-    """The samples (num_samples,) of each chunk outside of all periods."""
-    return [~is_in_periods(segment_index, np.arange(start, end), periods) for segment_index, start, end in chunks]
 
 
 def _log_periods(periods: np.ndarray, group: ChannelGroup, log: RunLog, num_shown: int = 5) -> None:
