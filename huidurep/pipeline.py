@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from .hub.repository import HUB_KEYWORDS, commit_of
 from .hub.select import resolve_auto
 from .provenance import describe_run, peak_memory_mb
 from .result import SortingResult
-from .sorting.aggregation import GroupSorting, assemble, describe_group, empty_group
+from .sorting.aggregation import GroupSorting, assemble, describe_group, empty_group, list_artifacts
 from .sorting.clustering import find_units
 from .sorting.curation import merge_over_split_units, reassign_spikes, remove_noise_units
 from .sorting.detection import detect_spikes
@@ -218,19 +219,26 @@ class SpikeSortingPipeline:
             log.entries,
             measurements,
             provenance,
+            list_artifacts(sorted_groups, recording),
         )
 
     def _sort_group(self, group: ChannelGroup, log: RunLog, job_kwargs: dict) -> GroupSorting:
-        """Sort one channel group, stage by stage."""
+        """Sort one channel group."""
+        prepared = self._preprocess(group, log, job_kwargs)
+        if prepared is None:
+            return empty_group(self.model.config.embedding_size)
+        # -> traces (num_samples, num_channels) uV, filtered, without artefacts, corrected for motion
+        periods = prepared.artifact_periods.copy()
+        periods["segment_index"] = group.segment_indices[periods["segment_index"]]
+        return replace(self._sort_prepared(prepared, log, job_kwargs), artifact_periods=periods)
+
+    def _sort_prepared(self, prepared: PreparedGroup, log: RunLog, job_kwargs: dict) -> GroupSorting:
+        """Sort a preprocessed group, stage by stage."""
         parameters, settings = self.parameters, self.settings
 
         def options(stage_settings: object) -> dict[str, Any]:
             return dict(settings=stage_settings, job_kwargs=job_kwargs)
 
-        prepared = self._preprocess(group, log, job_kwargs)
-        if prepared is None:
-            return empty_group(self.model.config.embedding_size)
-        # -> traces (num_samples, num_channels) uV, filtered and corrected for motion
         detector = options(settings.detection) | dict(matched_filter_settings=settings.matched_filter)
         peaks = detect_spikes(prepared, parameters, log, **detector)
         # -> (num_peaks,)

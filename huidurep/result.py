@@ -18,6 +18,7 @@ from spikeinterface.core.sortingfolder import NumpyFolderSorting
 
 from .hub.json_files import read_json_object
 from .output_files import INFO_FILE, RESULT_FORMAT, new_folder
+from .sorting.aggregation import ARTIFACT_DTYPE
 from .sorting.parameters import SortingParameters
 from .sorting.postprocessing import UnitMeasurements, make_sorting
 from .sorting.recorded_times import RecordedTimes, TimedSorting, has_times
@@ -31,6 +32,7 @@ MEASUREMENTS_FILE = "measures.npz"
 SORTING_FOLDER = "sorting"
 MAX_SEGMENTS = 1_000_000  # a damaged or foreign file must not ask for more memory than there is
 TIMES_FILE = "times.npz"  # only of recordings that begin at another time than 0 or have a time vector
+ARTIFACTS_FILE = "artifact_periods.npy"
 # names of the same quantities in folders of earlier versions
 OLD_PROPERTIES = {
     "refractory_violations": "short_isi_fraction",
@@ -67,6 +69,9 @@ class SortingResult:
     provenance : dict
         Recording, time, platform and versions, as `huidurep.provenance.describe_run` returns them; results of earlier
         versions have less or nothing.
+    artifact_periods : ndarray, (num_periods,)
+        Fields segment_index, start_s and end_s, as the recording counts times: stimulation artefacts, jumps of the
+        offset and blanks, which at least one channel group left out. Empty for results of earlier versions.
     """
 
     sorting: BaseSorting
@@ -78,6 +83,7 @@ class SortingResult:
     log: list[dict] = field(default_factory=list)
     measurements: UnitMeasurements | None = None
     provenance: dict = field(default_factory=dict)
+    artifact_periods: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=ARTIFACT_DTYPE))
 
     # ------------------------------------------------------------------------------------------------ save and load
 
@@ -160,6 +166,7 @@ class SortingResult:
             info["log"],
             measurements,
             _upgrade_provenance(info.get("provenance", {})),
+            _read_artifacts(folder / ARTIFACTS_FILE),
         )
 
     def _write(self, folder: Path) -> None:
@@ -176,6 +183,7 @@ class SortingResult:
         np.save(folder / "posteriors.npy", self.posteriors)
         if self.measurements is not None:
             self.measurements.save(folder / MEASUREMENTS_FILE)
+        np.save(folder / ARTIFACTS_FILE, self.artifact_periods)
         info = {
             "format": RESULT_FORMAT,
             "format_version": FORMAT_VERSION,
@@ -535,6 +543,19 @@ def _register_times(sorting: BaseSorting, path: Path) -> None:
             "copy the folder again, or remove this file to count times from the start of the recording"
         )
     sorting.register_recording(times)
+
+
+def _read_artifacts(path: Path) -> np.ndarray:
+    """Periods of artefacts; none for folders of earlier versions."""
+    if not path.is_file():
+        return np.zeros(0, dtype=ARTIFACT_DTYPE)
+    try:
+        periods = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"expected an array in {path}, found {error}; copy the folder again or sort again") from error
+    if periods.dtype != ARTIFACT_DTYPE:
+        raise ValueError(f"expected {ARTIFACT_DTYPE.names} in {path}, found {periods.dtype}; copy the folder again")
+    return periods
 
 
 def _rename_old_properties(sorting: BaseSorting) -> None:

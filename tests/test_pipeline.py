@@ -280,3 +280,27 @@ def test_adaptation_is_logged_and_does_not_change_the_pipelines_model(tetrode_re
     assert pipeline.model is model and not hasattr(model, "adaptation")
     assert all((model.state_dict()[name] == each).all() for name, each in before.items())
     assert result.sorting.get_num_units() >= 3 and result.parameters.adapt
+
+
+def test_pulses_and_a_transient_change_no_unit(result, tetrode):
+    pulse = np.concatenate([np.full(15, -1.0), np.full(15, 1.0), 0.3 * np.exp(-np.arange(90) / 30)])[:, None]
+    traces = tetrode[0].get_traces().copy()
+    starts = np.arange(3000, 297000, 3000)
+    for start in starts:
+        traces[start : start + 120] += (3000 * pulse * np.array([1, 0.95, 1.05, 0.9])).astype("float32")
+    traces[151000:151015] -= 20000.0
+    recording = as_recording(traces, positions_um=TETRODE_UM, channel_ids=["w", "x", "y", "z"])
+    recording.set_times(5.0 + np.arange(len(traces)) / 30000.0)
+    found = SpikeSortingPipeline(PcaModel(), SortingParameters(detect_threshold=6.0))(recording)
+    assert sorted(found.sorting.get_property("main_channel_id")) == sorted(
+        result.sorting.get_property("main_channel_id")
+    )
+    for name in ("peak_uv", "snr"):
+        values = [np.sort(each.sorting.get_property(name)) for each in (found, result)]
+        assert values[0] == pytest.approx(values[1], rel=0.05)
+    periods = found.artifact_periods
+    assert len(periods) == len(starts) + 1
+    assert periods["start_s"][0] == pytest.approx(5.1, abs=0.002)
+    spike_s = 5.0 + found.sorting.to_spike_vector()["sample_index"] / 30000.0
+    before = np.searchsorted(periods["start_s"], spike_s, "right") - 1
+    assert not ((before >= 0) & (spike_s < periods["end_s"][before.clip(0)])).any()

@@ -9,7 +9,7 @@ from stand_in import as_recording
 from huidurep.output_files import check_output_folder
 from huidurep.provenance import describe_run
 from huidurep.result import OLD_PROPERTIES, SortingResult
-from huidurep.sorting.aggregation import assemble
+from huidurep.sorting.aggregation import ARTIFACT_DTYPE, assemble
 from huidurep.sorting.parameters import SortingParameters
 
 
@@ -22,6 +22,19 @@ def result_of(groups, recording):
     sorting, embeddings, posteriors, _ = assemble(groups, recording, 2)
     log = [{"stage": "x", "seconds": 0.1, "message": "y"}]
     return SortingResult(sorting, embeddings, posteriors, SortingParameters(seed=3), "tetrode", "v1", log)
+
+
+def test_artifact_periods_are_saved_and_missing_in_earlier_folders(recording, tmp_path):
+    result = result_of([group_of([10, 30, 5], [0, 1, 0], [0, 0, 1], 0, ["a", "b"])], recording)
+    assert len(result.artifact_periods) == 0
+    result.artifact_periods = np.array([(0, 0.1, 0.104), (1, 2.0, 2.5)], dtype=ARTIFACT_DTYPE)
+    folder = result.save(tmp_path / "out")
+    assert SortingResult.load(folder).artifact_periods.tolist() == [(0, 0.1, 0.104), (1, 2.0, 2.5)]
+    (folder / "artifact_periods.npy").unlink()
+    assert len(SortingResult.load(folder).artifact_periods) == 0
+    np.save(folder / "artifact_periods.npy", np.zeros(3))
+    with pytest.raises(ValueError, match=r"artifact_periods\.npy"):
+        SortingResult.load(folder)
 
 
 def test_folder_opens_after_a_move(recording, tmp_path):

@@ -61,6 +61,10 @@ def summarise(result: SortingResult, axis: TimeAxis) -> list[str]:
         sentences = [f"{count(num_units, 'unit')} with {count(num_spikes, 'spike')} in {span}{of}."]
         if num_good is not None:
             sentences.append(_describe_quality(num_good, num_units - num_good))
+    periods = result.artifact_periods
+    if len(periods):
+        seconds = float((periods["end_s"] - periods["start_s"]).sum())
+        sentences.append(f"{count(len(periods), 'artefact')} or blanks of {format_duration(seconds)} in all left out.")
     revision = f" (revision {result.model_revision})" if result.model_revision else ""
     seconds = sum(entry["seconds"] for entry in result.log)
     took = f" in {format_duration(seconds)}" if result.log else ""

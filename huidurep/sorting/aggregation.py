@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from spikeinterface.core import BaseRecording, NumpySorting
 from spikeinterface.core.base import minimum_spike_dtype
 
+from .artifacts import make_periods, merge_periods
 from .clustering import Assignment
 from .parameters import SortingParameters
 from .postprocessing import (
@@ -21,8 +23,9 @@ from .postprocessing import (
 )
 from .preprocessing import PreparedGroup
 from .quality_metrics import QUALITY_SETTINGS, QualitySettings, compute_quality_metrics
-from .waveforms import mean_waveforms, to_spike_vector
+from .waveforms import robust_waveforms, to_spike_vector
 
+ARTIFACT_DTYPE = np.dtype([("segment_index", "int64"), ("start_s", "float64"), ("end_s", "float64")])
 # types of the properties of a sorting without units
 UNIT_PROPERTIES = {
     "main_channel_id": "int64",
@@ -52,6 +55,8 @@ class GroupSorting:
         One value a unit for each name in `UNIT_PROPERTIES`.
     measurements : UnitMeasurements | None
         None for a group without units.
+    artifact_periods : ndarray, (num_periods,)
+        SpikeInterface's `base_period_dtype`, in segments of the raw recording: what was left out.
     """
 
     spike_vector: np.ndarray
@@ -59,6 +64,7 @@ class GroupSorting:
     posteriors: np.ndarray
     properties: dict
     measurements: UnitMeasurements | None = None
+    artifact_periods: np.ndarray = field(default_factory=make_periods)
 
 
 def describe_group(
@@ -101,7 +107,8 @@ def describe_group(
     unit_labels, unit_index = np.unique(assignment.labels[is_kept], return_inverse=True)
     spike_vector = to_spike_vector(spikes, unit_index)
     sampling_frequency = group.recording.get_sampling_frequency()
-    templates_uv = mean_waveforms(group.recording, spike_vector, len(unit_labels), parameters, job_kwargs=job_kwargs)
+    options: dict[str, Any] = dict(num_means=postprocessing.num_means, job_kwargs=job_kwargs)
+    templates_uv = robust_waveforms(group.recording, spike_vector, len(unit_labels), parameters, **options)
     channels, _, peaks_uv = main_channels(templates_uv, sampling_frequency, parameters, settings=postprocessing)
     properties = {
         "main_channel_id": list(group.recording.channel_ids[channels]),
@@ -181,3 +188,29 @@ def assemble(
     posteriors = np.concatenate([np.zeros(0, "float32"), *[group.posteriors for group in groups]])
     measured = [group.measurements for group in groups if group.measurements is not None]
     return sorting, embeddings[order], posteriors[order], concatenate_measurements(measured, order)
+
+
+def list_artifacts(groups: list[GroupSorting], recording: BaseRecording) -> np.ndarray:
+    """Periods that were left out in at least one channel group.
+
+    Parameters
+    ----------
+    groups : list of GroupSorting
+        May be empty.
+    recording : BaseRecording
+        The raw recording.
+
+    Returns
+    -------
+    ndarray, (num_periods,)
+        Fields segment_index, start_s and end_s, as the recording counts times; in order of time within segments.
+    """
+    periods = merge_periods(np.concatenate([make_periods(), *[group.artifact_periods for group in groups]]))
+    listed = np.zeros(len(periods), dtype=ARTIFACT_DTYPE)
+    listed["segment_index"] = periods["segment_index"]
+    for segment in np.unique(periods["segment_index"]).tolist():
+        rows = periods["segment_index"] == segment
+        for name, samples in (("start_s", periods["start_sample_index"]), ("end_s", periods["end_sample_index"] - 1)):
+            listed[name][rows] = recording.sample_index_to_time(samples[rows], segment_index=segment)
+    listed["end_s"] += 1.0 / recording.get_sampling_frequency()
+    return listed

@@ -9,6 +9,7 @@ import numpy as np
 from spikeinterface.core import BaseRecording, get_channel_distances
 from spikeinterface.sortingcomponents.peak_detection import detect_peaks
 
+from .artifacts import are_spikes_in_periods
 from .job_kwargs import resolve_job_kwargs
 from .matched_filter import MATCHED_FILTER, MatchedFilterSettings, detect_filtered, find_prototype
 from .parameters import SortingParameters
@@ -86,7 +87,8 @@ def detect_spikes(
             peaks = detect_filtered(group, prototype, parameters, threshold=threshold, radius_um=radius_um, **options)
     num_found = len(peaks)
     peaks = peaks[np.lexsort((peaks["sample_index"], peaks["segment_index"]))]
-    peaks = peaks[has_whole_snippet(peaks, recording, parameters)]
+    is_inside = are_spikes_in_periods(peaks, group.artifact_periods)
+    peaks = peaks[~is_inside & has_whole_snippet(peaks, recording, parameters)]
     found = f"{len(peaks)} peaks above {threshold:g} noise levels"
     log("detection", f"group {group.name}: {found}, {num_found - len(peaks)} at the ends of a segment removed")
     return peaks

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import spikeinterface.preprocessing as spre
-from spikeinterface.core import ChannelSparsity, Templates
+from spikeinterface.core import ChannelSparsity, NumpyRecording, Templates, get_random_data_chunks
 from spikeinterface.core.base import base_peak_dtype
+from spikeinterface.preprocessing.whiten import compute_whitening_matrix
 from spikeinterface.sortingcomponents.matching import find_spikes_from_templates
 from spikeinterface.sortingcomponents.matching.method_list import matching_methods
 
+from .artifacts import are_spikes_in_periods
 from .clustering import Assignment, UnitModel, log_small_groups
 from .detection import has_whole_snippet
 from .job_kwargs import resolve_job_kwargs
@@ -122,8 +124,9 @@ def match_spikes(
 
 
 def _is_kept(spikes: np.ndarray, labels: np.ndarray, group: PreparedGroup, parameters: SortingParameters) -> np.ndarray:
-    """Whether each spike has a whole snippet, is no duplicate and belongs to a unit of enough spikes."""
+    """Whether each spike has a whole snippet outside of artefacts, is no duplicate and belongs to a unit of enough."""
     is_kept = has_whole_snippet(spikes, group.recording, parameters)
+    is_kept &= ~are_spikes_in_periods(spikes, group.artifact_periods)
     if parameters.preset != PAPER:
         is_kept &= ~is_duplicate_spike(spikes, labels, group.recording)
     if parameters.num_units is None:  # given units are kept, however few spikes they have
@@ -191,13 +194,17 @@ class _Matching:
         """
         recording = self.group.recording
         is_small = recording.get_num_channels() <= self.settings.num_dense_channels
-        return spre.whiten(
-            recording,
-            dtype="float32",
-            mode="global" if is_small else "local",
-            radius_um=self.settings.whitening_radius_um,
-            **statistics_kwargs(recording, self.parameters.seed, settings=self.settings.noise_levels),
-        )
+        options = dict(mode="global" if is_small else "local", radius_um=self.settings.whitening_radius_um)
+        chunks = statistics_kwargs(recording, self.parameters.seed, settings=self.settings.noise_levels)
+        if len(self.group.artifact_periods) == 0:
+            return spre.whiten(recording, dtype="float32", **options, **chunks)
+        traces = get_random_data_chunks(recording, concatenated=True, return_in_uV=False, **chunks)
+        traces = traces[traces.any(axis=1)]  # artefacts are zeros, which would make the noise too small
+        sample = NumpyRecording([traces], recording.get_sampling_frequency(), channel_ids=recording.channel_ids)
+        sample.set_dummy_probe_from_locations(recording.get_channel_locations())
+        whole = {"num_chunks_per_segment": 1, "chunk_duration": None, "chunk_size": len(traces), "seed": 0}
+        whitening, _ = compute_whitening_matrix(sample, random_chunk_kwargs=whole, apply_mean=False, **options)
+        return spre.whiten(recording, dtype="float32", W=whitening, **options)
 
     def interval_waveforms(
         self, recording, intervals: list, peaks: np.ndarray, assignment: Assignment, num_units: int

@@ -110,6 +110,32 @@ def find_active(
     -------
     list of ndarray of bool, (num_samples,)
     """
+    active = _changing(traces, sampling_frequency, settings)
+    if is_silence(traces, sampling_frequency, settings=settings):
+        return [np.ones(len(chunk), dtype=bool) for chunk in traces]
+    return active
+
+
+def is_silence(
+    traces: list[np.ndarray], sampling_frequency: float, *, settings: NoiseLevelSettings = NOISE_LEVELS
+) -> bool:
+    """Whether stretches without any change are the silence of a simulation without noise, and no gaps.
+
+    Parameters
+    ----------
+    traces, sampling_frequency, settings
+        As `find_active`.
+
+    Returns
+    -------
+    bool
+        Nearly all samples lie in such stretches, or in what is no longer than a spike between them.
+    """
+    return bool(np.concatenate(_changing(traces, sampling_frequency, settings)).mean() < settings.min_active_share)
+
+
+def _changing(traces: list[np.ndarray], sampling_frequency: float, settings: NoiseLevelSettings) -> list[np.ndarray]:
+    """The samples of each chunk outside of blanks, and of what is too short between two of them."""
     min_blank, min_active = (
         int(np.ceil(ms * sampling_frequency / 1000)) for ms in (settings.blank_ms, settings.active_ms)
     )
@@ -117,17 +143,26 @@ def find_active(
     for chunk in traces:
         is_constant = np.zeros(len(chunk), dtype=bool)
         is_constant[1:] = (chunk[1:] == chunk[:-1]).all(axis=1)
-        is_active = ~_long_runs(is_constant, min_blank - 1)
+        is_active = ~long_runs(is_constant, min_blank - 1)
         if not is_active.all():
-            is_active = _long_runs(is_active, min_active)
+            is_active = long_runs(is_active, min_active)
         active.append(is_active)
-    if np.concatenate(active).mean() < settings.min_active_share:
-        return [np.ones(len(chunk), dtype=bool) for chunk in traces]
     return active
 
 
-def _long_runs(flags: np.ndarray, min_length: int) -> np.ndarray:
-    """The flags (num_samples,) of runs of at least `min_length`."""
+def long_runs(flags: np.ndarray, min_length: int) -> np.ndarray:
+    """Keep the flags of long runs.
+
+    Parameters
+    ----------
+    flags : ndarray of bool, (num_samples,)
+    min_length : int
+        Shorter runs are taken away.
+
+    Returns
+    -------
+    ndarray of bool, (num_samples,)
+    """
     edges = np.flatnonzero(np.diff(flags, prepend=False, append=False))
     long = np.zeros(len(flags), dtype=bool)
     for start, end in edges.reshape(-1, 2):

@@ -66,6 +66,21 @@ def _as_tuple(value: Any) -> tuple:
     return tuple(_plain(channel_id) for channel_id in value)
 
 
+def _as_times(value: Any) -> tuple:
+    """Times in ascending order; a tuple of them for each segment where several are given."""
+    values = (
+        () if value is None else tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else None
+    )
+    if values is not None and any(isinstance(each, Iterable) for each in values):
+        return tuple(_as_times(each) for each in values)
+    if values is None or not all(isinstance(each, int | float | np.number) and np.isfinite(each) for each in values):
+        raise ValueError(
+            "expected artifact_times_s to be times in seconds, or one list of them for each segment, found "
+            f"{value!r}; change artifact_times_s"
+        )
+    return tuple(sorted(float(each) for each in values))
+
+
 def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
@@ -203,6 +218,11 @@ class SortingParameters:
     """Seed of all random numbers: the same seed gives the same result."""
     bad_channel_ids: Annotated[tuple, BeforeValidator(_as_tuple)] = ()
     """Channels of the recording to leave out. Flat, duplicated and noisy channels are found automatically."""
+    artifact_times_s: Annotated[tuple, BeforeValidator(_as_times)] = ()
+    """Times of artefacts, such as the triggers of a stimulator, in seconds as the recording counts them
+    (recording.get_times). From 0.5 ms before to 2 ms after each, and longer where the traces have not returned, nothing
+    is a spike. For a recording of several segments, one list of times for each. Pulses with steep edges or beyond 3 mV,
+    jumps of the offset and blanks are found automatically."""
 
     def __post_init__(self) -> None:
         if self.freq_min_hz >= self.freq_max_hz:
@@ -258,7 +278,9 @@ class SortingParameters:
         dict
             One entry a field.
         """
-        return {**asdict(self), "bad_channel_ids": list(self.bad_channel_ids)}  # type: ignore[call-overload]
+        times_s = [list(each) if isinstance(each, tuple) else each for each in self.artifact_times_s]
+        values = asdict(self)  # type: ignore[call-overload]
+        return {**values, "bad_channel_ids": list(self.bad_channel_ids), "artifact_times_s": times_s}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> SortingParameters:
@@ -308,6 +330,27 @@ class SortingParameters:
         """
         return self.num_samples_before(sampling_frequency) + int(self.ms_after * sampling_frequency / 1000.0)
 
+    def trigger_samples(self, recording: Any, segment_indices: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Samples of `artifact_times_s`.
+
+        Parameters
+        ----------
+        recording : BaseRecording
+            With the given segments only.
+        segment_indices : ndarray of int, (num_segments,)
+            Index of each in the recording that is sorted.
+
+        Returns
+        -------
+        tuple of ndarray of int64
+            One a segment; empty without times.
+        """
+        by_segment = _times_of_segments(self.artifact_times_s)
+        return tuple(
+            np.asarray(recording.time_to_sample_index(np.array(by_segment[index]), segment_index=number), dtype="int64")
+            for number, index in enumerate(segment_indices.tolist() if by_segment else ())
+        )
+
     def check_recording(self, recording: Any, *, chunk_bytes: int = CHUNK_BYTES) -> None:
         """Refuse what cannot be sorted. A recording without any sample is accepted: its sorting is empty.
 
@@ -323,8 +366,8 @@ class SortingParameters:
         TypeError
             Not a recording.
         ValueError
-            Sampling frequency, type of the samples, channels, bad channel ids, duration, a motion of other segments, or
-            samples that are not finite.
+            Sampling frequency, type of the samples, channels, bad channel ids, duration, a motion or times of artefacts of
+            other segments, or samples that are not finite.
         """
         if not hasattr(recording, "get_traces") or not hasattr(recording, "get_num_channels"):
             raise TypeError(
@@ -348,6 +391,7 @@ class SortingParameters:
             )
         if self.motion is not None and is_motion_folder(self.motion):
             _check_motion_segments(self.motion, len(num_samples))
+        _check_artifact_times(self.artifact_times_s, recording)
         _check_finite(recording, channel_ids, chunk_bytes)
 
     def check_groups(self, groups: list, num_model_channels: int) -> None:
@@ -419,6 +463,32 @@ def _check_motion_segments(folder: str, num_segments: int) -> None:
         raise ValueError(
             f"expected the motion of {num_segments} segments, found {found} in {folder}; estimate it on this recording"
         )
+
+
+def _times_of_segments(times_s: tuple) -> tuple:
+    """One tuple a segment, none without times."""
+    return times_s if not times_s or isinstance(times_s[0], tuple) else (times_s,)
+
+
+def _check_artifact_times(times_s: tuple, recording: Any) -> None:
+    """Raise ValueError for times of another number of segments, or outside of their segment."""
+    by_segment, num_segments = _times_of_segments(times_s), recording.get_num_segments()
+    if by_segment and len(by_segment) != num_segments:
+        raise ValueError(
+            f"expected artifact_times_s with one list of times for each of the {num_segments} segments, found "
+            f"{len(by_segment)}; give an empty list for a segment without artefacts"
+        )
+    for index, own in enumerate(by_segment):
+        first, last = (
+            recording.sample_index_to_time(each, segment_index=index)
+            for each in (0, recording.get_num_samples(index) - 1)
+        )
+        wrong = [time_s for time_s in own if not first <= time_s <= last]
+        if wrong:
+            raise ValueError(
+                f"expected artifact_times_s between {first:g} and {last:g} s in segment {index}, found {wrong[0]:g}; "
+                "give seconds as recording.get_times counts them"
+            )
 
 
 def _check_finite(recording: Any, channel_ids: list, chunk_bytes: int) -> None:

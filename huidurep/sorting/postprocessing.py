@@ -20,7 +20,7 @@ from .motion import correct_motion
 from .parameters import SortingParameters
 from .preprocessing import PreparedGroup, preprocess, split_groups
 from .run_log import RunLog
-from .waveforms import mean_waveforms
+from .waveforms import robust_waveforms
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,15 @@ class PostprocessingSettings:
         Channels around the main channel that the centre of mass of a spike takes into account.
     location_ms : float
         Snippet before and after the peak of which the centre of mass is computed.
+    num_means : int
+        A template is the median of the means of so many subsets of the spikes, so that one transient does not shift it.
     """
 
     max_template_channels: int = 16
     peak_search_ms: float = 0.5
     location_radius_um: float = 75.0
     location_ms: float = 0.5
+    num_means: int = 5
 
 
 POSTPROCESSING_SETTINGS = PostprocessingSettings()
@@ -62,8 +65,8 @@ class UnitMeasurements:
     channel_positions_um : ndarray of float64, (num_channels, 2)
         Contacts; those of different groups may coincide.
     templates_uv : ndarray of float32, (num_units, num_samples, max_template_channels)
-        Mean waveforms on the channels nearest to the main channel, main channel first; NaN where a group has fewer
-        channels.
+        Medians of mean waveforms on the channels nearest to the main channel, main channel first; NaN where a group has
+        fewer channels.
     template_channels : ndarray of int64, (num_units, max_template_channels)
         Row of these channels in `channel_ids`; -1 where a group has fewer.
     peak_index : ndarray of int64, ()
@@ -142,7 +145,7 @@ def measure_units(
     spike_vector : ndarray, (num_spikes,)
         SpikeInterface's spike vector with the segments of the group, in order of time within segments.
     templates_uv : ndarray of float32, (num_units, num_samples, num_channels)
-        Mean waveforms of the units.
+        Waveforms of the units, from `robust_waveforms`.
     parameters : SortingParameters
         Snippet window and sign of the peak.
     settings : PostprocessingSettings
@@ -224,7 +227,9 @@ def measure_again(
         vector = spikes[rows[-1]].copy()
         vector["unit_index"] = np.searchsorted(units, vector["unit_index"])
         vector["segment_index"] = np.searchsorted(group.segment_indices, vector["segment_index"])
-        templates_uv = mean_waveforms(prepared.recording, vector, len(units), parameters, job_kwargs=job_kwargs)
+        templates_uv = robust_waveforms(
+            prepared.recording, vector, len(units), parameters, num_means=settings.num_means, job_kwargs=job_kwargs
+        )
         parts.append(
             measure_units(prepared, vector, templates_uv, parameters, settings=settings, job_kwargs=job_kwargs)
         )

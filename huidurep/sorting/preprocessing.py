@@ -6,7 +6,7 @@ recording has none. `geometry` decides which channels are sorted together and wh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import spikeinterface.preprocessing as spre
 from spikeinterface.core import BaseRecording
 from spikeinterface.core.motion import Motion
 
+from .artifacts import ARTIFACTS, ArtifactSettings, FilledPeriodsRecording, find_artifacts, is_in_periods, make_periods
 from .bad_channels import BAD_CHANNELS, BadChannelSettings, useful_channels
 from .caching import CACHING, CachingSettings, cache_traces
 from .geometry import GEOMETRY, GeometrySettings, group_of_channels, place_groups
@@ -22,6 +23,7 @@ from .noise_levels import (
     NoiseLevelSettings,
     draw_chunks,
     find_active,
+    is_silence,
     noise_levels,
     read_chunks,
 )
@@ -47,6 +49,8 @@ class PreprocessingSettings:
         Largest upper edge of the band-pass filter, as a share of the Nyquist frequency.
     geometry : GeometrySettings
         Positions of contacts.
+    artifacts : ArtifactSettings
+        What is left out as an artefact.
     """
 
     nominal_noise_uv: float = 10.0
@@ -55,6 +59,7 @@ class PreprocessingSettings:
     reference_channels: int = 32
     max_nyquist_ratio: float = 0.9
     geometry: GeometrySettings = GEOMETRY
+    artifacts: ArtifactSettings = ARTIFACTS
 
 
 PREPROCESSING = PreprocessingSettings()
@@ -99,6 +104,8 @@ class PreparedGroup:
         Standard deviation of the noise by its median absolute deviation.
     motion : Motion | None
         SpikeInterface's estimate of the probe movement that was corrected in `recording`.
+    artifact_periods : ndarray, (num_periods,)
+        SpikeInterface's `base_period_dtype`: artefacts and blanks, which are zeros in `recording`; in order of time.
     """
 
     name: object
@@ -108,6 +115,7 @@ class PreparedGroup:
     num_groups: int = 1
     is_placed: bool = True
     motion: Motion | None = None
+    artifact_periods: np.ndarray = field(default_factory=make_periods)
 
 
 def split_groups(
@@ -176,16 +184,16 @@ def preprocess(
     caching: CachingSettings | None = CACHING,
     job_kwargs: dict | None = None,
 ) -> PreparedGroup | None:
-    """Scale to uV, subtract the offset, filter, remove bad channels, reference, cache.
+    """Scale to uV, subtract the offset, fill artefacts, filter, remove bad channels, reference, cache.
 
     Parameters
     ----------
     group : ChannelGroup
         One group of `split_groups`.
     parameters : SortingParameters
-        Filter, reference and seed are read.
+        Filter, reference, times of artefacts and seed are read.
     log : RunLog
-        Receives what was decided.
+        Receives what was decided, and the periods of artefacts.
     settings : PreprocessingSettings
     noise_settings : NoiseLevelSettings
         Chunks from which offsets and noise levels are estimated.
@@ -210,20 +218,27 @@ def preprocess(
     offsets, active = _measure_offsets(group, chunks, log, noise_settings)
     highest_hz = settings.max_nyquist_ratio * recording.get_sampling_frequency() / 2
     band_hz = parameters.freq_min_hz, min(parameters.freq_max_hz, highest_hz)
-    filtered = _scale_and_filter(recording, offsets, band_hz)
+    scaled = _scale(recording, offsets)
+    finding: dict[str, Any] = dict(settings=settings, noise_settings=noise_settings, job_kwargs=job_kwargs)
+    periods, active = _find_artifacts(group, scaled, chunks, active, band_hz, parameters, log, finding)
+    if len(periods):
+        recording = scaled = _fill(scaled, periods, settings.artifacts)
+    filtered = _filter(scaled, band_hz)
     traces = np.concatenate(read_chunks(filtered, chunks))[np.concatenate(active)]
     options: dict[str, Any] = dict(is_placed=group.is_placed, seed=parameters.seed, job_kwargs=job_kwargs)
     kept = useful_channels(traces, recording, group.name, log, settings=bad_channel_settings, **options)
     if len(kept) == 0:
         return None
-    factor = _factor_to_uv(traces[:, kept], recording, group.name, log, settings)
+    factor = _factor_to_uv(traces[:, kept], group.recording, group.name, log, settings)
     filtered = _select_scale_reference(filtered, kept, factor, parameters.common_reference, settings)
+    if len(periods):
+        filtered = spre.silence_periods(filtered, periods=periods)
     if caching is not None:
         filtered = cache_traces(filtered, "preprocessing", log, settings=caching, job_kwargs=job_kwargs)
     noise_levels_uv = noise_levels(read_chunks(filtered, chunks), active)
     noise = f"noise {np.median(noise_levels_uv):.1f} uV"
     log("preprocessing", f"group {group.name}: {len(kept)} channels, {band_hz[0]:g}-{band_hz[1]:g} Hz, {noise}")
-    of_group: dict[str, Any] = dict(num_groups=group.num_groups, is_placed=group.is_placed)
+    of_group: dict[str, Any] = dict(num_groups=group.num_groups, is_placed=group.is_placed, artifact_periods=periods)
     return PreparedGroup(group.name, filtered, group.segment_indices, noise_levels_uv, **of_group)
 
 
@@ -249,15 +264,76 @@ def _select_scale_reference(
     return filtered
 
 
-def _scale_and_filter(recording: BaseRecording, offsets: np.ndarray, band_hz: tuple[float, float]) -> BaseRecording:
-    """The band-passed recording, in uV if its gains are to uV; `offsets` (num_channels,) as stored."""
+def _scale(recording: BaseRecording, offsets: np.ndarray) -> BaseRecording:
+    """The recording in uV if its gains are to uV; `offsets` (num_channels,) as stored."""
     gains = _read_gains(recording)
     # The offset is measured, not read, so that the electrode's own offset is subtracted with that of the amplifier,
     # before the filter can ring on it.
-    scaled = spre.scale(recording, gain=gains, offset=-gains * offsets, dtype="float32")
+    return spre.scale(recording, gain=gains, offset=-gains * offsets, dtype="float32")
+
+
+def _filter(recording: BaseRecording, band_hz: tuple[float, float]) -> BaseRecording:
     return spre.bandpass_filter(
-        scaled, freq_min=band_hz[0], freq_max=band_hz[1], ftype="bessel", filter_order=2, dtype="float32"
+        recording, freq_min=band_hz[0], freq_max=band_hz[1], ftype="bessel", filter_order=2, dtype="float32"
     )
+
+
+def _find_artifacts(
+    group: ChannelGroup,
+    scaled: BaseRecording,
+    chunks: list,
+    active: list[np.ndarray],
+    band_hz: tuple[float, float],
+    parameters: SortingParameters,
+    log: RunLog,
+    finding: dict[str, Any],
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Periods of artefacts of a scaled recording, and the samples of each chunk outside of them and of blanks."""
+    settings, noise_settings = finding["settings"], finding["noise_settings"]
+    traces, sampling_frequency = read_chunks(scaled, chunks), scaled.get_sampling_frequency()
+    lowest, highest = settings.plausible_noise_uv
+    filtered = np.concatenate(read_chunks(_filter(scaled, band_hz), chunks))
+    noise = float(np.median(np.median(np.abs(filtered), axis=0))) / 0.6745
+    periods = find_artifacts(
+        scaled,
+        traces,
+        band_hz=band_hz,
+        trigger_samples=parameters.trigger_samples(group.recording, group.segment_indices),
+        is_in_uv=group.recording.has_scaleable_traces() and lowest <= noise <= highest,
+        has_blanks=not is_silence(traces, sampling_frequency, settings=settings.artifacts.noise_levels),
+        settings=settings.artifacts,
+        job_kwargs=finding["job_kwargs"],
+    )
+    if len(periods) == 0:
+        return periods, active
+    outside = [
+        own & ~is_in_periods(segment_index, np.arange(start, end), periods)
+        for own, (segment_index, start, end) in zip(active, chunks, strict=True)
+    ]
+    if np.mean(np.concatenate(outside)) < noise_settings.min_active_share:
+        log.warning("preprocessing", f"group {group.name}: artefacts nearly everywhere, none is left out")
+        return make_periods(), active
+    _log_periods(periods, group, log)
+    return periods, outside
+
+
+def _fill(scaled: BaseRecording, periods: np.ndarray, settings: ArtifactSettings) -> BaseRecording:
+    """The recording without its artefacts, in the unit of its traces."""
+    sampling_frequency = scaled.get_sampling_frequency()
+    rows = np.stack([periods[name] for name in ("segment_index", "start_sample_index", "end_sample_index")], axis=1)
+    num_level = max(1, round(settings.gap_ms * sampling_frequency / 1000.0))
+    return FilledPeriodsRecording(scaled, rows.tolist(), num_level, settings.decay_s * sampling_frequency)
+
+
+def _log_periods(periods: np.ndarray, group: ChannelGroup, log: RunLog, num_shown: int = 5) -> None:
+    recording = group.recording
+    sampling_frequency = recording.get_sampling_frequency()
+    durations_s = (periods["end_sample_index"] - periods["start_sample_index"]) / sampling_frequency
+    share = durations_s.sum() / recording.get_total_duration()
+    starts_s = [f"{start / sampling_frequency:.3f}" for start in periods["start_sample_index"][:num_shown]]
+    found = f"{len(periods)} artefacts or blanks of {durations_s.sum():.3g} s in all ({100 * share:.2g} %) left out"
+    more = ", ..." if len(periods) > num_shown else ""
+    log("preprocessing", f"group {group.name}: {found}, from {', '.join(starts_s)}{more} s of their segment on")
 
 
 def _measure_offsets(

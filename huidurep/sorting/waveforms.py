@@ -157,6 +157,48 @@ def mean_waveforms(
     )
 
 
+def robust_waveforms(
+    recording: BaseRecording,
+    spike_vector: np.ndarray,
+    num_units: int,
+    parameters: SortingParameters,
+    *,
+    num_means: int,
+    job_kwargs: dict | None = None,
+) -> np.ndarray:
+    """Templates of units that a few spikes in artefacts do not shift: medians of the means of subsets.
+
+    A median over all spikes would hold all snippets in memory. The median of means (Nemirovsky, Yudin 1983) needs one
+    pass, and bears as many bad spikes as half of its means.
+
+    Parameters
+    ----------
+    recording, spike_vector, num_units, parameters, job_kwargs
+        As `mean_waveforms`.
+    num_means : int
+        Number of subsets; one a spike for a unit with fewer.
+
+    Returns
+    -------
+    ndarray of float32, (num_units, num_samples, num_channels)
+        In the unit of the traces; zeros for a unit without spikes.
+    """
+    units = spike_vector["unit_index"]
+    order = np.argsort(units, kind="stable")
+    counts = np.bincount(units, minlength=num_units)
+    number = np.empty(len(units), dtype="int64")  # of each spike among those of its unit
+    number[order] = np.arange(len(units)) - np.repeat(np.cumsum(counts) - counts, counts)
+    vector = spike_vector.copy()
+    vector["unit_index"] = units * num_means + number % num_means
+    means = mean_waveforms(recording, vector, num_units * num_means, parameters, job_kwargs=job_kwargs)
+    means = means.reshape(num_units, num_means, *means.shape[1:])
+    templates = np.zeros((num_units, *means.shape[2:]), dtype="float32")
+    for unit, each in enumerate(means):
+        if counts[unit]:
+            templates[unit] = np.median(each[: counts[unit]], axis=0)
+    return templates
+
+
 def to_spike_vector(peaks: np.ndarray, unit_index: np.ndarray) -> np.ndarray:
     """Peaks and their units as SpikeInterface's spike vector.
 

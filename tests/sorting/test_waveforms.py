@@ -4,7 +4,13 @@ from spikeinterface.core.base import base_peak_dtype
 from stand_in import as_recording
 
 from huidurep.sorting.parameters import SortingParameters
-from huidurep.sorting.waveforms import iterate_waveforms, mean_waveforms, nearest_channels, to_spike_vector
+from huidurep.sorting.waveforms import (
+    iterate_waveforms,
+    mean_waveforms,
+    nearest_channels,
+    robust_waveforms,
+    to_spike_vector,
+)
 
 PARAMETERS = SortingParameters()
 
@@ -66,3 +72,16 @@ def test_mean_waveforms():
     templates = mean_waveforms(recording_of(4), vector, 3, PARAMETERS)
     assert templates.shape == (3, 90, 4)
     assert templates[:, 30, 0].tolist() == [100, 250, 0]
+
+
+def test_robust_waveforms_bear_one_transient():
+    traces = np.zeros((3000, 2), dtype="float32")
+    samples = np.arange(100, 2900, 100)
+    traces[samples] = (-80.0, -20.0)
+    traces[samples[10]] -= 20000.0
+    vector = to_spike_vector(spikes_at(samples, samples * 0), np.where(samples == 2800, 1, 0))
+    recording = as_recording(traces)
+    templates = robust_waveforms(recording, vector, 3, PARAMETERS, num_means=5)
+    assert templates.shape == (3, 90, 2)
+    assert templates[:, 30].tolist() == [[-80.0, -20.0], [-80.0, -20.0], [0.0, 0.0]]
+    assert mean_waveforms(recording, vector, 3, PARAMETERS)[0, 30, 0] < -700

@@ -1,0 +1,509 @@
+"""Artefacts: stimulation pulses, jumps of the offset and blanks, whose periods no stage may take for spikes.
+
+SpikeInterface finds saturation and envelopes (`detect_artifact_periods`) in the traces of all channels, both by their
+size alone, and `remove_artifacts` fills windows of one length around given triggers. Spikes of 1 mV and pulses of 1 mV
+have one size, and what a filter makes of a pulse lasts as long as the pulse is large: here an edge that no spike has
+decides, and each period has its own length. Silencing after the filter is SpikeInterface's `silence_periods`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.ndimage import maximum_filter1d, minimum_filter1d
+from scipy.signal import iirfilter, lfilter, sosfiltfilt
+from spikeinterface.core import BaseRecording
+from spikeinterface.core.base import base_period_dtype
+from spikeinterface.core.node_pipeline import PipelineNode, run_node_pipeline
+from spikeinterface.preprocessing.basepreprocessor import BasePreprocessor, BasePreprocessorSegment
+
+from .job_kwargs import resolve_job_kwargs
+from .noise_levels import MAD_TO_SD, NOISE_LEVELS, NoiseLevelSettings, long_runs
+
+
+@dataclass(frozen=True)
+class ArtifactSettings:
+    """What is an artefact, how far it reaches, and how its period is filled.
+
+    Attributes
+    ----------
+    min_jump : float
+        Smallest change from one sample to the next that is looked at, in noise levels of such changes.
+    min_jump_ratio : float
+        Smallest noise level of such changes, as a share of their standard deviation.
+    min_noise_ratio : float
+        Below this share of the standard deviation, the noise is that of a simulation without noise.
+    max_spike_slope_per_ms : float
+        Steepest flank of a spike, as a share of its peak-to-peak amplitude. Of 480 simulated neurons at 30 kHz it was
+        at most 13; a pulse or a jump of the offset has 18 to 30 behind the anti-aliasing filter of an amplifier. Below
+        17 kHz the two cannot be told apart.
+    slope_window_ms : float
+        Before and after a jump, in which the peak-to-peak amplitude is measured.
+    max_spike_uv : float
+        Larger changes within `large_ms` are no spikes, whatever their shape; only where the gains are to uV.
+    large_ms : float
+        Shorter than the trough of most spikes, so that slow waves do not count.
+    min_channel_share : float
+        Share of the channels of a group, one of a tetrode, that an artefact is seen on. Single bad contacts of a
+        large probe must not take the others with them.
+    min_blank_share : float
+        Share of the living channels that stand still in a blank: what fails later does not silence the others.
+    trigger_ms : (float, float)
+        Before and after each given trigger time.
+    pad_ms : float
+        Before and after what was found.
+    end_noise_levels : float
+        A period grows while the filtered traces beside it, without it, are larger.
+    reach_ms : float
+        How far beside it.
+    max_rounds : int
+        How often it grows.
+    gap_ms : float
+        Periods that are closer are one; the level of the traces beside a period is the median over this time.
+    decay_s : float
+        A difference in level between both sides of a period is taken out and returns so slowly, that nothing of it
+        passes the band-pass filter.
+    margin_s : float
+        Read beyond each chunk.
+    noise_levels : NoiseLevelSettings
+        What a blank is.
+    """
+
+    min_jump: float = 25.0
+    min_jump_ratio: float = 0.01
+    min_noise_ratio: float = 1e-4
+    max_spike_slope_per_ms: float = 17.0
+    slope_window_ms: float = 0.5
+    max_spike_uv: float = 3000.0
+    large_ms: float = 0.25
+    min_channel_share: float = 0.25
+    min_blank_share: float = 0.75
+    trigger_ms: tuple[float, float] = (0.5, 2.0)
+    pad_ms: float = 0.2
+    end_noise_levels: float = 3.0
+    reach_ms: float = 0.7
+    max_rounds: int = 12
+    gap_ms: float = 1.0
+    decay_s: float = 0.02
+    margin_s: float = 0.05
+    noise_levels: NoiseLevelSettings = NOISE_LEVELS
+
+
+ARTIFACTS = ArtifactSettings()
+
+
+def find_artifacts(
+    recording: BaseRecording,
+    traces: list[np.ndarray],
+    *,
+    band_hz: tuple[float, float],
+    trigger_samples: tuple[np.ndarray, ...],
+    is_in_uv: bool,
+    has_blanks: bool,
+    settings: ArtifactSettings = ARTIFACTS,
+    job_kwargs: dict | None = None,
+) -> np.ndarray:
+    """Find the periods of artefacts in one pass over a recording, chunk by chunk.
+
+    Parameters
+    ----------
+    recording : BaseRecording
+        One channel group, scaled, not yet filtered.
+    traces : list of ndarray, (num_samples, num_channels)
+        Chunks of it, from which noise is estimated.
+    band_hz : (float, float)
+        Of the band-pass filter that will follow.
+    trigger_samples : tuple of ndarray, one a segment
+        Given artefacts.
+    is_in_uv : bool
+        The unit of the traces is uV, so that sizes have a meaning.
+    has_blanks : bool
+        Stretches without any change are gaps, and not the silence of a simulation without noise.
+    settings : ArtifactSettings
+    job_kwargs : dict | None
+        As :func:`resolve_job_kwargs` completes them.
+
+    Returns
+    -------
+    ndarray, (num_periods,)
+        SpikeInterface's `base_period_dtype` (segment_index, start_sample_index, end_sample_index: the first sample
+        after the period), in order of time within segments, at least 1 ms apart.
+    """
+    sos = _band_pass(band_hz, recording.get_sampling_frequency())
+    jump_noise, jump_deviation = _noise([np.diff(chunk, axis=0) for chunk in traces], settings)
+    node = FindArtifacts(
+        recording,
+        # the ends of cut templates in a simulation of little noise are no jumps
+        jump_levels=np.maximum(jump_noise, settings.min_jump_ratio * jump_deviation),
+        noise_levels=_noise([sosfiltfilt(sos, chunk, axis=0) for chunk in traces], settings)[0],
+        band_hz=band_hz,
+        trigger_samples=trigger_samples,
+        is_in_uv=is_in_uv,
+        has_blanks=has_blanks,
+        settings=settings,
+    )
+    options: dict[str, Any] = {"job_kwargs": resolve_job_kwargs(job_kwargs), "job_name": "find artefacts"}
+    found = run_node_pipeline(recording, [node], check_for_peak_source=False, **options)
+    return merge_periods(found, int(settings.gap_ms * recording.get_sampling_frequency() / 1000.0))
+
+
+def _noise(chunks: list[np.ndarray], settings: ArtifactSettings) -> tuple[np.ndarray, np.ndarray]:
+    """Noise (num_channels,) of chunks by their median absolute deviation, and their standard deviation.
+
+    The standard deviation is the noise of a simulation without noise. With artefacts it is large, so that noise that is
+    small beside it is believed.
+    """
+    joined = np.concatenate(chunks)
+    noise = np.median(np.abs(joined - np.median(joined, axis=0)), axis=0) / MAD_TO_SD
+    deviation = joined.std(axis=0, dtype="float64")
+    return np.where(noise > settings.min_noise_ratio * deviation, noise, deviation), deviation
+
+
+def merge_periods(periods: np.ndarray, gap: int = 0) -> np.ndarray:
+    """Make one period of those that overlap or are close.
+
+    Parameters
+    ----------
+    periods : ndarray, (num_periods,)
+        `base_period_dtype`, in any order.
+    gap : int
+        Samples between two periods; with fewer they are one.
+
+    Returns
+    -------
+    ndarray, (num_merged,)
+        In order of time within segments.
+    """
+    merged: list[tuple[int, int, int]] = []
+    for segment, start, end in np.sort(periods, order=["segment_index", "start_sample_index"])[
+        ["segment_index", "start_sample_index", "end_sample_index"]
+    ].tolist():
+        if merged and merged[-1][0] == segment and start < merged[-1][2] + max(gap, 1):
+            merged[-1] = (segment, merged[-1][1], max(end, merged[-1][2]))
+        else:
+            merged.append((segment, start, end))
+    return make_periods(merged)
+
+
+def make_periods(rows: list[tuple[int, int, int]] | None = None) -> np.ndarray:
+    """SpikeInterface's periods from rows.
+
+    Parameters
+    ----------
+    rows : list of (int, int, int) | None
+        Segment, first sample, and first sample after the period.
+
+    Returns
+    -------
+    ndarray, (num_periods,)
+        `base_period_dtype`.
+    """
+    periods = np.zeros(len(rows or []), dtype=base_period_dtype)
+    if rows:
+        columns = np.array(rows, dtype="int64").T
+        periods["segment_index"], periods["start_sample_index"], periods["end_sample_index"] = columns
+    return periods
+
+
+def is_in_periods(segment_index: np.ndarray | int, samples: np.ndarray, periods: np.ndarray) -> np.ndarray:
+    """Which samples lie in a period.
+
+    Parameters
+    ----------
+    segment_index : ndarray of int, (num_samples,), or int
+        Segment of each sample.
+    samples : ndarray of int, (num_samples,)
+    periods : ndarray, (num_periods,)
+        In order of time, without overlap.
+
+    Returns
+    -------
+    ndarray of bool, (num_samples,)
+    """
+    is_inside = np.zeros(len(samples), dtype=bool)
+    segments = np.broadcast_to(segment_index, len(samples))
+    for segment in np.unique(periods["segment_index"]):
+        own, rows = periods[periods["segment_index"] == segment], np.flatnonzero(segments == segment)
+        before = np.searchsorted(own["start_sample_index"], samples[rows], "right") - 1
+        is_inside[rows] = (before >= 0) & (samples[rows] < own["end_sample_index"][before.clip(0)])
+    return is_inside
+
+
+def are_spikes_in_periods(spikes: np.ndarray, periods: np.ndarray) -> np.ndarray:
+    """Which spikes lie in a period.
+
+    Parameters
+    ----------
+    spikes : ndarray, (num_spikes,)
+        With fields sample_index and segment_index.
+    periods : ndarray, (num_periods,)
+        In order of time, without overlap.
+
+    Returns
+    -------
+    ndarray of bool, (num_spikes,)
+    """
+    return is_in_periods(spikes["segment_index"], spikes["sample_index"], periods)
+
+
+class FindArtifacts(PipelineNode):
+    """Node of SpikeInterface's pipeline that finds the artefacts of a chunk.
+
+    Parameters
+    ----------
+    recording : BaseRecording
+        Scaled, not filtered.
+    jump_levels, noise_levels : ndarray, (num_channels,)
+        Noise of the changes from sample to sample, and of the filtered traces; 0 on flat channels.
+    band_hz, trigger_samples, is_in_uv, has_blanks, settings
+        As `find_artifacts`.
+    """
+
+    _compute_has_extended_signature = True
+
+    def __init__(  # noqa: PLR0913 - the arguments of a node are those of one function
+        self, recording, *, jump_levels, noise_levels, band_hz, trigger_samples, is_in_uv, has_blanks, settings
+    ):
+        super().__init__(recording, return_output=True)
+        sampling_frequency = recording.get_sampling_frequency()
+        self._settings, self._triggers = settings, trigger_samples
+        self._is_in_uv, self._has_blanks = is_in_uv, has_blanks
+        self._is_alive = jump_levels > 0
+        self._min_jump = np.where(self._is_alive, settings.min_jump * jump_levels, np.inf)
+        self._threshold = np.where(self._is_alive, settings.end_noise_levels * noise_levels, np.inf)
+        self._min_share = settings.max_spike_slope_per_ms * 1000.0 / sampling_frequency
+        self._min_channels = max(1, int(np.ceil(settings.min_channel_share * self._is_alive.sum())))
+        self._lengths = [recording.get_num_samples(index) for index in range(recording.get_num_segments())]
+        self._samples_per_ms = sampling_frequency / 1000.0
+        self._sos = _band_pass(band_hz, sampling_frequency)
+        self._kwargs.update(
+            jump_levels=jump_levels,
+            noise_levels=noise_levels,
+            band_hz=band_hz,
+            trigger_samples=trigger_samples,
+            is_in_uv=is_in_uv,
+            has_blanks=has_blanks,
+            settings=settings,
+        )
+
+    def get_dtype(self):
+        """SpikeInterface's periods.
+
+        Returns
+        -------
+        dtype
+        """
+        return np.dtype(base_period_dtype)
+
+    def get_margin(self):
+        """Samples it reads beyond a chunk.
+
+        Returns
+        -------
+        int
+        """
+        return self._samples(1000.0 * self._settings.margin_s)
+
+    def compute(self, traces, start_frame, end_frame, segment_index, max_margin):
+        """Find the artefacts of one chunk.
+
+        Parameters
+        ----------
+        traces : ndarray, (num_samples, num_channels)
+            With margins, which are zeros beyond the segment.
+        start_frame, end_frame, segment_index, max_margin : int
+            Place of the chunk.
+
+        Returns
+        -------
+        tuple of one ndarray, (num_periods,)
+            `base_period_dtype`, within the chunk.
+        """
+        first = max(0, start_frame - max_margin)
+        last = min(self._lengths[segment_index], end_frame + max_margin)
+        traces = traces[first - start_frame + max_margin :][: last - first]
+        is_found = self._find(traces)
+        for trigger in self._triggers[segment_index] if self._triggers else ():
+            before, after = (self._samples(each) for each in self._settings.trigger_ms)
+            is_found[max(0, trigger - before - first) : max(0, trigger + after - first)] = True
+        if not is_found.any():
+            return (make_periods(),)
+        is_found = self._grow(traces, _dilate(is_found, self._samples(self._settings.pad_ms)))
+        inside = is_found[start_frame - first : end_frame - first]
+        edges = start_frame + np.flatnonzero(np.diff(inside, prepend=False, append=False)).reshape(-1, 2)
+        return (make_periods([(segment_index, start, end) for start, end in edges.tolist()]),)
+
+    def _samples(self, duration_ms):
+        return max(1, round(duration_ms * self._samples_per_ms))
+
+    def _find(self, traces):
+        """Samples (num_samples,) of steep edges, of changes that are too large, and of blanks."""
+        is_found = np.zeros(len(traces), dtype=bool)
+        jumps = np.abs(np.diff(traces, axis=0))
+        rows, channels = np.nonzero(jumps > self._min_jump)
+        if len(rows):
+            is_found[:-1] |= self._is_steep(traces, jumps, rows, channels)
+        if self._is_in_uv:
+            lag = self._samples(self._settings.large_ms)
+            is_large = np.abs(traces[lag:] - traces[:-lag]) > self._settings.max_spike_uv
+            where = np.flatnonzero(np.count_nonzero(is_large, axis=1) >= self._min_channels)
+            for start in where:
+                is_found[start : start + lag + 1] = True
+        if self._has_blanks:
+            is_found |= self._is_blank(traces)
+        return is_found
+
+    def _is_steep(self, traces, jumps, rows, channels):
+        """Samples (num_samples - 1,) before an edge that no spike has, on enough channels."""
+        reach = self._samples(self._settings.slope_window_ms)
+        is_steep = np.zeros(jumps.shape, dtype=bool)
+        for channel in np.unique(channels):
+            own = rows[channels == channel]
+            trace = traces[:, channel]
+            highest = maximum_filter1d(trace, 2 * reach + 1)[own]
+            lowest = minimum_filter1d(trace, 2 * reach + 1)[own]
+            is_steep[own, channel] = jumps[own, channel] >= self._min_share * (highest - lowest)
+        # the edge of one pulse may lie a sample later on some channels
+        near = is_steep | np.roll(is_steep, 1, axis=0) | np.roll(is_steep, -1, axis=0)
+        return is_steep.any(axis=1) & (np.count_nonzero(near, axis=1) >= self._min_channels)
+
+    def _is_blank(self, traces):
+        """Samples (num_samples,) of stretches in which the living channels stand still, with the edges of both ends."""
+        alive = traces[:, self._is_alive]
+        if alive.shape[1] == 0:
+            return np.zeros(len(traces), dtype=bool)
+        length = self._samples(self._settings.noise_levels.blank_ms)
+        step = max(1, length // 4)
+        needed = self._settings.min_blank_share * alive.shape[1]
+        sparse = alive[::step]
+        # every stretch shows in every fourth of its length; only then is each sample compared
+        if not (np.count_nonzero(sparse[1:] == sparse[:-1], axis=1) >= needed).any():
+            return np.zeros(len(traces), dtype=bool)
+        is_constant = np.zeros(len(traces), dtype=bool)
+        is_constant[1:] = np.count_nonzero(alive[1:] == alive[:-1], axis=1) >= needed
+        return _dilate(long_runs(is_constant, length - 1), 1)
+
+    def _grow(self, traces, is_found):
+        """The samples (num_samples,) with those beside them that still show the artefact after the filter."""
+        settings = self._settings
+        gap, reach = self._samples(settings.gap_ms), self._samples(settings.reach_ms)
+        for _ in range(settings.max_rounds):
+            is_found = ~long_runs(~is_found, gap) if not is_found.all() else is_found
+            periods = np.flatnonzero(np.diff(is_found, prepend=False, append=False)).reshape(-1, 2)
+            filled = fill_periods(traces, periods, gap, settings.decay_s * 1000.0 * self._samples_per_ms)
+            filtered = np.abs(sosfiltfilt(self._sos, filled, axis=0))
+            is_over = np.count_nonzero(filtered > self._threshold, axis=1) >= self._min_channels
+            beside = is_over & ~is_found & _dilate(is_found, reach)
+            if not beside.any():
+                break
+            grown = is_found | _dilate(beside, self._samples(settings.pad_ms))
+            is_found = ~long_runs(~grown, reach)
+        return is_found
+
+
+def _band_pass(band_hz: tuple[float, float], sampling_frequency: float) -> np.ndarray:
+    """The filter of `preprocess`."""
+    return iirfilter(2, band_hz, fs=sampling_frequency, btype="bandpass", ftype="bessel", output="sos")
+
+
+def _dilate(flags: np.ndarray, reach: int) -> np.ndarray:
+    return maximum_filter1d(flags.view("uint8"), 2 * reach + 1, mode="constant").view(bool)
+
+
+def fill_periods(traces: np.ndarray, periods: np.ndarray, num_level: int, decay: float) -> np.ndarray:
+    """Replace periods by the level before them, and let what follows begin at this level.
+
+    A difference in level decays so slowly that no band-pass filter for spikes sees it; no filter rings.
+
+    Parameters
+    ----------
+    traces : ndarray, (num_samples, num_channels)
+    periods : ndarray of int, (num_periods, 2)
+        First sample, and first sample after the period.
+    num_level : int
+        Samples beside a period whose median is its level.
+    decay : float
+        Time constant of the decay, samples.
+
+    Returns
+    -------
+    ndarray of float32, (num_samples, num_channels)
+    """
+    levels = []
+    for start, end in periods:
+        before, after = traces[max(0, start - num_level) : start], traces[end : end + num_level]
+        levels.append([np.median(each, axis=0) if len(each) else None for each in (before, after)])
+    return _fill(traces, periods, levels, decay)
+
+
+def _fill(traces: np.ndarray, periods: np.ndarray, levels: list, decay: float) -> np.ndarray:
+    """`fill_periods` with given levels (num_channels,) before and after each period; None at the end of a segment."""
+    filled = traces.astype("float32")
+    steps = np.zeros(filled.shape)
+    for (start, end), (before, after) in zip(periods, levels, strict=True):
+        nearest = next((level for level in (before, after) if level is not None), 0.0)
+        filled[max(0, start) : max(0, end)] = nearest
+        if before is not None and after is not None and 0 <= end < len(steps):
+            steps[end] = after - before
+    if not steps.any():
+        return filled
+    # (1 + t / decay) exp(-t / decay): flat at its start, for the filter would answer a kink too
+    pole = np.exp(-1.0 / decay)
+    decayed = lfilter([1.0, pole * (1.0 / decay - 1.0)], [1.0, -2.0 * pole, pole**2], steps, axis=0)
+    return filled - decayed.astype("float32")
+
+
+class FilledPeriodsRecording(BasePreprocessor):
+    """A recording with filled periods, so that no filter rings from them; lazy.
+
+    Parameters
+    ----------
+    recording : BaseRecording
+        Scaled, float.
+    periods : list of (int, int, int)
+        Segment, first sample, and first sample after the period; in order of time, at least `num_level` apart.
+    num_level : int
+        As `fill_periods`.
+    decay : float
+        As `fill_periods`.
+    """
+
+    def __init__(self, recording, periods, num_level, decay):
+        super().__init__(recording, dtype="float32")
+        rows = np.asarray(periods, dtype="int64").reshape(-1, 3)
+        for index, parent in enumerate(recording.segments):
+            own = rows[rows[:, 0] == index][:, 1:]
+            self.add_recording_segment(_FilledPeriodsSegment(parent, own, num_level, decay))
+        self._kwargs = dict(recording=recording, periods=rows.tolist(), num_level=num_level, decay=decay)
+
+
+class _FilledPeriodsSegment(BasePreprocessorSegment):
+    def __init__(self, parent, periods, num_level, decay):
+        super().__init__(parent)
+        self._periods, self._num_level, self._decay = periods, num_level, decay
+        self._reach = int(15 * decay)  # a difference in level is gone after it
+
+    def get_traces(self, start_frame, end_frame, channel_indices):
+        parent = self.parent_recording_segment
+        is_near = (self._periods[:, 1] > start_frame - self._reach) & (self._periods[:, 0] < end_frame)
+        if not is_near.any():
+            return parent.get_traces(start_frame, end_frame, channel_indices).astype("float32", copy=False)
+        near, num_samples = self._periods[is_near], self.get_num_samples()
+        # from the first level on, except where a long blank lies before the chunk
+        first = max(0, start_frame - self._reach - self._num_level)
+        last = min(num_samples, end_frame + self._num_level)
+        traces = parent.get_traces(first, last, channel_indices)
+
+        def level(start, end):
+            start, end = max(0, start), min(num_samples, end)
+            if start >= end:
+                return None
+            if start >= first and end <= last:
+                return np.median(traces[start - first : end - first], axis=0)
+            return np.median(parent.get_traces(start, end, channel_indices), axis=0)
+
+        levels = [(level(start - self._num_level, start), level(end, end + self._num_level)) for start, end in near]
+        filled = _fill(traces, near - first, levels, self._decay)
+        return filled[start_frame - first : end_frame - first]

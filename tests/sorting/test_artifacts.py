@@ -1,0 +1,173 @@
+import numpy as np
+import pytest
+from stand_in import RATE_HZ, TETRODE_UM, as_recording, planted, waveform
+
+from huidurep.sorting.artifacts import fill_periods, is_in_periods, make_periods, merge_periods
+from huidurep.sorting.parameters import SortingParameters
+from huidurep.sorting.preprocessing import preprocess, split_groups
+from huidurep.sorting.run_log import RunLog
+
+PULSE = np.concatenate([np.full(15, -1.0), np.full(15, 1.0), 0.3 * np.exp(-np.arange(90) / 30)])
+STARTS = np.arange(3000, 147000, 3000)
+
+
+def prepare(recording, **parameters):
+    parameters, log = SortingParameters(**parameters), RunLog()
+    (group,) = split_groups(recording, parameters, log)
+    return preprocess(group, parameters, log), " | ".join(entry["message"] for entry in log.entries)
+
+
+def spikes(seed=0):
+    return planted(duration_s=5.0, seed=seed)[0]
+
+
+def add(traces, shape, size_uv, footprint=(1.0, 0.95, 1.05, 0.9), starts=STARTS):
+    added = traces.copy()
+    for start in starts:
+        added[start : start + len(shape)] += (size_uv * shape[:, None] * np.asarray(footprint)).astype("float32")
+    return added
+
+
+@pytest.mark.parametrize("size_uv", [1000.0, 3000.0, 10000.0])
+def test_pulses_are_left_out_and_nothing_rings(size_uv):
+    plain, _ = prepare(as_recording(spikes(), positions_um=TETRODE_UM))
+    group, messages = prepare(as_recording(add(spikes(), PULSE, size_uv), positions_um=TETRODE_UM))
+    periods, traces = group.artifact_periods, group.recording.get_traces()
+    assert len(periods) == len(STARTS)
+    assert is_in_periods(0, STARTS + 20, periods).all()
+    durations = periods["end_sample_index"] - periods["start_sample_index"]
+    assert np.median(durations) < 0.006 * RATE_HZ
+    assert group.recording.get_num_channels() == 4  # none is a copy of another
+    assert group.noise_levels_uv == pytest.approx(plain.noise_levels_uv, rel=0.03)
+    outside = ~is_in_periods(0, np.arange(len(traces)), periods)
+    # where a spike was cut by the edge of a period, more is left of it
+    rest = np.abs(traces[outside] - plain.recording.get_traces()[outside]) / plain.noise_levels_uv
+    assert np.quantile(rest, 0.999) < 3
+    assert rest.max() < 15
+    assert not traces[~outside].any()
+    assert f"{len(STARTS)} artefacts or blanks" in messages
+
+
+@pytest.mark.parametrize("num_channels", [1, 4])
+@pytest.mark.parametrize("peak_uv", [900.0, 1000.0, 2000.0])
+def test_large_spikes_are_no_artefacts(num_channels, peak_uv):
+    shape, interval = waveform(width=4.0), np.random.default_rng(0).integers(300, 3000, 80)
+    bursts = (np.cumsum(interval)[:, None] + np.array([0, 90, 190])).ravel()
+    footprint = np.array([1.0, 0.9, 0.95, 0.85])[:num_channels]
+    traces = add(spikes()[:, :num_channels], shape, peak_uv, footprint, bursts[bursts < 149000])
+    group, _ = prepare(as_recording(traces, positions_um=TETRODE_UM[:num_channels]))
+    assert len(group.artifact_periods) == 0
+    assert -group.recording.get_traces().min() > 0.7 * peak_uv
+
+
+def test_without_artefacts_the_traces_are_those_of_spikeinterface():
+    import spikeinterface.preprocessing as spre
+
+    traces = spikes() + np.float32(300.0)
+    group, _ = prepare(as_recording(traces, positions_um=TETRODE_UM))
+    raw = as_recording(traces - np.median(traces, axis=0), positions_um=TETRODE_UM)
+    filtered = spre.bandpass_filter(raw, 300.0, 6000.0, ftype="bessel", filter_order=2, dtype="float32")
+    assert np.allclose(group.recording.get_traces(), filtered.get_traces(), atol=0.05)
+
+
+def test_offset_jump_and_one_transient():
+    plain, _ = prepare(as_recording(spikes(), positions_um=TETRODE_UM))
+    expected = plain.recording.get_traces()
+    jump, transient = spikes(), spikes()
+    jump[75000:] += 20000.0
+    transient[75000:75015] -= 20000.0
+    for traces in (jump, transient):
+        group, _ = prepare(as_recording(traces, positions_um=TETRODE_UM))
+        (period,) = group.artifact_periods
+        assert period["start_sample_index"] <= 75000 < period["end_sample_index"]
+        assert period["end_sample_index"] - period["start_sample_index"] < 0.02 * RATE_HZ
+        outside = ~is_in_periods(0, np.arange(len(traces)), group.artifact_periods)
+        assert np.abs(group.recording.get_traces()[outside] - expected[outside]).max() < 25  # 5 noise levels
+
+
+@pytest.mark.parametrize(("offset", "blank"), [(2000, 0), (0, 0), (300, 32767), (300, -32768)])
+def test_blanks_at_any_value(offset, blank):
+    stored = np.round(spikes() / 0.195 + offset).astype("int16")
+    for start in STARTS:
+        stored[start : start + 90] = blank
+    recording = as_recording(stored, positions_um=TETRODE_UM)
+    recording.set_channel_gains(0.195)
+    group, _ = prepare(recording)
+    assert len(group.artifact_periods) == len(STARTS)
+    assert is_in_periods(0, np.concatenate([STARTS, STARTS + 89]), group.artifact_periods).all()
+    assert np.abs(group.recording.get_traces()).max() < 250
+
+
+def test_the_silence_of_a_simulation_without_noise_is_no_blank():
+    traces = np.zeros((60000, 4), dtype="float32")
+    traces = add(traces, waveform(), 200.0, (1.0, 0.5, 0.3, 0.2), np.arange(1000, 59000, 900))
+    group, _ = prepare(as_recording(traces, positions_um=TETRODE_UM))
+    assert len(group.artifact_periods) == 0
+
+
+def test_a_channel_that_fails_does_not_silence_the_others():
+    traces = spikes()
+    traces[40000:, 2] = 12.0
+    group, _ = prepare(as_recording(traces, positions_um=TETRODE_UM))
+    durations = group.artifact_periods["end_sample_index"] - group.artifact_periods["start_sample_index"]
+    assert durations.sum() < 0.01 * RATE_HZ
+
+
+def test_given_times():
+    traces, smooth = spikes(), -np.exp(-(((np.arange(60) - 30) / 6.0) ** 2))
+    recording = as_recording(add(traces, smooth, 400.0), positions_um=TETRODE_UM)
+    recording.set_times(10.0 + np.arange(len(traces)) / RATE_HZ)
+    assert len(prepare(recording)[0].artifact_periods) == 0
+    times_s = 10.0 + STARTS / RATE_HZ
+    group, _ = prepare(recording, artifact_times_s=times_s)
+    assert len(group.artifact_periods) == len(STARTS)
+    assert is_in_periods(0, STARTS + 30, group.artifact_periods).all()
+
+
+def test_given_times_of_segments():
+    traces = spikes()
+    recording = as_recording(traces[:60000], traces[60000:], positions_um=TETRODE_UM)
+    group, _ = prepare(recording, artifact_times_s=[[], [0.5, 1.0]])
+    assert group.artifact_periods["segment_index"].tolist() == [1, 1]
+    for wrong in ([0.5], [[0.5], [4.0]], [[0.5], [0.1], []]):
+        with pytest.raises(ValueError, match="artifact_times_s"):
+            SortingParameters(artifact_times_s=wrong).check_recording(recording)
+    for wrong in ("triggers", [np.nan], 3.0, ["a"]):
+        with pytest.raises(ValueError, match="artifact_times_s"):
+            SortingParameters(artifact_times_s=wrong)
+
+
+def test_chunks_do_not_matter():
+    recording = as_recording(add(spikes(), PULSE, 3000.0), positions_um=TETRODE_UM)
+    parameters, found = SortingParameters(), []
+    for chunk_duration in ("0.37s", "1s"):
+        (group,) = split_groups(recording, parameters, RunLog())
+        job_kwargs = {"n_jobs": 1, "progress_bar": False, "chunk_duration": chunk_duration}
+        found.append(preprocess(group, parameters, RunLog(), job_kwargs=job_kwargs))
+    assert np.array_equal(found[0].artifact_periods, found[1].artifact_periods)
+    assert np.abs(found[0].recording.get_traces() - found[1].recording.get_traces()).max() < 1.0
+
+
+def test_fill_periods_keeps_the_level():
+    traces = np.concatenate([np.zeros(1000), np.full(50, 9e3), np.full(4000, 500.0)])[:, None].astype("float32")
+    filled = fill_periods(traces, np.array([[1000, 1050]]), 30, 600.0)[:, 0]
+    assert np.abs(np.diff(filled)).max() < 1.0  # no step is left
+    assert filled[1060] == pytest.approx(0.0, abs=1)
+    assert filled[-1] == pytest.approx(500.0, abs=6)
+
+
+def test_periods_that_overlap_or_are_close_are_one():
+    periods = make_periods([(1, 5, 9), (0, 10, 20), (0, 15, 30), (0, 40, 50), (0, 34, 36)])
+    assert merge_periods(periods, gap=5).tolist() == make_periods([(0, 10, 50), (1, 5, 9)]).tolist()
+    assert is_in_periods(0, np.array([9, 10, 49, 50]), merge_periods(periods, 5)).tolist() == [False, True, True, False]
+
+
+def test_filled_recordings_are_pickled_for_other_processes():
+    recording = as_recording(add(spikes(), PULSE, 3000.0), positions_um=TETRODE_UM)
+    (group,) = split_groups(recording, SortingParameters(), RunLog())
+    parallel = {"n_jobs": 2, "progress_bar": False, "chunk_duration": "1s"}
+    found = [
+        preprocess(group, SortingParameters(), RunLog(), job_kwargs=each)
+        for each in (parallel, {**parallel, "n_jobs": 1})
+    ]
+    assert np.array_equal(found[0].recording.get_traces(), found[1].recording.get_traces())
