@@ -30,7 +30,14 @@ DESCRIPTIONS = {
     "isi_violations_ratio": "Contamination estimated from inter-spike intervals below 1.5 ms (Hill et al. 2011).",
     "mean_posterior": "Mean posterior probability of the unit's spikes.",
     "presence_ratio": "Share of minutes (of tenths of recordings below ten minutes) in which the unit fires.",
-    "quality": "'good' where mean_posterior is at least 0.9 and short_isi_fraction at most 0.01, otherwise 'mua'.",
+    "contamination": "Share of foreign spikes estimated from intervals below 2 ms (Llobet et al. 2022).",
+    "contamination_p_value": "Probability of as many such intervals if 10 % of the spikes were foreign.",
+    "amplitude_cutoff": "Estimated share of spikes missing at small amplitudes; NaN below 500 spikes.",
+    "neighbour_share": "Largest share of its spikes' neighbours in the embedding that belong to one other unit.",
+    "template_distance": "Smallest distance from the mean waveform of another unit, in noise levels; NaN for none.",
+    "overlapping_unit": "Unit with which its spikes are most easily confused; -1 for none.",
+    "quality": "'good' where the unit passes every test, otherwise 'mua' (multi-unit activity).",
+    "quality_reason": "The tests that the unit failed; empty for good units.",
 }
 POSITIONS = ("rel_x", "rel_y", "rel_z")
 POSTERIOR = "Posterior probability of this unit for each of its spikes, given the embedding."

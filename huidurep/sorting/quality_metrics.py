@@ -7,14 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import poisson
-from spikeinterface.core import BaseRecording, create_sorting_analyzer
-from spikeinterface.metrics.quality.misc_metrics import (
-    amplitude_cutoff,
-    compute_refrac_period_violations,
-    isi_violations,
-)
+from spikeinterface.core import BaseRecording
+from spikeinterface.metrics.quality.misc_metrics import amplitude_cutoff, isi_violations
 
-from .postprocessing import make_sorting
 from .spike_trains import DUPLICATE_MS, running_sample_index
 
 
@@ -97,7 +92,7 @@ def compute_quality_metrics(
     dict of list
         One value a unit. short_isi_fraction: share of its inter-spike intervals below 1.5 ms. isi_violations_ratio:
         contamination estimated from these intervals, by SpikeInterface (after Hill et al. 2011). contamination: share
-        of foreign spikes estimated from intervals of 0.6 to 2 ms, by SpikeInterface (Llobet, Wyngaard & Barbour 2022,
+        of foreign spikes estimated from intervals of 0.6 to 2 ms, as SpikeInterface's rp_contamination (Llobet, Wyngaard & Barbour 2022,
         doi:10.1101/2022.02.08.479192), and contamination_p_value: probability of as many violations at a share of
         10 %. mean_posterior: mean posterior of its spikes. presence_ratio: share of bins in which it fires, of 60 s,
         or of a tenth of recordings below ten minutes.
@@ -115,7 +110,7 @@ def compute_quality_metrics(
         isi_violations([each / sampling_frequency for each in segments], duration_s, settings.refractory_ms / 1000.0)[0]
         for segments in trains
     ]
-    contamination, p_values = _contamination(recording, spike_vector, num_units, settings)
+    contamination, p_values = _contamination(trains, recording, settings)
     return {
         "short_isi_fraction": [_short_isi_fraction(segments, refractory_samples) for segments in trains],
         "isi_violations_ratio": [float(ratio) for ratio in ratios],
@@ -191,27 +186,31 @@ def label_units(
 
 
 def _contamination(
-    recording: BaseRecording, spike_vector: np.ndarray, num_units: int, settings: QualitySettings
+    trains: list[list[np.ndarray]], recording: BaseRecording, settings: QualitySettings
 ) -> tuple[list[float], list[float]]:
-    """Contamination of every unit, and the probability of as many violations at the largest that is allowed."""
-    sampling_frequency = recording.get_sampling_frequency()
-    sorting = make_sorting(spike_vector, sampling_frequency, np.arange(num_units), recording.get_num_segments())
-    # within the censored period spikes of a unit were counted as one
-    periods = dict(refractory_period_ms=settings.contamination_refractory_ms, censored_period_ms=DUPLICATE_MS)
-    analyzer = create_sorting_analyzer(sorting, recording, sparse=False)
-    contamination, violations = compute_refrac_period_violations(analyzer, **periods)
-    window, censored = (
-        round(ms * sampling_frequency / 1000.0)
-        for ms in (settings.contamination_refractory_ms - DUPLICATE_MS, DUPLICATE_MS)
+    """Contamination of every unit, and the probability of as many violations at the largest that is allowed.
+
+    The formula is that of SpikeInterface's `compute_refrac_period_violations`, which needs an analyzer with templates.
+    """
+    # within the censored period, spikes of a unit were counted as one
+    censored, refractory = (
+        round(ms * recording.get_sampling_frequency() / 1000.0)
+        for ms in (DUPLICATE_MS, settings.contamination_refractory_ms)
     )
-    counts = np.bincount(spike_vector["unit_index"], minlength=num_units)
-    # violations of independent spikes at the same rate, by the formula of the contamination
-    independent = (
-        counts.astype(float) ** 2 * window / np.maximum(recording.get_total_samples() - 2.0 * counts * censored, 1.0)
-    )
+    violations, independent = np.zeros(len(trains)), np.zeros(len(trains))
+    for unit, segments in enumerate(trains):
+        count = sum(len(samples) for samples in segments)
+        violations[unit] = sum(_count_close_pairs(samples.astype("int64"), refractory) for samples in segments)
+        free_samples = max(recording.get_total_samples() - 2 * count * censored, 1)
+        independent[unit] = count**2 * (refractory - censored) / free_samples
+    contamination = 1 - np.sqrt(np.maximum(1 - violations / independent, 0))
     expected = independent * (1 - (1 - settings.max_contamination) ** 2)
-    found = np.array([violations[unit] for unit in range(num_units)])
-    return [float(contamination[unit]) for unit in range(num_units)], poisson.sf(found - 1, expected).tolist()
+    return contamination.tolist(), poisson.sf(violations - 1, expected).tolist()
+
+
+def _count_close_pairs(samples: np.ndarray, max_lag: int) -> int:
+    """Number of pairs of spikes within a lag."""
+    return int((np.searchsorted(samples, samples + max_lag, side="right") - np.arange(1, len(samples) + 1)).sum())
 
 
 def _trains_of_segments(spike_vector: np.ndarray) -> list[np.ndarray]:
