@@ -2,7 +2,7 @@
 
 Only units that are near each other are compared. Two measures see different faults:
 
-1. Neighbours in the embedding: which share of the nearest spikes of a unit's spikes belongs to the other unit, as in the
+1. Neighbours in the embedding: which share of the nearest spikes of a unit's spikes belongs to the other unit, as the
    nearest-neighbour hit rate of SpikeInterface (Chung et al. 2017, doi:10.1016/j.neuron.2017.08.030). It is computed on
    pairs of units, so that units elsewhere on the probe never count, and only where both were embedded on the same
    channels: embeddings around other channels cannot be compared.
