@@ -27,7 +27,8 @@ class QualitySettings:
     contamination_refractory_ms : float
         Refractory period of the contamination estimate. 1.5 and 2.5 ms give the same labels.
     max_contamination : float
-        Largest share of foreign spikes in a good unit: 10 %, as customary since Hill et al. 2011 (doi:10.1523/JNEUROSCI.0971-11.2011).
+        Largest share of foreign spikes in a good unit: 10 %, as is customary (Hill et al. 2011,
+        doi:10.1523/JNEUROSCI.0971-11.2011).
     contamination_significance : float
         A unit fails if its violations have a smaller probability at this contamination. In units of few spikes, one
         violation proves nothing.
@@ -94,8 +95,8 @@ def compute_quality_metrics(
         contamination estimated from these intervals, by SpikeInterface (after Hill et al. 2011). contamination: share
         of foreign spikes estimated from intervals of 0.6 to 2 ms, as SpikeInterface's rp_contamination (Llobet,
         Wyngaard & Barbour 2022, doi:10.1101/2022.02.08.479192), and contamination_p_value: probability of as many
-        violations at a share of 10 %. mean_posterior: mean posterior of its spikes. presence_ratio: share of bins in which it fires, of 60 s,
-        or of a tenth of recordings below ten minutes.
+        violations at a share of 10 %. mean_posterior: mean posterior of its spikes. presence_ratio: share of bins in
+        which it fires, of 60 s, or of a tenth of recordings below ten minutes.
     """
     rows = [np.flatnonzero(spike_vector["unit_index"] == unit) for unit in range(num_units)]
     sampling_frequency, num_samples = recording.get_sampling_frequency(), recording.get_total_samples()
