@@ -5,9 +5,9 @@
 Each recording (`labels_recordings.py`) is sorted with the default checkpoint and parameters. The agreement of a unit
 with its best neuron is the number of common spikes over the number of spikes of either (SpikeInterface). Printed for
 each type of probe: the share of good units among accurate units (agreement >= 0.9), among false positives (< 0.1), and
-among those between. Each row of benchmarks/results/labels.json is one recording: counts, and the units whose label is
-wrong, accurate ones with the reason that they were given. Thresholds (`QualitySettings`) were chosen on seeds 1 and 2; other
-seeds test them. `--settings` tries other thresholds.
+among those between. Each row of benchmarks/results/labels.json is one recording: counts, and the units whose label
+is wrong, accurate ones with the reason that they were given. Thresholds (`QualitySettings`) were chosen on seeds 1 and
+2; other seeds test them. `--settings` tries other thresholds.
 """
 
 import argparse
