@@ -30,7 +30,7 @@ RECORDINGS = {
 FAR_UV = (8.0, 25.0)  # of neurons that are no units: the largest are just above the detection threshold
 NOISE_UV = 8.0
 PULSE_UV = (1000.0, 10000.0)
-SILENT_SHARE = 0.6
+SILENT_SHARE = 0.6  # longest pause; one that begins late ends with the recording
 
 
 def make_recording(  # noqa: PLR0913 - each is a condition of a recording
@@ -45,7 +45,7 @@ def make_recording(  # noqa: PLR0913 - each is a condition of a recording
     num_silent=0,
     num_pulses=0,
 ):
-    """Recording and its neurons: those named by `num_units`, and `num_silent` that fire in 40 % of the time.
+    """Recording and its neurons: `num_units` that fire all the time, `num_silent` that pause for 40 to 60 % of it.
 
     `num_far` neurons are too small to be found, and not part of the truth. Pulses of 1 to 10 mV stand for stimulation.
     """
