@@ -205,7 +205,9 @@ class SpikeSortingPipeline:
         pipeline.parameters.check_groups(groups, config.num_channels)
         sorted_groups = [pipeline._sort_group(group, log, job_kwargs) for group in log.iterate_groups(groups)]
         # -> one GroupSorting a group
-        sorting, embeddings, posteriors, measurements = assemble(sorted_groups, recording, config.embedding_size)
+        sorting, embeddings, posteriors, measurements = assemble(
+            sorted_groups, recording, config.embedding_size, quality=self.settings.quality
+        )
         # -> units of all groups, (num_spikes, embedding_size), (num_spikes,), templates and locations
         found = f"{sorting.get_num_units()} units, {len(posteriors)} spikes"
         log("result", f"{found}, {log.total_seconds:.1f} s in all, peak memory {peak_memory_mb():.0f} MiB")

@@ -49,10 +49,12 @@ class SortingResult:
     Attributes
     ----------
     sorting : BaseSorting
-        Units with the properties main_channel_id (of the raw recording), group, snr, peak_uv, num_spikes, and
-        short_isi_fraction, isi_violations_ratio, mean_posterior, presence_ratio and quality, as
-        `huidurep.sorting.quality_metrics.compute_quality_metrics` defines them. Results of earlier versions have no
-        isi_violations_ratio.
+        Units with the properties main_channel_id (of the raw recording), group, snr, peak_uv, num_spikes;
+        short_isi_fraction, isi_violations_ratio, contamination, contamination_p_value, mean_posterior and
+        presence_ratio, as `huidurep.sorting.quality_metrics.compute_quality_metrics` defines them; amplitude_cutoff;
+        neighbour_share, template_distance and overlapping_unit (`huidurep.sorting.unit_overlap`); and the label
+        quality with its quality_reason (`huidurep.sorting.quality_metrics.label_units`). Results of earlier versions
+        have fewer, and labels by an earlier rule.
     embeddings : ndarray of float32, (num_spikes, embedding_size)
         One row a spike, in the order of `sorting.to_spike_vector()`.
     posteriors : ndarray of float32, (num_spikes,)

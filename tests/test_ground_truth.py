@@ -29,11 +29,13 @@ def in_two_segments(recording, truth):
     return stored, NumpySorting.from_samples_and_labels(*parts, rate_hz)
 
 
-def mean_accuracy(recording, truth):
-    """Mean accuracy of all true units; a unit that was not found counts as 0."""
+def sort_and_compare(recording, truth):
+    """Mean accuracy of all true units, of which one that was not found counts as 0; labels of accurate found units."""
     sorting = huidurep.SpikeSortingPipeline.from_pretrained("auto", seed=0)(recording).sorting
     compared = compare_sorter_to_ground_truth(truth, sorting, exhaustive_gt=True, delta_time=DELTA_TIME_MS)
-    return float(compared.get_performance()["accuracy"].mean())
+    is_accurate = compared.agreement_scores.to_numpy().max(axis=0) >= 0.9
+    labels = sorting.get_property("quality")[is_accurate].tolist()
+    return float(compared.get_performance()["accuracy"].mean()), labels
 
 
 TETRODE = dict(probe="tetrode", num_units=7, duration_s=30.0)
@@ -45,8 +47,11 @@ COLUMN = dict(probe="linear-16", num_units=10, duration_s=20.0)
 # true units is missing).
 def test_tetrode_in_two_segments_of_integers():
     recording, truth = huidurep.simulate_recording(**TETRODE, seed=3)
-    assert mean_accuracy(*in_two_segments(recording, truth)) > 0.95
+    assert sort_and_compare(*in_two_segments(recording, truth))[0] > 0.95
 
 
 def test_column_of_sixteen_contacts():
-    assert mean_accuracy(*huidurep.simulate_recording(**COLUMN, seed=2)) > 0.86
+    accuracy, labels = sort_and_compare(*huidurep.simulate_recording(**COLUMN, seed=2))
+    assert accuracy > 0.86
+    # each contact has a mixture of its own, whose posteriors say little of how well a unit is isolated
+    assert len(labels) >= 7 and labels.count("good") >= len(labels) - 1

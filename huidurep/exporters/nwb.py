@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from spikeinterface.core import BaseRecording
+from spikeinterface.core import BaseRecording, BaseSorting
 
 from ..output_files import check_output_file, new_file
 from ..provenance import versions
@@ -33,7 +33,13 @@ DESCRIPTIONS = {
     "isi_violations_ratio": "Contamination estimated from inter-spike intervals below 1.5 ms (Hill et al. 2011).",
     "mean_posterior": "Mean posterior probability of the unit's spikes.",
     "presence_ratio": "Share of minutes (of tenths of recordings below ten minutes) in which the unit fires.",
-    "quality": "'good' where mean_posterior is at least 0.9 and short_isi_fraction at most 0.01, otherwise 'mua'.",
+    "contamination": "Share of foreign spikes estimated from intervals below 2 ms (Llobet et al. 2022).",
+    "contamination_p_value": "Probability of as many such intervals if 10 % of the spikes were foreign.",
+    "amplitude_cutoff": "Estimated share of spikes missing at small amplitudes; NaN below 500 spikes.",
+    "neighbour_share": "Largest share of its spikes' neighbours in the embedding that belong to one other unit.",
+    "template_distance": "Smallest distance from the mean waveform of another unit, in noise levels; NaN for none.",
+    "quality": "'good' where the unit passes every test, otherwise 'mua' (multi-unit activity).",
+    "quality_reason": "The tests that the unit failed; empty for good units.",
 }
 POSITIONS = ("rel_x", "rel_y", "rel_z")
 POSTERIOR = "Posterior probability of this unit for each of its spikes, given the embedding."
@@ -112,7 +118,7 @@ def _make_nwbfile(
         sorting,
         nwbfile,
         property_descriptions=DESCRIPTIONS,
-        skip_properties=["group"],  # NWB's column electrode_group is added below
+        skip_properties=_skipped_properties(sorting),
         units_description=_describe_units(result),
         waveform_data_dict=_templates(result, recording, job_kwargs),
         unit_electrode_indices=[list(range(recording.get_num_channels()))] * sorting.get_num_units(),
@@ -120,6 +126,14 @@ def _make_nwbfile(
     _add_electrode_groups(nwbfile, result, recording)
     _add_spike_columns(nwbfile.units, result)
     return nwbfile
+
+
+def _skipped_properties(sorting: BaseSorting) -> list[str]:
+    """Properties that are no column: groups and other units, which are said otherwise, and what nothing is known of."""
+    values = {name: sorting.get_property(name) for name in sorting.get_property_keys()}
+    unknown = [name for name, column in values.items() if column.dtype.kind == "f" and np.isnan(column).all()]
+    # NWB's column electrode_group is added; the reason of a label names the overlapping unit
+    return ["group", "overlapping_unit", *unknown]
 
 
 def read_metadata(path: str | Path) -> dict:

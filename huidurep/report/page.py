@@ -47,6 +47,13 @@ COLUMNS = (
         2,
         1.0,
     ),
+    (
+        "contamination",
+        "contamination (%)",
+        "Share of foreign spikes, estimated from intervals below 2 ms (SpikeInterface's rp_contamination)",
+        0,
+        100.0,
+    ),
     ("mean_posterior", "posterior", "Mean posterior probability of its spikes, given their embeddings", 2, 1.0),
     ("presence_ratio", "presence (%)", "Share of the bins of the recording in which it fires", 0, 100.0),
 )
@@ -161,7 +168,7 @@ def _table_rows(
     counts = spike_counts(sorting)
     values = {name: sorting.get_property(name) for name, *_ in COLUMNS}
     values |= {"num_spikes": counts, "rate_hz": counts / axis.total_s}
-    words = {name: sorting.get_property(name) for name in ("quality", "main_channel_id", "group")}
+    words = {name: sorting.get_property(name) for name in ("quality", "quality_reason", "main_channel_id", "group")}
     rows = []
     for unit, unit_id in enumerate(sorting.unit_ids):
         rows.append(

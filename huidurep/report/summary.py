@@ -147,17 +147,13 @@ def count(number: int, noun: str) -> str:
 
 
 def _describe_quality(num_good: int, num_mua: int) -> str:
-    limits = QUALITY_SETTINGS
-    rule = (
-        f"mean posterior of at least {limits.min_mean_posterior:g}, at most {limits.max_short_isi_fraction:.0%} of "
-        f"inter-spike intervals below {limits.refractory_ms:g} ms"
-    )
     if num_mua == 0:
-        return f"All are good ({rule})."
+        return "All are good: they passed every test of quality."
+    why = "the table says which test each failed"
     if num_good == 0:
-        return f"None is good ({rule}): all are multi-unit activity (mua)."
+        return f"None is good: all are multi-unit activity (mua), {why}."
     good, mua = ("is" if num_good == 1 else "are"), ("is" if num_mua == 1 else "are")
-    return f"{num_good} {good} good ({rule}); {num_mua} {mua} multi-unit activity (mua)."
+    return f"{num_good} {good} good; {num_mua} {mua} multi-unit activity (mua), {why}."
 
 
 def _conditions(settings: ReportSettings) -> list[tuple[str, float, bool, str, str]]:
@@ -165,20 +161,29 @@ def _conditions(settings: ReportSettings) -> list[tuple[str, float, bool, str, s
     quality = QUALITY_SETTINGS
     return [
         (
-            "short_isi_fraction",
-            quality.max_short_isi_fraction,
-            True,
-            "short ISIs",
-            f"More than {quality.max_short_isi_fraction:.0%} of the inter-spike intervals are below "
-            f"{quality.refractory_ms:g} ms: the unit holds spikes of several neurons, or noise",
+            "contamination_p_value",
+            quality.contamination_significance,
+            False,
+            "contamination",
+            f"More intervals below {quality.contamination_refractory_ms:g} ms than "
+            f"{quality.max_contamination:.0%} of foreign spikes explain: the unit holds spikes of several neurons, or "
+            "noise",
         ),
         (
-            "mean_posterior",
-            quality.min_mean_posterior,
-            False,
+            "neighbour_share",
+            quality.max_neighbour_share,
+            True,
             "overlap",
-            f"Overlap with other units in the embedding (mean posterior below {quality.min_mean_posterior:g}): some "
-            "spikes may be assigned to the wrong unit",
+            f"Overlap with another unit in the embedding (more than {quality.max_neighbour_share:.0%} of the nearest "
+            "spikes are of that unit): some spikes may be assigned to the wrong unit",
+        ),
+        (
+            "template_distance",
+            quality.min_template_distance,
+            False,
+            "similar",
+            f"Waveform within {quality.min_template_distance:g} noise levels of that of another unit: some spikes may "
+            "be assigned to the wrong unit",
         ),
         (
             "presence_ratio",

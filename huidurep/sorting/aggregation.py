@@ -22,7 +22,14 @@ from .postprocessing import (
     measure_units,
 )
 from .preprocessing import PreparedGroup
-from .quality_metrics import QUALITY_SETTINGS, QualitySettings, compute_quality_metrics
+from .quality_metrics import (
+    QUALITY_SETTINGS,
+    QualitySettings,
+    compute_amplitude_cutoffs,
+    compute_quality_metrics,
+    label_units,
+)
+from .unit_overlap import measure_overlap
 from .waveforms import robust_waveforms, to_spike_vector
 
 ARTIFACT_DTYPE = np.dtype([("segment_index", "int64"), ("start_s", "float64"), ("end_s", "float64")])
@@ -35,10 +42,17 @@ UNIT_PROPERTIES = {
     "num_spikes": "int64",
     "short_isi_fraction": "float64",
     "isi_violations_ratio": "float64",
+    "contamination": "float64",
+    "contamination_p_value": "float64",
     "mean_posterior": "float64",
     "presence_ratio": "float64",
-    "quality": "<U4",
+    "amplitude_cutoff": "float64",
+    "neighbour_share": "float64",
+    "template_distance": "float64",
+    "overlapping_unit": "int64",
 }
+# computed from these properties, once units have their final numbers
+LABELS = {"quality": "<U4", "quality_reason": "<U1"}
 
 
 @dataclass(frozen=True)
@@ -52,7 +66,7 @@ class GroupSorting:
     embeddings : ndarray of float32, (num_spikes, embedding_size)
     posteriors : ndarray of float32, (num_spikes,)
     properties : dict of str to list
-        One value a unit for each name in `UNIT_PROPERTIES`.
+        One value a unit for each name in `UNIT_PROPERTIES`; overlapping_unit counts from 0, too.
     measurements : UnitMeasurements | None
         None for a group without units.
     artifact_periods : ndarray, (num_periods,)
@@ -105,25 +119,37 @@ def describe_group(
         return empty_group(embeddings.shape[1])
     spikes, embeddings, posteriors = spikes[is_kept], embeddings[is_kept], assignment.posteriors[is_kept]
     unit_labels, unit_index = np.unique(assignment.labels[is_kept], return_inverse=True)
-    spike_vector = to_spike_vector(spikes, unit_index)
-    sampling_frequency = group.recording.get_sampling_frequency()
+    num_units, spike_vector = len(unit_labels), to_spike_vector(spikes, unit_index)
     options: dict[str, Any] = dict(num_means=postprocessing.num_means, job_kwargs=job_kwargs)
-    templates_uv = robust_waveforms(group.recording, spike_vector, len(unit_labels), parameters, **options)
-    channels, _, peaks_uv = main_channels(templates_uv, sampling_frequency, parameters, settings=postprocessing)
-    properties = {
-        "main_channel_id": list(group.recording.channel_ids[channels]),
-        "group": [group.name] * len(unit_labels),
-        "snr": list(np.abs(peaks_uv) / group.noise_levels_uv[channels]),
-        "peak_uv": list(peaks_uv),
-        "num_spikes": [int((unit_index == unit).sum()) for unit in range(len(unit_labels))],
-    }
-    properties |= compute_quality_metrics(group.recording, spike_vector, posteriors, len(unit_labels), settings=quality)
+    templates_uv = robust_waveforms(group.recording, spike_vector, num_units, parameters, **options)
     measurements = measure_units(
         group, spike_vector, templates_uv, parameters, settings=postprocessing, job_kwargs=job_kwargs
     )
+    properties = _describe_templates(group, templates_uv, parameters, postprocessing)
+    properties |= {"num_spikes": np.bincount(unit_index).tolist()}
+    properties |= compute_quality_metrics(group.recording, spike_vector, posteriors, num_units, settings=quality)
+    properties |= {"amplitude_cutoff": compute_amplitude_cutoffs(measurements.amplitudes_uv, unit_index, num_units)}
+    # in one mixture all spikes were embedded on the same channels
+    centres = np.zeros(len(spikes), dtype="int64") if assignment.is_one_mixture else spikes["channel_index"]
+    overlap = measure_overlap(group, templates_uv, embeddings, unit_index, centres, seed=parameters.seed)
+    properties |= overlap.to_properties(quality.max_neighbour_share)
     # the stages before counted only segments that are long enough for a snippet
     spike_vector["segment_index"] = group.segment_indices[spike_vector["segment_index"]]
     return GroupSorting(spike_vector, embeddings, posteriors, properties, measurements)
+
+
+def _describe_templates(
+    group: PreparedGroup, templates_uv: np.ndarray, parameters: SortingParameters, settings: PostprocessingSettings
+) -> dict[str, list]:
+    """Main channel, group and peak of each unit."""
+    sampling_frequency = group.recording.get_sampling_frequency()
+    channels, _, peaks_uv = main_channels(templates_uv, sampling_frequency, parameters, settings=settings)
+    return {
+        "main_channel_id": list(group.recording.channel_ids[channels]),
+        "group": [group.name] * len(templates_uv),
+        "snr": list(np.abs(peaks_uv) / group.noise_levels_uv[channels]),
+        "peak_uv": list(peaks_uv),
+    }
 
 
 def empty_group(embedding_size: int) -> GroupSorting:
@@ -147,9 +173,13 @@ def empty_group(embedding_size: int) -> GroupSorting:
 
 
 def assemble(
-    groups: list[GroupSorting], recording: BaseRecording, embedding_size: int
+    groups: list[GroupSorting],
+    recording: BaseRecording,
+    embedding_size: int,
+    *,
+    quality: QualitySettings = QUALITY_SETTINGS,
 ) -> tuple[NumpySorting, np.ndarray, np.ndarray, UnitMeasurements | None]:
-    """Combine the channel groups into one sorting with the unit ids 0, 1, and so on.
+    """Combine the channel groups into one sorting with the unit ids 0, 1, and so on, and label its units.
 
     Parameters
     ----------
@@ -159,6 +189,8 @@ def assemble(
         The raw recording.
     embedding_size : int
         Number of columns of the embeddings where there is no spike.
+    quality : QualitySettings
+        Thresholds of the labels.
 
     Returns
     -------
@@ -169,18 +201,24 @@ def assemble(
         None for a sorting without units.
     """
     num_units, vectors = 0, [np.zeros(0, dtype=minimum_spike_dtype)]
+    properties: dict[str, list] = {name: [] for name in UNIT_PROPERTIES}
     for group in groups:
         vector = group.spike_vector.copy()
         vector["unit_index"] += num_units
-        num_units += len(group.properties["num_spikes"])
         vectors.append(vector)
+        own = dict(group.properties)
+        own["overlapping_unit"] = [unit if unit < 0 else unit + num_units for unit in own["overlapping_unit"]]
+        for name, values in properties.items():
+            values += list(own[name])
+        num_units += len(own["num_spikes"])
+    properties["quality"], properties["quality_reason"] = label_units(properties, settings=quality)
     spikes = np.concatenate(vectors)
     order = np.lexsort((spikes["unit_index"], spikes["sample_index"], spikes["segment_index"]))
     sorting = make_sorting(
         spikes[order], recording.get_sampling_frequency(), np.arange(num_units), recording.get_num_segments()
     )
-    for name, empty in UNIT_PROPERTIES.items():
-        values = [value for group in groups for value in group.properties[name]]
+    for name, empty in (UNIT_PROPERTIES | LABELS).items():
+        values = properties[name]
         dtype = recording.channel_ids.dtype if name == "main_channel_id" else None
         sorting.set_property(name, np.array(values, dtype=dtype) if values else np.zeros(0, dtype=dtype or empty))
     sorting.register_recording(recording)

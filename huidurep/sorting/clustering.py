@@ -50,10 +50,13 @@ class Assignment:
         Unit of every spike, -1 where it has none.
     posteriors : ndarray of float32, (num_spikes,)
         Posterior of that unit, given the embedding; 0 where it has none.
+    is_one_mixture : bool
+        The spikes of all units were embedded on the same channels, and can be compared.
     """
 
     labels: np.ndarray
     posteriors: np.ndarray
+    is_one_mixture: bool = False
 
 
 @dataclass(frozen=True)

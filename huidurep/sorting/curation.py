@@ -202,7 +202,7 @@ def reassign_spikes(
     posteriors = np.zeros(len(labels), dtype="float32")
     is_kept = labels >= 0
     posteriors[is_kept] = units.posterior_of(embeddings[is_kept], labels[is_kept], times_s[is_kept])
-    return Assignment(labels, posteriors)
+    return Assignment(labels, posteriors, units.is_one_mixture)
 
 
 def _compare_with_mixture(

@@ -366,8 +366,8 @@ class SortingParameters:
         TypeError
             Not a recording.
         ValueError
-            Sampling frequency, type of the samples, channels, bad channel ids, duration, a motion or times of artefacts of
-            other segments, or samples that are not finite.
+            Sampling frequency, type of the samples, channels, bad channel ids, duration, a motion or times of artefacts
+            of other segments, or samples that are not finite.
         """
         if not hasattr(recording, "get_traces") or not hasattr(recording, "get_num_channels"):
             raise TypeError(

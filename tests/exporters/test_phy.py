@@ -32,8 +32,11 @@ def test_phylib_opens_the_folder_wherever_it_is(phy_folder, result, recording):
 
 
 def test_phy_has_flags_properties_and_posteriors(phy_folder, result):
+    pandas = pytest.importorskip("pandas")
     model = pytest.importorskip("phylib.io.model").load_model(phy_folder / "params.py")
     assert list(model.metadata["group"].values()) == result.sorting.get_property("quality").tolist()
+    reasons = pandas.read_csv(phy_folder / "cluster_quality_reason.tsv", sep="\t", keep_default_na=False)
+    assert reasons["quality_reason"].tolist() == result.sorting.get_property("quality_reason").tolist()
     assert list(model.metadata["channel_group"].values()) == result.sorting.get_property("group").tolist()
     for name in ("mean_posterior", "isi_violations_ratio"):
         written = list(model.metadata[name].values())

@@ -41,7 +41,9 @@ def synthetic(num_units, spikes_per_unit, *, num_segments=1, unit_ids=None, seed
         "isi_violations_ratio": np.zeros(num_units),
         "mean_posterior": rng.uniform(0.8, 1, num_units),
         "presence_ratio": np.ones(num_units),
+        "neighbour_share": np.where(np.arange(num_units) % 3, 0.01, 0.2),
         "quality": np.where(np.arange(num_units) % 3, "good", "mua"),
+        "quality_reason": np.where(np.arange(num_units) % 3, "", "overlaps with unit <1>"),
     }
     for name, values in properties.items():
         sorting.set_property(name, values)

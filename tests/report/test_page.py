@@ -151,6 +151,12 @@ def test_a_file_is_not_replaced_unasked(tetrode_page, sorted_tetrode):
         write_page(sorted_tetrode[0], tetrode_page)
 
 
+def test_the_table_says_why_a_unit_is_no_good_one(large_page):
+    text = large_page.read_text(encoding="utf8")
+    # 100 of the 300 units, in the table and above their figures
+    assert text.count("mua</span> overlaps with unit &lt;1&gt;") == 200
+
+
 def test_page_of_300_units_is_small(large_page):
     _, data = parse(large_page)
     assert len(data["units"]) == 300

@@ -15,8 +15,8 @@ def test_summary_and_remarks():
     remarks = {remark.flag: remark for remark in find_remarks(result, [])}
     assert remarks["run"].text == "motion: nothing <moved>"
     assert remarks["few spikes"].units == [0, 1, 2, 3, 4, 5]
-    short = result.sorting.get_property("short_isi_fraction")
-    assert remarks["short ISIs"].units == np.flatnonzero(short > 0.01).tolist()
+    share = result.sorting.get_property("neighbour_share")
+    assert remarks["overlap"].units == np.flatnonzero(share > 0.1).tolist()
     strict = {remark.flag for remark in find_remarks(result, [], settings=ReportSettings(low_snr=1000.0, few_spikes=1))}
     assert "low SNR" in strict and "few spikes" not in strict
     assert [format_duration(seconds) for seconds in (1.5, 125, 3600, 12000)] == [

@@ -4,11 +4,20 @@ from spikeinterface.core import NumpySorting, create_sorting_analyzer
 from spikeinterface.core.base import minimum_spike_dtype
 from stand_in import as_recording
 
-from huidurep.sorting.quality_metrics import QualitySettings, compute_quality_metrics
+from huidurep.sorting.quality_metrics import (
+    QualitySettings,
+    compute_amplitude_cutoffs,
+    compute_quality_metrics,
+    label_units,
+)
+from huidurep.sorting.spike_trains import DUPLICATE_MS
 
 RATE = 10000.0
 SECOND = int(RATE)
-METRIC = {"quality_metrics": {"metric_names": ["isi_violation"]}}
+METRICS = {
+    "metric_names": ["isi_violation", "rp_violation"],
+    "metric_params": {"rp_violation": {"refractory_period_ms": 2.0, "censored_period_ms": DUPLICATE_MS}},
+}
 
 
 def metrics_of(samples, posteriors, segments=None, units=None, num_samples=(100 * SECOND,), **options):
@@ -22,26 +31,77 @@ def metrics_of(samples, posteriors, segments=None, units=None, num_samples=(100 
     return found, vector, recording
 
 
-def test_a_unit_without_short_intervals_and_with_high_posteriors_is_good():
-    samples = np.arange(1, 100) * SECOND
-    found, *_ = metrics_of(samples, np.full(99, 0.95))
-    assert found["short_isi_fraction"] == [0.0] and found["isi_violations_ratio"] == [0.0]
-    assert found["presence_ratio"] == [1.0] and found["quality"] == ["good"]
+def test_metrics_of_a_unit_without_short_intervals():
+    found, *_ = metrics_of(np.arange(1, 100) * SECOND, np.full(99, 0.95))
+    assert found["short_isi_fraction"] == found["isi_violations_ratio"] == found["contamination"] == [0.0]
+    assert found["presence_ratio"] == found["contamination_p_value"] == [1.0]
     assert found["mean_posterior"] == pytest.approx([0.95])
 
 
-def test_short_intervals_or_low_posteriors_make_multi_unit_activity():
+def test_short_intervals():
     samples = np.sort(np.concatenate([np.arange(1, 100) * SECOND, np.arange(1, 4) * SECOND + 10]))
     found, *_ = metrics_of(samples, np.ones(102))
-    assert found["short_isi_fraction"] == pytest.approx([3 / 101]) and found["quality"] == ["mua"]
+    assert found["short_isi_fraction"] == pytest.approx([3 / 101])
     # violations over their expected number at a constant rate, (3 / (2 n 1.5 ms)) / (n / 100 s)
     assert found["isi_violations_ratio"] == pytest.approx([3 * 100 / (2 * 102**2 * 0.0015)])
-    assert metrics_of(np.arange(1, 100) * SECOND, np.full(99, 0.89))[0]["quality"] == ["mua"]
-    lenient = QualitySettings(max_short_isi_fraction=0.03)
-    assert metrics_of(samples, np.ones(102), settings=lenient)[0]["quality"] == ["good"]
 
 
-def test_isi_violations_ratio_is_that_of_spikeinterface_over_all_segments():
+def train(rate_hz, rng, duration_s=100):
+    """Spikes with a refractory period of 3 ms."""
+    intervals_s = 0.003 + rng.exponential(1 / rate_hz - 0.003, int(2 * rate_hz * duration_s))
+    samples = np.cumsum(intervals_s * RATE).astype("int64")
+    return samples[samples < duration_s * SECOND]
+
+
+def test_contamination_is_the_share_of_foreign_spikes_and_is_tested_against_a_tenth():
+    rng = np.random.default_rng(0)
+    mixed = np.sort(np.concatenate([train(28, rng), train(12, rng)]))
+    clean = train(40, rng)
+    found = [metrics_of(samples, np.ones(len(samples)))[0] for samples in (mixed, clean)]
+    assert found[0]["contamination"][0] == pytest.approx(0.3, abs=0.08) and found[1]["contamination"] == [0.0]
+    assert found[0]["contamination_p_value"][0] < 0.001 and found[1]["contamination_p_value"] == [1.0]
+    lenient = metrics_of(mixed, np.ones(len(mixed)), settings=QualitySettings(max_contamination=0.4))[0]
+    assert lenient["contamination_p_value"][0] > 0.05
+    # the first interval of 1 ms of a hundred spikes may be a chance
+    few = metrics_of(np.append(np.arange(1, 300) * SECOND // 3, 100 * SECOND - 10), np.ones(300))[0]
+    assert few["contamination_p_value"][0] > 0.05
+
+
+def unit_with(**changed):
+    usual = dict(snr=8.0, contamination=0.01, contamination_p_value=0.9, neighbour_share=0.01, template_distance=20.0)
+    usual |= dict(overlapping_unit=12, amplitude_cutoff=np.nan, presence_ratio=1.0)
+    return {name: [value] for name, value in (usual | changed).items()}
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        (dict(), ""),
+        (dict(template_distance=np.nan, overlapping_unit=-1, presence_ratio=0.4), ""),
+        (dict(snr=3.16), "SNR 3.2"),
+        (dict(contamination=0.14, contamination_p_value=0.01), "refractory contamination 14%"),
+        (dict(neighbour_share=0.2), "overlaps with unit 12"),
+        (dict(template_distance=5.0), "overlaps with unit 12"),
+        (dict(amplitude_cutoff=0.31), "31% of spikes below the detection threshold"),
+        (dict(presence_ratio=0.1, snr=2.0), "SNR 2.0; present in 10% of the recording"),
+    ],
+)
+def test_the_reason_says_which_test_failed(changed, reason):
+    assert label_units(unit_with(**changed)) == (["mua" if reason else "good"], [reason])
+
+
+def test_thresholds_are_settings():
+    assert label_units(unit_with(), settings=QualitySettings(min_snr=9.0))[0] == ["mua"]
+
+
+def test_amplitude_cutoff_is_spikeinterfaces_and_of_sizes():
+    amplitudes_uv = np.random.default_rng(0).normal(-60, 10, 4000)
+    amplitudes_uv = amplitudes_uv[amplitudes_uv < -60]  # the smaller half is missing
+    whole, few = compute_amplitude_cutoffs(amplitudes_uv, np.repeat([0, 1], [len(amplitudes_uv) - 50, 50]), 2)
+    assert whole > 0.4 and np.isnan(few)
+
+
+def test_violations_are_those_of_spikeinterface_over_all_segments():
     rng = np.random.default_rng(0)
     segments, units = np.repeat([0, 1], 600), rng.integers(0, 3, 1200)
     samples = np.concatenate([np.sort(rng.integers(0, 20 * SECOND, 600)) for _ in range(2)])
@@ -49,10 +109,11 @@ def test_isi_violations_ratio_is_that_of_spikeinterface_over_all_segments():
     recording.set_dummy_probe_from_locations(np.zeros((1, 2)))
     sorting = NumpySorting(vector, RATE, np.arange(3))
     analyzer = create_sorting_analyzer(sorting, recording, sparse=False)
-    analyzer.compute(["random_spikes", "templates", "quality_metrics"], extension_params=METRIC)
-    expected = analyzer.get_extension("quality_metrics").get_data()["isi_violations_ratio"]
-    assert (np.array(expected) > 0).all()
-    np.testing.assert_allclose(found["isi_violations_ratio"], expected, rtol=1e-6)
+    analyzer.compute(["random_spikes", "templates", "quality_metrics"], extension_params={"quality_metrics": METRICS})
+    expected = analyzer.get_extension("quality_metrics").get_data()
+    for name, theirs in (("isi_violations_ratio", "isi_violations_ratio"), ("contamination", "rp_contamination")):
+        assert (np.array(expected[theirs]) > 0).all()
+        np.testing.assert_allclose(found[name], expected[theirs].astype(float), rtol=1e-6)
 
 
 def test_presence_counts_bins_over_all_segments():
