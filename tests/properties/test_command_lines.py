@@ -25,7 +25,7 @@ WORDS = (
         "",
     ),
     *("--model", "--seed", "--num-units", "--sampling-frequency", "--num-channels", "--dtype", "--gain-to-uv"),
-    *("--overwrite", "--json", "--help", "--version", "--motion", "--matching", "--peak-sign", "--preset", "--format"),
+    *("--overwrite", "--json", "--help", "--version", "--motion", "--matching", "--peak-sign", "--preset", "--to"),
     *("--config", "--output", "--log-file", "--debug", "--", "-v", "--no-such-option", "--n-jobs", "--allow-pickle"),
     *(
         "auto",
@@ -53,7 +53,7 @@ BEGUN = st.tuples(
             ["sort", "raw.bin", "new", "--sampling-frequency", "30000", "--num-channels", "4", "--dtype", "int16"],
             ["embed", "waveforms.npy", "new.npy", "--model", "tetrode"],
             ["report", "result"],
-            ["convert", "result", "new", "--format", "phy"],
+            ["convert", "result", "new", "--to", "phy", "--recording", "raw.bin"],
             ["simulate", "recording", "new", "--duration-s", "1"],
             ["list"],
         )
