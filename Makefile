@@ -30,7 +30,7 @@ RUN = OMP_NUM_THREADS=$(THREADS) OPENBLAS_NUM_THREADS=$(THREADS) MKL_NUM_THREADS
 	NUMBA_NUM_THREADS=$(THREADS) HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1 MPLBACKEND=Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all test-common test-versions test-space space docs benchmark benchmark-sorting lint clean
+.PHONY: help install demo test test-all fuzz coverage test-common test-versions test-space space docs benchmark benchmark-sorting lint clean
 
 help: ## this list
 	@echo "usage: make TARGET [PYTHON=python3.11] [TORCH_INDEX=URL] [THREADS=2]"; echo
@@ -43,7 +43,7 @@ demo: $(STAMP) ## simulate a tetrode recording, sort it, compare with the truth,
 	@$(RUN) $(BIN)/python examples/01_sort_recording.py --output demo_output
 
 # Two processes of one thread each: together faster than one process with two threads.
-test test-all: THREADS = 1
+test test-all fuzz: THREADS = 1
 test: $(STAMP) ## run the tests (offline; without those marked network, gpu or slow)
 	@echo "==> Running the tests"
 	@$(RUN) $(BIN)/python -m pytest -n 2 --dist loadfile
@@ -51,6 +51,14 @@ test: $(STAMP) ## run the tests (offline; without those marked network, gpu or s
 test-all: $(STAMP) ## run the slow tests too
 	@echo "==> Running all tests but those that need the network or a GPU"
 	@$(RUN) $(BIN)/python -m pytest -n 2 --dist loadfile -m "not network and not gpu"
+
+fuzz: $(STAMP) ## ten times as many random recordings, checkpoints and command lines as `make test`, other ones each time
+	@echo "==> 2,000 random cases"
+	@HUIDUREP_FUZZ_FACTOR=10 $(RUN) $(BIN)/python -m pytest tests/properties --timeout 3600 -n 2
+
+coverage: THREADS = 1
+coverage: $(STAMP) ## run the tests and fail where they execute less than 90 % of the package's lines
+	@$(RUN) $(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report term:skip-covered
 
 test-common: $(STAMP) ## run transformers' own common model tests on ours (fetches its source from PyPI the first time)
 	@echo "==> Running the common model tests of transformers $(TRANSFORMERS_VERSION)"

@@ -236,6 +236,13 @@ def finetuning_block(results):
     return f"{markdown(head, lines)}\n\n{header_note(results['header'])}"
 
 
+def reliability_block(results):
+    """Block of a file of reliability.py: what was done, how often, how often it went wrong, and what went wrong."""
+    lines = [[row["what"], row["cases"], len(row["bad"])] for row in results["rows"]]
+    wrong = [f"- {failure}" for row in results["rows"] for failure in row["bad"]]
+    return "\n\n".join([markdown(["what", "cases", "wrong"], lines), rows_note(results), *wrong])
+
+
 BLOCKS = {  # name of the block: function of the results, name of the results file
     "summary": (summary_block, "sorting"),
     "checkpoints": (checkpoints_block, "embedding"),
@@ -247,7 +254,11 @@ BLOCKS = {  # name of the block: function of the results, name of the results fi
     "ablation": (ablation_block, "ablation"),
     "adaptation": (adaptation_block, "adaptation"),
     "finetuning": (finetuning_block, "finetuning"),
+    "reliability": (reliability_block, "reliability"),
 }
+
+
+PAGES = [ROOT / "README.md", ROOT / "docs/benchmarks.md", ROOT / "docs/reliability.md"]
 
 
 def fill(text, folder):
@@ -264,7 +275,7 @@ def fill(text, folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("files", nargs="*", type=Path, default=[ROOT / "README.md", ROOT / "docs/benchmarks.md"])
+    parser.add_argument("files", nargs="*", type=Path, default=PAGES)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a block is out of date")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks/results")
     arguments = parser.parse_args()
