@@ -10,6 +10,7 @@ from spikeinterface.core.base import minimum_spike_dtype
 
 from .clustering import Assignment
 from .parameters import SortingParameters
+from .peak_signs import unit_signs
 from .postprocessing import (
     POSTPROCESSING_SETTINGS,
     PostprocessingSettings,
@@ -29,6 +30,7 @@ UNIT_PROPERTIES = {
     "group": "int64",
     "snr": "float64",
     "peak_uv": "float64",
+    "peak_sign": "<U3",
     "num_spikes": "int64",
     "short_isi_fraction": "float64",
     "isi_violations_ratio": "float64",
@@ -102,17 +104,20 @@ def describe_group(
     spike_vector = to_spike_vector(spikes, unit_index)
     sampling_frequency = group.recording.get_sampling_frequency()
     templates_uv = mean_waveforms(group.recording, spike_vector, len(unit_labels), parameters, job_kwargs=job_kwargs)
-    channels, _, peaks_uv = main_channels(templates_uv, sampling_frequency, parameters, settings=postprocessing)
+    signs = unit_signs(spikes, unit_index, len(unit_labels))
+    measuring = dict(signs=signs, settings=postprocessing)
+    channels, _, peaks_uv = main_channels(templates_uv, sampling_frequency, parameters, **measuring)
     properties = {
         "main_channel_id": list(group.recording.channel_ids[channels]),
         "group": [group.name] * len(unit_labels),
         "snr": list(np.abs(peaks_uv) / group.noise_levels_uv[channels]),
         "peak_uv": list(peaks_uv),
+        "peak_sign": np.where(peaks_uv > 0, "pos", "neg").tolist(),
         "num_spikes": [int((unit_index == unit).sum()) for unit in range(len(unit_labels))],
     }
     properties |= compute_quality_metrics(group.recording, spike_vector, posteriors, len(unit_labels), settings=quality)
     measurements = measure_units(
-        group, spike_vector, templates_uv, parameters, settings=postprocessing, job_kwargs=job_kwargs
+        group, spike_vector, templates_uv, parameters, job_kwargs=job_kwargs, **measuring
     )
     # the stages before counted only segments that are long enough for a snippet
     spike_vector["segment_index"] = group.segment_indices[spike_vector["segment_index"]]

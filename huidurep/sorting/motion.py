@@ -13,6 +13,7 @@ from spikeinterface.core.motion import Motion
 from .caching import CACHING, CachingSettings, cache_traces
 from .job_kwargs import resolve_job_kwargs
 from .noise_levels import NOISE_LEVELS, NoiseLevelSettings, draw_chunks, find_active, noise_levels, read_chunks
+from .peak_signs import find_signs
 from .parameters import SortingParameters, is_motion_folder
 from .preprocessing import PreparedGroup
 from .run_log import RunLog
@@ -87,7 +88,9 @@ def correct_motion(
         log.skip("motion")
         return group
     name = settings.auto_preset if parameters.motion == "auto" else parameters.motion
-    recording, motion = _find_motion(group, name, parameters.peak_sign, job_kwargs)
+    group = find_signs(group, parameters, log, job_kwargs=job_kwargs)
+    # where both signs occur, troughs are enough
+    recording, motion = _find_motion(group, name, "neg" if -1 in group.sign_channels else "pos", job_kwargs)
     if motion is None:
         log.warning("motion", f"group {group.name}: {name} found no motion estimate, the traces are not corrected")
         return group
@@ -182,7 +185,7 @@ def _estimate(
     # SpikeInterface reads this property before it would measure noise levels, which it does without our seed
     view.set_property("noise_level_mad_raw", noise_levels_uv)
     options = {}
-    if peak_sign == "pos":  # for "both", troughs are enough
+    if peak_sign == "pos":
         steps = spre.get_motion_parameters_preset(preset)
         signed = [step for step in ("detect_kwargs", "localize_peaks_kwargs") if "peak_sign" in steps[step]]
         options = {step: {"peak_sign": peak_sign} for step in signed}

@@ -98,6 +98,8 @@ class PreparedGroup:
         Standard deviation of the noise by its median absolute deviation.
     motion : Motion | None
         SpikeInterface's estimate of the probe movement that was corrected in `recording`.
+    sign_channels : dict of int to ndarray of bool, (num_channels,) | None
+        Channels on which spikes that point down (-1) and up (1) are looked for. None: not decided yet.
     """
 
     name: object
@@ -107,6 +109,7 @@ class PreparedGroup:
     num_groups: int = 1
     is_placed: bool = True
     motion: Motion | None = None
+    sign_channels: dict[int, np.ndarray] | None = None
 
 
 def split_groups(
