@@ -21,7 +21,7 @@ from .sorting.job_kwargs import resolve_job_kwargs
 from .sorting.matching import match_spikes
 from .sorting.motion import correct_motion
 from .sorting.parameters import SortingParameters
-from .sorting.peak_signs import set_apart, sign_offset
+from .sorting.peak_signs import join_signs, set_apart, sign_offset
 from .sorting.preprocessing import ChannelGroup, PreparedGroup, preprocess, split_groups
 from .sorting.run_log import RunLog
 from .sorting.spike_trains import spike_times_s
@@ -248,6 +248,9 @@ class SpikeSortingPipeline:
         signed = set_apart(embeddings, peaks, offset)  # no cluster has spikes of both signs
         units, assignment = find_units(signed, peaks, prepared, parameters, log, **clustering)
         # -> mixture model of the units; unit and posterior of every peak
+        peaks, units, assignment = join_signs(
+            prepared, peaks, units, assignment, parameters, log, **options(settings.peak_signs)
+        )
         if units.num_units == 0:
             return empty_group(model.config.embedding_size)
         matching = options(settings.matching)

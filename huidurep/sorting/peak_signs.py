@@ -8,6 +8,7 @@ what counts are large ones without a larger deflection of the other sign around 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from spikeinterface.core import BaseRecording, get_channel_distances
@@ -18,6 +19,9 @@ from .parameters import SortingParameters
 from .preprocessing import PreparedGroup
 from .run_log import RunLog
 from .waveforms import mean_waveforms, to_spike_vector
+
+if TYPE_CHECKING:
+    from .clustering import Assignment, UnitModel
 
 SIGNS = {"neg": -1, "pos": 1}
 
@@ -43,6 +47,9 @@ class PeakSignSettings:
         How simultaneous.
     part_of_spike_ms : float
         Within this time and the radius of detection, a deflection is part of a larger one of the other sign.
+    max_residual : float
+        A unit that points down and one that points up are one neuron, whose two deflections are about as large, where
+        their mean waveforms differ by at most this share of their power at the best shift within `part_of_spike_ms`.
     single_site_channels : int
         As in `DetectionSettings`.
     """
@@ -54,6 +61,7 @@ class PeakSignSettings:
     max_return_ratio: float = 0.4
     return_ms: float = 0.2
     part_of_spike_ms: float = 1.0
+    max_residual: float = 0.1
     single_site_channels: int = 4
 
 
@@ -220,6 +228,86 @@ def unit_signs(spikes: np.ndarray, labels: np.ndarray, num_units: int) -> np.nda
     has_unit = labels >= 0
     signs = np.sign(spikes["amplitude"][has_unit])
     return np.sign(np.bincount(labels[has_unit], signs, minlength=num_units)).astype("int64")
+
+
+def join_signs(
+    group: PreparedGroup,
+    peaks: np.ndarray,
+    units: UnitModel,
+    assignment: Assignment,
+    parameters: SortingParameters,
+    log: RunLog,
+    *,
+    settings: PeakSignSettings = PEAK_SIGNS,
+    job_kwargs: dict | None = None,
+) -> tuple[np.ndarray, UnitModel, Assignment]:
+    """Join the two units of a neuron whose deflections down and up are about as large; noise had chosen for each spike.
+
+    Parameters
+    ----------
+    group : PreparedGroup
+        Filtered recording in uV.
+    peaks : ndarray, (num_peaks,)
+        SpikeInterface's peak dtype, with the sign of the spike in the amplitude.
+    units : UnitModel
+    assignment : Assignment
+        Unit and posterior of each peak.
+    parameters : SortingParameters
+        The window. Nothing is joined where `num_units` is given.
+    log : RunLog
+        Receives the number of joined units.
+    settings : PeakSignSettings
+    job_kwargs : dict | None
+        As :func:`resolve_job_kwargs` completes them.
+
+    Returns
+    -------
+    peaks : ndarray, (num_peaks,)
+        Those of a joined unit are moved to the deflection of the larger one, in order of time within segments.
+    units : UnitModel
+    assignment : Assignment
+    """
+    labels, signs = assignment.labels, unit_signs(peaks, assignment.labels, units.num_units)
+    if parameters.num_units is not None or not ((signs > 0).any() and (signs < 0).any()):
+        return peaks, units, assignment
+    rows = np.flatnonzero(labels >= 0)
+    vector = to_spike_vector(peaks[rows], labels[rows])
+    templates = mean_waveforms(group.recording, vector, units.num_units, parameters, job_kwargs=job_kwargs)
+    reach = int(settings.part_of_spike_ms * group.recording.get_sampling_frequency() / 1000.0)
+    counts = np.bincount(labels[rows], minlength=units.num_units)
+    peaks, labels, merges = peaks.copy(), labels.copy(), {}
+    for small in sorted(np.flatnonzero(signs), key=lambda unit: counts[unit]):
+        larger = [u for u in np.flatnonzero(signs == -signs[small]) if counts[u] > counts[small] and u not in merges]
+        fits = [(*_residual(templates[unit], templates[small], reach), unit) for unit in larger]
+        residual, shift, unit = min(fits, default=(np.inf, 0, 0))
+        if residual > settings.max_residual:
+            continue
+        merges[int(small)] = int(unit)
+        its = np.flatnonzero(labels == small)
+        peaks["sample_index"][its] += shift
+        peaks["amplitude"][its] *= -1
+        peaks["channel_index"][its], labels[its] = units.unit_channels[unit], unit
+    log("clustering", f"group {group.name}: {len(merges)} units joined with one of the other sign")
+    rate_hz, segments = group.recording.get_sampling_frequency(), range(group.recording.get_num_segments())
+    before, ends = parameters.num_samples_before(rate_hz), np.array(list(map(group.recording.get_num_samples, segments)))
+    after = parameters.num_samples(rate_hz) - before
+    is_whole = (peaks["sample_index"] >= before) & (peaks["sample_index"] + after <= ends[peaks["segment_index"]])
+    order = np.lexsort((peaks["sample_index"], peaks["segment_index"]))
+    order = order[is_whole[order]]  # a moved snippet may be cut
+    joined = replace(assignment, labels=labels[order], posteriors=assignment.posteriors[order])
+    return peaks[order], units.merged(merges), joined
+
+
+def _residual(template: np.ndarray, other: np.ndarray, reach: int) -> tuple[float, int]:
+    """Share of the power in which two templates differ, and the shift that makes the second one like the first."""
+    num_samples = len(template)
+    found = []
+    for shift in range(-reach, reach + 1):
+        first = template[max(0, -shift) : num_samples - max(0, shift)]
+        second = other[max(0, shift) : num_samples - max(0, -shift)]
+        power = (first**2).sum() + (second**2).sum()
+        found.append((float(((first - second) ** 2).sum() / max(power, 1e-12)), shift))
+    return min(found)
 
 
 def sign_offset(embeddings: np.ndarray, peaks: np.ndarray) -> np.ndarray:
