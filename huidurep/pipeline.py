@@ -313,10 +313,13 @@ class SpikeSortingPipeline:
         batches = list(iterate_waveforms(group.recording, spikes, self.parameters, **options))
         order = np.argsort(np.concatenate([batch.spike_indices for batch in batches]))
         positions_um = [np.repeat(batch.channel_positions_um[None], len(batch.waveforms), axis=0) for batch in batches]
+        waveforms = np.concatenate([batch.waveforms for batch in batches])[order]
+        is_up = spikes["amplitude"] > 0
         model = self.model.adapt(
-            np.concatenate([batch.waveforms for batch in batches])[order],
+            np.where(is_up[:, None, None], -waveforms, waveforms),
             sampling_frequency=group.recording.get_sampling_frequency(),
             peak_index=batches[0].peak_index,
+            peak_sign="neg",
             channel_positions=np.concatenate(positions_um)[order],
             spike_times=spike_times_s(spikes, group.recording),
             seed=self.parameters.seed,

@@ -116,9 +116,7 @@ def describe_group(
         "num_spikes": [int((unit_index == unit).sum()) for unit in range(len(unit_labels))],
     }
     properties |= compute_quality_metrics(group.recording, spike_vector, posteriors, len(unit_labels), settings=quality)
-    measurements = measure_units(
-        group, spike_vector, templates_uv, parameters, job_kwargs=job_kwargs, **measuring
-    )
+    measurements = measure_units(group, spike_vector, templates_uv, parameters, job_kwargs=job_kwargs, **measuring)
     # the stages before counted only segments that are long enough for a snippet
     spike_vector["segment_index"] = group.segment_indices[spike_vector["segment_index"]]
     return GroupSorting(spike_vector, embeddings, posteriors, properties, measurements)

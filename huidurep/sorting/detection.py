@@ -52,8 +52,8 @@ def detect_spikes(
     parameters : SortingParameters
         Detection method, threshold, sign, exclusion time and radius, window.
     log : RunLog
-        Receives the signs and the number of peaks, and a warning where large spikes are too few for a matched filter: then peaks of
-        the traces are taken.
+        Receives the signs and the number of peaks, and a warning where large spikes are too few for a matched filter:
+        then peaks of the traces are taken.
     settings : DetectionSettings
     matched_filter_settings : MatchedFilterSettings
     peak_sign_settings : PeakSignSettings

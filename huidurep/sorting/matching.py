@@ -96,8 +96,8 @@ def match_spikes(
     Returns
     -------
     spikes : ndarray, (num_spikes,)
-        SpikeInterface's peak dtype, in order of time within segments; channel_index is the main channel of the unit, and
-        the amplitude has its sign.
+        SpikeInterface's peak dtype, in order of time within segments; channel_index is the main channel of the unit,
+        and the amplitude has its sign.
     labels : ndarray of int64, (num_spikes,)
         Unit of each spike.
     """

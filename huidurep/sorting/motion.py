@@ -13,8 +13,8 @@ from spikeinterface.core.motion import Motion
 from .caching import CACHING, CachingSettings, cache_traces
 from .job_kwargs import resolve_job_kwargs
 from .noise_levels import NOISE_LEVELS, NoiseLevelSettings, draw_chunks, find_active, noise_levels, read_chunks
-from .peak_signs import find_signs
 from .parameters import SortingParameters, is_motion_folder
+from .peak_signs import find_signs
 from .preprocessing import PreparedGroup
 from .run_log import RunLog
 

@@ -1,8 +1,8 @@
 """Whether the spikes of a group point down, up, or both: decided from the data, before anything is detected.
 
-Most spikes point down. Spikes of inverted inputs, of axons and of some microwires point up. Every spike that points down
-has an after-wave that points up, on other contacts also returning currents, so that a deflection alone is no evidence:
-what counts are large ones without a larger deflection of the other sign around them.
+Most spikes point down. Spikes of inverted inputs, of axons and of some microwires point up. Every spike that points
+down has an after-wave that points up, on other contacts also returning currents, so that a deflection alone is no
+evidence: what counts are large ones without a larger deflection of the other sign around them.
 """
 
 from __future__ import annotations
@@ -289,7 +289,10 @@ def join_signs(
         peaks["channel_index"][its], labels[its] = units.unit_channels[unit], unit
     log("clustering", f"group {group.name}: {len(merges)} units joined with one of the other sign")
     rate_hz, segments = group.recording.get_sampling_frequency(), range(group.recording.get_num_segments())
-    before, ends = parameters.num_samples_before(rate_hz), np.array(list(map(group.recording.get_num_samples, segments)))
+    before, ends = (
+        parameters.num_samples_before(rate_hz),
+        np.array(list(map(group.recording.get_num_samples, segments))),
+    )
     after = parameters.num_samples(rate_hz) - before
     is_whole = (peaks["sample_index"] >= before) & (peaks["sample_index"] + after <= ends[peaks["segment_index"]])
     order = np.lexsort((peaks["sample_index"], peaks["segment_index"]))
