@@ -286,6 +286,8 @@ class SortingParameters:
         TypeError, ValueError
             As the class.
         """
+        # saved by earlier versions
+        values = {**values, "peak_sign": "auto"} if values.get("peak_sign") == "both" else values
         return cls(**values)
 
     def num_samples_before(self, sampling_frequency: float) -> int:
