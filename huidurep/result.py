@@ -40,8 +40,8 @@ class SortingResult:
     Attributes
     ----------
     sorting : BaseSorting
-        Units with the properties main_channel_id (of the raw recording), group, snr, peak_uv, peak_sign, num_spikes, and
-        short_isi_fraction, isi_violations_ratio, mean_posterior, presence_ratio and quality, as
+        Units with the properties main_channel_id (of the raw recording), group, snr, peak_uv, peak_sign, num_spikes,
+        and short_isi_fraction, isi_violations_ratio, mean_posterior, presence_ratio and quality, as
         `huidurep.sorting.quality_metrics.compute_quality_metrics` defines them. Results of earlier versions have no
         isi_violations_ratio.
     embeddings : ndarray of float32, (num_spikes, embedding_size)

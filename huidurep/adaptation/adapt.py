@@ -86,7 +86,6 @@ def adapt(  # noqa: PLR0913 - each describes the waveforms, or is an option
     peak_index : int, optional
         Sample of the trough, the same for all spikes; by default it is found in each spike.
     peak_sign : {"neg", "pos"}, optional
-        As in :func:`huidurep.models.inference.embed`.
     channel_positions : array_like (num_channels, 2) or (num_spikes, num_channels, 2), optional
         um. One set for each spike if they were cut around peak channels: only spikes of the same set are compared.
     spike_times : array_like (num_spikes,), optional

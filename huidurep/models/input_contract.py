@@ -197,6 +197,8 @@ def _peaks_and_signs(
 
     Spike by spike, so that a row never depends on the other rows of an array.
     """
+    if peak_sign not in (None, "neg", "pos"):
+        raise ValueError(f'expected peak_sign "neg", "pos" or None, found {peak_sign!r}: leave it out to find it.')
     # The research code never aligns the spikes that it receives in its own window and rate.
     is_its_window = waveforms.shape[1] == config.num_samples and sampling_frequency == config.sampling_frequency
     if peak_index is None and config.channel_order == "center" and is_its_window:
@@ -233,12 +235,11 @@ def map_waveforms(
         Hz.
     peak_index : int, optional
         Sample of the trough, the same for all spikes; by default each spike's own: its largest deflection, where one
-        far from the first third of the window counts less. Snippets that have the window and rate of a converted
-        research checkpoint are not aligned, as in the research code.
+        far from the first third of the window counts less. Snippets with the window and rate of a converted research
+        checkpoint are not aligned.
     peak_sign : {"neg", "pos"}, optional
-        Whether the spikes point down or up. By default each spike's own: that of its deflections at the trough, up
-        where these are 1.4 times as large as those that point down. Encoders that were trained on spikes of either sign
-        get them as they are.
+        Whether the spikes point down or up. By default that of each spike's deflections at the trough: up where these
+        are 1.4 times as large. Encoders of spikes of either sign get them as they are.
     channel_positions : array_like (num_channels, 2), optional
         um.
 
@@ -255,8 +256,6 @@ def map_waveforms(
         waveforms, sampling_frequency=sampling_frequency, peak_index=peak_index, channel_positions=channel_positions
     )
     num_spikes, num_samples, num_channels = array.shape
-    if peak_sign not in (None, "neg", "pos"):
-        raise ValueError(f'expected peak_sign "neg", "pos" or None, found {peak_sign!r}: leave it out to find it.')
     peaks, polarity = _peaks_and_signs(array, config, sampling_frequency, peak_index, peak_sign)
     if (polarity < 0).any():
         array = array * polarity[:, None, None]

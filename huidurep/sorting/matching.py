@@ -110,8 +110,7 @@ def match_spikes(
             spikes, labels = _add_sure_spikes(spikes, labels, group.recording, peaks, assignment, settings)
     spikes["channel_index"] = units.unit_channels[labels]
     # matching gives scales, whose sign says nothing
-    signs = unit_signs(peaks, assignment.labels, units.num_units)
-    spikes["amplitude"] = np.abs(spikes["amplitude"]) * signs[labels]
+    spikes["amplitude"] = np.abs(spikes["amplitude"]) * unit_signs(peaks, assignment.labels, units.num_units)[labels]
     is_kept = _is_kept(spikes, labels, group, parameters)
     num_found = len(spikes)
     spikes, labels = spikes[is_kept], labels[is_kept]

@@ -89,8 +89,7 @@ def correct_motion(
         return group
     name = settings.auto_preset if parameters.motion == "auto" else parameters.motion
     group = find_signs(group, parameters, log, job_kwargs=job_kwargs)
-    # where both signs occur, troughs are enough
-    recording, motion = _find_motion(group, name, "neg" if -1 in group.sign_channels else "pos", job_kwargs)
+    recording, motion = _find_motion(group, name, job_kwargs)
     if motion is None:
         log.warning("motion", f"group {group.name}: {name} found no motion estimate, the traces are not corrected")
         return group
@@ -111,15 +110,14 @@ def correct_motion(
     return replace(group, recording=corrected, noise_levels_uv=levels_uv, motion=motion)
 
 
-def _find_motion(
-    group: PreparedGroup, name: str, peak_sign: str, job_kwargs: dict | None
-) -> tuple[BaseRecording, Motion | None]:
+def _find_motion(group: PreparedGroup, name: str, job_kwargs: dict | None) -> tuple[BaseRecording, Motion | None]:
     """Motion by a preset or from a folder, None where the estimate fails, and the recording that it is of."""
     recording = group.recording
     if is_motion_folder(name):
         return recording, _of_segments(Motion.load(name), group.segment_indices)
     # concatenated, so that a neuron has one depth in all segments; SpikeInterface estimates one segment only
     recording = concatenate_recordings([recording]) if recording.get_num_segments() > 1 else recording
+    peak_sign = "neg" if -1 in group.sign_channels else "pos"  # where both occur, troughs are enough
     return recording, _estimate(recording, group.noise_levels_uv, name, peak_sign, job_kwargs)
 
 

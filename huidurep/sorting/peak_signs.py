@@ -274,31 +274,42 @@ def join_signs(
     vector = to_spike_vector(peaks[rows], labels[rows])
     templates = mean_waveforms(group.recording, vector, units.num_units, parameters, job_kwargs=job_kwargs)
     reach = int(settings.part_of_spike_ms * group.recording.get_sampling_frequency() / 1000.0)
-    counts = np.bincount(labels[rows], minlength=units.num_units)
-    peaks, labels, merges = peaks.copy(), labels.copy(), {}
-    for small in sorted(np.flatnonzero(signs), key=lambda unit: counts[unit]):
-        larger = [u for u in np.flatnonzero(signs == -signs[small]) if counts[u] > counts[small] and u not in merges]
-        fits = [(*_residual(templates[unit], templates[small], reach), unit) for unit in larger]
-        residual, shift, unit = min(fits, default=(np.inf, 0, 0))
-        if residual > settings.max_residual:
-            continue
-        merges[int(small)] = int(unit)
+    pairs = _same_neurons(templates, signs, np.bincount(labels[rows], minlength=units.num_units), reach, settings)
+    peaks, labels = peaks.copy(), labels.copy()
+    for small, (unit, shift) in pairs.items():
         its = np.flatnonzero(labels == small)
         peaks["sample_index"][its] += shift
         peaks["amplitude"][its] *= -1
         peaks["channel_index"][its], labels[its] = units.unit_channels[unit], unit
+    merges = {small: unit for small, (unit, _) in pairs.items()}
     log("clustering", f"group {group.name}: {len(merges)} units joined with one of the other sign")
-    rate_hz, segments = group.recording.get_sampling_frequency(), range(group.recording.get_num_segments())
-    before, ends = (
-        parameters.num_samples_before(rate_hz),
-        np.array(list(map(group.recording.get_num_samples, segments))),
-    )
-    after = parameters.num_samples(rate_hz) - before
-    is_whole = (peaks["sample_index"] >= before) & (peaks["sample_index"] + after <= ends[peaks["segment_index"]])
     order = np.lexsort((peaks["sample_index"], peaks["segment_index"]))
-    order = order[is_whole[order]]  # a moved snippet may be cut
+    order = order[_has_snippet(peaks[order], group.recording, parameters)]
     joined = replace(assignment, labels=labels[order], posteriors=assignment.posteriors[order])
     return peaks[order], units.merged(merges), joined
+
+
+def _same_neurons(
+    templates: np.ndarray, signs: np.ndarray, counts: np.ndarray, reach: int, settings: PeakSignSettings
+) -> dict[int, tuple[int, int]]:
+    """For the smaller unit of each pair that is one neuron, the larger one, of the other sign, and the shift to it."""
+    found: dict[int, tuple[int, int]] = {}
+    for small in sorted(np.flatnonzero(signs).tolist(), key=lambda unit: counts[unit]):
+        others = [unit for unit in np.flatnonzero(signs == -signs[small]).tolist() if unit not in found]
+        larger = [unit for unit in others if (counts[unit], unit) > (counts[small], small)]
+        fits = [(*_residual(templates[unit], templates[small], reach), unit) for unit in larger]
+        residual, shift, unit = min(fits, default=(np.inf, 0, 0))
+        if residual <= settings.max_residual:
+            found[small] = (unit, shift)
+    return found
+
+
+def _has_snippet(peaks: np.ndarray, recording: BaseRecording, parameters: SortingParameters) -> np.ndarray:
+    """Which peaks (num_peaks,) still have a whole snippet after they were moved."""
+    rate_hz, segments = recording.get_sampling_frequency(), range(recording.get_num_segments())
+    before, ends = parameters.num_samples_before(rate_hz), np.array([recording.get_num_samples(i) for i in segments])
+    samples, after = peaks["sample_index"], parameters.num_samples(rate_hz) - before
+    return (samples >= before) & (samples + after <= ends[peaks["segment_index"]])
 
 
 def _residual(template: np.ndarray, other: np.ndarray, reach: int) -> tuple[float, int]:
