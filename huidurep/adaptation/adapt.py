@@ -107,10 +107,8 @@ def adapt(  # noqa: PLR0913 - each describes the waveforms, or is an option
     """
     began = time.perf_counter()
     if model.config.adapter:
-        raise ValueError(
-            "expected a model without an adapter, found one that was adapted to a recording: adapt the checkpoint "
-            "it came from."
-        )
+        found = "found one that was adapted to a recording: adapt the checkpoint it came from."
+        raise ValueError(f"expected a model without an adapter, {found}")
     waveforms, positions, times = _check(waveforms, channel_positions, spike_times)
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.permutation(len(waveforms))[: settings.max_spikes])
@@ -119,8 +117,7 @@ def adapt(  # noqa: PLR0913 - each describes the waveforms, or is an option
     times = None if times is None else times[rows]
     chosen, result, num_spikes, num_units = _adapt(model, mapped, groups, times, rng, seed, settings)
     counts: dict[str, Any] = dict(num_spikes=num_spikes, num_pseudo_units=num_units)
-    adaptation = Adaptation(**vars(result), **counts, seconds=time.perf_counter() - began)
-    chosen.adaptation = adaptation  # type: ignore[assignment]
+    chosen.adaptation = adaptation = Adaptation(**vars(result), **counts, seconds=time.perf_counter() - began)
     logger.info("adaptation: %s (%.1f s)", adaptation.reason, adaptation.seconds)
     return chosen
 

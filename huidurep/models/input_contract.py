@@ -234,12 +234,10 @@ def map_waveforms(
     sampling_frequency : float, default 30000.0
         Hz.
     peak_index : int, optional
-        Sample of the trough, the same for all spikes; by default each spike's own: its largest deflection, where one
-        far from the first third of the window counts less. Snippets with the window and rate of a converted research
-        checkpoint are not aligned.
+        Sample of the trough, the same for all spikes; by default each spike's own: its largest deflection, where those
+        far from the first third count less. Windows of converted research checkpoints are not aligned.
     peak_sign : {"neg", "pos"}, optional
-        Whether the spikes point down or up. By default that of each spike's deflections at the trough: up where these
-        are 1.4 times as large. Encoders of spikes of either sign get them as they are.
+        By default each spike's own: up where its deflections at the trough are 1.4 times as large upwards.
     channel_positions : array_like (num_channels, 2), optional
         um.
 
@@ -269,8 +267,7 @@ def map_waveforms(
         matrix, exists = resampling_matrix(num_samples, peak, sampling_frequency, config)
         snippets[rows] = np.matmul(matrix, picked[rows])
         sample_mask[rows] = exists
-    channel_mask = (channels >= 0).astype(np.float32)
-    places = None
+    channel_mask, places = (channels >= 0).astype(np.float32), None
     if config.channel_mixing == "position":
         known = np.array(nominal_positions(num_channels)) if positions is None else positions
         # relative to one contact: float32 cannot hold fractions of a micrometre at several millimetres along a shank

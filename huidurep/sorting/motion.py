@@ -88,8 +88,7 @@ def correct_motion(
         log.skip("motion")
         return group
     name = settings.auto_preset if parameters.motion == "auto" else parameters.motion
-    group = find_signs(group, parameters, log, job_kwargs=job_kwargs)
-    recording, motion = _find_motion(group, name, job_kwargs)
+    recording, motion = _find_motion(find_signs(group, parameters, log, job_kwargs=job_kwargs), name, job_kwargs)
     if motion is None:
         log.warning("motion", f"group {group.name}: {name} found no motion estimate, the traces are not corrected")
         return group

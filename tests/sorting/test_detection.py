@@ -99,7 +99,7 @@ def test_a_filter_finds_each_spike_at_its_trough(sign):
 
 def test_a_filter_tells_heights_in_its_own_noise_levels():
     traces, *_ = planted(duration_s=8.0, rate_hz=10.0)
-    parameters = SortingParameters(detect_threshold=6.0, **FILTERED)
+    parameters = SortingParameters(detect_threshold=6.0, peak_sign="neg", **FILTERED)
     (group,) = split_groups(as_recording(traces, positions_um=TETRODE_UM), parameters, RunLog())
     group = preprocess(group, parameters, RunLog())
     peaks = detect_spikes(group, parameters, RunLog())
