@@ -30,7 +30,7 @@ def score_draw(condition, draw, checkpoint, *, seed):
     """Scores of one draw: `known` by method, `adopted`, the label-free figures `before` and `after`, and seconds."""
     spikes = condition.make(draw)
     where = dict(peak_index=spikes.peak_index, sampling_frequency=spikes.sampling_frequency)
-    where["channel_positions"] = spikes.positions_um
+    where |= dict(channel_positions=spikes.positions_um, peak_sign="neg")
     model = load_model(checkpoint)
     adapted, adopted = adapt_always(model, spikes.waveforms, seed=seed + draw, **where)
     features = dict(pca12=principal_components(spikes.waveforms.reshape(len(spikes.waveforms), -1), 12))

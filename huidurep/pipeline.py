@@ -22,6 +22,7 @@ from .sorting.job_kwargs import resolve_job_kwargs
 from .sorting.matching import match_spikes
 from .sorting.motion import correct_motion
 from .sorting.parameters import SortingParameters
+from .sorting.peak_signs import join_signs, set_apart, sign_offset
 from .sorting.preprocessing import ChannelGroup, PreparedGroup, preprocess, split_groups
 from .sorting.run_log import RunLog
 from .sorting.spike_trains import spike_times_s
@@ -241,7 +242,9 @@ class SpikeSortingPipeline:
         def options(stage_settings: object) -> dict[str, Any]:
             return dict(settings=stage_settings, job_kwargs=job_kwargs)
 
-        detector = options(settings.detection) | dict(matched_filter_settings=settings.matched_filter)
+        detector = options(settings.detection) | dict(
+            matched_filter_settings=settings.matched_filter, peak_sign_settings=settings.peak_signs
+        )
         peaks = detect_spikes(prepared, parameters, log, **detector)
         # -> (num_peaks,)
         model = self._adapt(prepared, peaks, log, job_kwargs) if parameters.adapt else self.model
@@ -249,8 +252,13 @@ class SpikeSortingPipeline:
         # -> (num_peaks, embedding_size)
         by_channel = prepared.recording.get_num_channels() > model.config.num_channels
         clustering = options(settings.clustering) | dict(by_channel=by_channel)
-        units, assignment = find_units(embeddings, peaks, prepared, parameters, log, **clustering)
+        offset = sign_offset(embeddings, peaks)
+        signed = set_apart(embeddings, peaks, offset)  # no cluster has spikes of both signs
+        units, assignment = find_units(signed, peaks, prepared, parameters, log, **clustering)
         # -> mixture model of the units; unit and posterior of every peak
+        peaks, units, assignment = join_signs(
+            prepared, peaks, units, assignment, parameters, log, **options(settings.peak_signs)
+        )
         if units.num_units == 0:
             return empty_group(model.config.embedding_size)
         matching = options(settings.matching)
@@ -269,7 +277,8 @@ class SpikeSortingPipeline:
         embeddings = self._embed(model, prepared, spikes, log, job_kwargs)
         # -> (num_spikes, embedding_size)
         times_s = spike_times_s(spikes, prepared.recording)
-        assignment = reassign_spikes(units, embeddings, labels, times_s, parameters, log, settings=settings.curation)
+        signed = set_apart(embeddings, spikes, offset)
+        assignment = reassign_spikes(units, signed, labels, times_s, parameters, log, settings=settings.curation)
         # -> unit and posterior of every spike
         return describe_group(
             prepared,
@@ -312,10 +321,13 @@ class SpikeSortingPipeline:
         batches = list(iterate_waveforms(group.recording, spikes, self.parameters, **options))
         order = np.argsort(np.concatenate([batch.spike_indices for batch in batches]))
         positions_um = [np.repeat(batch.channel_positions_um[None], len(batch.waveforms), axis=0) for batch in batches]
+        waveforms = np.concatenate([batch.waveforms for batch in batches])[order]
+        is_up = spikes["amplitude"] > 0
         model = self.model.adapt(
-            np.concatenate([batch.waveforms for batch in batches])[order],
+            np.where(is_up[:, None, None], -waveforms, waveforms),
             sampling_frequency=group.recording.get_sampling_frequency(),
             peak_index=batches[0].peak_index,
+            peak_sign="neg",
             channel_positions=np.concatenate(positions_um)[order],
             spike_times=spike_times_s(spikes, group.recording),
             seed=self.parameters.seed,
@@ -328,13 +340,17 @@ class SpikeSortingPipeline:
         embeddings = np.zeros((len(spikes), model.config.embedding_size), dtype="float32")
         options: dict[str, Any] = dict(num_channels=model.config.num_channels, job_kwargs=job_kwargs)
         for batch in iterate_waveforms(group.recording, spikes, self.parameters, **options):
-            embeddings[batch.spike_indices] = model.embed(
-                batch.waveforms,
-                sampling_frequency=group.recording.get_sampling_frequency(),
-                peak_index=batch.peak_index,
-                channel_positions=batch.channel_positions_um,
-                denoise=self.parameters.denoise,
-            )
+            is_up = spikes["amplitude"][batch.spike_indices] > 0
+            for peak_sign, rows in (("neg", ~is_up), ("pos", is_up)):
+                if rows.any():
+                    embeddings[batch.spike_indices[rows]] = model.embed(
+                        batch.waveforms[rows],
+                        sampling_frequency=group.recording.get_sampling_frequency(),
+                        peak_index=batch.peak_index,
+                        peak_sign=peak_sign,
+                        channel_positions=batch.channel_positions_um,
+                        denoise=self.parameters.denoise,
+                    )
         log("embedding", f"group {group.name}: {len(spikes)} spikes")
         return embeddings
 

@@ -49,7 +49,7 @@ class SortingResult:
     Attributes
     ----------
     sorting : BaseSorting
-        Units with the properties main_channel_id (of the raw recording), group, snr, peak_uv, num_spikes;
+        Units with the properties main_channel_id (of the raw recording), group, snr, peak_uv, peak_sign, num_spikes;
         short_isi_fraction, isi_violations_ratio, contamination, contamination_p_value, mean_posterior and
         presence_ratio, as `huidurep.sorting.quality_metrics.compute_quality_metrics` defines them; amplitude_cutoff;
         neighbour_share, template_distance and overlapping_unit (`huidurep.sorting.unit_overlap`); and the label

@@ -32,7 +32,7 @@ CHANNEL_ORDERS = {
     "nearest_first": "ordered by distance from the spike's peak channel",
     "center": "in the given order around the middle one",
 }
-POLARITIES = {"negative": "pointing down (arrays whose spikes point up are turned over)", "any": "of either sign"}
+POLARITIES = {"negative": "pointing down (spikes that point up are turned over)", "any": "of either sign"}
 
 logger = logging.getLogger("make_cards")
 

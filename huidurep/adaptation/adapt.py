@@ -61,12 +61,13 @@ class Adaptation:
     seconds: float
 
 
-def adapt(
+def adapt(  # noqa: PLR0913 - each describes the waveforms, or is an option
     model: HuiduRep,
     waveforms: ArrayLike,
     *,
     sampling_frequency: float = 30000.0,
     peak_index: int | None = None,
+    peak_sign: str | None = None,
     channel_positions: ArrayLike | None = None,
     spike_times: ArrayLike | None = None,
     seed: int = 0,
@@ -84,6 +85,7 @@ def adapt(
         Hz.
     peak_index : int, optional
         Sample of the trough, the same for all spikes; by default it is found in each spike.
+    peak_sign : {"neg", "pos"}, optional
     channel_positions : array_like (num_channels, 2) or (num_spikes, num_channels, 2), optional
         um. One set for each spike if they were cut around peak channels: only spikes of the same set are compared.
     spike_times : array_like (num_spikes,), optional
@@ -105,20 +107,17 @@ def adapt(
     """
     began = time.perf_counter()
     if model.config.adapter:
-        raise ValueError(
-            "expected a model without an adapter, found one that was adapted to a recording: adapt the checkpoint "
-            "it came from."
-        )
+        found = "found one that was adapted to a recording: adapt the checkpoint it came from."
+        raise ValueError(f"expected a model without an adapter, {found}")
     waveforms, positions, times = _check(waveforms, channel_positions, spike_times)
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.permutation(len(waveforms))[: settings.max_spikes])
-    options = dict(sampling_frequency=sampling_frequency, peak_index=peak_index)
+    options = dict(sampling_frequency=sampling_frequency, peak_index=peak_index, peak_sign=peak_sign)
     mapped, groups = _map(model, waveforms[rows], None if positions is None else positions[rows], options)
     times = None if times is None else times[rows]
     chosen, result, num_spikes, num_units = _adapt(model, mapped, groups, times, rng, seed, settings)
     counts: dict[str, Any] = dict(num_spikes=num_spikes, num_pseudo_units=num_units)
-    adaptation = Adaptation(**vars(result), **counts, seconds=time.perf_counter() - began)
-    chosen.adaptation = adaptation  # type: ignore[assignment]
+    chosen.adaptation = adaptation = Adaptation(**vars(result), **counts, seconds=time.perf_counter() - began)
     logger.info("adaptation: %s (%.1f s)", adaptation.reason, adaptation.seconds)
     return chosen
 

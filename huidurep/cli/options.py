@@ -13,7 +13,7 @@ import typer
 # Values of `SortingParameters`, repeated because importing that class slows `huidurep --help`; "none" stands for None.
 DetectionMethod = Literal["locally_exclusive", "matched_filtering"]
 MatchingMethod = Literal["wobble", "tdc-peeler", "circus-omp", "none"]
-PeakSign = Literal["neg", "pos", "both"]
+PeakSign = Literal["auto", "neg", "pos"]
 SortingPreset = Literal["paper"]
 
 

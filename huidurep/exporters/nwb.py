@@ -28,6 +28,7 @@ DESCRIPTIONS = {
     "main_channel_id": "Channel on which the unit's mean waveform is largest.",
     "snr": "Peak of the mean waveform over the noise level (median absolute deviation / 0.6745) of its main channel.",
     "peak_uv": "Peak (trough for negative spikes) of the mean waveform on its main channel, in uV.",
+    "peak_sign": "'neg' where the unit's spikes point down, 'pos' where they point up.",
     "num_spikes": "Number of spikes.",
     "short_isi_fraction": "Share of the unit's inter-spike intervals below 1.5 ms.",
     "isi_violations_ratio": "Contamination estimated from inter-spike intervals below 1.5 ms (Hill et al. 2011).",

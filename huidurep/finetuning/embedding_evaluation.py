@@ -116,6 +116,7 @@ class EmbeddingEvaluation:
             options = dict(
                 sampling_frequency=spikes.sampling_frequency,
                 peak_index=spikes.peak_index,
+                peak_sign="neg",  # they were turned down when they were read
                 channel_positions=spikes.positions_um,
             )
             embeddings = model.embed(spikes.waveforms, **options)

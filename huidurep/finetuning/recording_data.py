@@ -274,15 +274,13 @@ class _GroupReader:
             its = peaks[labels == index].copy()
             if snr[index] < self.settings.min_snr or len(its) < self.settings.min_spikes:
                 continue
+            sign = np.sign(peaks_uv[index])
             trough = templates[index, before - reach : before + reach + 1, channels[index]]
-            its["sample_index"] += int(self._size(trough).argmax()) - reach
+            its["sample_index"] += int((sign * trough).argmax()) - reach
+            its["amplitude"] = sign
             spikes[ids[index]] = its[has_whole_snippet(its, self.prepared.recording, self.long)]
             main[ids[index]] = int(channels[index])
         return spikes, main
-
-    def _size(self, values: np.ndarray) -> np.ndarray:
-        """Values whose maximum is at a peak of the sign that is sorted."""
-        return {"neg": -values, "pos": values}.get(self.parameters.peak_sign, np.abs(values))
 
     def _as_peaks(self, segments: np.ndarray, samples: np.ndarray) -> np.ndarray:
         from spikeinterface.core.node_pipeline import base_peak_dtype
@@ -328,7 +326,7 @@ class _GroupReader:
         waveforms, times = [], []
         for its in chosen.values():
             its = its[np.lexsort((its["sample_index"], its["segment_index"]))]
-            waveforms.append(self._cut(recording, its, self.long))
+            waveforms.append(turned_down(self._cut(recording, its, self.long), its))
             times.append(its["sample_index"] / self.rate + SEGMENT_GAP_S * its["segment_index"])
         rate_hz = len(near) / max(recording.get_total_duration(), 1e-9)
         return RecordingWindow(
@@ -357,7 +355,7 @@ class _GroupReader:
         """The last spikes of the held-out time, without gaps, because their intervals are evaluated."""
         spikes = peaks[-self.settings.max_held_out_spikes :].copy()
         spikes["channel_index"] = 0  # an index of the whole group; not used, because all channels are cut
-        waveforms = self._cut(recording, spikes, self.parameters)
+        waveforms = turned_down(self._cut(recording, spikes, self.parameters), spikes)
         starts = self.rng.integers(0, len(noise) - waveforms.shape[1], size=len(spikes))
         return HeldOutSpikes(
             waveforms=waveforms,
@@ -382,6 +380,22 @@ class _GroupReader:
             parts.append(recording.get_traces(segment_index=segment, start_frame=start, end_frame=end))
             total += end - start - overlap
         return crossfade(parts, overlap, recording.get_num_channels())
+
+
+def turned_down(waveforms: np.ndarray, spikes: np.ndarray) -> np.ndarray:
+    """Snippets in which every spike points down, as the encoder gets them.
+
+    Parameters
+    ----------
+    waveforms : ndarray (num_spikes, num_samples, num_channels)
+    spikes : ndarray (num_spikes,)
+        With the field amplitude, which has the sign of the spike.
+
+    Returns
+    -------
+    ndarray (num_spikes, num_samples, num_channels)
+    """
+    return np.where(spikes["amplitude"] > 0, -1, 1).astype(waveforms.dtype)[:, None, None] * waveforms
 
 
 def _quiet_runs(

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class SpikeEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Embed spike waveforms.
 
-    `fit` learns nothing: it checks the waveforms and loads the encoder. `transform` determines for each array anew what
-    the encoder decides for an array as a whole, the polarity of the spikes and the sample of their troughs.
+    `fit` learns nothing: it checks the waveforms and loads the encoder. `transform` finds sign and trough of each spike
+    by itself: a row never depends on the other rows.
 
     Parameters
     ----------

@@ -103,21 +103,32 @@ class EmbedWaveforms(PipelineNode):
             self._loaded = load_encoder(self.model)
         embeddings = np.zeros((len(peaks), self._loaded.config.embedding_size), dtype="float32")
         mask = self._waveforms_node.neighbours_mask
-        groups: list[tuple[Any, np.ndarray]]
+        places: list[tuple[np.ndarray, np.ndarray]]
         if mask is None:  # dense: each waveform has all channels
-            groups = [(slice(None), np.arange(waveforms.shape[2]))]
+            places = [(np.arange(len(peaks)), np.arange(waveforms.shape[2]))]
         else:
             at = peaks["channel_index"]
-            groups = [(np.flatnonzero(at == channel), np.flatnonzero(mask[channel])) for channel in np.unique(at)]
-        for rows, channels in groups:
-            snippets = waveforms[rows][:, :, : len(channels)].astype("float32")
-            if self.gains_to_uv is not None:
-                snippets = snippets * self.gains_to_uv[channels].astype("float32")
-            embeddings[rows] = self._loaded.embed(
-                snippets,
-                sampling_frequency=self._waveforms_node.recording.get_sampling_frequency(),
-                peak_index=self._waveforms_node.nbefore,
-                channel_positions=None if self.positions_um is None else self.positions_um[channels],
-                denoise=self.denoise,
-            )
+            places = [(np.flatnonzero(at == channel), np.flatnonzero(mask[channel])) for channel in np.unique(at)]
+        is_up = peaks["amplitude"] > 0
+        for all_rows, channels in places:
+            for peak_sign, has_sign in (("neg", ~is_up[all_rows]), ("pos", is_up[all_rows])):
+                if has_sign.any():
+                    rows = all_rows[has_sign]
+                    embeddings[rows] = self._embed(
+                        self._loaded, waveforms[rows][:, :, : len(channels)], channels, peak_sign
+                    )
         return embeddings
+
+    def _embed(self, model: HuiduRep, snippets: np.ndarray, channels: np.ndarray, peak_sign: str) -> np.ndarray:
+        """Embeddings (num_spikes, embedding_size) of snippets of one sign on these channels."""
+        snippets = snippets.astype("float32")
+        if self.gains_to_uv is not None:
+            snippets = snippets * self.gains_to_uv[channels].astype("float32")
+        return model.embed(
+            snippets,
+            sampling_frequency=self._waveforms_node.recording.get_sampling_frequency(),
+            peak_index=self._waveforms_node.nbefore,
+            peak_sign=peak_sign,
+            channel_positions=None if self.positions_um is None else self.positions_um[channels],
+            denoise=self.denoise,
+        )

@@ -21,6 +21,7 @@ def denoise(
     *,
     sampling_frequency: float = 30000.0,
     peak_index: int | None = None,
+    peak_sign: str | None = None,
     channel_positions: ArrayLike | None = None,
     batch_size: int = 1024,
     device: str | torch.device | None = None,
@@ -29,7 +30,7 @@ def denoise(
 
     Parameters
     ----------
-    model, waveforms, sampling_frequency, peak_index, channel_positions, batch_size, device
+    model, waveforms, sampling_frequency, peak_index, peak_sign, channel_positions, batch_size, device
         As in :func:`huidurep.models.inference.embed`.
 
     Returns
@@ -43,7 +44,10 @@ def denoise(
         As in :func:`huidurep.models.inference.embed`.
     """
     options: dict[str, Any] = dict(
-        sampling_frequency=sampling_frequency, peak_index=peak_index, channel_positions=channel_positions
+        sampling_frequency=sampling_frequency,
+        peak_index=peak_index,
+        peak_sign=peak_sign,
+        channel_positions=channel_positions,
     )
     waveforms = as_array(waveforms)
     result = np.array(waveforms, np.float32)

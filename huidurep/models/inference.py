@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from .modeling_huidurep import HuiduRep
 
 
-def embed(
+def embed(  # noqa: PLR0913 - each describes the waveforms or where they are computed
     model: "HuiduRep",
     waveforms: ArrayLike,
     *,
     sampling_frequency: float = 30000.0,
     peak_index: int | None = None,
+    peak_sign: str | None = None,
     channel_positions: ArrayLike | None = None,
     denoise: bool | None = None,
     batch_size: int = 1024,
@@ -35,6 +36,9 @@ def embed(
         Hz.
     peak_index : int, optional
         Sample of the trough, the same for all spikes; by default each spike's own.
+    peak_sign : {"neg", "pos"}, optional
+        Whether the spikes point down or up; by default each spike's own, found at its trough. Trough and sign are found
+        spike by spike: a row never depends on the other rows of the array.
     channel_positions : array_like (num_channels, 2), optional
         um. The channels nearest to the peak channel are kept; missing channels are masked.
     denoise : bool, optional
@@ -53,7 +57,10 @@ def embed(
         If the waveforms cannot be mapped; see :func:`huidurep.models.waveform_checks.check_waveforms`.
     """
     options: dict[str, Any] = dict(
-        sampling_frequency=sampling_frequency, peak_index=peak_index, channel_positions=channel_positions
+        sampling_frequency=sampling_frequency,
+        peak_index=peak_index,
+        peak_sign=peak_sign,
+        channel_positions=channel_positions,
     )
     model = ready_for_inference(model, device)
     mapped = map_waveforms(as_array(waveforms), model.config, **options)

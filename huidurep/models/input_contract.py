@@ -1,6 +1,5 @@
 """Maps waveforms of any window, sampling rate and channel count to the input that an encoder was trained on."""
 
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +9,13 @@ from numpy.typing import ArrayLike
 if TYPE_CHECKING:
     from .configuration_huidurep import HuiduRepConfig
 
-logger = logging.getLogger(__name__)
 # These belong to the contract: other values would change the embeddings of every published checkpoint.
 LANCZOS_LOBES = 8
-SEARCH_MS = 0.5
-# If more spikes than this share are positive, the recording has the opposite sign convention (Axona's, for one).
-UPWARD_SHARE = 0.75
+SIGN_MS = 0.07  # around a given peak index: the width of a trough
+TROUGH_MS = 0.15  # around the largest deflection, where the trough is not given
+# Where a trough is expected in a snippet, as a share of its window, and how much a deflection elsewhere counts.
+EXPECTED_PLACE, PLACE_SPREAD, ELSEWHERE = 1 / 3, 0.2, 0.3
+UPWARD_FACTOR = 1.4  # most spikes point down: fewer are turned over because of noise or of an overlapping spike
 NOMINAL_TETRODE_UM = ((0.0, 0.0), (12.5, 0.0), (0.0, 12.5), (12.5, 12.5))
 NOMINAL_PITCH_UM = 25.0
 
@@ -84,25 +84,34 @@ def nominal_positions(num_channels: int) -> list[tuple[float, float]]:
     return [(0.0, NOMINAL_PITCH_UM * index) for index in range(num_channels)]
 
 
-def _find_polarity(waveforms: np.ndarray, peak_index: int | None = None) -> float:
-    """Sign convention of a recording: -1 if most of its spikes are positive at `peak_index`, else 1.
+def _find_polarity(waveforms: np.ndarray, sampling_frequency: float, peak_index: int) -> np.ndarray:
+    """Sign (num_spikes,) of each spike at its peak: -1 where it points up, else 1.
 
-    Without `peak_index`, the sign of each spike's largest deflection counts.
+    Mean deflections of the channels within ``SIGN_MS`` decide, by their power. Neither a larger after-wave nor a larger
+    spike elsewhere in the snippet turns a spike over.
     """
-    if not len(waveforms):
-        return 1.0
-    flat = waveforms.reshape(len(waveforms), -1) if peak_index is None else waveforms[:, int(round(peak_index))]
-    largest = np.take_along_axis(flat, np.abs(flat).argmax(1)[:, None], 1)
-    return -1.0 if (largest > 0).mean() > UPWARD_SHARE else 1.0
+    reach, peak = int(round(SIGN_MS * 1e-3 * sampling_frequency)), int(round(peak_index))
+    mean = waveforms[:, max(0, peak - reach) : peak + reach + 1].mean(1)
+    up, down = ((np.maximum(sign * mean, 0) ** 2).sum(1) for sign in (1, -1))
+    return np.where(up > UPWARD_FACTOR**2 * down, -1, 1).astype(np.float32)
 
 
-def _find_peak_index(waveforms: np.ndarray, sampling_frequency: float) -> np.ndarray:
-    """Sample (num_spikes,) of each spike's trough, searched within ``SEARCH_MS`` of the mean waveform's trough."""
-    size = -waveforms.min(2)
-    common = int(size.mean(0).argmax())
-    reach = int(round(SEARCH_MS * 1e-3 * sampling_frequency))
-    start = max(0, common - reach)
-    return start + size[:, start : common + reach + 1].argmax(1)
+def _find_peaks(waveforms: np.ndarray, sampling_frequency: float, peak_sign: str | None) -> tuple[np.ndarray, ...]:
+    """Sample (num_spikes,) of each spike's trough, and its sign (num_spikes,): -1 where it points up, else 1.
+
+    The largest deflection of the snippet, where one far from the first third counts less.
+    """
+    num_spikes, num_samples, _ = waveforms.shape
+    offset = (np.arange(num_samples) / num_samples - EXPECTED_PLACE) / PLACE_SPREAD
+    weights = ELSEWHERE + (1 - ELSEWHERE) * np.exp(-0.5 * offset**2)
+    down, up = -waveforms.min(2), waveforms.max(2)
+    is_up = (up * weights).max(1) > UPWARD_FACTOR * (down * weights).max(1)
+    if peak_sign is not None:
+        is_up = np.full(num_spikes, peak_sign == "pos")
+    size = np.where(is_up[:, None], up, down)
+    reach = max(1, int(round(TROUGH_MS * 1e-3 * sampling_frequency)))
+    near = np.abs(np.arange(num_samples) - (size * weights).argmax(1)[:, None]) <= reach
+    return np.where(near, size, -np.inf).argmax(1), np.where(is_up, -1, 1).astype(np.float32)
 
 
 def _select_channels(
@@ -177,19 +186,32 @@ def _lanczos_weights(wanted: np.ndarray, num_samples: int, ratio: float) -> np.n
     return weights
 
 
-def _peaks_of(
-    waveforms: np.ndarray, config: "HuiduRepConfig", sampling_frequency: float, peak_index: int | None
-) -> np.ndarray:
-    """Sample (num_spikes,) float64 of each spike's trough: the given one, or the one that is found."""
-    if not len(waveforms):
-        return np.zeros(0)
+def _peaks_and_signs(
+    waveforms: np.ndarray,
+    config: "HuiduRepConfig",
+    sampling_frequency: float,
+    peak_index: int | None,
+    peak_sign: str | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sample (num_spikes,) float64 of each spike's trough, given or found, and the sign (num_spikes,) to multiply by.
+
+    Spike by spike, so that a row never depends on the other rows of an array.
+    """
+    if peak_sign not in (None, "neg", "pos"):
+        raise ValueError(f'expected peak_sign "neg", "pos" or None, found {peak_sign!r}: leave it out to find it.')
     # The research code never aligns the spikes that it receives in its own window and rate.
     is_its_window = waveforms.shape[1] == config.num_samples and sampling_frequency == config.sampling_frequency
     if peak_index is None and config.channel_order == "center" and is_its_window:
         peak_index = config.peak_index
+    if config.spike_polarity != "negative":
+        peak_sign = "neg"
     if peak_index is None:
-        return _find_peak_index(waveforms, sampling_frequency).astype(float)
-    return np.full(len(waveforms), float(peak_index))
+        peaks, signs = _find_peaks(waveforms, sampling_frequency, peak_sign)
+    elif peak_sign is None:
+        peaks, signs = np.full(len(waveforms), peak_index), _find_polarity(waveforms, sampling_frequency, peak_index)
+    else:
+        peaks, signs = np.full(len(waveforms), peak_index), np.full(len(waveforms), -1 if peak_sign == "pos" else 1)
+    return peaks.astype(float), signs.astype(np.float32)
 
 
 def map_waveforms(
@@ -198,6 +220,7 @@ def map_waveforms(
     *,
     sampling_frequency: float = 30000.0,
     peak_index: int | None = None,
+    peak_sign: str | None = None,
     channel_positions: ArrayLike | None = None,
 ) -> MappedWaveforms:
     """Align, resample, window and select channels of waveforms.
@@ -211,8 +234,10 @@ def map_waveforms(
     sampling_frequency : float, default 30000.0
         Hz.
     peak_index : int, optional
-        Sample of the trough, the same for all spikes; by default each spike's own. Snippets that have the window and
-        rate of a converted research checkpoint are not aligned, as in the research code.
+        Sample of the trough, the same for all spikes; by default each spike's own: its largest deflection, where those
+        far from the first third count less. Windows of converted research checkpoints are not aligned.
+    peak_sign : {"neg", "pos"}, optional
+        By default each spike's own: up where its deflections at the trough are 1.4 times as large upwards.
     channel_positions : array_like (num_channels, 2), optional
         um.
 
@@ -229,11 +254,9 @@ def map_waveforms(
         waveforms, sampling_frequency=sampling_frequency, peak_index=peak_index, channel_positions=channel_positions
     )
     num_spikes, num_samples, num_channels = array.shape
-    polarity = _find_polarity(array, peak_index) if config.spike_polarity == "negative" else 1.0
-    if polarity < 0:
-        logger.info("the spikes are positive: they were inverted, because the encoder was trained on negative spikes")
-        array = -array
-    peaks = _peaks_of(array, config, sampling_frequency, peak_index)
+    peaks, polarity = _peaks_and_signs(array, config, sampling_frequency, peak_index, peak_sign)
+    if (polarity < 0).any():
+        array = array * polarity[:, None, None]
     channels = _select_channels(array, peaks, config, positions)
     index = np.maximum(channels, 0)[:, None, :]
     picked = np.take_along_axis(array, index, axis=2) if num_spikes else array[:, :, :0]
@@ -244,11 +267,10 @@ def map_waveforms(
         matrix, exists = resampling_matrix(num_samples, peak, sampling_frequency, config)
         snippets[rows] = np.matmul(matrix, picked[rows])
         sample_mask[rows] = exists
-    channel_mask = (channels >= 0).astype(np.float32)
-    polarities, places = np.full(num_spikes, polarity, np.float32), None
+    channel_mask, places = (channels >= 0).astype(np.float32), None
     if config.channel_mixing == "position":
         known = np.array(nominal_positions(num_channels)) if positions is None else positions
         # relative to one contact: float32 cannot hold fractions of a micrometre at several millimetres along a shank
         places = (known - known[:1])[channels].astype(np.float32)
     snippets = snippets * channel_mask[:, None, :]
-    return MappedWaveforms(snippets, channel_mask, sample_mask, channels, peaks, polarities, places)
+    return MappedWaveforms(snippets, channel_mask, sample_mask, channels, peaks, polarity, places)

@@ -12,6 +12,7 @@ from spikeinterface.core.base import minimum_spike_dtype
 from .artifacts import make_periods, merge_periods
 from .clustering import Assignment
 from .parameters import SortingParameters
+from .peak_signs import unit_signs
 from .postprocessing import (
     POSTPROCESSING_SETTINGS,
     PostprocessingSettings,
@@ -39,6 +40,7 @@ UNIT_PROPERTIES = {
     "group": "int64",
     "snr": "float64",
     "peak_uv": "float64",
+    "peak_sign": "<U3",
     "num_spikes": "int64",
     "short_isi_fraction": "float64",
     "isi_violations_ratio": "float64",
@@ -122,10 +124,9 @@ def describe_group(
     num_units, spike_vector = len(unit_labels), to_spike_vector(spikes, unit_index)
     options: dict[str, Any] = dict(num_means=postprocessing.num_means, job_kwargs=job_kwargs)
     templates_uv = robust_waveforms(group.recording, spike_vector, num_units, parameters, **options)
-    measurements = measure_units(
-        group, spike_vector, templates_uv, parameters, settings=postprocessing, job_kwargs=job_kwargs
-    )
-    properties = _describe_templates(group, templates_uv, parameters, postprocessing)
+    measuring: dict[str, Any] = dict(signs=unit_signs(spikes, unit_index, num_units), settings=postprocessing)
+    measurements = measure_units(group, spike_vector, templates_uv, parameters, job_kwargs=job_kwargs, **measuring)
+    properties = _describe_templates(group, templates_uv, parameters, measuring)
     properties |= {"num_spikes": np.bincount(unit_index).tolist()}
     properties |= compute_quality_metrics(group.recording, spike_vector, posteriors, num_units, settings=quality)
     properties |= {"amplitude_cutoff": compute_amplitude_cutoffs(measurements.amplitudes_uv, unit_index, num_units)}
@@ -139,16 +140,17 @@ def describe_group(
 
 
 def _describe_templates(
-    group: PreparedGroup, templates_uv: np.ndarray, parameters: SortingParameters, settings: PostprocessingSettings
+    group: PreparedGroup, templates_uv: np.ndarray, parameters: SortingParameters, measuring: dict[str, Any]
 ) -> dict[str, list]:
     """Main channel, group and peak of each unit."""
     sampling_frequency = group.recording.get_sampling_frequency()
-    channels, _, peaks_uv = main_channels(templates_uv, sampling_frequency, parameters, settings=settings)
+    channels, _, peaks_uv = main_channels(templates_uv, sampling_frequency, parameters, **measuring)
     return {
         "main_channel_id": list(group.recording.channel_ids[channels]),
         "group": [group.name] * len(templates_uv),
         "snr": list(np.abs(peaks_uv) / group.noise_levels_uv[channels]),
         "peak_uv": list(peaks_uv),
+        "peak_sign": np.where(peaks_uv > 0, "pos", "neg").tolist(),
     }
 
 

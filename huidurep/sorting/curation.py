@@ -93,8 +93,9 @@ def remove_noise_units(
     noise = []
     for unit in np.unique(labels):
         is_around = distances_um[units.unit_channels[unit]] <= parameters.radius_um
-        # a large spike elsewhere on the probe does not confirm this one
-        near = peak_samples[is_around[peaks["channel_index"]]]
+        # a large spike elsewhere on the probe, or one of the other sign, does not confirm this one
+        is_own = peaks["amplitude"] * spikes["amplitude"][labels == unit][0] >= 0
+        near = peak_samples[is_around[peaks["channel_index"]] & is_own]
         samples = running_sample_index(group.recording, spikes[labels == unit])
         if has_coincident(samples, near, max_lag).mean() < settings.min_detected_share:
             noise.append(int(unit))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from .artifacts import are_spikes_in_periods
 from .job_kwargs import resolve_job_kwargs
 from .matched_filter import MATCHED_FILTER, MatchedFilterSettings, detect_filtered, find_prototype
 from .parameters import SortingParameters
+from .peak_signs import PEAK_SIGNS, PeakSignSettings, find_signs, merge_signs
 from .preprocessing import PreparedGroup
 from .run_log import RunLog
 
@@ -40,6 +41,7 @@ def detect_spikes(
     *,
     settings: DetectionSettings = DETECTION,
     matched_filter_settings: MatchedFilterSettings = MATCHED_FILTER,
+    peak_sign_settings: PeakSignSettings = PEAK_SIGNS,
     job_kwargs: dict | None = None,
 ) -> np.ndarray:
     """Detect the spikes of a group, each once, at the sample and channel of its largest peak.
@@ -51,10 +53,12 @@ def detect_spikes(
     parameters : SortingParameters
         Detection method, threshold, sign, exclusion time and radius, window.
     log : RunLog
-        Receives the number of peaks, and a warning where large spikes are too few for a matched filter: then peaks of
-        the traces are taken.
+        Receives the signs and the number of peaks, and a warning where large spikes are too few for a matched filter:
+        then peaks of the traces are taken.
     settings : DetectionSettings
     matched_filter_settings : MatchedFilterSettings
+    peak_sign_settings : PeakSignSettings
+        Used where `peak_sign` is "auto".
     job_kwargs : dict | None
         As :func:`resolve_job_kwargs` completes them.
 
@@ -66,8 +70,33 @@ def detect_spikes(
     """
     recording = group.recording
     threshold, radius_um = _threshold_and_radius(recording, parameters, settings)
+    group = find_signs(group, parameters, log, settings=peak_sign_settings, job_kwargs=job_kwargs)
+    by_sign = []
+    for sign, is_searched in group.sign_channels.items():
+        its = replace(parameters, peak_sign="pos" if sign > 0 else "neg")
+        found_peaks = _detect_sign(group, its, log, threshold, radius_um, matched_filter_settings, job_kwargs)
+        by_sign.append(found_peaks[is_searched[found_peaks["channel_index"]]])
+    peaks = merge_signs(by_sign, recording, radius_um=radius_um, settings=peak_sign_settings)
+    num_found = len(peaks)
+    is_inside = are_spikes_in_periods(peaks, group.artifact_periods)
+    peaks = peaks[~is_inside & has_whole_snippet(peaks, recording, parameters)]
+    found = f"{len(peaks)} peaks above {threshold:g} noise levels"
+    log("detection", f"group {group.name}: {found}, {num_found - len(peaks)} at the ends of a segment removed")
+    return peaks
+
+
+def _detect_sign(
+    group: PreparedGroup,
+    parameters: SortingParameters,
+    log: RunLog,
+    threshold: float,
+    radius_um: float,
+    settings: MatchedFilterSettings,
+    job_kwargs: dict | None,
+) -> np.ndarray:
+    """Peaks (num_peaks,) of the sign of these parameters."""
     peaks = detect_peaks(
-        recording,
+        group.recording,
         method="locally_exclusive",
         method_kwargs={
             "peak_sign": parameters.peak_sign,
@@ -78,20 +107,14 @@ def detect_spikes(
         },
         job_kwargs=resolve_job_kwargs(job_kwargs),
     )
-    if parameters.detection == "matched_filtering":
-        options: dict[str, Any] = {"settings": matched_filter_settings, "job_kwargs": job_kwargs}
-        prototype = find_prototype(group, peaks, parameters, **options)
-        if prototype is None:
-            _log_too_few(group, matched_filter_settings, log)
-        else:
-            peaks = detect_filtered(group, prototype, parameters, threshold=threshold, radius_um=radius_um, **options)
-    num_found = len(peaks)
-    peaks = peaks[np.lexsort((peaks["sample_index"], peaks["segment_index"]))]
-    is_inside = are_spikes_in_periods(peaks, group.artifact_periods)
-    peaks = peaks[~is_inside & has_whole_snippet(peaks, recording, parameters)]
-    found = f"{len(peaks)} peaks above {threshold:g} noise levels"
-    log("detection", f"group {group.name}: {found}, {num_found - len(peaks)} at the ends of a segment removed")
-    return peaks
+    if parameters.detection != "matched_filtering":
+        return peaks
+    options: dict[str, Any] = {"settings": settings, "job_kwargs": job_kwargs}
+    prototype = find_prototype(group, peaks, parameters, **options)
+    if prototype is None:
+        _log_too_few(group, settings, log)
+        return peaks
+    return detect_filtered(group, prototype, parameters, threshold=threshold, radius_um=radius_um, **options)
 
 
 def _threshold_and_radius(

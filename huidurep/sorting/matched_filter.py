@@ -18,6 +18,7 @@ from spikeinterface.sortingcomponents.tools import get_prototype_and_waveforms_f
 from .job_kwargs import resolve_job_kwargs
 from .noise_levels import NOISE_LEVELS, NoiseLevelSettings
 from .parameters import SortingParameters
+from .peak_signs import SIGNS
 from .preprocessing import PreparedGroup, statistics_kwargs
 
 
@@ -74,7 +75,7 @@ def find_prototype(
     peaks : ndarray, (num_peaks,)
         SpikeInterface's peak dtype: threshold crossings of the traces.
     parameters : SortingParameters
-        Sign and seed are read.
+        Sign ("neg" or "pos") and seed are read.
     settings : MatchedFilterSettings
     job_kwargs : dict | None
         As :func:`resolve_job_kwargs` completes them.
@@ -82,15 +83,10 @@ def find_prototype(
     Returns
     -------
     ndarray of float, (num_samples,) | None
-        1 or -1 at its extremum. None where fewer than 50 spikes reach six noise levels. For peak_sign "both" it is the
-        shape of the more frequent sign.
+        1 or -1 at its extremum. None where fewer than 50 spikes reach six noise levels.
     """
     heights = peaks["amplitude"] / group.noise_levels_uv[peaks["channel_index"]]
-    is_negative = heights <= -settings.prototype_noise_levels
-    is_positive = heights >= settings.prototype_noise_levels
-    is_used = {"neg": is_negative, "pos": is_positive}.get(parameters.peak_sign)
-    if is_used is None:
-        is_used = max(is_negative, is_positive, key=np.count_nonzero)
+    is_used = SIGNS[parameters.peak_sign] * heights >= settings.prototype_noise_levels
     if is_used.sum() < settings.min_prototype_peaks:
         return None
     prototype, *_ = get_prototype_and_waveforms_from_peaks(
@@ -174,7 +170,7 @@ class MoveToTrough(PipelineNode):
     parents : list of one MatchedFilteringPeakDetector
         Source of the peaks.
     noise_levels_uv : ndarray, (num_channels,)
-    peak_sign : {"neg", "pos", "both"}
+    peak_sign : {"neg", "pos"}
     radius_um : float
         Largest distance of the extremum.
     settings : MatchedFilterSettings
@@ -184,7 +180,7 @@ class MoveToTrough(PipelineNode):
     def __init__(self, recording, parents, noise_levels_uv, *, peak_sign, radius_um, settings=MATCHED_FILTER):
         super().__init__(recording, return_output=True, parents=parents)
         self._noise_levels_uv = np.asarray(noise_levels_uv, dtype="float32")
-        self._sign = {"neg": -1.0, "pos": 1.0}.get(peak_sign)
+        self._sign = float(SIGNS[peak_sign])
         self._is_near = get_channel_distances(recording) <= radius_um
         self._reach = max(1, int(settings.trough_ms * recording.get_sampling_frequency() / 1000.0))
         self._batch_peaks = settings.batch_peaks
@@ -233,15 +229,13 @@ class MoveToTrough(PipelineNode):
         samples, channels = self._find_troughs(traces, peaks["sample_index"], peaks["channel_index"])
         moved["sample_index"], moved["channel_index"] = samples, channels
         moved["segment_index"] = peaks["segment_index"]
-        sign = np.sign(traces[samples, channels]) if self._sign is None else self._sign
-        moved["amplitude"] = sign * self._heights(traces, peaks) * self._noise_levels_uv[channels]
+        moved["amplitude"] = self._sign * self._heights(traces, peaks) * self._noise_levels_uv[channels]
         return moved
 
     def _find_troughs(self, traces, samples, channels):
         """Sample and channel of the largest extremum around each peak."""
         window = np.arange(-self._reach - 1, self._reach + 2)
-        around = traces[samples[:, None] + window] / self._noise_levels_uv
-        around = np.abs(around) if self._sign is None else self._sign * around
+        around = self._sign * traces[samples[:, None] + window] / self._noise_levels_uv
         inner = around[:, 1:-1]
         is_extremum = (inner > around[:, :-2]) & (inner >= around[:, 2:]) & self._is_near[channels][:, None]
         heights = np.where(is_extremum, inner, -np.inf).reshape(len(samples), -1)

@@ -18,6 +18,7 @@ from .detection import has_whole_snippet
 from .job_kwargs import resolve_job_kwargs
 from .noise_levels import NOISE_LEVELS, NoiseLevelSettings
 from .parameters import PAPER, SortingParameters
+from .peak_signs import unit_signs
 from .preprocessing import PreparedGroup, statistics_kwargs
 from .run_log import RunLog
 from .spike_trains import DUPLICATE_MS, has_coincident, is_duplicate_spike, running_sample_index
@@ -97,7 +98,8 @@ def match_spikes(
     Returns
     -------
     spikes : ndarray, (num_spikes,)
-        SpikeInterface's peak dtype, in order of time within segments; channel_index is the main channel of the unit.
+        SpikeInterface's peak dtype, in order of time within segments; channel_index is the main channel of the unit,
+        and the amplitude has its sign.
     labels : ndarray of int64, (num_spikes,)
         Unit of each spike.
     """
@@ -109,6 +111,8 @@ def match_spikes(
         if units.is_one_mixture:
             spikes, labels = _add_sure_spikes(spikes, labels, group.recording, peaks, assignment, settings)
     spikes["channel_index"] = units.unit_channels[labels]
+    # matching gives scales, whose sign says nothing
+    spikes["amplitude"] = np.abs(spikes["amplitude"]) * unit_signs(peaks, assignment.labels, units.num_units)[labels]
     is_kept = _is_kept(spikes, labels, group, parameters)
     num_found = len(spikes)
     vanished = np.setdiff1d(labels, labels[is_kept])

@@ -16,6 +16,7 @@ from .caching import CACHING, CachingSettings, cache_traces
 from .job_kwargs import resolve_job_kwargs
 from .noise_levels import NOISE_LEVELS, NoiseLevelSettings, draw_chunks, find_active, noise_levels, read_chunks
 from .parameters import SortingParameters, is_motion_folder
+from .peak_signs import find_signs
 from .preprocessing import PreparedGroup
 from .run_log import RunLog
 
@@ -92,7 +93,7 @@ def correct_motion(
         log.skip("motion")
         return group
     name = settings.auto_preset if parameters.motion == "auto" else parameters.motion
-    recording, motion = _find_motion(group, name, parameters.peak_sign, job_kwargs)
+    recording, motion = _find_motion(find_signs(group, parameters, log, job_kwargs=job_kwargs), name, job_kwargs)
     if motion is None:
         log.warning("motion", f"group {group.name}: {name} found no motion estimate, the traces are not corrected")
         return group
@@ -163,15 +164,14 @@ def _read_numbers(path: Path) -> np.ndarray:
     return array
 
 
-def _find_motion(
-    group: PreparedGroup, name: str, peak_sign: str, job_kwargs: dict | None
-) -> tuple[BaseRecording, Motion | None]:
+def _find_motion(group: PreparedGroup, name: str, job_kwargs: dict | None) -> tuple[BaseRecording, Motion | None]:
     """Motion by a preset or from a folder, None where the estimate fails, and the recording that it is of."""
     recording = group.recording
     if is_motion_folder(name):
         return recording, _of_segments(load_motion(name), group.segment_indices)
     # concatenated, so that a neuron has one depth in all segments; SpikeInterface estimates one segment only
     recording = concatenate_recordings([recording]) if recording.get_num_segments() > 1 else recording
+    peak_sign = "neg" if -1 in group.sign_channels else "pos"  # where both occur, troughs are enough
     return recording, _estimate(recording, group.noise_levels_uv, name, peak_sign, job_kwargs)
 
 
@@ -237,7 +237,7 @@ def _estimate(
     # SpikeInterface reads this property before it would measure noise levels, which it does without our seed
     view.set_property("noise_level_mad_raw", noise_levels_uv)
     options = {}
-    if peak_sign == "pos":  # for "both", troughs are enough
+    if peak_sign == "pos":
         steps = spre.get_motion_parameters_preset(preset)
         signed = [step for step in ("detect_kwargs", "localize_peaks_kwargs") if "peak_sign" in steps[step]]
         options = {step: {"peak_sign": peak_sign} for step in signed}

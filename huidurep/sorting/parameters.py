@@ -55,6 +55,15 @@ def _check_motion(value: object) -> object:
     )
 
 
+def _check_peak_sign(value: object) -> object:
+    if value == "both":
+        raise ValueError(
+            'expected peak_sign to be "auto", "neg" or "pos", found "both"; "auto" looks at both signs and counts each '
+            "spike once"
+        )
+    return value
+
+
 def _as_tuple(value: Any) -> tuple:
     """Channel ids as plain values; a single one may be given bare."""
     if value is None:
@@ -174,8 +183,9 @@ class SortingParameters:
     detect_threshold: Positive = 4.5
     """Detection threshold, in noise levels (median absolute deviation / 0.6745) of the channel, or of the output of the
     matched filter."""
-    peak_sign: Literal["neg", "pos", "both"] = "neg"
-    """Sign of the deflections that are detected as spikes."""
+    peak_sign: Annotated[Literal["auto", "neg", "pos"], BeforeValidator(_check_peak_sign)] = "auto"
+    """Sign of the deflections that are detected as spikes. "auto": down, up or both, as the data of each channel group
+    show; each spike counts once, at its largest deflection, and a unit has one sign. "neg", "pos": only these."""
     exclude_sweep_ms: NotNegative = 0.3
     """Within this time and within radius_um, only the largest peak is detected."""
     radius_um: Positive = 75.0
@@ -300,6 +310,8 @@ class SortingParameters:
         TypeError, ValueError
             As the class.
         """
+        # saved by earlier versions
+        values = {**values, "peak_sign": "auto"} if values.get("peak_sign") == "both" else values
         return cls(**values)
 
     def num_samples_before(self, sampling_frequency: float) -> int:

@@ -18,6 +18,7 @@ from spikeinterface.sortingcomponents.peak_localization.center_of_mass import Lo
 from .job_kwargs import resolve_job_kwargs
 from .motion import correct_motion
 from .parameters import SortingParameters
+from .peak_signs import SIGNS
 from .preprocessing import PreparedGroup, preprocess, split_groups
 from .run_log import RunLog
 from .waveforms import robust_waveforms
@@ -133,6 +134,7 @@ def measure_units(
     templates_uv: np.ndarray,
     parameters: SortingParameters,
     *,
+    signs: np.ndarray | None = None,
     settings: PostprocessingSettings = POSTPROCESSING_SETTINGS,
     job_kwargs: dict | None = None,
 ) -> UnitMeasurements:
@@ -148,6 +150,8 @@ def measure_units(
         Waveforms of the units, from `robust_waveforms`.
     parameters : SortingParameters
         Snippet window and sign of the peak.
+    signs : ndarray of int, (num_units,) | None
+        As in `main_channels`.
     settings : PostprocessingSettings
     job_kwargs : dict, optional
         SpikeInterface's n_jobs, chunk_duration, progress_bar and so on.
@@ -159,7 +163,7 @@ def measure_units(
     recording = group.recording
     sampling_frequency = recording.get_sampling_frequency()
     num_units, num_samples, num_channels = templates_uv.shape
-    channels, peaks, _ = main_channels(templates_uv, sampling_frequency, parameters, settings=settings)
+    channels, peaks, _ = main_channels(templates_uv, sampling_frequency, parameters, signs=signs, settings=settings)
     max_channels = settings.max_template_channels
     near = np.argsort(get_channel_distances(recording)[channels], axis=1, kind="stable")[:, :max_channels]
     padding = ((0, 0), (0, max_channels - near.shape[1]))
@@ -215,6 +219,8 @@ def measure_again(
         The recording lacks channel groups of the sorting.
     """
     spikes, unit_groups = sorting.to_spike_vector(), sorting.get_property("group")
+    stored = sorting.get_property("peak_sign")  # results of earlier versions have none
+    signs = None if stored is None else np.array([SIGNS[name] for name in stored])
     parts, rows, log = [], [], RunLog()
     for group in split_groups(recording, parameters, log):
         units = np.flatnonzero(unit_groups == group.name)
@@ -230,9 +236,8 @@ def measure_again(
         templates_uv = robust_waveforms(
             prepared.recording, vector, len(units), parameters, num_means=settings.num_means, job_kwargs=job_kwargs
         )
-        parts.append(
-            measure_units(prepared, vector, templates_uv, parameters, settings=settings, job_kwargs=job_kwargs)
-        )
+        options = dict(signs=None if signs is None else signs[units], settings=settings, job_kwargs=job_kwargs)
+        parts.append(measure_units(prepared, vector, templates_uv, parameters, **options))
     num_measured = sum(len(part.templates_uv) for part in parts)
     if num_measured != sorting.get_num_units():
         raise ValueError(
@@ -286,6 +291,7 @@ def main_channels(
     sampling_frequency: float,
     parameters: SortingParameters,
     *,
+    signs: np.ndarray | None = None,
     settings: PostprocessingSettings = POSTPROCESSING_SETTINGS,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Main channel of each template, sample of its peak on that channel, and its value there.
@@ -297,6 +303,8 @@ def main_channels(
         Hz.
     parameters : SortingParameters
         Snippet window and sign of the peak.
+    signs : ndarray of int, (num_units,) | None
+        Sign of each unit. None, or 0: that of `parameters`, with "auto" that of the largest deflection.
     settings : PostprocessingSettings
 
     Returns
@@ -311,13 +319,16 @@ def main_channels(
     first = max(0, num_before - reach)
     near = templates_uv[:, first : num_before + reach + 1]
     # a window, because artefacts and other units can be larger at the edges of the snippet
-    size = {"neg": -near, "pos": near, "both": np.abs(near)}[parameters.peak_sign]
+    own = np.full(len(near), SIGNS.get(parameters.peak_sign, 0))
+    if signs is not None:
+        own = np.where(signs == 0, own, signs)
+    is_up = near.max(axis=(1, 2), initial=0) > -near.min(axis=(1, 2), initial=0)
+    own = np.where(own == 0, np.where(is_up, 1, -1), own)
+    size = own[:, None, None] * near
     units = np.arange(len(size))
     channels = size.max(axis=1).argmax(axis=1) if len(size) else np.zeros(0, dtype="int64")
     samples = size[units, :, channels].argmax(axis=1) if len(size) else np.zeros(0, dtype="int64")
-    peaks_uv = size[units, samples, channels].astype("float64")
-    if parameters.peak_sign == "neg":
-        peaks_uv = -peaks_uv
+    peaks_uv = (own * size[units, samples, channels]).astype("float64")
     return channels, first + samples, peaks_uv
 
 

@@ -106,6 +106,8 @@ class PreparedGroup:
         SpikeInterface's estimate of the probe movement that was corrected in `recording`.
     artifact_periods : ndarray, (num_periods,)
         SpikeInterface's `base_period_dtype`: artefacts and blanks, which are zeros in `recording`; in order of time.
+    sign_channels : dict of int to ndarray of bool, (num_channels,) | None
+        Channels on which spikes that point down (-1) and up (1) are looked for. None: not decided yet.
     """
 
     name: object
@@ -116,6 +118,7 @@ class PreparedGroup:
     is_placed: bool = True
     motion: Motion | None = None
     artifact_periods: np.ndarray = field(default_factory=make_periods)
+    sign_channels: dict[int, np.ndarray] | None = None
 
 
 def split_groups(

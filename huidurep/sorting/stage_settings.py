@@ -13,6 +13,7 @@ from .matched_filter import MatchedFilterSettings
 from .matching import MatchingSettings
 from .motion import MotionSettings
 from .noise_levels import NoiseLevelSettings
+from .peak_signs import PeakSignSettings
 from .postprocessing import PostprocessingSettings
 from .preprocessing import PreprocessingSettings
 from .quality_metrics import QualitySettings
@@ -31,6 +32,7 @@ class StageSettings:
     caching : CachingSettings
         Of preprocessed and of motion-corrected traces.
     motion : MotionSettings
+    peak_signs : PeakSignSettings
     detection : DetectionSettings
     matched_filter : MatchedFilterSettings
     clustering : ClusteringSettings
@@ -48,6 +50,7 @@ class StageSettings:
     bad_channels: BadChannelSettings = BadChannelSettings()
     caching: CachingSettings = CachingSettings()
     motion: MotionSettings = MotionSettings()
+    peak_signs: PeakSignSettings = PeakSignSettings()
     detection: DetectionSettings = DetectionSettings()
     matched_filter: MatchedFilterSettings = MatchedFilterSettings()
     clustering: ClusteringSettings = ClusteringSettings()

@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from ..clustering.separation import MergeSettings, merge_groups, merge_limit, merge_statistic, separation
 from .parameters import SortingParameters
+from .peak_signs import unit_signs
 from .preprocessing import PreparedGroup
 from .spike_trains import spike_times_s
 from .waveforms import iterate_waveforms, mean_waveforms, nearest_channels, to_spike_vector
@@ -194,6 +195,8 @@ class _Snippets:
         similarity, shifts = _template_similarity(templates, sparsity.mask, self.max_shift)
         channels = self.main_channels()
         is_near = get_channel_distances(recording)[channels][:, channels] <= radius_um
+        signs = unit_signs(self.spikes, self.unit_index, num_units)
+        is_near &= signs[:, None] == signs
         is_pair = np.triu((similarity >= self.settings.min_similarity) & is_near, k=1)
         return {(int(i), int(j)): (float(similarity[i, j]), int(shifts[i, j])) for i, j in np.argwhere(is_pair)}
 

@@ -15,6 +15,7 @@ def group_of(samples, units, segments, name, channels, **changed):
         "group": [name] * len(channels),
         "snr": [5.0] * len(channels),
         "peak_uv": [-50.0] * len(channels),
+        "peak_sign": ["neg"] * len(channels),
         "num_spikes": [1] * len(channels),
         "short_isi_fraction": [0.0] * len(channels),
         "isi_violations_ratio": [0.0] * len(channels),

@@ -37,6 +37,7 @@ def synthetic(num_units, spikes_per_unit, *, num_segments=1, unit_ids=None, seed
         "group": np.zeros(num_units, dtype=int),
         "snr": heights / 8,
         "peak_uv": -heights,
+        "peak_sign": np.full(num_units, "neg"),
         "short_isi_fraction": rng.uniform(0, 0.02, num_units),
         "isi_violations_ratio": np.zeros(num_units),
         "mean_posterior": rng.uniform(0.8, 1, num_units),

@@ -73,16 +73,45 @@ def test_spikes_that_point_up_are_turned_over(peak_index):
     assert np.array_equal(map_waveforms(-waveforms, either, peak_index=30).snippets, -waveforms)
 
 
-def test_the_vote_on_polarity_is_one_for_the_whole_array(model):
-    """Not for each batch: a batch of positive overlapping spikes is not inverted."""
-    down = np.repeat(sampled(30000.0, 90, 30), 8, axis=0)
-    waveforms = np.concatenate([down, -down[:2], down])  # with 2 a batch, the fifth points up
-    single, batched = (model.embed(waveforms, peak_index=30, batch_size=size) for size in (len(waveforms), 2))
-    np.testing.assert_allclose(batched, single, atol=1e-4)
-    alone = model.embed(waveforms[8:10], peak_index=30)
-    assert np.abs(alone - batched[8:10]).max() > 0.01
-    single, batched = (model.denoise(waveforms, peak_index=30, batch_size=size) for size in (len(waveforms), 2))
-    np.testing.assert_allclose(batched, single, atol=1e-2)
+def company(num_spikes=40):
+    """Spikes of either sign, and with a larger spike of another cell 1.3 ms later; which of them point up."""
+    rng, time = np.random.default_rng(0), np.arange(90)
+    spikes = -60 * np.exp(-0.5 * ((time - 30) / 4) ** 2)[None, :, None] * rng.uniform(0.5, 1, (num_spikes, 1, 4))
+    spikes[::4] -= 120 * np.exp(-0.5 * ((time - 70) / 4) ** 2)[:, None]
+    is_up = np.arange(num_spikes) % 8 == 1
+    spikes[is_up] *= -1
+    return (spikes + 3 * rng.standard_normal(spikes.shape)).astype(np.float32), is_up
+
+
+@pytest.mark.parametrize("options", [{}, {"peak_index": 30}, {"peak_index": 30, "peak_sign": "neg"}])
+def test_a_row_never_depends_on_the_others(model, options):
+    waveforms, is_up = company()
+    for method, tolerance in ((model.embed, 1e-4), (model.denoise, 1e-2)):
+        whole = method(waveforms, **options)
+        alone = np.concatenate([method(row[None], **options) for row in waveforms])
+        np.testing.assert_allclose(whole, alone, atol=tolerance)
+        np.testing.assert_allclose(method(waveforms, batch_size=3, **options), whole, atol=tolerance)
+    mapped = map_waveforms(waveforms, CONFIG, **options)
+    assert np.array_equal(mapped.polarity < 0, is_up & ("peak_sign" not in options))
+    plain = np.arange(len(waveforms)) % 4 != 0
+    assert np.abs(mapped.peak_index - 30)[plain].max() <= 2
+
+
+def test_after_wave_larger_than_the_trough_turns_no_spike_over():
+    trough, wave = (np.exp(-0.5 * ((np.arange(90) - place) / 4) ** 2)[None, :, None] for place in (30, 45))
+    waveforms = (-60 * trough + 120 * wave) * np.ones(4)
+    assert map_waveforms(waveforms, CONFIG, peak_index=30).polarity[0] == 1
+    # where nothing is known, the larger deflection is the spike
+    found = map_waveforms(waveforms, CONFIG)
+    assert found.polarity[0] == -1 and found.peak_index[0] == 45
+
+
+def test_a_given_sign_is_taken(model):
+    waveforms, _ = company()
+    up = model.embed(waveforms, peak_index=30, peak_sign="pos")
+    np.testing.assert_allclose(up, model.embed(-waveforms, peak_index=30, peak_sign="neg"), atol=1e-4)
+    with pytest.raises(ValueError, match="peak_sign"):
+        map_waveforms(waveforms, CONFIG, peak_sign="both")
 
 
 def test_peak_is_found_for_each_spike():

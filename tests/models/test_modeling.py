@@ -265,7 +265,7 @@ def test_embedding_of_denoised_snippets(config):
     with torch.no_grad():
         clean = model(waveforms, output_reconstruction=True).reconstruction
         expected = model(clean).embeddings.numpy()
-    found = model.embed(waveforms.numpy(), peak_index=config.peak_index, denoise=True)
+    found = model.embed(waveforms.numpy(), peak_index=config.peak_index, peak_sign="neg", denoise=True)
     assert np.allclose(found, expected, atol=1e-4)
 
 

@@ -23,6 +23,12 @@ def test_is_frozen_and_keyword_only():
         SortingParameters(300.0)
 
 
+def test_both_signs_are_called_auto():
+    with pytest.raises(ValueError, match='"auto"'):
+        SortingParameters(peak_sign="both")
+    assert SortingParameters.from_dict({"peak_sign": "both"}).peak_sign == "auto"  # of saved results
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

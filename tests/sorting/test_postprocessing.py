@@ -109,13 +109,15 @@ def test_sorting_has_segments_without_spikes():
     assert sorting.get_num_segments() == 3 and sorting.get_unit_spike_train("x", segment_index=2).size == 0
 
 
-@pytest.mark.parametrize("sign", ["neg", "pos", "both"])
+@pytest.mark.parametrize("sign", ["neg", "pos", "auto"])
 def test_main_channel_is_where_the_peak_of_the_sign_is(sign):
     templates = np.zeros((1, 90, 3))
     templates[0, 32, 1], templates[0, 28, 2], templates[0, 80, 0] = -50, 70, -500  # the last one is no spike's peak
     channels, samples, peaks_uv = main_channels(templates, RATE_HZ, SortingParameters(peak_sign=sign))
-    expected = {"neg": (1, 32, -50), "pos": (2, 28, 70), "both": (2, 28, 70)}[sign]
+    expected = {"neg": (1, 32, -50), "pos": (2, 28, 70), "auto": (2, 28, 70)}[sign]
     assert (channels[0], samples[0], peaks_uv[0]) == expected
+    given = main_channels(templates, RATE_HZ, SortingParameters(), signs=np.array([-1]))
+    assert [each[0] for each in given] == [1, 32, -50]
 
 
 def test_a_recording_without_the_groups_of_the_sorting_is_refused():
