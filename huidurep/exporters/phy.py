@@ -48,8 +48,7 @@ def export_to_phy(
     """Write a folder for ``phy template-gui params.py``.
 
     Beside SpikeInterface's export: `pc_features.npy`, the embeddings on their principal axes; `cluster_group.tsv`, the
-    quality labels; `spike_posterior.npy`, phy's spike attribute "posterior"; `embeddings.npy`; `spike_time_s.npy`
-    where the recording has its own times.
+    quality labels; phy's spike attributes "posterior", and "time_s" where there are own times; `embeddings.npy`.
 
     Parameters
     ----------
