@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 FINGERPRINT = "fingerprint.safetensors"
 # Other processors sum in another order, which changes the last digits; other weights change whole units.
 TOLERANCE = 1e-3
-# All that fingerprints of versions up to 0.2.0 hold; they are compared on these.
+# All that the first fingerprints hold, those of the embedded checkpoints among them; they are compared on these.
 FIRST_TENSORS = {"embeddings", "reconstruction", "mapped_embeddings"}
 # Numbers of the input contract; they are stored, because a small change of one hardly changes an embedding.
 CONTRACT = ("sampling_frequency", "num_samples", "peak_index", "num_channels", "scale_uv")
@@ -252,7 +252,7 @@ def _not_rounded(model: "PreTrainedModel", single: "PreTrainedModel") -> list[st
     for name, each in model.named_parameters():
         if each.dtype not in FLOATS or name not in exact or each.shape != exact[name].shape:
             continue  # quantised
-        rounded = {"rtol": 2 * torch.finfo(each.dtype).eps, "atol": 1e-7}
-        if not torch.allclose(each.detach().cpu().double(), exact[name].detach().cpu().double(), **rounded):
+        found, wanted = each.detach().cpu().double(), exact[name].detach().cpu().double()
+        if not torch.allclose(found, wanted, rtol=2 * torch.finfo(each.dtype).eps, atol=1e-7):
             return [name]
     return []

@@ -77,7 +77,9 @@ def test_temporary_files_of_killed_sortings_are_named(lazy, folder):
 
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    dead, alive, other = (folder / f"huidurep-{name}" for name in (f"{ended.pid}-abc", f"{os.getpid()}-abc", "d39yjonz"))
+    dead, alive, other = (
+        folder / f"huidurep-{name}" for name in (f"{ended.pid}-abc", f"{os.getpid()}-abc", "d39yjonz")
+    )
     for each in (dead, alive, other):
         each.mkdir()
     log = RunLog()
