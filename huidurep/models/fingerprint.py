@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 FINGERPRINT = "fingerprint.safetensors"
 # Other processors sum in another order, which changes the last digits; other weights change whole units.
 TOLERANCE = 1e-3
-# All that the first fingerprints hold, those of the embedded checkpoints among them; they are compared on these.
+# All that the first fingerprints hold; they are compared on these.
 FIRST_TENSORS = {"embeddings", "reconstruction", "mapped_embeddings"}
 # Numbers of the input contract; they are stored, because a small change of one hardly changes an embedding.
 CONTRACT = ("sampling_frequency", "num_samples", "peak_index", "num_channels", "scale_uv")
