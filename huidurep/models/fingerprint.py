@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from .inference import embed
+from .input_contract import logger as contract_logger
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -105,14 +106,16 @@ def _in_single_precision(model: "PreTrainedModel", state_dict: Mapping[str, Tens
 
 @contextmanager
 def _exact_arithmetic() -> Iterator[None]:
-    """Single precision also under autocast, and where the user allows float32 products to be rounded."""
-    precision = torch.get_float32_matmul_precision()
+    """Single precision also under autocast, and where the user allows float32 products to be rounded; no log."""
+    precision, was_disabled = torch.get_float32_matmul_precision(), contract_logger.disabled
     torch.set_float32_matmul_precision("highest")
+    contract_logger.disabled = True  # what it says of the fixed input concerns nobody
     try:
         with torch.autocast("cpu", enabled=False):
             yield
     finally:
         torch.set_float32_matmul_precision(precision)
+        contract_logger.disabled = was_disabled
 
 
 def _waves(shape: tuple[int, ...]) -> np.ndarray:
