@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from .inference import embed
-from .input_contract import logger as contract_logger
+from .input_contract import map_waveforms
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .configuration_huidurep import HuiduRepConfig
 
 logger = logging.getLogger(__name__)
+contract_logger = logging.getLogger(map_waveforms.__module__)
 
 FINGERPRINT = "fingerprint.safetensors"
 # Other processors sum in another order, which changes the last digits; other weights change whole units.
