@@ -117,7 +117,8 @@ def adapt(  # noqa: PLR0913 - each describes the waveforms, or is an option
     times = None if times is None else times[rows]
     chosen, result, num_spikes, num_units = _adapt(model, mapped, groups, times, rng, seed, settings)
     counts: dict[str, Any] = dict(num_spikes=num_spikes, num_pseudo_units=num_units)
-    chosen.adaptation = adaptation = Adaptation(**vars(result), **counts, seconds=time.perf_counter() - began)
+    adaptation = Adaptation(**vars(result), **counts, seconds=time.perf_counter() - began)
+    chosen.adaptation = adaptation  # type: ignore[assignment]
     logger.info("adaptation: %s (%.1f s)", adaptation.reason, adaptation.seconds)
     return chosen
 

@@ -77,8 +77,7 @@ def build_analyzer(
     Parameters
     ----------
     result : SortingResult
-    recording : BaseRecording
-        The raw recording that was sorted.
+    recording : BaseRecording, raw
     folder : str or Path, optional
         Folder to write, with the result in its subfolder "huidurep"; None: in memory.
     extensions : sequence of str, optional
@@ -94,18 +93,18 @@ def build_analyzer(
 
     Raises
     ------
-    FileExistsError, ImportError
-        The folder is not empty; pandas is not installed.
+    FileExistsError, ImportError, OSError
+        The folder is not empty; pandas is not installed; the disk is too small.
     TypeError, ValueError
-        Another recording than the one that was sorted, a result without units, or an unknown extension.
+        Another recording, a result without units, or an unknown extension.
     """
     names, output = _check_extensions(extensions), {"overwrite": overwrite, "mark": ANALYZER_FILE, "others": "refuse"}
     check_exportable(result, recording)
     if folder is not None:
         check_output_folder(folder, **output)
         check_free_space(folder, export_bytes(result, recording, names))
-    prepared, segment_indices = prepare_recording(recording, result.parameters, job_kwargs=job_kwargs)
-    sorting, prepared, times = _common_segments(result.sorting, prepared, recording, segment_indices)
+    prepared, indices = prepare_recording(recording, result.parameters, job_kwargs=job_kwargs)
+    sorting, prepared, times = _common_segments(result.sorting, prepared, recording, indices)
     # traces are in uV already; opened from disk, the recording has the gains of the raw samples again
     options = {"sparsity": unit_channels(sorting, prepared), "return_in_uV": False}
 

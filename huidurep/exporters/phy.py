@@ -56,7 +56,6 @@ def export_to_phy(
     recording : BaseRecording
         The raw recording that was sorted; one segment.
     folder : str or Path
-        Folder to write.
     copy_recording : bool
         Write the preprocessed traces too.
     overwrite : bool

@@ -166,3 +166,8 @@ def test_files_are_as_readable_as_the_umask_allows(tmp_path):
     modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "there").iterdir()}
     assert modes.pop("private.safetensors") == 0o600
     assert set(modes.values()) == {0o640} and len([name for name in modes if name.startswith("model-")]) > 1
+
+
+def test_embedded_checkpoints_have_a_whole_fingerprint():
+    for folder in huidurep.list_checkpoints().values():
+        assert load_file(folder / "fingerprint.safetensors").keys() == fingerprint(small()).keys()
