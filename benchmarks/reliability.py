@@ -138,6 +138,7 @@ def kills(count, seed=0):
     rng, rows = np.random.default_rng(seed), []
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
+        tempfile.tempdir = os.environ["TMPDIR"] = made  # temporary files of killed commands go with the folder
         for name, (arguments, opens) in make_commands(folder).items():
             began = time.perf_counter()
             if run_command([*arguments, folder / "uninterrupted"]) != 0:
