@@ -197,10 +197,9 @@ def preprocess(
         Filter, reference, times of artefacts and seed are read.
     log : RunLog
         Receives what was decided, and the periods of artefacts.
-    settings : PreprocessingSettings
+    settings, bad_channel_settings : PreprocessingSettings and BadChannelSettings
     noise_settings : NoiseLevelSettings
         Chunks from which offsets and noise levels are estimated.
-    bad_channel_settings : BadChannelSettings
     caching : CachingSettings | None
         As `cache_traces`. None: traces are computed whenever they are read.
     job_kwargs : dict | None
@@ -219,30 +218,30 @@ def preprocess(
     recording = group.recording
     chunks = draw_chunks(recording, parameters.seed, settings=noise_settings)
     offsets, active = _measure_offsets(group, chunks, log, noise_settings)
-    highest_hz = settings.max_nyquist_ratio * recording.get_sampling_frequency() / 2
-    band_hz = parameters.freq_min_hz, min(parameters.freq_max_hz, highest_hz)
     scaled = _scale(recording, offsets)
-    finding: dict[str, Any] = dict(settings=settings, noise_settings=noise_settings, job_kwargs=job_kwargs)
-    periods, active = _find_artifacts(group, scaled, chunks, active, band_hz, parameters, log, finding)
-    if len(periods):
-        recording = scaled = _fill(scaled, periods, settings.artifacts)
-    filtered = _filter(scaled, band_hz)
+    periods, active = _find_artifacts(group, scaled, chunks, active, parameters, log, settings, job_kwargs)
+    scaled = _fill(scaled, periods, settings.artifacts) if len(periods) else scaled
+    filtered = _filter(scaled, _band_hz(scaled, parameters, settings))
     traces = np.concatenate(read_chunks(filtered, chunks))[np.concatenate(active)]
     options: dict[str, Any] = dict(is_placed=group.is_placed, seed=parameters.seed, job_kwargs=job_kwargs)
-    kept = useful_channels(traces, recording, group.name, log, settings=bad_channel_settings, **options)
+    stored = scaled if len(periods) else recording
+    kept = useful_channels(traces, stored, group.name, log, settings=bad_channel_settings, **options)
     if len(kept) == 0:
         return None
     factor = _factor_to_uv(traces[:, kept], group.recording, group.name, log, settings)
-    filtered = _select_scale_reference(filtered, kept, factor, parameters.common_reference, settings)
-    if len(periods):
-        filtered = spre.silence_periods(filtered, periods=periods)
+    filtered = _select_scale_reference(filtered, kept, factor, parameters.common_reference, periods, settings)
     if caching is not None:
         filtered = cache_traces(filtered, "preprocessing", log, settings=caching, job_kwargs=job_kwargs)
     noise_levels_uv = noise_levels(read_chunks(filtered, chunks), active)
+    _log_noise(group, noise_levels_uv, _band_hz(filtered, parameters, settings), log)
+    shared: dict[str, Any] = dict(num_groups=group.num_groups, is_placed=group.is_placed, artifact_periods=periods)
+    return PreparedGroup(group.name, filtered, group.segment_indices, noise_levels_uv, **shared)
+
+
+def _log_noise(group: ChannelGroup, noise_levels_uv: np.ndarray, band_hz: tuple[float, float], log: RunLog) -> None:
     noise = f"noise {np.median(noise_levels_uv):.1f} uV"
-    log("preprocessing", f"group {group.name}: {len(kept)} channels, {band_hz[0]:g}-{band_hz[1]:g} Hz, {noise}")
-    of_group: dict[str, Any] = dict(num_groups=group.num_groups, is_placed=group.is_placed, artifact_periods=periods)
-    return PreparedGroup(group.name, filtered, group.segment_indices, noise_levels_uv, **of_group)
+    found = f"{len(noise_levels_uv)} channels, {band_hz[0]:g}-{band_hz[1]:g} Hz, {noise}"
+    log("preprocessing", f"group {group.name}: {found}")
 
 
 def _select_scale_reference(
@@ -250,9 +249,10 @@ def _select_scale_reference(
     kept: np.ndarray,
     factor: float,
     common_reference: bool | None,
+    periods: np.ndarray,
     settings: PreprocessingSettings,
 ) -> BaseRecording:
-    """The kept channels, scaled by a factor, without their common median where it is subtracted."""
+    """The kept channels, scaled by a factor, without their common median where it is subtracted; zeros in periods."""
     if len(kept) < filtered.get_num_channels():
         filtered = filtered.select_channels(filtered.channel_ids[kept])
     if factor != 1.0:
@@ -261,10 +261,19 @@ def _select_scale_reference(
         common_reference = len(kept) >= settings.reference_channels
     if common_reference:
         filtered = spre.common_reference(filtered, reference="global", operator="median", dtype="float32")
+    if len(periods):
+        filtered = spre.silence_periods(filtered, periods=periods)
     # the traces are in uV, but spre.scale keeps the gains of the raw samples: whoever asks for uV would scale twice
     filtered.set_channel_gains(1.0)
     filtered.set_channel_offsets(0.0)
     return filtered
+
+
+def _band_hz(
+    recording: BaseRecording, parameters: SortingParameters, settings: PreprocessingSettings
+) -> tuple[float, float]:
+    highest_hz = settings.max_nyquist_ratio * recording.get_sampling_frequency() / 2
+    return parameters.freq_min_hz, min(parameters.freq_max_hz, highest_hz)
 
 
 def _scale(recording: BaseRecording, offsets: np.ndarray) -> BaseRecording:
@@ -286,13 +295,13 @@ def _find_artifacts(
     scaled: BaseRecording,
     chunks: list,
     active: list[np.ndarray],
-    band_hz: tuple[float, float],
     parameters: SortingParameters,
     log: RunLog,
-    finding: dict[str, Any],
+    settings: PreprocessingSettings,
+    job_kwargs: dict | None,
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """Periods of artefacts of a scaled recording, and the samples of each chunk outside of them and of blanks."""
-    settings, noise_settings = finding["settings"], finding["noise_settings"]
+    band_hz = _band_hz(scaled, parameters, settings)
     traces, sampling_frequency = read_chunks(scaled, chunks), scaled.get_sampling_frequency()
     lowest, highest = settings.plausible_noise_uv
     filtered = np.concatenate(read_chunks(_filter(scaled, band_hz), chunks))
@@ -305,7 +314,7 @@ def _find_artifacts(
         is_in_uv=group.recording.has_scaleable_traces() and lowest <= noise <= highest,
         has_blanks=not is_silence(traces, sampling_frequency, settings=settings.artifacts.noise_levels),
         settings=settings.artifacts,
-        job_kwargs=finding["job_kwargs"],
+        job_kwargs=job_kwargs,
     )
     if len(periods) == 0:
         return periods, active
@@ -313,7 +322,7 @@ def _find_artifacts(
         own & ~is_in_periods(segment_index, np.arange(start, end), periods)
         for own, (segment_index, start, end) in zip(active, chunks, strict=True)
     ]
-    if np.mean(np.concatenate(outside)) < noise_settings.min_active_share:
+    if np.mean(np.concatenate(outside)) < settings.artifacts.noise_levels.min_active_share:
         log.warning("preprocessing", f"group {group.name}: artefacts nearly everywhere, none is left out")
         return make_periods(), active
     _log_periods(periods, group, log)
