@@ -25,7 +25,7 @@ from .sorting.preprocessing import ChannelGroup, PreparedGroup, preprocess, spli
 from .sorting.run_log import RunLog
 from .sorting.spike_trains import spike_times_s
 from .sorting.stage_settings import StageSettings
-from .sorting.waveforms import iterate_waveforms
+from .sorting.waveforms import align_to_trough, iterate_waveforms
 
 if TYPE_CHECKING:
     from spikeinterface.core import BaseRecording, BaseSorting
@@ -319,7 +319,10 @@ class SpikeSortingPipeline:
         """Embeddings (num_spikes, embedding_size) float32 of spikes, batch by batch."""
         embeddings = np.zeros((len(spikes), model.config.embedding_size), dtype="float32")
         options: dict[str, Any] = dict(num_channels=model.config.num_channels, job_kwargs=job_kwargs)
+        is_coarse = group.recording.get_sampling_frequency() < model.config.sampling_frequency
         for batch in iterate_waveforms(group.recording, spikes, self.parameters, **options):
+            if is_coarse:
+                batch = align_to_trough(batch)  # noqa: PLW2901
             embeddings[batch.spike_indices] = model.embed(
                 batch.waveforms,
                 sampling_frequency=group.recording.get_sampling_frequency(),
