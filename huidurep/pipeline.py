@@ -319,7 +319,7 @@ class SpikeSortingPipeline:
         """Embeddings (num_spikes, embedding_size) float32 of spikes, batch by batch."""
         embeddings = np.zeros((len(spikes), model.config.embedding_size), dtype="float32")
         options: dict[str, Any] = dict(num_channels=model.config.num_channels, job_kwargs=job_kwargs)
-        is_coarse = group.recording.get_sampling_frequency() < model.config.sampling_frequency
+        is_coarse = __import__("os").environ.get("ALIGN") or group.recording.get_sampling_frequency() < model.config.sampling_frequency
         for batch in iterate_waveforms(group.recording, spikes, self.parameters, **options):
             if is_coarse:
                 batch = align_to_trough(batch)  # noqa: PLW2901

@@ -15,9 +15,10 @@ from threadpoolctl import threadpool_limits
 from ..clustering.mixture import Clustering, MixtureSettings, UnitMixture, cluster_as_in_paper, cluster_embeddings
 from .parameters import PAPER, SortingParameters
 from .preprocessing import PreparedGroup
+from .redundant_units import RedundancySettings, remove_redundant_units
 from .run_log import RunLog
 from .spike_trains import spike_times_s
-from .template_merging import TemplateMergingSettings, merge_templates, remove_redundant_units
+from .template_merging import TemplateMergingSettings, merge_templates
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,12 @@ class ClusteringSettings:
     mixture : MixtureSettings
     template_merging : TemplateMergingSettings
         Used in groups that are clustered channel by channel.
+    redundancy : RedundancySettings
     """
 
     mixture: MixtureSettings = MixtureSettings()
     template_merging: TemplateMergingSettings = TemplateMergingSettings()
+    redundancy: RedundancySettings = RedundancySettings()
 
 
 DEFAULT_SETTINGS = ClusteringSettings()
@@ -178,7 +181,7 @@ def find_units(
         if by_channel:
             units, assignment = _cluster_by_channel(embeddings, peaks, group, parameters, settings, job_kwargs)
         else:
-            units, assignment = _cluster_together(embeddings, peaks, group, parameters, settings.mixture)
+            units, assignment = _cluster_together(embeddings, peaks, group, parameters, settings, job_kwargs)
     assignment = _remove_low_amplitude_units(units, assignment, peaks, group, parameters)
     if not (assignment.labels >= 0).any():
         units, assignment = _without_units(len(peaks))
@@ -259,7 +262,8 @@ def _cluster_together(
     peaks: np.ndarray,
     group: PreparedGroup,
     parameters: SortingParameters,
-    settings: MixtureSettings,
+    settings: ClusteringSettings,
+    job_kwargs: dict | None,
 ) -> tuple[UnitModel, Assignment]:
     """One mixture for all spikes of the group."""
     if parameters.preset == PAPER:
@@ -267,12 +271,16 @@ def _cluster_together(
         mixture = cluster_as_in_paper(embeddings, **options)
     else:
         times_s = spike_times_s(peaks, group.recording)
-        mixture = _cluster(embeddings, times_s, parameters, parameters.num_units, settings)
+        mixture = _cluster(embeddings, times_s, parameters, parameters.num_units, settings.mixture)
     labels = np.asarray(mixture.labels, dtype="int64")
     channels = [_most_frequent(peaks["channel_index"][labels == unit]) for unit in range(mixture.num_units)]
     components = tuple((mixture, np.array([unit])) for unit in range(mixture.num_units))
     units = UnitModel(np.array(channels, dtype="int64"), components)
-    return units, Assignment(labels, np.asarray(mixture.posteriors))
+    if parameters.num_units is None:
+        labels = remove_redundant_units(
+            group, peaks, labels, parameters, settings=settings.redundancy, job_kwargs=job_kwargs
+        )
+    return units, Assignment(labels, np.where(labels >= 0, mixture.posteriors, 0).astype("float32"))
 
 
 def _cluster_by_channel(
@@ -302,7 +310,9 @@ def _cluster_by_channel(
     # a neuron between two channels has spikes, and so a unit, on both
     merging = settings.template_merging
     merged = merge_templates(group, peaks, labels, parameters, settings=merging, job_kwargs=job_kwargs)
-    merged = remove_redundant_units(merged, peaks, group.recording, settings=merging)
+    merged = remove_redundant_units(
+        group, peaks, merged, parameters, settings=settings.redundancy, job_kwargs=job_kwargs
+    )
     if parameters.num_units is not None:
         merged = _keep_largest(merged, parameters.num_units)
     units, merged = _number_units(labels, merged, peaks, found)

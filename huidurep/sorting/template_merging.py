@@ -1,4 +1,4 @@
-"""Merge the units of a large group that are one neuron, and remove redundant ones.
+"""Merge the units of a large group that are one neuron.
 
 In a large group each channel has a mixture of its own, which does not see the units of other channels. Two units with
 similar templates (SpikeInterface's l1 similarity at the best shift) are compared on the channels that both have in
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from spikeinterface.core import NumpySorting, get_channel_distances
+from spikeinterface.core import get_channel_distances
 from spikeinterface.sortingcomponents.tools import compute_sparsity_from_peaks_and_label
 from threadpoolctl import threadpool_limits
 
@@ -23,12 +23,10 @@ from .preprocessing import PreparedGroup
 from .spike_trains import spike_times_s
 from .waveforms import iterate_waveforms, mean_waveforms, nearest_channels, to_spike_vector
 
-ANY_AGREEMENT = 1e-6  # find_redundant_units looks only at pairs that agree more than this
-
 
 @dataclass(frozen=True)
 class TemplateMergingSettings:
-    """Settings of `merge_templates` and `remove_redundant_units`.
+    """Settings of `merge_templates`.
 
     Parameters
     ----------
@@ -51,9 +49,6 @@ class TemplateMergingSettings:
         D is not computed on fewer common channels.
     num_components, num_basis_spikes : int
         Number of principal components of the waveform on each channel, and of spikes from which they are computed.
-    max_redundant_lag_ms, min_redundant_share : float
-        A unit is redundant if more than this share of its spikes is within this lag of larger spikes of one other
-        unit. Chance makes a share of 0.16 at 100 Hz.
     merge : MergeSettings
     """
 
@@ -68,8 +63,6 @@ class TemplateMergingSettings:
     min_common_channels: int = 4
     num_components: int = 6
     num_basis_spikes: int = 2000
-    max_redundant_lag_ms: float = 0.8
-    min_redundant_share: float = 0.5
     merge: MergeSettings = MergeSettings()
 
 
@@ -290,45 +283,3 @@ def _common_activity(times_s: np.ndarray, unit_index: np.ndarray, num_periods: i
     np.add.at(counts, (unit_index, period), 1)
     shares = counts / counts.sum(axis=1, keepdims=True)
     return np.stack([np.minimum(share, shares).sum(axis=1) for share in shares])
-
-
-def remove_redundant_units(
-    labels: np.ndarray, peaks: np.ndarray, recording, *, settings: TemplateMergingSettings = DEFAULT_SETTINGS
-) -> np.ndarray:
-    """Remove units whose spikes are those of a larger unit, detected a second time.
-
-    Parameters
-    ----------
-    labels : ndarray of int64, (num_peaks,)
-        Unit of each peak, -1 for none.
-    peaks : ndarray, (num_peaks,)
-        SpikeInterface's peak dtype.
-    recording : BaseRecording
-        The recording of the peaks.
-    settings : TemplateMergingSettings
-
-    Returns
-    -------
-    ndarray of int64, (num_peaks,)
-        -1 for the spikes of a unit more than half of which are within 0.8 ms of spikes of one other unit with a larger
-        mean amplitude.
-    """
-    # seconds of imports that tetrodes need not wait for
-    from spikeinterface.curation.remove_redundant import find_redundant_units
-
-    is_labelled = labels >= 0
-    unit_ids, unit_index = np.unique(labels[is_labelled], return_inverse=True)
-    if len(unit_ids) < 2:
-        return labels
-    mean_amplitudes = np.bincount(unit_index, np.abs(peaks["amplitude"][is_labelled])) / np.bincount(unit_index)
-    vector = to_spike_vector(peaks[is_labelled], unit_index)
-    sorting = NumpySorting(vector, recording.get_sampling_frequency(), np.arange(len(unit_ids)))
-    pairs = find_redundant_units(
-        sorting,
-        delta_time=settings.max_redundant_lag_ms,
-        agreement_threshold=ANY_AGREEMENT,
-        duplicate_threshold=settings.min_redundant_share,
-    )
-    # a pair does not say which of its units is redundant
-    redundant = {min(pair, key=lambda unit: mean_amplitudes[unit]) for pair in pairs}
-    return np.where(np.isin(labels, unit_ids[list(redundant)]), -1, labels)
