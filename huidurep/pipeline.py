@@ -248,16 +248,15 @@ class SpikeSortingPipeline:
         matching = options(settings.matching)
         spikes, labels = match_spikes(prepared, peaks, units, assignment, parameters, log, **matching)
         # -> (num_spikes,), (num_spikes,)
+        curation = settings.curation
         if by_channel:
-            curation = settings.curation
             spikes, labels = remove_noise_units(
                 prepared, peaks, units, spikes, labels, parameters, log, settings=curation
             )
-            units, spikes, labels = merge_over_split_units(
-                prepared, units, spikes, labels, parameters, log, **options(curation)
-            )
-            # -> fewer units and spikes
-        log.skip("curation")
+        units, spikes, labels = merge_over_split_units(
+            prepared, units, spikes, labels, parameters, log, **options(curation)
+        )
+        # -> fewer units and spikes
         embeddings = self._embed(model, prepared, spikes, log, job_kwargs)
         # -> (num_spikes, embedding_size)
         times_s = spike_times_s(spikes, prepared.recording)
@@ -319,7 +318,7 @@ class SpikeSortingPipeline:
         """Embeddings (num_spikes, embedding_size) float32 of spikes, batch by batch."""
         embeddings = np.zeros((len(spikes), model.config.embedding_size), dtype="float32")
         options: dict[str, Any] = dict(num_channels=model.config.num_channels, job_kwargs=job_kwargs)
-        is_coarse = __import__("os").environ.get("ALIGN") or group.recording.get_sampling_frequency() < model.config.sampling_frequency
+        is_coarse = group.recording.get_sampling_frequency() < model.config.sampling_frequency
         for batch in iterate_waveforms(group.recording, spikes, self.parameters, **options):
             if is_coarse:
                 batch = align_to_trough(batch)  # noqa: PLW2901

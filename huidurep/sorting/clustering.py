@@ -311,7 +311,7 @@ def _cluster_by_channel(
     merging = settings.template_merging
     merged = merge_templates(group, peaks, labels, parameters, settings=merging, job_kwargs=job_kwargs)
     merged = remove_redundant_units(
-        group, peaks, merged, parameters, settings=settings.redundancy, job_kwargs=job_kwargs
+        group, peaks, merged, parameters, by_channel=True, settings=settings.redundancy, job_kwargs=job_kwargs
     )
     if parameters.num_units is not None:
         merged = _keep_largest(merged, parameters.num_units)

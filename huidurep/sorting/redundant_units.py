@@ -30,8 +30,10 @@ class RedundancySettings:
     min_share : float
         A unit with a larger share of its spikes at the most frequent lag behind (or before) larger spikes may be a
         second view of them. Chance makes a share of 0.05 at 100 Hz.
-    min_removed_share : float
-        A second view loses all its spikes if its share is larger than this, else only those at this lag.
+    max_coincidence_ms : float
+        In groups that are clustered channel by channel, a spike that was detected on two channels is in two units. A
+        unit with a larger share than `min_share` of its spikes within this lag of one larger unit, at whatever lags, is
+        its second view there.
     min_deflection : float
         It is one only if the larger spikes without one of its spikes have, at this lag, a larger deflection than this
         in units of its own.
@@ -44,7 +46,7 @@ class RedundancySettings:
 
     max_lag_deviation_ms: float = 0.25
     min_share: float = 0.5
-    min_removed_share: float = 0.8
+    max_coincidence_ms: float = 0.8
     min_deflection: float = 0.5
     min_alone_spikes: int = 10
     min_alone_share: float = 0.1
@@ -60,6 +62,7 @@ def remove_redundant_units(
     labels: np.ndarray,
     parameters: SortingParameters,
     *,
+    by_channel: bool = False,
     settings: RedundancySettings = DEFAULT_SETTINGS,
     job_kwargs: dict | None = None,
 ) -> np.ndarray:
@@ -75,6 +78,8 @@ def remove_redundant_units(
         Unit of each spike, -1 for none.
     parameters : SortingParameters
         Waveform window, which is as far as a second view is looked for.
+    by_channel : bool
+        Units were found channel by channel.
     settings : RedundancySettings
     job_kwargs : dict | None
         SpikeInterface's job keyword arguments.
@@ -88,7 +93,8 @@ def remove_redundant_units(
     unit_ids, counts = np.unique(labels[labels >= 0], return_counts=True)
     if len(unit_ids) < 2:
         return labels
-    comparison = _Comparison(group, spikes, running_sample_index(group.recording, spikes), parameters, settings)
+    samples = running_sample_index(group.recording, spikes)
+    comparison = _Comparison(group, spikes, samples, parameters, settings, by_channel)
     sizes = [np.abs(spikes["amplitude"][labels == unit]).mean() for unit in unit_ids]
     by_size = unit_ids[np.argsort(np.negative(sizes), kind="stable")]
     channels = {unit: np.bincount(spikes["channel_index"][labels == unit]).argmax() for unit in unit_ids}
@@ -96,8 +102,8 @@ def remove_redundant_units(
     for position, unit in enumerate(by_size):
         rows = np.flatnonzero(labels == unit)
         near = [other for other in by_size[:position] if distances_um[channels[unit], channels[other]] <= radius_um]
-        is_redundant = comparison.find_second_view(rows, [np.flatnonzero(labels == each) for each in near], job_kwargs)
-        labels[rows[is_redundant]] = -1
+        if comparison.is_second_view(rows, [np.flatnonzero(labels == each) for each in near], job_kwargs):
+            labels[rows] = -1
     return labels
 
 
@@ -110,29 +116,33 @@ class _Comparison:
     samples: np.ndarray
     parameters: SortingParameters
     settings: RedundancySettings
+    by_channel: bool
 
-    def find_second_view(self, rows: np.ndarray, larger: list[np.ndarray], job_kwargs: dict | None) -> np.ndarray:
-        """Whether each of the spikes `rows` of one unit is a second view of a spike of the `larger` units."""
+    def is_second_view(self, rows: np.ndarray, larger: list[np.ndarray], job_kwargs: dict | None) -> bool:
+        """Whether the spikes `rows` of one unit are second views of spikes of the `larger` units."""
         settings, samples = self.settings, self.samples
         sampling_frequency = self.group.recording.get_sampling_frequency()
         reach = self.parameters.num_samples(sampling_frequency)
         deviation = max(1, round(settings.max_lag_deviation_ms * sampling_frequency / 1000.0))
-        none, larger = np.zeros(len(rows), dtype=bool), [each for each in larger if len(each)]
+        larger = [each for each in larger if len(each)]
+        if self.by_channel:
+            near = int(settings.max_coincidence_ms * sampling_frequency / 1000.0)
+            if any(has_coincident(samples[rows], samples[each], near).mean() > settings.min_share for each in larger):
+                return True
         others = np.sort(samples[np.concatenate([rows[:0], *larger])])
         lag = most_frequent_lag(samples[rows], others, reach, deviation)
         if lag is None:
-            return none
+            return False
         is_behind = has_coincident(samples[rows], others + lag, deviation)
         if is_behind.mean() <= settings.min_share:
-            return none
+            return False
         # several when the neuron of the larger spikes is split
         followed = [has_coincident(samples[each] + lag, samples[rows], deviation).mean() for each in larger]
         seen = np.concatenate([each for each, share in zip(larger, followed, strict=True) if 2 * share >= max(followed)])
         alone = seen[~has_coincident(samples[seen], samples[rows], reach)]
         if len(alone) >= max(settings.min_alone_spikes, settings.min_alone_share * len(seen)):
-            if not self.has_deflection(rows[is_behind], alone, lag, job_kwargs):
-                return none
-        return is_behind | (is_behind.mean() > settings.min_removed_share)
+            return self.has_deflection(rows[is_behind], alone, lag, job_kwargs)
+        return True
 
     def has_deflection(self, rows: np.ndarray, alone: np.ndarray, lag: int, job_kwargs: dict | None) -> bool:
         """Whether the spikes `alone` have at this lag the deflection that the spikes `rows` have at their peak."""
