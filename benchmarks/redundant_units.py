@@ -2,12 +2,12 @@
 
     python benchmarks/redundant_units.py [--kinds after_wave,bursts] [--probes tetrode] [--seeds 0-5] [--save FILE.json]
 
-Kinds: `after_wave`, a neuron of 200 to 900 uV whose spikes have a second trough 1 to 1.6 ms later; `fast`, one of 60 to
-100 Hz; `bursts`, one whose spikes lose 15 % of their amplitude from one to the next of a burst; `plain`, four neurons
-without any of that; `coupled`, one that fires 2 ms (standard deviation 0.3 ms) after 60 % of the spikes of another;
-`alike`, two of similar waveforms. In the last two both neurons must stay. Amplitudes, firing rates, sampling rates of 10
-to 30 kHz and the other neurons are drawn with the seed; spikes fall between samples, traces are int16 with a gain and an
-offset. Settings were tuned on seeds 0 to 9 only.
+Kinds: `after_wave`, a neuron of 200 to 900 uV whose spikes have a second trough 1 to 1.6 ms later; `fast`, one of 60
+to 100 Hz; `bursts`, one whose spikes lose 15 % of their amplitude from one to the next of a burst; `plain`, four
+neurons without any of that; `coupled`, one that fires 2 ms (standard deviation 0.3 ms) after 60 % of the spikes of
+another; `alike`, two of similar waveforms. In the last two both neurons must stay. Amplitudes, firing rates, sampling
+rates of 10 to 30 kHz and the other neurons are drawn with the seed; spikes fall between samples, traces are int16 with
+a gain and an offset. Settings were tuned on seeds 0 to 9 only.
 """
 
 import argparse

@@ -257,6 +257,7 @@ class SpikeSortingPipeline:
             prepared, units, spikes, labels, parameters, log, **options(curation)
         )
         # -> fewer units and spikes
+        log.skip("curation")
         embeddings = self._embed(model, prepared, spikes, log, job_kwargs)
         # -> (num_spikes, embedding_size)
         times_s = spike_times_s(spikes, prepared.recording)

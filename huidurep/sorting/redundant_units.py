@@ -1,9 +1,9 @@
 """Remove units that are a second view of another one: its after-waves, or its spikes on another channel.
 
-A large spike can have a second trough 1 to 2 ms behind its first, which is detected as a spike of its own. The spikes of
-such a unit have one fixed lag to those of a larger unit, and where none of them is detected the larger unit's waveform
-has the same deflection at this lag all the same. A second neuron that often fires together with another one has neither:
-its lags vary, and the other neuron's waveform is flat where it does not fire.
+A large spike can have a second trough 1 to 2 ms behind its first, which is detected as a spike of its own. The spikes
+of such a unit have one fixed lag to those of a larger unit, and where none of them is detected the larger unit's
+waveform has the same deflection at this lag all the same. A second neuron that often fires together with another one
+has neither: its lags vary, and the other neuron's waveform is flat where it does not fire.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from spikeinterface.core import get_channel_distances
+from spikeinterface.core import NumpySorting, get_channel_distances
 
 from .parameters import SortingParameters
 from .preprocessing import PreparedGroup
@@ -32,14 +32,13 @@ class RedundancySettings:
         second view of them. Chance makes a share of 0.05 at 100 Hz.
     max_coincidence_ms : float
         In groups that are clustered channel by channel, a spike that was detected on two channels is in two units. A
-        unit with a larger share than `min_share` of its spikes within this lag of one larger unit, at whatever lags, is
-        its second view there.
+        unit that shares more than `min_share` of its spikes with a larger one within this lag is its second view there.
     min_deflection : float
         It is one only if the larger spikes without one of its spikes have, at this lag, a larger deflection than this
         in units of its own.
     min_alone_spikes, min_alone_share : int, float
-        With fewer larger spikes without one of its spikes, it is one in any case: no other neuron fires with each spike,
-        and those few are overlapping spikes.
+        With fewer larger spikes without one of its spikes, it is one in any case: no other neuron fires with each
+        spike, and those few are overlapping spikes.
     radius_um : float
         Units whose main channels are further apart have nothing to do with each other.
     """
@@ -79,7 +78,7 @@ def remove_redundant_units(
     parameters : SortingParameters
         Waveform window, which is as far as a second view is looked for.
     by_channel : bool
-        Units were found channel by channel.
+        Units were found channel by channel: only coincident spikes count, no after-waves.
     settings : RedundancySettings
     job_kwargs : dict | None
         SpikeInterface's job keyword arguments.
@@ -93,8 +92,10 @@ def remove_redundant_units(
     unit_ids, counts = np.unique(labels[labels >= 0], return_counts=True)
     if len(unit_ids) < 2:
         return labels
+    if by_channel:
+        return _without_coincident_units(group, spikes, labels, settings)
     samples = running_sample_index(group.recording, spikes)
-    comparison = _Comparison(group, spikes, samples, parameters, settings, by_channel)
+    comparison = _Comparison(group, spikes, samples, parameters, settings)
     sizes = [np.abs(spikes["amplitude"][labels == unit]).mean() for unit in unit_ids]
     by_size = unit_ids[np.argsort(np.negative(sizes), kind="stable")]
     channels = {unit: np.bincount(spikes["channel_index"][labels == unit]).argmax() for unit in unit_ids}
@@ -107,6 +108,29 @@ def remove_redundant_units(
     return labels
 
 
+def _without_coincident_units(
+    group: PreparedGroup, spikes: np.ndarray, labels: np.ndarray, settings: RedundancySettings
+) -> np.ndarray:
+    """Labels without those of the smaller of two units that share their spikes."""
+    # seconds of imports that tetrodes need not wait for
+    from spikeinterface.curation.remove_redundant import find_redundant_units
+
+    is_labelled = labels >= 0
+    unit_ids, unit_index = np.unique(labels[is_labelled], return_inverse=True)
+    mean_amplitudes = np.bincount(unit_index, np.abs(spikes["amplitude"][is_labelled])) / np.bincount(unit_index)
+    vector = to_spike_vector(spikes[is_labelled], unit_index)
+    sorting = NumpySorting(vector, group.recording.get_sampling_frequency(), np.arange(len(unit_ids)))
+    pairs = find_redundant_units(
+        sorting,
+        delta_time=settings.max_coincidence_ms,
+        agreement_threshold=1e-6,  # all pairs that agree at all are compared
+        duplicate_threshold=settings.min_share,
+    )
+    # a pair does not say which of its units is redundant
+    redundant = {min(pair, key=lambda unit: mean_amplitudes[unit]) for pair in pairs}
+    return np.where(np.isin(labels, unit_ids[list(redundant)]), -1, labels)
+
+
 @dataclass(frozen=True)
 class _Comparison:
     """Spikes of a unit, compared with larger spikes around them."""
@@ -116,7 +140,6 @@ class _Comparison:
     samples: np.ndarray
     parameters: SortingParameters
     settings: RedundancySettings
-    by_channel: bool
 
     def is_second_view(self, rows: np.ndarray, larger: list[np.ndarray], job_kwargs: dict | None) -> bool:
         """Whether the spikes `rows` of one unit are second views of spikes of the `larger` units."""
@@ -125,10 +148,6 @@ class _Comparison:
         reach = self.parameters.num_samples(sampling_frequency)
         deviation = max(1, round(settings.max_lag_deviation_ms * sampling_frequency / 1000.0))
         larger = [each for each in larger if len(each)]
-        if self.by_channel:
-            near = int(settings.max_coincidence_ms * sampling_frequency / 1000.0)
-            if any(has_coincident(samples[rows], samples[each], near).mean() > settings.min_share for each in larger):
-                return True
         others = np.sort(samples[np.concatenate([rows[:0], *larger])])
         lag = most_frequent_lag(samples[rows], others, reach, deviation)
         if lag is None:
@@ -138,7 +157,9 @@ class _Comparison:
             return False
         # several when the neuron of the larger spikes is split
         followed = [has_coincident(samples[each] + lag, samples[rows], deviation).mean() for each in larger]
-        seen = np.concatenate([each for each, share in zip(larger, followed, strict=True) if 2 * share >= max(followed)])
+        seen = np.concatenate(
+            [each for each, share in zip(larger, followed, strict=True) if 2 * share >= max(followed)]
+        )
         alone = seen[~has_coincident(samples[seen], samples[rows], reach)]
         if len(alone) >= max(settings.min_alone_spikes, settings.min_alone_share * len(seen)):
             return self.has_deflection(rows[is_behind], alone, lag, job_kwargs)

@@ -298,8 +298,8 @@ class RefractoryMergingSettings:
     min_log_likelihood_ratio : float
         Evidence of spike times for one neuron, natural logarithm of the likelihood ratio against two.
     max_shift_ms, half_window_ms : float
-        Largest shift between two templates, and what is compared before and after the trough: what follows, other spikes
-        overlap.
+        Largest shift between two templates, and what is compared before and after the trough: other spikes overlap what
+        follows.
     radius_um : float
         Channels around both main channels on which templates are compared.
     refractory : RefractorySettings

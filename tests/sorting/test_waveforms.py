@@ -4,7 +4,14 @@ from spikeinterface.core.base import base_peak_dtype
 from stand_in import as_recording
 
 from huidurep.sorting.parameters import SortingParameters
-from huidurep.sorting.waveforms import iterate_waveforms, mean_waveforms, nearest_channels, to_spike_vector
+from huidurep.sorting.waveforms import (
+    WaveformBatch,
+    align_to_trough,
+    iterate_waveforms,
+    mean_waveforms,
+    nearest_channels,
+    to_spike_vector,
+)
 
 PARAMETERS = SortingParameters()
 
@@ -66,3 +73,18 @@ def test_mean_waveforms():
     templates = mean_waveforms(recording_of(4), vector, 3, PARAMETERS)
     assert templates.shape == (3, 90, 4)
     assert templates[:, 30, 0].tolist() == [100, 250, 0]
+
+
+def test_trough_between_two_samples_is_moved_to_the_peak_index():
+    time = np.arange(45) - 15.0
+    delays = np.array([-0.5, -0.25, 0.0, 0.25, 0.5])
+    late = time - delays[:, None]
+    one = np.exp(-0.5 * (late / 1.2) ** 2) - 0.4 * np.exp(-0.5 * ((late - 6) / 3) ** 2)
+    for sign in (-1.0, 1.0):
+        waveforms = (sign * one[:, :, None] * np.array([100.0, 40.0])).astype("float32")
+        batch = WaveformBatch(np.arange(5), waveforms, np.zeros((2, 2)), 15)
+        moved = align_to_trough(batch).waveforms
+        assert np.abs(waveforms - waveforms[2]).max() > 20 and np.abs(moved - moved[2]).max() < 3
+        # no row depends on the others
+        alone = WaveformBatch(np.arange(1), waveforms[:1], np.zeros((2, 2)), 15)
+        np.testing.assert_allclose(align_to_trough(alone).waveforms[0], moved[0], rtol=1e-5, atol=1e-4)
