@@ -27,7 +27,7 @@ from .sorting.preprocessing import ChannelGroup, PreparedGroup, preprocess, spli
 from .sorting.run_log import RunLog
 from .sorting.spike_trains import spike_times_s
 from .sorting.stage_settings import StageSettings
-from .sorting.waveforms import iterate_waveforms
+from .sorting.waveforms import align_to_trough, iterate_waveforms
 
 if TYPE_CHECKING:
     from spikeinterface.core import BaseRecording, BaseSorting
@@ -264,15 +264,15 @@ class SpikeSortingPipeline:
         matching = options(settings.matching)
         spikes, labels = match_spikes(prepared, peaks, units, assignment, parameters, log, **matching)
         # -> (num_spikes,), (num_spikes,)
+        curation = settings.curation
         if by_channel:
-            curation = settings.curation
             spikes, labels = remove_noise_units(
                 prepared, peaks, units, spikes, labels, parameters, log, settings=curation
             )
-            units, spikes, labels = merge_over_split_units(
-                prepared, units, spikes, labels, parameters, log, **options(curation)
-            )
-            # -> fewer units and spikes
+        units, spikes, labels = merge_over_split_units(
+            prepared, units, spikes, labels, parameters, log, **options(curation)
+        )
+        # -> fewer units and spikes
         log.skip("curation")
         embeddings = self._embed(model, prepared, spikes, log, job_kwargs)
         # -> (num_spikes, embedding_size)
@@ -339,7 +339,10 @@ class SpikeSortingPipeline:
         """Embeddings (num_spikes, embedding_size) float32 of spikes, batch by batch."""
         embeddings = np.zeros((len(spikes), model.config.embedding_size), dtype="float32")
         options: dict[str, Any] = dict(num_channels=model.config.num_channels, job_kwargs=job_kwargs)
+        is_coarse = group.recording.get_sampling_frequency() < model.config.sampling_frequency
         for batch in iterate_waveforms(group.recording, spikes, self.parameters, **options):
+            if is_coarse:
+                batch = align_to_trough(batch)  # noqa: PLW2901
             is_up = spikes["amplitude"][batch.spike_indices] > 0
             for peak_sign, rows in (("neg", ~is_up), ("pos", is_up)):
                 if rows.any():

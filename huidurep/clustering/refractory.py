@@ -29,6 +29,10 @@ class RefractorySettings:
     one_neuron_share: float = 0.3
 
 
+# Bursts have intervals of 3 to 10 ms and then none, and neurons of 100 Hz have refractory periods of 2 ms.
+SHORT_LAGS = RefractorySettings(refractory_lags_ms=(1.0, 2.0), baseline_lags_ms=(3.0, 10.0))
+
+
 DEFAULT_SETTINGS = RefractorySettings()
 
 
@@ -55,6 +59,26 @@ def refractory_log_likelihood_ratio(
         Natural logarithm of the likelihood ratio of two neurons against one; 0 where one neuron is more likely. It is
         near 0 for groups that have few spikes or are active at different times.
     """
+    # a dip alone does not prove one neuron, so the ratio never counts in favour of a merge
+    return max(0.0, two_neurons_log_likelihood_ratio(first_times_s, second_times_s, settings))
+
+
+def two_neurons_log_likelihood_ratio(
+    first_times_s: np.ndarray, second_times_s: np.ndarray, settings: RefractorySettings = DEFAULT_SETTINGS
+) -> float:
+    """Compute the likelihood ratio of `refractory_log_likelihood_ratio` without its limit at 0.
+
+    Parameters
+    ----------
+    first_times_s, second_times_s : ndarray (num_spikes,)
+        Spike times of both groups in seconds, in any order.
+    settings : RefractorySettings
+
+    Returns
+    -------
+    float
+        Negative where one neuron is more likely.
+    """
     first_times_s, second_times_s = np.sort(first_times_s), np.sort(second_times_s)
     low_ms, high_ms = settings.refractory_lags_ms
     baseline_low_ms, baseline_high_ms = settings.baseline_lags_ms
@@ -62,8 +86,7 @@ def refractory_log_likelihood_ratio(
     num_baseline = _count_pairs(first_times_s, second_times_s, baseline_low_ms, baseline_high_ms)
     expected = num_baseline * (high_ms - low_ms) / (baseline_high_ms - baseline_low_ms)
     two, one = settings.two_neurons_share, settings.one_neuron_share
-    # a dip alone does not prove one neuron, so the ratio never counts in favour of a merge
-    return max(0.0, float(num_refractory * np.log(two / one) - (two - one) * expected))
+    return float(num_refractory * np.log(two / one) - (two - one) * expected)
 
 
 def _count_pairs(first_s: np.ndarray, second_s: np.ndarray, low_ms: float, high_ms: float) -> int:

@@ -15,9 +15,10 @@ from threadpoolctl import threadpool_limits
 from ..clustering.mixture import Clustering, MixtureSettings, UnitMixture, cluster_as_in_paper, cluster_embeddings
 from .parameters import PAPER, SortingParameters
 from .preprocessing import PreparedGroup
+from .redundant_units import RedundancySettings, remove_redundant_units
 from .run_log import RunLog
 from .spike_trains import spike_times_s
-from .template_merging import TemplateMergingSettings, merge_templates, remove_redundant_units
+from .template_merging import TemplateMergingSettings, merge_templates
 
 NUM_NAMED = 10  # small groups in one sentence of the log
 
@@ -31,10 +32,12 @@ class ClusteringSettings:
     mixture : MixtureSettings
     template_merging : TemplateMergingSettings
         Used in groups that are clustered channel by channel.
+    redundancy : RedundancySettings
     """
 
     mixture: MixtureSettings = MixtureSettings()
     template_merging: TemplateMergingSettings = TemplateMergingSettings()
+    redundancy: RedundancySettings = RedundancySettings()
 
 
 DEFAULT_SETTINGS = ClusteringSettings()
@@ -182,7 +185,7 @@ def find_units(
         if by_channel:
             units, assignment, small = _cluster_by_channel(embeddings, peaks, group, parameters, settings, job_kwargs)
         else:
-            units, assignment, small = _cluster_together(embeddings, peaks, group, parameters, settings.mixture)
+            units, assignment, small = _cluster_together(embeddings, peaks, group, parameters, settings, job_kwargs)
     assignment = _remove_low_amplitude_units(units, assignment, peaks, group, parameters)
     if not (assignment.labels >= 0).any():
         units, assignment = _without_units(len(peaks))
@@ -308,7 +311,8 @@ def _cluster_together(
     peaks: np.ndarray,
     group: PreparedGroup,
     parameters: SortingParameters,
-    settings: MixtureSettings,
+    settings: ClusteringSettings,
+    job_kwargs: dict | None,
 ) -> tuple[UnitModel, Assignment, np.ndarray]:
     """One mixture for all spikes of the group, and its groups that are too small."""
     if parameters.preset == PAPER:
@@ -316,13 +320,18 @@ def _cluster_together(
         mixture = cluster_as_in_paper(embeddings, **options)
     else:
         times_s = spike_times_s(peaks, group.recording)
-        mixture = _cluster(embeddings, times_s, parameters, parameters.num_units, settings)
+        mixture = _cluster(embeddings, times_s, parameters, parameters.num_units, settings.mixture)
     labels = np.asarray(mixture.labels, dtype="int64")
     channels = [_most_frequent(peaks["channel_index"][labels == unit]) for unit in range(mixture.num_units)]
     components = tuple((mixture, np.array([unit])) for unit in range(mixture.num_units))
     units = UnitModel(np.array(channels, dtype="int64"), components)
     small = np.full(len(peaks), -1) if mixture.small_groups is None else mixture.small_groups
-    return units, Assignment(labels, np.asarray(mixture.posteriors)), small
+    if parameters.num_units is None:
+        labels = remove_redundant_units(
+            group, peaks, labels, parameters, settings=settings.redundancy, job_kwargs=job_kwargs
+        )
+    posteriors = np.where(labels >= 0, mixture.posteriors, 0).astype("float32")
+    return units, Assignment(labels, posteriors), small
 
 
 def _cluster_by_channel(
@@ -355,7 +364,9 @@ def _cluster_by_channel(
     # a neuron between two channels has spikes, and so a unit, on both
     merging = settings.template_merging
     merged = merge_templates(group, peaks, labels, parameters, settings=merging, job_kwargs=job_kwargs)
-    merged = remove_redundant_units(merged, peaks, group.recording, settings=merging)
+    merged = remove_redundant_units(
+        group, peaks, merged, parameters, by_channel=True, settings=settings.redundancy, job_kwargs=job_kwargs
+    )
     if parameters.num_units is not None:
         merged = _keep_largest(merged, parameters.num_units)
     units, merged = _number_units(labels, merged, peaks, found)

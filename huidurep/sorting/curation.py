@@ -18,7 +18,12 @@ from .parameters import SortingParameters
 from .preprocessing import PreparedGroup
 from .run_log import RunLog
 from .spike_trains import has_coincident, is_duplicate_spike, running_sample_index
-from .template_merging import TemplateMergingSettings, merge_templates
+from .template_merging import (
+    RefractoryMergingSettings,
+    TemplateMergingSettings,
+    merge_refractory_units,
+    merge_templates,
+)
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,9 @@ class CurationSettings:
         Units with a smaller mean posterior of their matched spikes are removed.
     template_merging : TemplateMergingSettings
         Merges more than before template matching: now most spikes of every unit are found, overlapping ones among
-        them, so that spike times tell more and D tells less. Units are large enough for `min_common_activity`.
+        them, so that spike times tell more and D tells less. Units are large enough for `min_common_activity`. Only in
+        groups that were clustered channel by channel.
+    refractory_merging : RefractoryMergingSettings
     """
 
     max_detected_lag_ms: float = 0.3
@@ -44,6 +51,7 @@ class CurationSettings:
     template_merging: TemplateMergingSettings = TemplateMergingSettings(
         min_similarity=0.65, min_common_activity=0.3, merge=MergeSettings(limit=4.0)
     )
+    refractory_merging: RefractoryMergingSettings = RefractoryMergingSettings()
 
 
 DEFAULT_SETTINGS = CurationSettings()
@@ -115,7 +123,9 @@ def merge_over_split_units(
     settings: CurationSettings = DEFAULT_SETTINGS,
     job_kwargs: dict | None = None,
 ) -> tuple[UnitModel, np.ndarray, np.ndarray]:
-    """Merge matched units that are one neuron, by `merge_templates`, and remove the spikes that both had found.
+    """Merge matched units that are one neuron, and remove the spikes that both had found.
+
+    By `merge_refractory_units`; in a group that was clustered channel by channel, by `merge_templates` first.
 
     Parameters
     ----------
@@ -144,8 +154,10 @@ def merge_over_split_units(
     """
     if parameters.num_units is not None or len(labels) == 0:
         return units, spikes, labels
-    merging = settings.template_merging
-    merged = merge_templates(group, spikes, labels, parameters, settings=merging, job_kwargs=job_kwargs)
+    merged, options = labels, dict(job_kwargs=job_kwargs)
+    if not units.is_one_mixture:
+        merged = merge_templates(group, spikes, labels, parameters, settings=settings.template_merging, **options)
+    merged = merge_refractory_units(group, spikes, merged, parameters, settings=settings.refractory_merging, **options)
     is_merged = merged != labels
     merges = dict(zip(labels[is_merged].tolist(), merged[is_merged].tolist(), strict=True))
     spikes = spikes.copy()

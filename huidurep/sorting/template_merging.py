@@ -1,4 +1,4 @@
-"""Merge the units of a large group that are one neuron, and remove redundant ones.
+"""Merge the units of a large group that are one neuron.
 
 In a large group each channel has a mixture of its own, which does not see the units of other channels. Two units with
 similar templates (SpikeInterface's l1 similarity at the best shift) are compared on the channels that both have in
@@ -13,10 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from spikeinterface.core import NumpySorting, get_channel_distances
+from spikeinterface.core import get_channel_distances
 from spikeinterface.sortingcomponents.tools import compute_sparsity_from_peaks_and_label
 from threadpoolctl import threadpool_limits
 
+from ..clustering.refractory import SHORT_LAGS, RefractorySettings, two_neurons_log_likelihood_ratio
 from ..clustering.separation import MergeSettings, merge_groups, merge_limit, merge_statistic, separation
 from .parameters import SortingParameters
 from .peak_signs import unit_signs
@@ -24,12 +25,10 @@ from .preprocessing import PreparedGroup
 from .spike_trains import spike_times_s
 from .waveforms import iterate_waveforms, mean_waveforms, nearest_channels, to_spike_vector
 
-ANY_AGREEMENT = 1e-6  # find_redundant_units looks only at pairs that agree more than this
-
 
 @dataclass(frozen=True)
 class TemplateMergingSettings:
-    """Settings of `merge_templates` and `remove_redundant_units`.
+    """Settings of `merge_templates`.
 
     Parameters
     ----------
@@ -52,9 +51,6 @@ class TemplateMergingSettings:
         D is not computed on fewer common channels.
     num_components, num_basis_spikes : int
         Number of principal components of the waveform on each channel, and of spikes from which they are computed.
-    max_redundant_lag_ms, min_redundant_share : float
-        A unit is redundant if more than this share of its spikes is within this lag of larger spikes of one other
-        unit. Chance makes a share of 0.16 at 100 Hz.
     merge : MergeSettings
     """
 
@@ -69,8 +65,6 @@ class TemplateMergingSettings:
     min_common_channels: int = 4
     num_components: int = 6
     num_basis_spikes: int = 2000
-    max_redundant_lag_ms: float = 0.8
-    min_redundant_share: float = 0.5
     merge: MergeSettings = MergeSettings()
 
 
@@ -295,43 +289,115 @@ def _common_activity(times_s: np.ndarray, unit_index: np.ndarray, num_periods: i
     return np.stack([np.minimum(share, shares).sum(axis=1) for share in shares])
 
 
-def remove_redundant_units(
-    labels: np.ndarray, peaks: np.ndarray, recording, *, settings: TemplateMergingSettings = DEFAULT_SETTINGS
-) -> np.ndarray:
-    """Remove units whose spikes are those of a larger unit, detected a second time.
+@dataclass(frozen=True)
+class RefractoryMergingSettings:
+    """Settings of `merge_refractory_units`.
 
     Parameters
     ----------
-    labels : ndarray of int64, (num_peaks,)
-        Unit of each peak, -1 for none.
-    peaks : ndarray, (num_peaks,)
-        SpikeInterface's peak dtype.
-    recording : BaseRecording
-        The recording of the peaks.
-    settings : TemplateMergingSettings
+    min_cosine : float
+        Smallest cosine similarity of two templates around their trough, at the best shift. Templates of one neuron in a
+        burst are scaled versions of each other.
+    min_log_likelihood_ratio : float
+        Evidence of spike times for one neuron, natural logarithm of the likelihood ratio against two.
+    max_shift_ms, half_window_ms : float
+        Largest shift between two templates, and what is compared before and after the trough: other spikes overlap what
+        follows.
+    radius_um : float
+        Channels around both main channels on which templates are compared.
+    refractory : RefractorySettings
+        Lags that are compared.
+    """
+
+    min_cosine: float = 0.99
+    min_log_likelihood_ratio: float = 5.0
+    max_shift_ms: float = 0.2
+    half_window_ms: float = 0.5
+    radius_um: float = 60.0
+    refractory: RefractorySettings = SHORT_LAGS
+
+
+REFRACTORY_MERGING = RefractoryMergingSettings()
+
+
+def merge_refractory_units(
+    group: PreparedGroup,
+    spikes: np.ndarray,
+    labels: np.ndarray,
+    parameters: SortingParameters,
+    *,
+    settings: RefractoryMergingSettings = REFRACTORY_MERGING,
+    job_kwargs: dict | None = None,
+) -> np.ndarray:
+    """Merge units whose templates are scaled versions of each other and which share a refractory period.
+
+    A burst whose spikes become smaller, or a fast neuron whose spikes are on the tails of each other, has several
+    clusters. Their spikes follow each other within milliseconds, but never within a refractory period.
+
+    Parameters
+    ----------
+    group : PreparedGroup
+        Filtered recording in uV, with contact positions.
+    spikes : ndarray, (num_spikes,)
+        SpikeInterface's peak dtype, in order of time within segments.
+    labels : ndarray of int64, (num_spikes,)
+        Unit of each spike.
+    parameters : SortingParameters
+        Waveform window; `merge_bias` is subtracted from the evidence that is needed.
+    settings : RefractoryMergingSettings
+    job_kwargs : dict | None
+        SpikeInterface's job keyword arguments.
 
     Returns
     -------
-    ndarray of int64, (num_peaks,)
-        -1 for the spikes of a unit more than half of which are within 0.8 ms of spikes of one other unit with a larger
-        mean amplitude.
+    ndarray of int64, (num_spikes,)
+        Unit after merging, which has the label of the largest unit in it.
     """
-    # seconds of imports that tetrodes need not wait for
-    from spikeinterface.curation.remove_redundant import find_redundant_units
-
-    is_labelled = labels >= 0
-    unit_ids, unit_index = np.unique(labels[is_labelled], return_inverse=True)
+    unit_ids, unit_index, counts = np.unique(labels, return_inverse=True, return_counts=True)
     if len(unit_ids) < 2:
-        return labels
-    mean_amplitudes = np.bincount(unit_index, np.abs(peaks["amplitude"][is_labelled])) / np.bincount(unit_index)
-    vector = to_spike_vector(peaks[is_labelled], unit_index)
-    sorting = NumpySorting(vector, recording.get_sampling_frequency(), np.arange(len(unit_ids)))
-    pairs = find_redundant_units(
-        sorting,
-        delta_time=settings.max_redundant_lag_ms,
-        agreement_threshold=ANY_AGREEMENT,
-        duplicate_threshold=settings.min_redundant_share,
-    )
-    # a pair does not say which of its units is redundant
-    redundant = {min(pair, key=lambda unit: mean_amplitudes[unit]) for pair in pairs}
-    return np.where(np.isin(labels, unit_ids[list(redundant)]), -1, labels)
+        return labels.copy()
+    vector = to_spike_vector(spikes, unit_index)
+    templates = mean_waveforms(group.recording, vector, len(unit_ids), parameters, job_kwargs=job_kwargs)
+    is_similar = _cosines(templates, group, parameters, settings) >= settings.min_cosine
+    times_s = spike_times_s(spikes, group.recording)
+    trains = [times_s[rows] for rows in _rows_by_unit(unit_index)]
+
+    def candidate_pairs(groups: dict[int, list[int]]) -> list[tuple[int, int]]:
+        keys = sorted(groups)
+        pairs = [(first, second) for first in keys for second in keys if first < second]
+        return [pair for pair in pairs if is_similar[np.ix_(groups[pair[0]], groups[pair[1]])].any()]
+
+    def statistic(first: list[int], second: list[int]) -> float:
+        both = (np.concatenate([trains[unit] for unit in units]) for units in (first, second))
+        return two_neurons_log_likelihood_ratio(*both, settings.refractory)
+
+    limit = parameters.merge_bias - settings.min_log_likelihood_ratio
+    merged_index = np.arange(len(unit_ids))
+    for members in merge_groups(range(len(unit_ids)), candidate_pairs, statistic, limit).values():
+        merged_index[members] = max(members, key=lambda unit: counts[unit])
+    return unit_ids[merged_index][unit_index]
+
+
+def _cosines(
+    templates: np.ndarray, group: PreparedGroup, parameters: SortingParameters, settings: RefractoryMergingSettings
+) -> np.ndarray:
+    """Cosine similarity (num_units, num_units) of templates around their trough, at the best shift of the second."""
+    sampling_frequency = group.recording.get_sampling_frequency()
+    peak = parameters.num_samples_before(sampling_frequency)
+    half = min(round(settings.half_window_ms * sampling_frequency / 1000.0), peak, templates.shape[1] - peak - 1)
+    max_shift = min(round(settings.max_shift_ms * sampling_frequency / 1000.0), peak - half)
+    distances_um = get_channel_distances(group.recording)
+    channels = np.abs(templates[:, peak]).argmax(axis=1)
+    is_near = distances_um[channels] <= settings.radius_um
+    cosines = np.eye(len(templates))
+    for first, second in zip(*np.triu_indices(len(templates), 1), strict=True):
+        if not is_near[first, channels[second]]:
+            continue
+        compared = is_near[first] | is_near[second]
+        one = templates[first, peak - half : peak + half + 1][:, compared].ravel()
+        for shift in range(-max_shift, max_shift + 1):
+            start = peak - half + shift
+            other = templates[second, start : start + 2 * half + 1][:, compared].ravel()
+            norms = np.linalg.norm(one) * np.linalg.norm(other)
+            cosines[first, second] = max(cosines[first, second], one @ other / norms if norms else 0.0)
+    return np.maximum(cosines, cosines.T)

@@ -20,6 +20,7 @@ from huidurep.sorting.detection import detect_spikes
 from huidurep.sorting.parameters import SortingParameters
 from huidurep.sorting.preprocessing import preprocess, split_groups
 from huidurep.sorting.run_log import RunLog
+from huidurep.sorting.template_merging import RefractoryMergingSettings
 
 NUM_CHANNELS = 12
 SETTINGS = CurationSettings()
@@ -102,7 +103,8 @@ def test_merge_limits(two_neurons):
     *_, found, _ = merge(two_neurons, samples, labels, (3, 3, 9, 3), merge_bias=-100.0)
     assert found.tolist() == labels.tolist()
     merging = replace(SETTINGS.template_merging, merge=MergeSettings(limit=-100.0))
-    settings = CurationSettings(template_merging=merging)
+    never = RefractoryMergingSettings(min_log_likelihood_ratio=1e6)
+    settings = CurationSettings(template_merging=merging, refractory_merging=never)
     *_, found, _ = merge(two_neurons, samples, labels, (3, 3, 9, 3), settings)
     assert found.tolist() == labels.tolist()
 

@@ -1,9 +1,9 @@
-"""Which units of a large group are one neuron, and which are redundant."""
+"""Which units are one neuron."""
 
 import numpy as np
 import pytest
 from spikeinterface.core.base import base_peak_dtype
-from stand_in import as_recording, planted
+from stand_in import TETRODE_UM, as_recording, planted, waveform
 
 from huidurep.clustering.separation import MergeSettings
 from huidurep.sorting.parameters import SortingParameters
@@ -14,8 +14,8 @@ from huidurep.sorting.template_merging import (
     _agglomerate,
     _common_activity,
     _Snippets,
+    merge_refractory_units,
     merge_templates,
-    remove_redundant_units,
 )
 
 NUM_CHANNELS = 24
@@ -138,45 +138,31 @@ def test_refractory_ratio_is_that_of_all_merged_units():
     assert any(sorted(map(len, pair)) == [1, 3] for pair in asked)
 
 
-def peaks_of(*trains, amplitudes):
-    """Peaks in order of time and their labels, of trains (samples) with one amplitude each."""
-    labels = np.repeat(np.arange(len(trains)), [len(train) for train in trains])
-    peaks = np.zeros(len(labels), dtype=base_peak_dtype)
-    peaks["sample_index"] = np.concatenate(trains)
-    peaks["amplitude"] = -np.asarray(amplitudes, dtype=float)[labels]
-    order = np.argsort(peaks["sample_index"], kind="stable")
-    return peaks[order], labels[order]
+def bursting(factor, times_between, seed=0, num_bursts=150):
+    """Group, spikes and cluster of each, of a neuron in bursts of two; the second spikes are a cluster of their own."""
+    rng = np.random.default_rng(seed)
+    first = 1000 + np.cumsum(rng.integers(3000, 4500, num_bursts))
+    second = first + rng.integers(*times_between, num_bursts)
+    traces = rng.normal(0, 6.0, (int(second[-1]) + 3000, 4)).astype("float32")
+    for train, size in ((first, 1.0), (second, factor)):
+        shape = size * waveform()[:, None] * np.array([200.0, 120, 60, 90], dtype="float32")
+        for sample in train:
+            traces[sample - 20 : sample + 40] += shape
+    spikes = np.zeros(2 * num_bursts, dtype=base_peak_dtype)
+    spikes["sample_index"] = np.concatenate([first, second])
+    labels, order = np.repeat([0, 1], num_bursts), np.argsort(spikes["sample_index"])
+    (group,) = split_groups(as_recording(traces, positions_um=TETRODE_UM), SortingParameters(), RunLog())
+    return preprocess(group, SortingParameters(), RunLog()), spikes[order], labels[order]
 
 
-def kept_units(*trains, amplitudes, settings=SETTINGS):
-    peaks, labels = peaks_of(*trains, amplitudes=amplitudes)
-    before = labels.copy()
-    recording = as_recording(np.zeros((600000, 2), dtype="float32"))
-    kept = remove_redundant_units(labels, peaks, recording, settings=settings)
-    assert np.array_equal(labels, before)
-    assert (kept[kept >= 0] == labels[kept >= 0]).all()
-    return set(kept[kept >= 0].tolist())
+def test_smaller_spikes_of_a_burst_are_merged():
+    group, spikes, labels = bursting(0.6, (90, 240))  # 3 to 8 ms
+    merged = merge_refractory_units(group, spikes, labels, SortingParameters())
+    assert set(merged.tolist()) == {0}
+    kept = merge_refractory_units(group, spikes, labels, SortingParameters(merge_bias=-1000.0))
+    assert np.array_equal(kept, labels)
 
 
-def train(seed, num_spikes=400):
-    return np.sort(np.random.default_rng(seed).choice(590000, num_spikes, replace=False))
-
-
-def test_the_smaller_of_two_redundant_units_is_removed():
-    # half a millisecond after two of three spikes, and a few other spikes
-    redundant = np.concatenate([train(0)[::3], train(0)[1::3]]) + 15
-    redundant = np.sort(np.concatenate([redundant, train(5, 30)]))
-    assert kept_units(train(0), redundant, train(1), amplitudes=(200, 40, 50)) == {0, 2}
-    assert kept_units(redundant, train(1), train(0), amplitudes=(40, 50, 200)) == {1, 2}
-
-
-def test_units_with_few_coincident_spikes_are_kept():
-    often = np.sort(np.concatenate([train(0)[::4] + 10, train(2, 300)]))
-    assert kept_units(train(0), often, amplitudes=(200, 40)) == {0, 1}
-    settings = TemplateMergingSettings(min_redundant_share=0.2)
-    assert kept_units(train(0), often, amplitudes=(200, 40), settings=settings) == {0}
-
-
-def test_one_unit_and_none():
-    assert kept_units(train(0), amplitudes=(100,)) == {0}
-    assert kept_units(train(0)[:0], amplitudes=(100,)) == set()
+def test_a_smaller_neuron_that_fires_at_all_lags_is_not_merged():
+    group, spikes, labels = bursting(0.6, (30, 240))  # 1 to 8 ms: no refractory period between them
+    assert np.array_equal(merge_refractory_units(group, spikes, labels, SortingParameters()), labels)

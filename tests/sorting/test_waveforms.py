@@ -5,6 +5,8 @@ from stand_in import as_recording
 
 from huidurep.sorting.parameters import SortingParameters
 from huidurep.sorting.waveforms import (
+    WaveformBatch,
+    align_to_trough,
     iterate_waveforms,
     mean_waveforms,
     nearest_channels,
@@ -85,3 +87,18 @@ def test_robust_waveforms_bear_one_transient():
     assert templates.shape == (3, 90, 2)
     assert templates[:, 30].tolist() == [[-80.0, -20.0], [-80.0, -20.0], [0.0, 0.0]]
     assert mean_waveforms(recording, vector, 3, PARAMETERS)[0, 30, 0] < -700
+
+
+def test_trough_between_two_samples_is_moved_to_the_peak_index():
+    time = np.arange(45) - 15.0
+    delays = np.array([-0.5, -0.25, 0.0, 0.25, 0.5])
+    late = time - delays[:, None]
+    one = np.exp(-0.5 * (late / 1.2) ** 2) - 0.4 * np.exp(-0.5 * ((late - 6) / 3) ** 2)
+    for sign in (-1.0, 1.0):
+        waveforms = (sign * one[:, :, None] * np.array([100.0, 40.0])).astype("float32")
+        batch = WaveformBatch(np.arange(5), waveforms, np.zeros((2, 2)), 15)
+        moved = align_to_trough(batch).waveforms
+        assert np.abs(waveforms - waveforms[2]).max() > 20 and np.abs(moved - moved[2]).max() < 3
+        # no row depends on the others
+        alone = WaveformBatch(np.arange(1), waveforms[:1], np.zeros((2, 2)), 15)
+        np.testing.assert_allclose(align_to_trough(alone).waveforms[0], moved[0], rtol=1e-5, atol=1e-4)
