@@ -26,7 +26,7 @@ from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 
 from .drift import Drift, DriftSettings, estimate_drift
-from .drifting_mixture import REGULARISATION, fit_drifting_mixture, fit_line, linear_means, one_hot
+from .drifting_mixture import REGULARISATION, fit_line, fit_linear_mixture, one_hot
 from .separation import (
     MergeSettings,
     ashman_d,
@@ -366,8 +366,8 @@ def _track_drift(
     if times_s is None or drift is None:
         return components, np.ones((len(points), 1)), None
     design = drift.design(times_s)
-    means = linear_means(points, design, settings.slope_ridge)
-    tracked = fit_drifting_mixture(points, one_hot(components), means).responsibilities.argmax(1)
+    mixture = fit_linear_mixture(points, one_hot(components), design, settings.slope_ridge)
+    tracked = mixture.responsibilities.argmax(1)
     # a given number of units needs as many components
     is_enough = num_units is None or len(np.unique(tracked)) >= num_units
     return tracked if is_enough else components, design, drift
