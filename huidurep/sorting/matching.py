@@ -193,7 +193,7 @@ class _Matching:
             dtype="float32",
             mode="global" if is_small else "local",
             radius_um=self.settings.whitening_radius_um,
-            **statistics_kwargs(recording, self.parameters.seed, settings=self.settings.noise_levels),
+            **statistics_kwargs(recording, settings=self.settings.noise_levels),
         )
 
     def interval_waveforms(

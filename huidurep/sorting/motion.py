@@ -100,7 +100,7 @@ def correct_motion(
     corrected = _cut_like(_interpolate(recording, motion, preset), group.recording)
     if caching is not None:
         corrected = cache_traces(corrected, "motion", log, settings=caching, job_kwargs=job_kwargs)
-    traces = read_chunks(corrected, draw_chunks(corrected, parameters.seed, settings=noise_settings))
+    traces = read_chunks(corrected, draw_chunks(corrected, settings=noise_settings))
     # blanked samples are still constant after interpolation
     active = find_active(traces, corrected.get_sampling_frequency(), settings=noise_settings)
     levels_uv, motion = noise_levels(traces, active), _cut_motion(motion, group.recording)

@@ -207,7 +207,7 @@ def preprocess(
         Gains that are 0 or not finite.
     """
     recording = group.recording
-    chunks = draw_chunks(recording, parameters.seed, settings=noise_settings)
+    chunks = draw_chunks(recording, settings=noise_settings)
     offsets, active = _measure_offsets(group, chunks, log, noise_settings)
     highest_hz = settings.max_nyquist_ratio * recording.get_sampling_frequency() / 2
     band_hz = parameters.freq_min_hz, min(parameters.freq_max_hz, highest_hz)
@@ -287,7 +287,7 @@ def _read_gains(recording: BaseRecording) -> np.ndarray:
     return gains
 
 
-def statistics_kwargs(recording: BaseRecording, seed: int, *, settings: NoiseLevelSettings = NOISE_LEVELS) -> dict:
+def statistics_kwargs(recording: BaseRecording, seed: int = 0, *, settings: NoiseLevelSettings = NOISE_LEVELS) -> dict:
     """Seeded random chunks for SpikeInterface: about ten seconds over all segments, never longer than a segment.
 
     Parameters
