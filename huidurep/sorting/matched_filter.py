@@ -124,7 +124,7 @@ def detect_filtered(
     prototype : ndarray, (num_samples,)
         From `find_prototype`.
     parameters : SortingParameters
-        Sign, exclusion time and seed are read.
+        Sign and exclusion time are read.
     threshold : float
         In noise levels of the filter's output.
     radius_um : float

@@ -66,7 +66,7 @@ def correct_motion(
     group : PreparedGroup
         Filtered recording in uV with its noise levels.
     parameters : SortingParameters
-        `motion`, `peak_sign` and `seed` are read. "auto" corrects the groups that `MotionSettings` describes, a preset
+        `motion` and `peak_sign` are read. "auto" corrects the groups that `MotionSettings` describes, a preset
         or a saved motion every group. Segments count as recorded one after the other.
     log : RunLog
         Receives the range of motion, or why there is no estimate.
@@ -179,7 +179,7 @@ def _estimate(
 ) -> Motion | None:
     """SpikeInterface's Motion of a recording of one segment, None where it fails."""
     view = recording.select_channels(recording.channel_ids)
-    # SpikeInterface reads this property before it would measure noise levels, which it does without our seed
+    # SpikeInterface reads this property before it would measure noise levels, which it does on other chunks
     view.set_property("noise_level_mad_raw", noise_levels_uv)
     options = {}
     if peak_sign == "pos":  # for "both", troughs are enough
