@@ -72,7 +72,7 @@ class MixtureSettings:
     shared_covariance_spikes: float = 30
     background_weight: float = 0.02
     background_spread: float = 2.0
-    num_starts: int = 5
+    num_starts: int = 3
     drift: DriftSettings = DriftSettings()
     merge: MergeSettings = MergeSettings()
 
