@@ -50,7 +50,7 @@ class MergeSettings:
     min_gain_per_log_spikes: float = 3.0
     max_projected_spikes: int = 2000
     num_em_iterations: int = 60
-    bin_width: float = 0.01
+    bin_width: float = 0.005
     min_binned_spikes: int = 500
     refractory: RefractorySettings = RefractorySettings()
 
