@@ -24,10 +24,9 @@ from sklearn.decomposition import PCA
 from .drifting_mixture import (
     SLOPE_RIDGE,
     DriftingMixture,
-    constant_means,
     fit_drifting_mixture,
     fit_line,
-    linear_means,
+    fit_linear_mixture,
     one_hot,
 )
 
@@ -89,7 +88,7 @@ class Drift:
     gain: float
 
     def design(self, times_s: np.ndarray) -> np.ndarray:
-        """1 and drift at the given times, for `linear_means`.
+        """1 and drift at the given times, for `fit_linear_mixture`.
 
         Parameters
         ----------
@@ -155,8 +154,10 @@ def _accepted_gain(
     """Gain in mean log-likelihood per spike of means that are linear in drift; None if the BIC rejects them."""
     num_spikes, num_dimensions = points.shape
     start = one_hot(labels)
-    drifting = linear_means(points, _with_constant(values), settings.slope_ridge)
-    without, with_drift = (fit_drifting_mixture(points, start, means) for means in (constant_means(points), drifting))
+    design = _with_constant(values)
+    without, with_drift = (
+        fit_linear_mixture(points, start, terms, settings.slope_ridge) for terms in (design[:, :1], design)
+    )
     gain = with_drift.log_likelihood - without.log_likelihood
     num_parameters = start.shape[1] * num_dimensions + num_free
     return gain if gain * num_spikes > 0.5 * np.log(num_spikes) * num_parameters else None
@@ -212,8 +213,7 @@ def _refine(
     values = _standardise(values, bins)
     for _ in range(settings.num_refinements):
         design = _with_constant(values[bins])
-        means = linear_means(points, design, settings.slope_ridge)
-        mixture = fit_drifting_mixture(points, mixture.responsibilities, means, max_iterations=1)
+        mixture = fit_linear_mixture(points, mixture.responsibilities, design, settings.slope_ridge, max_iterations=1)
         sums, counts = _observe_drift(points, bins, len(values), mixture, design, settings.slope_ridge)
         values = _standardise(_smooth(sums, counts, precision), bins)
     # smoothed bins are not all free: degrees of freedom are the trace of the smoother
@@ -230,10 +230,10 @@ def _observe_drift(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Drift that the points of each bin show: weighted sums (num_bins,) and their weights (num_bins,)."""
     sums, counts = np.zeros(num_bins), np.zeros(num_bins)
+    white = mixture.whiten(points)
     for weights in mixture.responsibilities.T:
-        intercept, slope = fit_line(points, design, weights, slope_ridge)
-        slope = mixture.whiten(slope[None])[0]
-        sums += np.bincount(bins, weights * (mixture.whiten(points - intercept) @ slope), num_bins)
+        intercept, slope = mixture.whiten(fit_line(points, design, weights, slope_ridge))
+        sums += np.bincount(bins, weights * ((white - intercept) @ slope), num_bins)
         counts += np.bincount(bins, weights * (slope @ slope), num_bins)
     return sums, counts
 

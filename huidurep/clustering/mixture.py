@@ -6,7 +6,8 @@
    of it.
 3. The groups of components with the lowest merge statistic are merged (`separation`), until all exceed a limit that
    `merge_bias` shifts. Drift is removed before groups are compared.
-4. A unit is a mixture of its components (Baudry et al. 2010, doi:10.1198/jcgs.2010.08111), each with a covariance of
+4. Steps 1 to 3 are repeated from other starts, and units are what most of them find (`consensus`).
+5. A unit is a mixture of its components (Baudry et al. 2010, doi:10.1198/jcgs.2010.08111), each with a covariance of
    its own, which fits clusters that are not Gaussian. A long cluster of even density may stay split. One broad
    background component takes the spikes that are far from every unit.
 """
@@ -25,8 +26,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 
+from .consensus import agreed_units
 from .drift import Drift, DriftSettings, estimate_drift
-from .drifting_mixture import REGULARISATION, fit_drifting_mixture, fit_line, linear_means, one_hot
+from .drifting_mixture import REGULARISATION, fit_line, fit_linear_mixture, one_hot
 from .separation import (
     MergeSettings,
     ashman_d,
@@ -56,6 +58,8 @@ class MixtureSettings:
         The covariance of a component is shrunk to the average one as by this number of spikes.
     background_weight, background_spread : float
         Weight of the background component, and its covariance in units of the covariance of all spikes.
+    num_starts : int
+        Number of mixtures, from different starts, whose units vote (`consensus`). One where `num_units` is given.
     drift : DriftSettings
     merge : MergeSettings
     """
@@ -68,6 +72,7 @@ class MixtureSettings:
     shared_covariance_spikes: float = 30
     background_weight: float = 0.02
     background_spread: float = 2.0
+    num_starts: int = 3
     drift: DriftSettings = DriftSettings()
     merge: MergeSettings = MergeSettings()
 
@@ -124,7 +129,7 @@ class UnitMixture:
             design = np.eye(1, self.means.shape[1]).repeat(len(points), axis=0)  # the average of drift is 0
             if self.drift is not None and times_s is not None:
                 design = self.drift.design(times_s)
-            logs = self._log_densities(points, design)
+            logs = _log_densities(points, design, self.weights, self.means, self.cholesky_factors)
             responsibilities = np.exp(logs - logsumexp(logs, axis=1, keepdims=True))
             for component, unit in enumerate(self.component_units):
                 result[:, unit] += responsibilities[:, component]  # unit -1 is the last column
@@ -168,14 +173,6 @@ class UnitMixture:
         """
         return self.unit_posteriors(embeddings, times_s)[np.arange(len(embeddings)), np.asarray(labels, int)]
 
-    def _log_densities(self, points: np.ndarray, design: np.ndarray) -> np.ndarray:
-        """Log of weight times density of each component (num_points, num_components)."""
-        logs = np.empty((len(points), len(self.weights)))
-        for k, (weight, mean, factor) in enumerate(zip(self.weights, self.means, self.cholesky_factors, strict=True)):
-            scaled = solve_triangular(factor, (points - design @ mean).T, lower=True)
-            logs[:, k] = np.log(weight) - np.log(np.diag(factor)).sum() - 0.5 * (scaled**2).sum(0)
-        return logs - 0.5 * points.shape[1] * np.log(2 * np.pi)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Clustering(UnitMixture):
@@ -194,6 +191,17 @@ class Clustering(UnitMixture):
     labels: np.ndarray
     posteriors: np.ndarray
     small_groups: np.ndarray | None = None
+
+
+def _log_densities(
+    points: np.ndarray, design: np.ndarray, weights: np.ndarray, means: np.ndarray, cholesky_factors: np.ndarray
+) -> np.ndarray:
+    """Log of weight times density of each component (num_points, num_components)."""
+    logs = np.empty((len(points), len(weights)))
+    for k, (weight, mean, factor) in enumerate(zip(weights, means, cholesky_factors, strict=True)):
+        scaled = solve_triangular(factor, (points - design @ mean).T, lower=True)
+        logs[:, k] = np.log(weight) - np.log(np.diag(factor)).sum() - 0.5 * (scaled**2).sum(0)
+    return logs - 0.5 * points.shape[1] * np.log(2 * np.pi)
 
 
 def cluster_embeddings(  # noqa: PLR0913 (each is a parameter that users set, but for the settings)
@@ -276,13 +284,40 @@ def _find_units(
     """Units (num_points,) of at least `smallest` points, smaller groups (num_points,), and the mixture of the units."""
     components = _over_split(points, num_units, rng, settings)
     components, design, drift = _track_drift(points, times_s, components, num_units, settings.drift)
-    # components of a few outliers would only add noise to the units into which they are merged
-    kept = _drop_small(components, smallest // 2)
-    groups = _Merging(points, design, kept, times_s, rng, limit, settings).run(num_units)
-    units = _drop_small(groups, smallest)
-    small = np.where(units >= 0, -1, np.where(groups >= 0, groups, groups.max(initial=-1) + 1 + components))
-    components = kept
-    return units, small, dict(drift=drift, **_fit_units(points, design, components, units, num_units is None, settings))
+    starts = [components]
+    if num_units is None:
+        for _ in range(settings.num_starts - 1):
+            components = _over_split(points, num_units, rng, settings)
+            starts.append(_follow_drift(points, components, design, settings.drift) if drift else components)
+    every_group, fits = [], []
+    for components in starts:
+        # components of a few outliers would only add noise to the units into which they are merged
+        kept = _drop_small(components, smallest // 2)
+        groups = _Merging(points, design, kept, times_s, rng, limit, settings).run(num_units)
+        units = _drop_small(groups, smallest)
+        every_group.append(np.where(groups >= 0, groups, groups.max(initial=-1) + 1 + components))
+        fits.append(_fit_units(points, design, kept, units, num_units is None, settings))
+    fitted = fits[0]
+    if len(fits) > 1:
+        units, fitted = _pool(points, design, fits, smallest)
+    return units, np.where(units >= 0, -1, every_group[0]), dict(drift=drift, **fitted)
+
+
+def _pool(points: np.ndarray, design: np.ndarray, fits: list[dict], smallest: int) -> tuple[np.ndarray, dict]:
+    """The units (num_points,) on which several fitted mixtures agree, and one mixture of all their components."""
+    responsibilities = []
+    for fit in fits:
+        logs = _log_densities(points, design, fit["weights"], fit["means"], fit["cholesky_factors"])
+        responsibilities.append(np.exp(logs - logsumexp(logs, axis=1, keepdims=True)))
+    units, owners = agreed_units(responsibilities, [fit["component_units"] for fit in fits])
+    units = _drop_small(units, smallest)
+    kept = np.unique(units[units >= 0])
+    every_owner = np.concatenate(owners)
+    names = ("weights", "means", "cholesky_factors")
+    fitted = {name: np.concatenate([fit[name] for fit in fits]) for name in names}
+    fitted["weights"] = fitted["weights"] / len(fits)
+    fitted["component_units"] = np.where(np.isin(every_owner, kept), np.searchsorted(kept, every_owner), -1)
+    return units, dict(num_units=len(kept), **fitted)
 
 
 def _check(
@@ -377,11 +412,17 @@ def _track_drift(
     if times_s is None or drift is None:
         return components, np.ones((len(points), 1)), None
     design = drift.design(times_s)
-    means = linear_means(points, design, settings.slope_ridge)
-    tracked = fit_drifting_mixture(points, one_hot(components), means).responsibilities.argmax(1)
+    tracked = _follow_drift(points, components, design, settings)
     # a given number of units needs as many components
     is_enough = num_units is None or len(np.unique(tracked)) >= num_units
     return tracked if is_enough else components, design, drift
+
+
+def _follow_drift(
+    points: np.ndarray, components: np.ndarray, design: np.ndarray, settings: DriftSettings
+) -> np.ndarray:
+    """Component of each point after the means have become linear functions of drift."""
+    return fit_linear_mixture(points, one_hot(components), design, settings.slope_ridge).responsibilities.argmax(1)
 
 
 def _drop_small(labels: np.ndarray, min_spikes: int) -> np.ndarray:

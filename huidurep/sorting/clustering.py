@@ -300,8 +300,7 @@ def _cluster(
         min_unit_spikes=parameters.min_unit_spikes,
         max_fit_spikes=parameters.max_fit_spikes,
         max_dimensions=parameters.max_dimensions,
-        seed=parameters.seed,
-        times_s=times_s,
+        times_s=times_s,  # no seed: the units depend on the data alone
         settings=settings,
     )
 
@@ -346,13 +345,14 @@ def _cluster_by_channel(
     labels, small = np.full((2, len(peaks)), -1, dtype="int64")
     posteriors = np.zeros(len(peaks), dtype="float32")
     times_s = spike_times_s(peaks, group.recording)
+    one_start = replace(settings.mixture, num_starts=1)  # template merging compares the units of neighbouring channels
     found: list[tuple] = []  # (channel, mixture, its unit), one a label before merging
     for channel in np.unique(peaks["channel_index"]):
         rows = np.flatnonzero(peaks["channel_index"] == channel)
         if len(rows) < parameters.min_unit_spikes:
             small[rows] = small.max() + 1
             continue  # template matching finds these spikes if they belong to a unit of another channel
-        mixture = _cluster(embeddings[rows], times_s[rows], parameters, None, settings.mixture)
+        mixture = _cluster(embeddings[rows], times_s[rows], parameters, None, one_start)
         channel_labels = np.asarray(mixture.labels, dtype="int64")
         labels[rows] = np.where(channel_labels >= 0, channel_labels + len(found), -1)
         posteriors[rows] = mixture.posteriors

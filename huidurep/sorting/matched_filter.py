@@ -120,7 +120,7 @@ def detect_filtered(
     prototype : ndarray, (num_samples,)
         From `find_prototype`.
     parameters : SortingParameters
-        Sign, exclusion time and seed are read.
+        Sign and exclusion time are read.
     threshold : float
         In noise levels of the filter's output.
     radius_um : float
@@ -144,7 +144,7 @@ def detect_filtered(
         detect_threshold=threshold,
         exclude_sweep_ms=parameters.exclude_sweep_ms,
         radius_um=radius_um,
-        random_chunk_kwargs=statistics_kwargs(group.recording, parameters.seed, settings=settings.noise_levels),
+        random_chunk_kwargs=statistics_kwargs(group.recording, settings=settings.noise_levels),
         return_output=False,
     )
     options = dict(peak_sign=parameters.peak_sign, radius_um=radius_um, settings=settings)

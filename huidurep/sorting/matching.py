@@ -199,7 +199,7 @@ class _Matching:
         recording = self.group.recording
         is_small = recording.get_num_channels() <= self.settings.num_dense_channels
         options = dict(mode="global" if is_small else "local", radius_um=self.settings.whitening_radius_um)
-        chunks = statistics_kwargs(recording, self.parameters.seed, settings=self.settings.noise_levels)
+        chunks = statistics_kwargs(recording, settings=self.settings.noise_levels)
         if len(self.group.artifact_periods) == 0:
             return spre.whiten(recording, dtype="float32", **options, **chunks)
         traces = get_random_data_chunks(recording, concatenated=True, return_in_uV=False, **chunks)

@@ -72,7 +72,7 @@ def correct_motion(
     group : PreparedGroup
         Filtered recording in uV with its noise levels.
     parameters : SortingParameters
-        `motion`, `peak_sign` and `seed` are read. "auto" corrects the groups that `MotionSettings` describes, a preset
+        `motion` and `peak_sign` are read. "auto" corrects the groups that `MotionSettings` describes, a preset
         or a saved motion every group. Segments count as recorded one after the other.
     log : RunLog
         Receives the range of motion, or why there is no estimate.
@@ -106,7 +106,7 @@ def correct_motion(
     corrected = _cut_like(_interpolate(recording, motion, preset), group.recording)
     if caching is not None:
         corrected = cache_traces(corrected, "motion", log, settings=caching, job_kwargs=job_kwargs)
-    traces = read_chunks(corrected, draw_chunks(corrected, parameters.seed, settings=noise_settings))
+    traces = read_chunks(corrected, draw_chunks(corrected, settings=noise_settings))
     # blanked samples are still constant after interpolation
     active = find_active(traces, corrected.get_sampling_frequency(), settings=noise_settings)
     levels_uv, motion = noise_levels(traces, active), _cut_motion(motion, group.recording)
@@ -234,7 +234,7 @@ def _estimate(
 ) -> Motion | None:
     """SpikeInterface's Motion of a recording of one segment, None where it fails."""
     view = recording.select_channels(recording.channel_ids)
-    # SpikeInterface reads this property before it would measure noise levels, which it does without our seed
+    # SpikeInterface reads this property before it would measure noise levels, which it does on other chunks
     view.set_property("noise_level_mad_raw", noise_levels_uv)
     options = {}
     if peak_sign == "pos":

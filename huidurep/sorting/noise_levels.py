@@ -39,7 +39,7 @@ NOISE_LEVELS = NoiseLevelSettings()
 
 
 def draw_chunks(
-    recording: BaseRecording, seed: int, *, settings: NoiseLevelSettings = NOISE_LEVELS
+    recording: BaseRecording, seed: int = 0, *, settings: NoiseLevelSettings = NOISE_LEVELS
 ) -> list[tuple[int, int, int]]:
     """Draw chunks of half a second, about ten seconds in all, from every segment in proportion to its length.
 

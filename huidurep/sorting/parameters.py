@@ -206,7 +206,7 @@ class SortingParameters:
     min_unit_spikes: Count = 30
     """Smallest number of spikes of a unit; smaller units are removed, unless num_units is given."""
     max_fit_spikes: Count = 20000
-    """Maximum number of spikes to which the mixture model is fitted; they are drawn with seed."""
+    """Maximum number of spikes to which the mixture model is fitted, drawn at random."""
     max_dimensions: Count = 20
     """Maximum number of principal components of the embeddings that are clustered."""
     denoise: bool = False
@@ -225,7 +225,8 @@ class SortingParameters:
     matching or adaptation; nothing is merged or removed afterwards. Groups have at most as many channels as the model
     takes."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """Seed of all random numbers: the same seed gives the same result."""
+    """Seed of adaptation, of preset="paper" and of what is drawn on large groups. The units of a tetrode depend on the
+    data alone, and the same seed always gives the same result."""
     bad_channel_ids: Annotated[tuple, BeforeValidator(_as_tuple)] = ()
     """Channels of the recording to leave out. Flat, duplicated and noisy channels are found automatically."""
     artifact_times_s: Annotated[tuple, BeforeValidator(_as_times)] = ()

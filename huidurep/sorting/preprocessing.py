@@ -216,7 +216,7 @@ def preprocess(
         Gains that are 0 or not finite.
     """
     recording = group.recording
-    chunks = draw_chunks(recording, parameters.seed, settings=noise_settings)
+    chunks = draw_chunks(recording, settings=noise_settings)
     offsets, active = _measure_offsets(group, chunks, log, noise_settings)
     scaled = _scale(recording, offsets)
     periods, active = _find_artifacts(group, scaled, chunks, active, parameters, log, settings, job_kwargs)
@@ -376,7 +376,7 @@ def _read_gains(recording: BaseRecording, settings: PreprocessingSettings = PREP
     return gains
 
 
-def statistics_kwargs(recording: BaseRecording, seed: int, *, settings: NoiseLevelSettings = NOISE_LEVELS) -> dict:
+def statistics_kwargs(recording: BaseRecording, seed: int = 0, *, settings: NoiseLevelSettings = NOISE_LEVELS) -> dict:
     """Seeded random chunks for SpikeInterface: about ten seconds over all segments, never longer than a segment.
 
     Parameters

@@ -5,7 +5,7 @@ import pytest
 from stand_in import agreement
 
 from huidurep.clustering.drift import DriftSettings, estimate_drift
-from huidurep.clustering.drifting_mixture import constant_means, fit_drifting_mixture, fit_line, one_hot
+from huidurep.clustering.drifting_mixture import fit_drifting_mixture, fit_line, fit_linear_mixture, one_hot
 from huidurep.clustering.mixture import MixtureSettings, cluster_embeddings, fit_mixture
 
 SETTINGS = DriftSettings()
@@ -168,9 +168,25 @@ def test_likelihood_is_that_of_scikit_learn():
     from sklearn.mixture import GaussianMixture
 
     points, _, truth = drifting_units(reach=0.0)
-    ours = fit_drifting_mixture(points, one_hot(truth), constant_means(points), tolerance=1e-7)
+    ours = fit_linear_mixture(points, one_hot(truth), np.ones((len(points), 1)), tolerance=1e-7)
     theirs = GaussianMixture(NUM_UNITS, covariance_type="tied", reg_covar=1e-3, random_state=0, tol=1e-7, max_iter=500)
     theirs.means_init = np.stack([points[truth == unit].mean(0) for unit in range(NUM_UNITS)])
     assert ours.log_likelihood == pytest.approx(theirs.fit(points).score(points), abs=1e-3)
     whitened = ours.whiten(points - points[truth == 0].mean(0))[truth == 0]
     assert np.cov(whitened.T) == pytest.approx(np.eye(NUM_DIMENSIONS), abs=0.15)
+
+
+@pytest.mark.parametrize("num_terms", [1, 2])
+def test_matrix_products_give_what_single_components_give(num_terms):
+    points, times_s, truth = drifting_units(reach=1.0)
+    design = np.stack([np.ones(len(points)), np.sin(times_s / 20)], axis=1)[:, :num_terms]
+
+    def fit_mean(weights):
+        line = fit_line(points, design, weights)
+        return lambda: design @ line
+
+    slow = fit_drifting_mixture(points, one_hot(truth), fit_mean, max_iterations=5)
+    fast = fit_linear_mixture(points, one_hot(truth), design, max_iterations=5)
+    assert fast.log_likelihood == pytest.approx(slow.log_likelihood, abs=1e-9)
+    assert fast.responsibilities == pytest.approx(slow.responsibilities, abs=1e-6)
+    assert fast.cholesky_factor == pytest.approx(slow.cholesky_factor, abs=1e-9)

@@ -1,0 +1,77 @@
+"""Units on which several starts of a mixture agree.
+
+A mixture depends on the points from which it starts: near the noise, one start cuts a cluster where another does not.
+So several starts are fitted, each is merged into units, and their partitions vote (evidence accumulation, Fred & Jain
+2005, doi:10.1109/TPAMI.2005.113): points that most starts put into one unit are one unit. The components of all starts
+together are the mixture of these units, which averages the posteriors of the starts.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import pdist
+
+MAX_SHARE_APART = 0.5  # two points are of one unit where at least half of the starts say so
+
+
+def agreed_units(
+    responsibilities: list[np.ndarray],
+    component_units: list[np.ndarray],
+    *,
+    max_points: int = 2000,
+    num_iterations: int = 3,
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Find the units that most starts have in common.
+
+    Parameters
+    ----------
+    responsibilities : list of ndarray (num_points, num_components)
+        Posterior of the components of each start.
+    component_units : list of ndarray (num_components,) int
+        Unit of each component in its start, -1 for none.
+    max_points : int
+        Number of points, evenly spaced, that are compared pair by pair.
+    num_iterations : int
+        Number of times that points and components are assigned to the units in turn.
+
+    Returns
+    -------
+    units : ndarray (num_points,) int
+        Unit of each point, from 0; -1 for none.
+    owners : list of ndarray (num_components,) int
+        The agreed unit of every component of each start, -1 for none.
+    """
+    partitions = [_most_probable(each, owners) for each, owners in zip(responsibilities, component_units, strict=True)]
+    votes = np.stack(partitions, axis=1)
+    rows = np.unique(np.linspace(0, len(votes) - 1, min(len(votes), max_points)).astype(int))
+    agreed = _vote(votes[rows])
+    owners = [_owners(each[rows], agreed) for each in responsibilities]
+    for _ in range(num_iterations):
+        agreed = _most_probable(np.concatenate(responsibilities, axis=1), np.concatenate(owners))
+        owners = [_owners(each, agreed) for each in responsibilities]
+    return agreed, owners
+
+
+def _vote(votes: np.ndarray) -> np.ndarray:
+    """Cluster of each row of votes (num_points, num_starts) by average linkage; -1 where most starts find no unit."""
+    is_unit = (votes >= 0).mean(1) > 1 - MAX_SHARE_APART
+    agreed = np.full(len(votes), -1)
+    if is_unit.sum() < 2:
+        agreed[is_unit] = 0
+        return agreed
+    tree = linkage(pdist(votes[is_unit].astype(float), "hamming"), "average")
+    agreed[is_unit] = fcluster(tree, MAX_SHARE_APART, "distance") - 1
+    return agreed
+
+
+def _owners(responsibilities: np.ndarray, units: np.ndarray) -> np.ndarray:
+    """The unit that has most of each component's points, -1 for none."""
+    masses = np.stack([responsibilities[units == unit].sum(0) for unit in range(-1, units.max(initial=-1) + 1)])
+    return masses.argmax(0) - 1
+
+
+def _most_probable(responsibilities: np.ndarray, owners: np.ndarray) -> np.ndarray:
+    """The most probable unit of each point, -1 for none, where `owners` are the units of the components."""
+    posteriors = [responsibilities[:, owners == unit].sum(1) for unit in range(-1, owners.max(initial=-1) + 1)]
+    return np.argmax(posteriors, axis=0) - 1
