@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.linalg import solve_triangular
 from scipy.spatial.distance import pdist
 
 MAX_SHARE_APART = 0.5  # two points are of one unit where at least half of the starts say so
@@ -51,6 +52,32 @@ def agreed_units(
         agreed = _most_probable(np.concatenate(responsibilities, axis=1), np.concatenate(owners))
         owners = [_owners(each, agreed) for each in responsibilities]
     return agreed, owners
+
+
+def log_densities(
+    points: np.ndarray, design: np.ndarray, weights: np.ndarray, means: np.ndarray, cholesky_factors: np.ndarray
+) -> np.ndarray:
+    """Compute the log of weight times density of the components of a Gaussian mixture.
+
+    Parameters
+    ----------
+    points : ndarray (num_points, num_axes)
+    design : ndarray (num_points, num_terms)
+        Terms of which the means are linear functions.
+    weights : ndarray (num_components,)
+    means : ndarray (num_components, num_terms, num_axes)
+    cholesky_factors : ndarray (num_components, num_axes, num_axes)
+        Lower Cholesky factors of the covariances.
+
+    Returns
+    -------
+    ndarray (num_points, num_components)
+    """
+    logs = np.empty((len(points), len(weights)))
+    for k, (weight, mean, factor) in enumerate(zip(weights, means, cholesky_factors, strict=True)):
+        scaled = solve_triangular(factor, (points - design @ mean).T, lower=True)
+        logs[:, k] = np.log(weight) - np.log(np.diag(factor)).sum() - 0.5 * (scaled**2).sum(0)
+    return logs - 0.5 * points.shape[1] * np.log(2 * np.pi)
 
 
 def _vote(votes: np.ndarray) -> np.ndarray:

@@ -19,14 +19,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import solve_triangular
 from scipy.special import logsumexp
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 
-from .consensus import agreed_units
+from .consensus import agreed_units, log_densities
 from .drift import Drift, DriftSettings, estimate_drift
 from .drifting_mixture import REGULARISATION, fit_line, fit_linear_mixture, one_hot
 from .separation import (
@@ -129,7 +128,7 @@ class UnitMixture:
             design = np.eye(1, self.means.shape[1]).repeat(len(points), axis=0)  # the average of drift is 0
             if self.drift is not None and times_s is not None:
                 design = self.drift.design(times_s)
-            logs = _log_densities(points, design, self.weights, self.means, self.cholesky_factors)
+            logs = log_densities(points, design, self.weights, self.means, self.cholesky_factors)
             responsibilities = np.exp(logs - logsumexp(logs, axis=1, keepdims=True))
             for component, unit in enumerate(self.component_units):
                 result[:, unit] += responsibilities[:, component]  # unit -1 is the last column
@@ -191,17 +190,6 @@ class Clustering(UnitMixture):
     labels: np.ndarray
     posteriors: np.ndarray
     small_groups: np.ndarray | None = None
-
-
-def _log_densities(
-    points: np.ndarray, design: np.ndarray, weights: np.ndarray, means: np.ndarray, cholesky_factors: np.ndarray
-) -> np.ndarray:
-    """Log of weight times density of each component (num_points, num_components)."""
-    logs = np.empty((len(points), len(weights)))
-    for k, (weight, mean, factor) in enumerate(zip(weights, means, cholesky_factors, strict=True)):
-        scaled = solve_triangular(factor, (points - design @ mean).T, lower=True)
-        logs[:, k] = np.log(weight) - np.log(np.diag(factor)).sum() - 0.5 * (scaled**2).sum(0)
-    return logs - 0.5 * points.shape[1] * np.log(2 * np.pi)
 
 
 def cluster_embeddings(  # noqa: PLR0913 (each is a parameter that users set, but for the settings)
@@ -307,7 +295,7 @@ def _pool(points: np.ndarray, design: np.ndarray, fits: list[dict], smallest: in
     """The units (num_points,) on which several fitted mixtures agree, and one mixture of all their components."""
     responsibilities = []
     for fit in fits:
-        logs = _log_densities(points, design, fit["weights"], fit["means"], fit["cholesky_factors"])
+        logs = log_densities(points, design, fit["weights"], fit["means"], fit["cholesky_factors"])
         responsibilities.append(np.exp(logs - logsumexp(logs, axis=1, keepdims=True)))
     units, owners = agreed_units(responsibilities, [fit["component_units"] for fit in fits])
     units = _drop_small(units, smallest)

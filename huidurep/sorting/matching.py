@@ -114,14 +114,11 @@ def match_spikes(
     # matching gives scales, whose sign says nothing
     spikes["amplitude"] = np.abs(spikes["amplitude"]) * unit_signs(peaks, assignment.labels, units.num_units)[labels]
     is_kept = _is_kept(spikes, labels, group, parameters)
-    num_found = len(spikes)
     vanished = np.setdiff1d(labels, labels[is_kept])
     spikes, labels = spikes[is_kept], labels[is_kept]
-    log(
-        "matching",
-        f"group {group.name}: {parameters.matching or 'none'}, {len(labels)} spikes of {len(np.unique(labels))} units, "
-        f"{num_found - len(labels)} duplicates and spikes of small units removed",
-    )
+    found = f"{len(labels)} spikes of {len(np.unique(labels))} units"
+    removed = f"{(~is_kept).sum()} duplicates and spikes of small units removed"
+    log("matching", f"group {group.name}: {parameters.matching or 'none'}, {found}, {removed}")
     small = np.where(np.isin(assignment.labels, vanished), assignment.labels, -1)
     log_small_groups(small, peaks, group, parameters, log, stage="matching")
     return spikes, labels

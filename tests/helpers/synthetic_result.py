@@ -59,6 +59,7 @@ def synthetic(num_units, spikes_per_unit, *, num_segments=1, unit_ids=None, seed
         positions_um=np.column_stack([np.zeros(num_spikes), 20.0 * main[unit_index]]).astype("float32"),
         motion_um=np.sin(vector["sample_index"] / num_samples).astype("float32"),
     )
+    recording = {"num_samples": [num_samples] * num_segments, "num_channels": num_channels}
     return SortingResult(
         sorting,
         (centres[unit_index] + rng.normal(0, 1, (num_spikes, 8))).astype("float32"),
@@ -67,8 +68,5 @@ def synthetic(num_units, spikes_per_unit, *, num_segments=1, unit_ids=None, seed
         "tetrode",
         log=[{"stage": "motion", "seconds": 1.5, "message": "nothing <moved>", "is_warning": True}],
         measurements=measurements,
-        provenance={
-            "recording": {"num_samples": [num_samples] * num_segments, "num_channels": num_channels},
-            "versions": {"x": "1.2"},
-        },
+        provenance={"recording": recording, "versions": {"x": "1.2"}},
     )
