@@ -339,9 +339,11 @@ class SpikeSortingPipeline:
         """Embeddings (num_spikes, embedding_size) float32 of spikes, batch by batch."""
         embeddings = np.zeros((len(spikes), model.config.embedding_size), dtype="float32")
         options: dict[str, Any] = dict(num_channels=model.config.num_channels, job_kwargs=job_kwargs)
+        # the phase of the sampling would tell clusters apart that nothing else does
         is_coarse = group.recording.get_sampling_frequency() < model.config.sampling_frequency
+        is_aligned = is_coarse or group.recording.get_num_channels() == 1
         for batch in iterate_waveforms(group.recording, spikes, self.parameters, **options):
-            if is_coarse:
+            if is_aligned:
                 batch = align_to_trough(batch)  # noqa: PLW2901
             is_up = spikes["amplitude"][batch.spike_indices] > 0
             for peak_sign, rows in (("neg", ~is_up), ("pos", is_up)):

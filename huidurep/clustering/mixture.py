@@ -300,6 +300,8 @@ def _pool(points: np.ndarray, design: np.ndarray, fits: list[dict], smallest: in
     units, owners = agreed_units(responsibilities, [fit["component_units"] for fit in fits])
     units = _drop_small(units, smallest)
     kept = np.unique(units[units >= 0])
+    for each in owners:
+        each[-1:] = -1  # the background, which may have no point, is last
     every_owner = np.concatenate(owners)
     names = ("weights", "means", "cholesky_factors")
     fitted = {name: np.concatenate([fit[name] for fit in fits]) for name in names}

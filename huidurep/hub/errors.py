@@ -6,7 +6,7 @@ from pathlib import Path
 TOKEN = "pass token= or set HF_TOKEN"
 # what precedes a secret is kept: tokens of the Hub, user:password@ in URLs, parameters of signed URLs, headers, options
 SECRETS = re.compile(
-    r"(\bhf_)(?!transfer\b|xet\b)[A-Za-z0-9]{5,}"
+    r"(\b(?-i:hf_))(?!transfer\b|xet\b)[A-Za-z0-9]{5,}"
     r"|(\b[a-z][a-z0-9+.-]*:/{1,2})[^\s/@]+@"
     r"|([?&][^=&\s]*(?:token|secret|signature|credential|password|key)[^=&\s]*=)[^&\s'\"]+"
     r"|(\bbearer |--token[ =])\S+",

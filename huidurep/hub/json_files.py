@@ -30,6 +30,8 @@ def read_json_object(path: str | Path, remedy: str) -> dict[str, Any]:
     try:
         text = Path(path).read_text(encoding="utf8")
         found = json.loads(text)
+    except OSError as error:  # a folder, or one that the user may not read
+        raise OSError(f"expected to read {path}, found {error.strerror or error}: {remedy}.") from error
     except RecursionError as error:
         raise ValueError(f"expected JSON in {path}, found values nested too deeply: {remedy}.") from error
     except ValueError as error:  # not JSON, or not UTF-8

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 
 logger = logging.getLogger(__name__)
 MIN_COVERED_MS = 0.4
+MAX_SAMPLE_UV = 1e15  # squares of larger ones overflow float32
 FLAT_UM = 1e-3  # largest extent across the plane of the contacts
 # as `huidurep.sorting.geometry` has them, which this room must not import
 SPACING_UM = (3.0, 5000.0)
@@ -98,9 +99,14 @@ def _as_array(waveforms: ArrayLike) -> np.ndarray:
     if array.shape[1] < 2 or array.shape[2] < 1:
         raise ValueError(f"expected at least 2 samples and 1 channel, found shape {array.shape}: pass whole snippets.")
     array = array.astype(np.float32, copy=False)
-    if not np.isfinite(array).all():
-        bad = int((~np.isfinite(array)).any((1, 2)).argmax())
-        raise ValueError(f"expected finite waveforms, found NaN or infinity first in spike {bad}: remove such spikes.")
+    with np.errstate(invalid="ignore"):
+        is_possible = np.abs(array) <= MAX_SAMPLE_UV  # not true of NaN
+    if not is_possible.all():
+        bad = int((~is_possible).any((1, 2)).argmax())
+        raise ValueError(
+            f"expected finite waveforms of at most {MAX_SAMPLE_UV:g} uV, found NaN, infinity or more first in spike "
+            f"{bad}: remove such spikes."
+        )
     return array
 
 

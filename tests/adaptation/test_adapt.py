@@ -158,9 +158,10 @@ def test_spike_times_give_short_intervals(model, spikes):
     assert "short_isi_fraction" not in model.adapt(spikes, **WHERE).adaptation.before
 
 
-def test_contacts_of_each_spike_make_groups_that_are_compared_within(model, spikes, monkeypatch):
-    positions = np.repeat(TETRODE_UM[None], 240, 0)
-    positions[120:] += (0.0, 300.0)
+def test_contacts_of_each_spike_make_groups_that_are_compared_within(model, monkeypatch):
+    spikes = draw_spikes(4, 160)[0]
+    positions = np.repeat(TETRODE_UM[None], len(spikes), 0)
+    positions[len(spikes) // 2 :] += (0.0, 300.0)
     calls, loss = [], adapting.prototype_loss
 
     def record(embeddings, *, temperature, recordings):

@@ -24,7 +24,7 @@ class PcaModel:
         assert channel_positions.shape == (num_channels, 2)
         self.calls.append(SimpleNamespace(shape=waveforms.shape, positions=channel_positions, denoise=denoise))
         # the trough and what follows it, on every channel: enough to tell the units of these tests apart
-        after = peak_index + int(0.0004 * sampling_frequency)
+        after = min(peak_index + int(0.0004 * sampling_frequency), num_samples - 1)
         features = np.concatenate([waveforms[:, peak_index], waveforms[:, after]], axis=1)
         padded = np.zeros((num_spikes, max(self.config.embedding_size, 2 * num_channels)), dtype="float32")
         padded[:, : 2 * num_channels] = features

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import spikeinterface
 from spikeinterface.sortingcomponents.peak_detection.matched_filtering import MatchedFilteringPeakDetector
-from stand_in import RATE_HZ, TETRODE_UM, as_recording, planted, share_found
+from stand_in import RATE_HZ, TETRODE_UM, as_recording, planted, share_found, waveform
 
 from huidurep.sorting.detection import detect_spikes
 from huidurep.sorting.matched_filter import MATCHED_FILTER, find_prototype
@@ -46,7 +46,7 @@ def test_a_wide_tetrode_is_one_place():
 def test_peaks_near_the_edges_are_dropped():
     traces = np.random.default_rng(0).normal(0, 5, (30000, 4)).astype("float32")
     for sample in (10, 15000, 29980):
-        traces[sample - 3 : sample + 3] -= 200
+        traces[sample - 10 : sample + 10] += 200 * waveform(num_samples=20, peak=10)[:, None]
     peaks = detect(as_recording(traces, positions_um=TETRODE_UM), detect_threshold=10.0)
     assert len(peaks) == 1
     assert abs(peaks["sample_index"][0] - 15000) < 5
