@@ -65,7 +65,11 @@ def check_output_folder(
         )
     found = f"a folder with {len(list(path.iterdir()))} entries" if path.is_dir() else "a file"
     is_earlier = own is not None
-    remedy = "choose another folder, or overwrite it (--overwrite)" if is_earlier else "choose another folder, or remove it yourself"
+    remedy = (
+        "choose another folder, or overwrite it (--overwrite)"
+        if is_earlier
+        else "choose another folder, or remove it yourself"
+    )
     raise FileExistsError(f"expected an empty or new output folder, found {found}: {path}; {remedy}")
 
 
@@ -128,7 +132,9 @@ def check_output_file(path: str | Path, *, overwrite: bool = False) -> None:
     if path.exists() and not path.is_file():
         raise FileExistsError(f"expected a file to write, found a device or pipe: {path}; choose another name")
     if path.exists() and not overwrite:
-        raise FileExistsError(f"expected a new output file, found {path}; choose another name, or overwrite it (--overwrite)")
+        raise FileExistsError(
+            f"expected a new output file, found {path}; choose another name, or overwrite it (--overwrite)"
+        )
 
 
 def check_free_space(path: str | Path, num_bytes: float) -> None:
