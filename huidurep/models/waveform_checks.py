@@ -104,7 +104,7 @@ def _as_array(waveforms: ArrayLike) -> np.ndarray:
     if not is_possible.all():
         bad = int((~is_possible).any((1, 2)).argmax())
         raise ValueError(
-            f"expected finite waveforms of at most {MAX_SAMPLE_UV:g} uV, found NaN, infinity or more first in spike "
+            f"expected finite waveforms of at most {MAX_SAMPLE_UV:g} uV, found more, NaN or infinity first in spike "
             f"{bad}: remove such spikes."
         )
     return array
