@@ -104,10 +104,9 @@ class Test:
         from spikeinterface.core.node_pipeline import base_peak_dtype
 
         from huidurep import SortingParameters
-        from huidurep.sorting.detection import has_whole_snippet
         from huidurep.sorting.preprocessing import preprocess, split_groups
         from huidurep.sorting.run_log import RunLog
-        from huidurep.sorting.waveforms import iterate_waveforms
+        from huidurep.sorting.waveforms import has_whole_snippet, iterate_waveforms
 
         parameters = SortingParameters()
         (group,) = split_groups(self.recording, parameters, RunLog())

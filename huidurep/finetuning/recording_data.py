@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..sorting.detection import detect_spikes, has_whole_snippet
+from ..sorting.detection import detect_spikes
 from ..sorting.parameters import SortingParameters
 from ..sorting.postprocessing import main_channels
 from ..sorting.preprocessing import PreparedGroup, preprocess, split_groups
 from ..sorting.run_log import RunLog
-from ..sorting.waveforms import iterate_waveforms, mean_waveforms, nearest_channels, to_spike_vector
+from ..sorting.waveforms import has_whole_snippet, iterate_waveforms, mean_waveforms, nearest_channels, to_spike_vector
 from .embedding_evaluation import HeldOutSpikes
 from .settings import DEFAULT_SETTINGS, FinetuningSettings, ReadingSettings
 from .template_resampling import RecordingWindow, template_window

@@ -16,6 +16,7 @@ from .parameters import SortingParameters
 from .peak_signs import PEAK_SIGNS, PeakSignSettings, find_signs, merge_signs
 from .preprocessing import PreparedGroup
 from .run_log import RunLog
+from .waveforms import has_whole_snippet
 
 
 @dataclass(frozen=True)
@@ -133,27 +134,3 @@ def _log_too_few(group: PreparedGroup, settings: MatchedFilterSettings, log: Run
     log.warning(
         "detection", f"group {group.name}: {found}, too few for a matched filter; peaks of the traces are taken"
     )
-
-
-def has_whole_snippet(spikes: np.ndarray, recording: BaseRecording, parameters: SortingParameters) -> np.ndarray:
-    """Which spikes are far enough from both ends of their segment for a whole snippet.
-
-    Parameters
-    ----------
-    spikes : ndarray, (num_spikes,)
-        With fields sample_index and segment_index.
-    recording : BaseRecording
-        Recording of the spikes.
-    parameters : SortingParameters
-        The window.
-
-    Returns
-    -------
-    ndarray of bool, (num_spikes,)
-    """
-    sampling_frequency = recording.get_sampling_frequency()
-    num_before = parameters.num_samples_before(sampling_frequency)
-    num_after = parameters.num_samples(sampling_frequency) - num_before
-    ends = np.array([recording.get_num_samples(index) for index in range(recording.get_num_segments())])
-    samples = spikes["sample_index"]
-    return (samples >= num_before) & (samples + num_after <= ends[spikes["segment_index"]])

@@ -14,7 +14,6 @@ from spikeinterface.sortingcomponents.matching.method_list import matching_metho
 
 from .artifacts import are_spikes_in_periods
 from .clustering import Assignment, UnitModel, log_small_groups
-from .detection import has_whole_snippet
 from .job_kwargs import resolve_job_kwargs
 from .noise_levels import NOISE_LEVELS, NoiseLevelSettings
 from .parameters import PAPER, SortingParameters
@@ -22,7 +21,7 @@ from .peak_signs import unit_signs
 from .preprocessing import PreparedGroup, statistics_kwargs
 from .run_log import RunLog
 from .spike_trains import DUPLICATE_MS, has_coincident, is_duplicate_spike, running_sample_index
-from .waveforms import mean_waveforms, to_spike_vector
+from .waveforms import has_whole_snippet, mean_waveforms, to_spike_vector
 
 
 @dataclass(frozen=True)

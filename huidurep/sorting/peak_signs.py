@@ -18,7 +18,7 @@ from .job_kwargs import resolve_job_kwargs
 from .parameters import SortingParameters
 from .preprocessing import PreparedGroup
 from .run_log import RunLog
-from .waveforms import mean_waveforms, to_spike_vector
+from .waveforms import has_whole_snippet, mean_waveforms, to_spike_vector
 
 if TYPE_CHECKING:
     from .clustering import Assignment, UnitModel
@@ -284,7 +284,7 @@ def join_signs(
     merges = {small: unit for small, (unit, _) in pairs.items()}
     log("clustering", f"group {group.name}: {len(merges)} units joined with one of the other sign")
     order = np.lexsort((peaks["sample_index"], peaks["segment_index"]))
-    order = order[_has_snippet(peaks[order], group.recording, parameters)]
+    order = order[has_whole_snippet(peaks[order], group.recording, parameters)]
     joined = replace(assignment, labels=labels[order], posteriors=assignment.posteriors[order])
     return peaks[order], units.merged(merges), joined
 
@@ -302,14 +302,6 @@ def _same_neurons(
         if residual <= settings.max_residual:
             found[small] = (unit, shift)
     return found
-
-
-def _has_snippet(peaks: np.ndarray, recording: BaseRecording, parameters: SortingParameters) -> np.ndarray:
-    """Which peaks (num_peaks,) still have a whole snippet after they were moved."""
-    rate_hz, segments = recording.get_sampling_frequency(), range(recording.get_num_segments())
-    before, ends = parameters.num_samples_before(rate_hz), np.array([recording.get_num_samples(i) for i in segments])
-    samples, after = peaks["sample_index"], parameters.num_samples(rate_hz) - before
-    return (samples >= before) & (samples + after <= ends[peaks["segment_index"]])
 
 
 def _residual(template: np.ndarray, other: np.ndarray, reach: int) -> tuple[float, int]:

@@ -95,6 +95,30 @@ def iterate_waveforms(
             yield WaveformBatch(start + rows, waveforms[rows], positions_um[near[channel_index]], num_before)
 
 
+def has_whole_snippet(spikes: np.ndarray, recording: BaseRecording, parameters: SortingParameters) -> np.ndarray:
+    """Which spikes are far enough from both ends of their segment for a whole snippet.
+
+    Parameters
+    ----------
+    spikes : ndarray, (num_spikes,)
+        With fields sample_index and segment_index.
+    recording : BaseRecording
+        Recording of the spikes.
+    parameters : SortingParameters
+        The window.
+
+    Returns
+    -------
+    ndarray of bool, (num_spikes,)
+    """
+    sampling_frequency = recording.get_sampling_frequency()
+    num_before = parameters.num_samples_before(sampling_frequency)
+    num_after = parameters.num_samples(sampling_frequency) - num_before
+    ends = np.array([recording.get_num_samples(index) for index in range(recording.get_num_segments())])
+    samples = spikes["sample_index"]
+    return (samples >= num_before) & (samples + num_after <= ends[spikes["segment_index"]])
+
+
 def align_to_trough(
     batch: WaveformBatch, *, num_phases: int = NUM_PHASES, num_lobes: int = LANCZOS_LOBES
 ) -> WaveformBatch:
