@@ -11,6 +11,8 @@ PROBES_IN_WORDS = {
     "neuropixels-1.0": "Neuropixels 1.0",
     "neuropixels-2.0": "Neuropixels 2.0",
     "hd-mea": "dense arrays",
+    "single-contact": "single contacts and stereotrodes",
+    "staggered": "staggered shanks",
 }
 # Settings of the views that define the negatives
 NEGATIVES_SETTINGS = ("num_recordings", "group_size", "negatives")

@@ -36,8 +36,17 @@ DEFAULT_SETTINGS: dict[str, Any] = {
     "cache_chunk_size": None,
     # "bank": a template library. The names are those of the settings files beside published checkpoints.
     "templates": {
-        "banks": {"tetrode": 20, "linear": 12, "neuropixels-1.0": 12, "neuropixels-2.0": 12, "hd-mea": 12},
+        "banks": {
+            "tetrode": 20,
+            "linear": 12,
+            "neuropixels-1.0": 12,
+            "neuropixels-2.0": 12,
+            "hd-mea": 12,
+            "single-contact": 12,
+            "staggered": 12,
+        },
         "units_per_bank": 500,
+        "fewer_contacts": {"single-contact": 0.5},
         "num_views": 6,
         "drift_um": 8.0,
         "spikeinterface_share": 0.35,

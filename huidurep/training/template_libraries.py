@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from .real_templates import (
 
 logger = logging.getLogger(__name__)
 # Contacts of a library, by type of probe
-NUM_CHANNELS = dict(zip(PROBE_TYPES, (4, 8, 12, 12, 16), strict=True))
+NUM_CHANNELS = dict(zip(PROBE_TYPES, (4, 8, 12, 12, 16, 2, 8), strict=True))
 
 
 def make_libraries(path: Path, wanted: dict[str, Any], seed: int) -> list[TemplateLibrary]:
@@ -35,10 +36,11 @@ def make_libraries(path: Path, wanted: dict[str, Any], seed: int) -> list[Templa
         File .npz of the libraries.
     wanted : dict
         ``templates`` of the settings: ``banks`` (number of libraries for each type of probe), ``units_per_bank`` (of
-        each library), ``num_views``, ``drift_um``, ``spikeinterface_share`` (of the libraries; the others hold
-        procedural neurons), ``real`` (file of real units, or None), ``real_share`` (of the libraries), ``cells``
-        (folder of detailed cells, or None), ``cells_share``, ``reuse`` (a library file of another run, of which all
-        libraries for the types of probe in ``banks`` are copied and nothing is simulated; or None).
+        each library), ``fewer_contacts`` (for some types of probe the share of the libraries with one contact less, as
+        three of a tetrode or one of a stereotrode), ``num_views``, ``drift_um``, ``spikeinterface_share`` (of the
+        libraries; the others hold procedural neurons), ``real`` (file of real units, or None), ``real_share`` (of the
+        libraries), ``cells`` (folder of detailed cells, or None), ``cells_share``, ``reuse`` (a library file of another
+        run, of which all libraries for the types of probe in ``banks`` are copied and nothing is simulated; or None).
     seed : int
 
     Returns
@@ -86,7 +88,8 @@ def _simulate_libraries(wanted: dict[str, Any], seed: int) -> list[TemplateLibra
         for number in range(count):
             source = _source_of(number, count, shares)
             logger.info("template library %d of %d, %s: %s", number + 1, count, kind, source)
-            positions = contact_layout(kind, NUM_CHANNELS[kind], rng)
+            fewer = _is_among(number, wanted["fewer_contacts"].get(kind, 0.0))
+            positions = contact_layout(kind, NUM_CHANNELS[kind] - fewer, rng)
             waveforms, peak_index, rate = _draw(rng, positions, source, wanted, real)
             libraries.append(TemplateLibrary(waveforms, positions, peak_index, rate, kind=kind))
     return libraries
@@ -122,6 +125,11 @@ def _source_of(number: int, count: int, shares: dict[str, float]) -> str:
         if number + 0.5 < reached * count:
             return name
     return "cells"
+
+
+def _is_among(number: int, share: float) -> bool:
+    """Whether library `number` is among a share of the libraries that is spread evenly over all sources."""
+    return math.floor((number + 1) * share + 1e-9) > math.floor(number * share + 1e-9)
 
 
 def _draw(

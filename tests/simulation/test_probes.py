@@ -5,7 +5,7 @@ import pytest
 
 from huidurep.simulation.probes import PROBE_TYPES, contact_layout
 
-COUNTS = dict(zip(PROBE_TYPES, (4, 8, 12, 12, 16), strict=True))
+COUNTS = dict(zip(PROBE_TYPES, (4, 8, 12, 12, 16, 2, 8), strict=True))
 
 
 def distances(positions):
@@ -37,6 +37,15 @@ def test_nominal_neuropixels_2_has_two_columns():
 def test_nominal_hd_mea_is_a_square_grid(count, side):
     positions = contact_layout("hd-mea", count)
     assert positions.tolist() == [[30.0 * (index % side), 30.0 * (index // side)] for index in range(count)]
+
+
+def test_nominal_single_contact_and_stereotrode():
+    assert contact_layout("single-contact", 1).tolist() == [[0, 0]]
+    assert contact_layout("single-contact", 2).tolist() == [[0, 0], [25, 0]]
+
+
+def test_nominal_staggered_shank_has_two_columns():
+    assert contact_layout("staggered", 8).tolist() == [[20.0 * (row % 2), 20.0 * row] for row in range(8)]
 
 
 @pytest.mark.parametrize("kind", PROBE_TYPES)
@@ -81,6 +90,26 @@ def test_random_tetrodes_are_squares_or_rows():
     assert min(extents) > 8 and max(extents) < 100
 
 
+def test_random_stereotrodes_are_10_to_50_um_wide():
+    widths = [distances(contact_layout("single-contact", 2, np.random.default_rng(seed))).max() for seed in range(100)]
+    assert 10 <= min(widths) < 14 and 46 < max(widths) <= 50
+
+
+def test_random_staggered_shanks_have_two_columns_three_or_a_tip():
+    forms = {"two": 0, "three": 0, "tip": 0}
+    for seed in range(150):
+        positions = contact_layout("staggered", 8, np.random.default_rng(seed))
+        columns = len(np.unique(np.round(positions[:, 0], 6)))
+        forms[{2: "two", 3: "three"}.get(columns, "tip")] += 1
+        # no square and no row: some neighbours are above each other, but askew
+        offsets = np.abs(positions[:, None] - positions[None])
+        assert (np.minimum(offsets[..., 0], offsets[..., 1]) > 4).any() and 4 < np.ptp(positions[:, 0]) <= 60
+        if columns > 3:  # from one contact on it widens; the sides alternate
+            assert positions[0].tolist() == [0, 0] and (np.diff(np.abs(positions[:, 0])) > 0).all()
+            assert (np.sign(positions[1:-1, 0]) == -np.sign(positions[2:, 0])).all()
+    assert min(forms.values()) > 25
+
+
 @pytest.mark.parametrize(("kind", "count"), [("utah", 4), ("linear", 0), ("hd-mea", -1)])
 def test_unknown_type_or_number_raises(kind, count):
     with pytest.raises(ValueError, match="expected one of .*at least 1 channel, found"):
@@ -90,3 +119,5 @@ def test_unknown_type_or_number_raises(kind, count):
 def test_a_tetrode_has_four_wires():
     with pytest.raises(ValueError, match="at most 4 channels of a tetrode, found 5"):
         contact_layout("tetrode", 5, np.random.default_rng(0))
+    with pytest.raises(ValueError, match="at most 2 channels of a single contact or stereotrode, found 3"):
+        contact_layout("single-contact", 3)

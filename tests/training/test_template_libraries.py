@@ -124,6 +124,23 @@ def test_sources_have_their_shares(sources, tmp_path, real, settings, expected):
         assert collections.Counter(source for count, source in sources if count == channels) == expected
 
 
+def test_some_libraries_have_one_contact_less(sources, tmp_path):
+    wanted = WANTED | dict(banks={"tetrode": 8, "single-contact": 6, "staggered": 2})
+    make_libraries(tmp_path / "few.npz", wanted | dict(fewer_contacts={"tetrode": 0.25, "single-contact": 0.5}), seed=0)
+    counts = [count for count, _ in sources]
+    assert counts == [4, 4, 4, 3, 4, 4, 4, 3] + [2, 1, 2, 1, 2, 1] + [8, 8]  # of each source some
+    sources.clear()
+    make_libraries(tmp_path / "plain.npz", wanted, seed=0)
+    assert [count for count, _ in sources] == [4] * 8 + [2, 1, 2, 1, 2, 1] + [8, 8]
+
+
+def test_templates_of_one_contact(tmp_path):
+    wanted = WANTED | dict(banks={"single-contact": 4}, spikeinterface_share=0.5)
+    libraries = make_libraries(tmp_path / "t.npz", wanted, seed=0)
+    assert [library.waveforms.shape for library in libraries] == [(4, 2, 256, 2), (4, 2, 256, 1)] * 2
+    assert all(-650 < float(library.waveforms.min()) < -24 for library in libraries)
+
+
 def test_unknown_type_of_probe_raises_before_anything_is_made(sources, tmp_path):
     with pytest.raises(ValueError, match=r"\['octrode'\].*`banks`"):
         make_libraries(tmp_path / "t.npz", WANTED | dict(banks={"tetrode": 1, "octrode": 2}), seed=0)
