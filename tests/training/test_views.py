@@ -275,3 +275,65 @@ def test_bursting_units_shrink():
     burst = draw(12, **options, bursting_probability=1.0, bursting_gain=(0.5, 0.5))
     ratio = burst["clean"].flatten(1).norm(dim=1) / plain["clean"].flatten(1).norm(dim=1)
     assert ratio.tolist() == pytest.approx([0.5] * 12, rel=0.02)
+
+
+PLAIN = SILENT | FIXED_FILTER | dict(gain_jitter=0.0, bursting_probability=0.0, recording_gain=(1.0, 1.0), group_size=1)
+
+
+def test_flipped_units_are_aligned_at_what_was_their_upward_peak():
+    library = make_library()
+    lags, ratios = library.upward_peaks
+    assert lags.shape == ratios.shape == (12,) and (lags > 8).all() and (ratios > 0.2).all() and (ratios < 0.8).all()
+    plain = draw(12, libraries=[library], **PLAIN)
+    turned = draw(12, libraries=[library], **PLAIN, flipped_probability=1.0, flipped_ratio=0.0)
+    size = dict(zip(plain["labels"].tolist(), plain["clean"].amin((1, 2)).tolist(), strict=True))
+    for label, spike in zip(turned["labels"].tolist(), turned["clean"], strict=True):
+        assert abs(int(spike.amin(1).argmin()) - 30) <= 3
+        assert abs(int(spike.amax(1).argmax()) - (30 - int(lags[label]))) <= 4  # its former trough
+        assert float(spike.min()) == pytest.approx(size[label], rel=0.25)
+        assert float(spike.max()) == pytest.approx(-size[label] / float(ratios[label]), rel=0.25)
+    # collisions are with units of the same recording, which are turned as well
+    options = PLAIN | dict(collision_probability=1.0, collision_lag_ms=(0.2, 0.4))
+    added = draw(12, libraries=[library], **options, flipped_probability=1.0, flipped_ratio=0.0)
+    others = added["view_1"] - added["clean"]
+    assert (others.amax((1, 2)) > -1.2 * others.amin((1, 2))).float().mean() > 0.8
+
+
+def test_all_views_of_a_unit_are_flipped_or_none():
+    library = make_library()
+    batch = draw(12, libraries=[library], **PLAIN, flipped_probability=0.5, flipped_ratio=0.0)
+    views = views_of(batch)
+    turned = views.amax((2, 3)) > -views.amin((2, 3))
+    assert (turned == turned[:, :1]).all() and 2 <= int(turned[:, 0].sum()) <= 10
+    high = float(library.upward_peaks[1].max()) + 0.01
+    none = draw(12, libraries=[library], **PLAIN, flipped_probability=1.0, flipped_ratio=high)["clean"]
+    assert (none.amax((1, 2)) < -none.amin((1, 2))).all()
+
+
+def test_background_has_spikes_of_the_rate_and_size():
+    recipe = ViewRecipe(**PLAIN, background_rate_hz=(30.0, 30.0), background_size=(50.0, 50.0), background_units=8)
+    maker, generator = ViewMaker([make_library()], HuiduRepConfig(), recipe), torch.Generator().manual_seed(0)
+    noise, found = torch.randn(SEGMENT_SAMPLES, 4, generator=generator), 0
+    conditions = maker._draw_conditions(maker.libraries[0], generator)
+    for _ in range(20):
+        background = maker._draw_background(maker.libraries[0], conditions, noise, generator)
+        assert background.shape == noise.shape and background.dtype == torch.float32
+        low = background.amin(1)
+        found += int(((low[1:-1] < low[:-2]) & (low[1:-1] < low[2:]) & (low[1:-1] < -45)).sum())
+    assert found == pytest.approx(20 * 30 * SEGMENT_SAMPLES / 30000, rel=0.15)
+
+
+def test_background_is_in_a_share_of_the_recordings():
+    options = PLAIN | dict(noise_uv=(10.0, 10.0), background_rate_hz=(900.0, 900.0), background_size=(20.0, 20.0))
+    lowest = [
+        float((batch["view_1"] - batch["clean"]).amin())
+        for batch in (draw(12, seed=seed, **options, background_probability=0.5) for seed in range(16))
+    ]
+    loud = [value for value in lowest if value < -120]
+    assert 3 <= len(loud) <= 13 and all(value > -80 for value in set(lowest) - set(loud))
+
+
+def test_distortions_that_are_off_draw_nothing():
+    recipe = dict(num_recordings=2, flipped_ratio=0.3, background_size=(2.0, 9.0), background_units=3)
+    plain, other = draw(8, num_recordings=2), draw(8, **recipe)
+    assert all(torch.equal(plain[name], other[name]) for name in plain)
