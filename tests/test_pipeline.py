@@ -233,6 +233,23 @@ def test_auto_takes_what_there_is_and_says_so(tmp_path, monkeypatch):
         resolve_auto([shank])
 
 
+def test_auto_without_a_special_checkpoint_takes_what_it_took_before(tmp_path, monkeypatch):
+    single, staggered = contact_layout("single-contact", 2), contact_layout("staggered", 16)
+    wide = 2 * contact_layout("staggered", 16)
+    (tmp_path / "all").mkdir()
+    checkpoints(tmp_path, monkeypatch, **ALL)
+    assert [resolve_auto([each])[0] for each in (single, single[:1], staggered, wide)] == ["tetrode"] * 2 + [
+        "linear",
+        "base",
+    ]
+    checkpoints(tmp_path / "all", monkeypatch, **ALL, **{"single-contact": 2, "staggered": 8})
+    assert [resolve_auto([each])[0] for each in (single, single[:1], staggered)] == ["single-contact"] * 2 + [
+        "staggered"
+    ]
+    # groups of a tetrode and of single contacts: the larger one decides
+    assert resolve_auto([single, contact_layout("tetrode", 4)])[0] == "tetrode"
+
+
 def test_auto_asks_the_largest_group(tmp_path, monkeypatch, tetrode):
     checkpoints(tmp_path, monkeypatch, **ALL)
     picked = []

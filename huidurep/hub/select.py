@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .probe_types import PROBE_TYPES, recognise_probe
+from .probe_types import PROBE_TYPES, SPECIAL_TYPES, recognise_probe
 
 BASE_CHECKPOINT = "base"
 
@@ -32,8 +32,10 @@ def resolve_auto(groups_um: Sequence[np.ndarray]) -> tuple[str, str]:
 def choose_checkpoint(positions_um: np.ndarray | None) -> tuple[str, str]:
     """Embedded checkpoint for one channel group, by the type of probe that :func:`recognise_probe` finds.
 
-    If the checkpoint of that type is not installed, "base", which serves every probe, is chosen. Without "base", it is
-    the checkpoint with the most channels that the group has, or else the one with the fewest.
+    If the checkpoint for single contacts or that for staggered shanks is not installed, their rules are skipped: such
+    probes are then of another type. If the checkpoint of the type is not installed, "base", which serves every probe,
+    is chosen. Without "base", it is the checkpoint with the most channels that the group has, or else the one with the
+    fewest.
 
     Parameters
     ----------
@@ -60,7 +62,10 @@ def choose_checkpoint(positions_um: np.ndarray | None) -> tuple[str, str]:
         sizes[name] = json.loads((folder / "config.json").read_text(encoding="utf8"))["num_channels"]
     if not sizes:
         raise OSError("expected an embedded checkpoint, found none; install huidurep again or give model=FOLDER")
-    wanted, seen = (BASE_CHECKPOINT, "no contacts known") if positions_um is None else recognise_probe(positions_um)
+    skip = [name for name in SPECIAL_TYPES if name not in sizes]
+    wanted, seen = BASE_CHECKPOINT, "no contacts known"
+    if positions_um is not None:
+        wanted, seen = recognise_probe(positions_um, skip)
     if wanted in sizes:
         return wanted, f"for {PROBE_TYPES[wanted]}: {seen}"
     missing = f"{seen}, for which {wanted!r} is not installed"

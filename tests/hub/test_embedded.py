@@ -11,11 +11,20 @@ from huidurep.hub.select import resolve_auto
 from huidurep.simulation.probes import contact_layout
 
 TETRODE = Path(__file__).parents[2] / "huidurep" / "checkpoints" / "tetrode"
-CHANNELS = {"tetrode": 4, "linear": 8, "neuropixels-1.0": 12, "neuropixels-2.0": 12, "hd-mea": 16, "base": 16}
+CHANNELS = {
+    "single-contact": 2,
+    "tetrode": 4,
+    "linear": 8,
+    "staggered": 8,
+    "neuropixels-1.0": 12,
+    "neuropixels-2.0": 12,
+    "hd-mea": 16,
+    "base": 16,
+}
 
 
 @pytest.fixture
-def six(tmp_path, monkeypatch):
+def all_types(tmp_path, monkeypatch):
     for name, num_channels in CHANNELS.items():
         shutil.copytree(TETRODE, tmp_path / name)
         config = json.loads((TETRODE / "config.json").read_text()) | dict(num_channels=num_channels)
@@ -25,7 +34,7 @@ def six(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_all_are_listed(six):
+def test_all_are_listed(all_types):
     from typer.testing import CliRunner
 
     from huidurep.cli.main import app
@@ -40,9 +49,9 @@ def test_all_are_listed(six):
 
 
 @pytest.mark.parametrize("kind", [kind for kind in CHANNELS if kind != "base"])
-def test_auto_finds_each(six, kind):
-    assert resolve_auto([contact_layout(kind, 2 * CHANNELS[kind] if kind != "tetrode" else 4)])[0] == kind
+def test_auto_finds_each(all_types, kind):
+    assert resolve_auto([contact_layout(kind, CHANNELS[kind] * (1 if CHANNELS[kind] < 8 else 2))])[0] == kind
 
 
-def test_auto_takes_the_base_where_contacts_are_unknown(six):
+def test_auto_takes_the_base_where_contacts_are_unknown(all_types):
     assert resolve_auto([])[0] == "base"

@@ -5,7 +5,7 @@ import pytest
 from probeinterface import generate_linear_probe, generate_multi_columns_probe, generate_tetrode
 from probeinterface.neuropixels_tools import build_neuropixels_probe
 
-from huidurep.hub.probe_types import PROBE_TYPES, TETRODE_SPAN_UM, recognise_probe
+from huidurep.hub.probe_types import PROBE_TYPES, SPECIAL_TYPES, TETRODE_SPAN_UM, recognise_probe
 from huidurep.simulation.probes import contact_layout
 
 
@@ -18,10 +18,31 @@ def grid(num_columns, num_rows, pitch_um):
     return pitch_um * np.column_stack([x.ravel(), y.ravel()]).astype(float)
 
 
-@pytest.mark.parametrize("number", [1, 2, 4])
+# One shank of NeuroNexus' Buzsaki64: a tip that widens from one contact.
+BUZSAKI_UM = np.array(
+    [(0, 0), (-8.5, 20), (8.5, 40), (-12.5, 60), (12.5, 80), (-16.5, 100), (16.5, 120), (-20.5, 140)], float
+)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
 def test_few_contacts_close_together_are_a_tetrode(number):
-    name, reason = recognise_probe(generate_tetrode().contact_positions[:number])
+    positions = generate_tetrode().contact_positions[:number]
+    name, reason = recognise_probe(positions, SPECIAL_TYPES)
     assert name == "tetrode" and f"{number} contacts within 60 um" in reason
+    assert recognise_probe(positions)[0] == ("tetrode" if number > 2 else "single-contact")
+
+
+def test_single_contacts_and_stereotrodes():
+    assert recognise_probe(np.zeros((1, 2))) == ("single-contact", "1 contact")
+    for width_um in (10.0, 25.0, 50.0):
+        assert recognise_probe(np.array([(0, 0), (width_um, 0)])) == ("single-contact", "2 contacts")
+    assert recognise_probe(np.array([(0.0, 0), (0, 250)]))[0] == "single-contact"  # two microwires
+    utah = grid(10, 10, 400.0)
+    name, reason = recognise_probe(utah)
+    assert name == "single-contact" and "100 contacts, none less than 150 um apart" in reason
+    assert recognise_probe(utah[:1])[0] == recognise_probe(utah[[3, 7, 50]])[0] == "single-contact"
+    # neighbours 100 um apart may see the same spikes
+    assert recognise_probe(column(16, 100.0))[0] == "linear" and recognise_probe(grid(8, 8, 100.0))[0] == "hd-mea"
 
 
 def test_one_column_is_a_shank():
@@ -29,11 +50,36 @@ def test_one_column_is_a_shank():
         assert recognise_probe(positions)[0] == "linear"
     jittered = column(16, 20.0) + np.random.default_rng(0).uniform(-0.4, 0.4, (16, 2))
     assert recognise_probe(jittered)[0] == "linear"
-    staggered = column(16, 25.0)
-    staggered[1::2, 0] = 17.3
-    assert recognise_probe(staggered)[0] == "linear"
-    staggered[1::2, 0] = 43.3
-    assert recognise_probe(staggered)[0] == "base"
+    wide = column(16, 55.0)  # farther apart than on staggered shanks
+    wide[1::2, 0] = 17.3
+    assert recognise_probe(wide)[0] == "linear"
+
+
+def test_staggered_shanks_and_what_they_are_without_their_checkpoint():
+    """Of NeuroNexus: A1x32-Poly2 (two column distances), A1x32-Poly3 at 25 um, Buzsaki64; and others like them."""
+    poly2, wide = column(32, 25.0), column(32, 25.0)
+    poly2[1::2, 0], wide[1::2, 0] = 17.3, 43.3
+    middle = [(18.0, 25.0 * row) for row in range(12)]
+    poly3 = np.array(middle + [(x, 12.5 + 25.0 * row) for x in (0.0, 36.0) for row in range(10)])
+    level = generate_multi_columns_probe(3, num_contact_per_column=10, xpitch=18, ypitch=25).contact_positions
+    pairs = generate_multi_columns_probe(2, num_contact_per_column=16, xpitch=32, ypitch=30).contact_positions
+    for positions, before in (
+        (poly2, "linear"),
+        (wide, "base"),
+        (poly3, "base"),
+        (level, "base"),
+        (pairs, "base"),
+        (BUZSAKI_UM, "hd-mea"),
+        (contact_layout("staggered", 16), "linear"),
+        (np.delete(poly3, [3, 8, 20], 0), "base"),  # some channels are bad
+        (wide * (1, 0.8), "neuropixels-1.0"),
+    ):
+        assert recognise_probe(positions)[0] == recognise_probe(positions[:, ::-1])[0] == "staggered", positions
+        assert recognise_probe(positions, SPECIAL_TYPES)[0] == before, positions
+    # several shanks at once are none
+    shanks = np.concatenate([BUZSAKI_UM + (200.0 * shank, 0) for shank in range(8)])
+    assert recognise_probe(shanks)[0] == "base"
+    assert recognise_probe(np.concatenate([column(16, 25.0), column(16, 25.0) + (200, 0)]))[0] == "base"
 
 
 @pytest.mark.parametrize(
@@ -65,7 +111,7 @@ def test_dense_arrays():
 
 def test_anything_else_is_for_the_base():
     rng = np.random.default_rng(0)
-    three = generate_multi_columns_probe(3, num_contact_per_column=10, xpitch=18, ypitch=25).contact_positions
+    three = generate_multi_columns_probe(3, num_contact_per_column=10, xpitch=70, ypitch=25).contact_positions
     for positions in (rng.uniform(0, 400, (32, 2)), three, 100 * rng.uniform(size=(4, 2))):
         name, reason = recognise_probe(positions)
         assert name == "base" and f"{len(positions)} contacts" in reason
@@ -95,7 +141,18 @@ def test_random_windows_of_every_type(kind, count):
         # four contacts in a row longer than a tetrode's are a shank, whatever they were drawn as
         is_row = kind == "tetrode" and np.ptp(positions[:, 1]) > TETRODE_SPAN_UM
         expected = "linear" if is_row else kind
-        assert recognise_probe(turned(positions, rng))[0] == expected, (seed, positions)
+        is_staggered = kind == "linear" and positions[1, 0] > 0 and np.linalg.norm(positions[1]) <= 51
+        found = recognise_probe(turned(positions, rng), SPECIAL_TYPES if is_staggered else ())[0]
+        assert found == expected, (seed, positions)
+
+
+@pytest.mark.parametrize("count", [8, 16])
+def test_random_staggered_shanks(count):
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        positions = contact_layout("staggered", count, rng)
+        if np.ptp(positions[:, 1]) > 1.3 * np.ptp(positions[:, 0]):  # a window may be wider than long; no shank is
+            assert recognise_probe(turned(positions, rng))[0] == "staggered", (seed, positions)
 
 
 def test_neighbourhoods_of_a_dense_array():
@@ -117,13 +174,15 @@ def test_whole_probes():
     assert recognise_probe(generate_tetrode(r=12).contact_positions)[0] == "tetrode"
     # (columns, contacts a column, pitch across, pitch along, shift of every other column) -> type
     for layout, expected in {
-        (2, 16, 17, 25, 12.5): "linear",
+        (2, 16, 17, 25, 12.5): "staggered",
         (2, 32, 32, 15, 0): "neuropixels-2.0",
-        (2, 16, 32, 30, 0): "base",  # every other row of it is no square lattice
+        (2, 16, 32, 30, 0): "staggered",  # every other row of it is no square lattice
         (2, 32, 32, 20, 0): "neuropixels-1.0",
         (4, 48, 16, 40, 20): "neuropixels-1.0",
         (4, 48, 16, 20, 0): "hd-mea",  # columns like those of Neuropixels, but not staggered
-        (3, 16, 18, 25, 0): "base",
+        (3, 16, 18, 25, 0): "staggered",
+        (3, 10, 50, 50, 0): "hd-mea",  # NeuroNexus A1x32-Poly3 at 50 um, a square lattice
+        (2, 16, 200, 25, 0): "base",  # two shanks
         (16, 16, 60, 60, 0): "hd-mea",
     }.items():
         assert recognise_probe(columns(*layout))[0] == expected, layout
