@@ -19,6 +19,7 @@ SIZES = {
     "num_samples": (1, 2000),
     "num_channels": (1, 4096),
     "embedding_size": (1, 4096),
+    "linear_size": (0, 4096),
     "hidden_size": (2, 4096),
     "num_attention_heads": (1, 64),
     "intermediate_size": (1, 65536),
@@ -35,6 +36,7 @@ MAX_WEIGHTS = 250_000_000  # a gigabyte in single precision
 NUMBERS = {
     "sampling_frequency": (0.0, False, 1e7),
     "scale_uv": (0.0, False, 1e9),
+    "linear_scale_uv": (0.0, False, 1e9),
     "hidden_dropout_prob": (0.0, True, 1.0),
     "prototype_weight": (0.0, True, 1e9),
     "contrastive_weight": (0.0, True, 1e9),
@@ -83,6 +85,11 @@ class HuiduRepConfig(PreTrainedConfig):
         Unit of the scaling (uV), small enough for spikes to exceed the position codes of the tokens.
     embedding_size : int, default 48
         Size of the embedding.
+    linear_size : int, default 0
+        How many of its axes, the first ones, are fixed principal components of the waveform, beside which the
+        transformer's output stands; needs ``channel_mixing="position"`` and ``scaling="linear"``.
+    linear_scale_uv : float, default 25.0
+        Length (uV) of a waveform that is 1 along these axes.
     hidden_size, num_hidden_layers, num_attention_heads, intermediate_size : int
         Transformer encoder.
     hidden_act : {"gelu", "relu"}, default "gelu"
@@ -138,6 +145,8 @@ class HuiduRepConfig(PreTrainedConfig):
         scaling: Scaling = "linear",
         scale_uv: float = 4.0,
         embedding_size: int = 48,
+        linear_size: int = 0,
+        linear_scale_uv: float = 25.0,
         hidden_size: int = 64,
         num_hidden_layers: int = 4,
         num_attention_heads: int = 2,
@@ -169,6 +178,7 @@ class HuiduRepConfig(PreTrainedConfig):
         self.channel_order, self.spike_polarity = channel_order, spike_polarity
         self.scaling, self.scale_uv = scaling, scale_uv
         self.embedding_size, self.hidden_size, self.intermediate_size = embedding_size, hidden_size, intermediate_size
+        self.linear_size, self.linear_scale_uv = linear_size, linear_scale_uv
         self.num_hidden_layers, self.num_attention_heads = num_hidden_layers, num_attention_heads
         self.hidden_act, self.norm_first, self.hidden_dropout_prob = hidden_act, norm_first, hidden_dropout_prob
         self.conv_kernel_sizes = _whole_numbers("conv_kernel_sizes", conv_kernel_sizes)
@@ -259,6 +269,7 @@ class HuiduRepConfig(PreTrainedConfig):
         total += layers * (4 * hidden + 2 * self.intermediate_size) * hidden
         total += hidden * (hidden + 2 * first + first * self.patch_size + self.embedding_size)
         total += wide * (self.embedding_size + wide + 3 * self.projection_size)
+        total += self.linear_size * self.num_samples * self.num_channels
         return total + self.adapter * self.embedding_size * (self.embedding_size + self.num_samples * self.num_channels)
 
     def _check(self, others: dict[str, Any]) -> None:
@@ -301,6 +312,13 @@ class HuiduRepConfig(PreTrainedConfig):
             raise ValueError(
                 f"hidden_size must be even and a multiple of num_attention_heads, found {self.hidden_size} and "
                 f"{self.num_attention_heads}: change one of them."
+            )
+        is_read = self.channel_mixing == "position" and self.scaling == "linear"
+        if self.linear_size >= self.embedding_size or (self.linear_size and not is_read):
+            raise ValueError(
+                'linear_size must be smaller than embedding_size, and needs channel_mixing="position" and '
+                f'scaling="linear", found {self.linear_size}, {self.embedding_size}, {self.channel_mixing!r} and '
+                f"{self.scaling!r}: lower linear_size, or set it to 0."
             )
         if len(self.conv_kernel_sizes) != len(self.conv_strides) or not self.conv_strides:
             raise ValueError(

@@ -1,5 +1,7 @@
 """Channel weights generated from contact positions, so that one encoder serves every probe."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -93,6 +95,41 @@ def position_features(positions: Tensor, channel_mask: Tensor | None = None) -> 
     for scale in SCALES_UM:
         parts += [torch.sin(offset / scale), torch.cos(offset / scale), torch.exp(-distance / scale)]
     return torch.cat(parts, -1)
+
+
+def spatial_components(snippets: Tensor, positions: Tensor, channel_mask: Tensor | None = None) -> Tensor:
+    """Cosine transform (DCT-II, orthonormal) across the contacts of each snippet, in their order along the probe.
+
+    It keeps distances. The first component is the mean of the contacts, times the root of their number: a single
+    contact is its own first component, and snippets of one, two or more contacts have common axes.
+
+    Parameters
+    ----------
+    snippets : torch.FloatTensor (num_spikes, num_samples, num_channels)
+        0 where a channel is missing.
+    positions : torch.FloatTensor (num_spikes or 1, num_channels, 2)
+        um; contacts are ordered by y, then x. Values of missing channels are ignored.
+    channel_mask : torch.Tensor (num_spikes, num_channels), optional
+        1 where a channel exists.
+
+    Returns
+    -------
+    torch.FloatTensor (num_spikes, num_samples, num_channels)
+    """
+    if snippets.shape[2] == 1:
+        return snippets
+    exists = _exists(positions, channel_mask)[..., 0] > 0
+    across, along = torch.where(exists[..., None], positions, 0.0).to(torch.float64).unbind(-1)
+    along = along - along.amin(1, keepdim=True) + 1e-6 * (across - across.amin(1, keepdim=True))
+    order = torch.where(exists, along, torch.inf).argsort(dim=1, stable=True)
+    rank = torch.arange(snippets.shape[2], device=snippets.device, dtype=torch.float32)
+    count = exists.sum(1)[:, None, None].clamp(min=1)
+    basis = torch.cos(math.pi / count * (rank[:, None] + 0.5) * rank[None]) * (2 / count).sqrt()
+    basis[:, :, 0] = basis[:, :, 0] * 0.5**0.5
+    basis = basis * ((rank[:, None] < count) & (rank[None] < count))
+    # from the order along the probe to that of the snippets' channels
+    basis = torch.gather(basis.expand(len(order), -1, -1), 1, order.argsort(1)[:, :, None].expand(-1, -1, len(rank)))
+    return snippets @ basis.to(snippets.dtype)
 
 
 def _exists(like: Tensor, channel_mask: Tensor | None) -> Tensor:

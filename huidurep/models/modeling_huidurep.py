@@ -28,6 +28,7 @@ from .modeling_layers import (
     HuiduRepAdapter,
     HuiduRepEmbeddings,
     HuiduRepStack,
+    LinearAxes,
     encode,
     sinusoidal_positions,
     valid_tokens,
@@ -198,7 +199,9 @@ class HuiduRep(HuiduRepPreTrainedModel):
         super().__init__(config)
         self.embeddings = HuiduRepEmbeddings(config)
         self.encoder = HuiduRepStack(config, config.num_hidden_layers)
-        self.reduction = nn.Linear(config.hidden_size, config.embedding_size)
+        self.reduction = nn.Linear(config.hidden_size, config.embedding_size - config.linear_size)
+        if config.linear_size:
+            self.linear_axes = LinearAxes(config)
         self.decoder = HuiduRepStack(config, config.decoder_num_hidden_layers)
         self.by_position = config.channel_mixing == "position"
         self.patch_channels = config.spatial_size if self.by_position else config.num_channels
@@ -306,6 +309,9 @@ class HuiduRep(HuiduRepPreTrainedModel):
             denoised = self._denoised_tokens(hidden, valid)
             twice = None if valid is None else torch.cat([valid, valid], 1)
             _, embeddings = encode(self.encoder, self.reduction, torch.cat([tokens, denoised], 1), twice)
+        if self.config.linear_size:
+            positions = self._positions(snippets, channel_positions)
+            embeddings = torch.cat([self.linear_axes(snippets, positions, channel_mask), embeddings], 1)
         if self.config.adapter:
             embeddings = self.adapter(embeddings, snippets)
         if output_reconstruction:
@@ -326,11 +332,14 @@ class HuiduRep(HuiduRepPreTrainedModel):
         """Position features (num_spikes or 1, num_channels, num_features); None if channels are mixed by index."""
         if not self.by_position:
             return None
+        return position_features(self._positions(snippets, channel_positions), channel_mask).to(snippets.dtype)
+
+    @staticmethod
+    def _positions(snippets: Tensor, channel_positions: Tensor | None) -> Tensor:
+        """Given or nominal positions (num_spikes or 1, num_channels, 2) in um."""
         if channel_positions is None:
             channel_positions = torch.tensor(nominal_positions(snippets.shape[2]))[None]
-        # Half precision cannot hold distances in um.
-        features = position_features(channel_positions.to(snippets.device, torch.float32), channel_mask)
-        return features.to(snippets.dtype)
+        return channel_positions.to(snippets.device, torch.float32)  # half precision cannot hold distances in um
 
     def _decode(
         self, hidden: Tensor, num_samples: int, valid: Tensor | None = None, features: Tensor | None = None

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .configuration_huidurep import HuiduRepConfig
-from .modeling_geometry import ChannelMixer
+from .modeling_geometry import ChannelMixer, spatial_components
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu}
 
@@ -123,6 +123,31 @@ class HuiduRepStack(nn.Module):
         if states is not None:
             states.append(x)
         return x
+
+
+class LinearAxes(nn.Module):
+    """Leading axes of the embedding: fixed principal components of the waveform, whose distances are its own.
+
+    The weights are those of :func:`huidurep.training.linear_axes.fit_linear_axes` and are not trained further.
+    """
+
+    def __init__(self, config: HuiduRepConfig) -> None:
+        super().__init__()
+        self.num_samples, self.num_channels = config.num_samples, config.num_channels
+        self.unit = config.scale_uv / config.linear_scale_uv
+        self.projection = nn.Linear(config.num_samples * config.num_channels, config.linear_size, bias=False)
+        self.projection.requires_grad_(False)
+
+    def forward(self, snippets: Tensor, positions: Tensor, channel_mask: Tensor | None = None) -> Tensor:
+        """Snippets in the model's units, contacts as in :func:`spatial_components` -> (num_spikes, linear_size)."""
+        missing = self.num_channels - snippets.shape[2]
+        if snippets.shape[1] != self.num_samples or missing < 0:
+            raise ValueError(
+                f"expected snippets of {self.num_samples} samples and at most {self.num_channels} channels, found "
+                f"{tuple(snippets.shape[1:])}: use model.embed(), which maps any window."
+            )
+        components = F.pad(spatial_components(snippets, positions, channel_mask), (0, missing))
+        return self.projection(self.unit * components.flatten(1))
 
 
 class HuiduRepAdapter(nn.Module):

@@ -80,11 +80,12 @@ class HuiduRepForPreTraining(HuiduRepPreTrainedModel):
         self.huidurep = HuiduRep(config)
         wide, size = config.projection_hidden_size, config.projection_size
         # Without heads the embeddings themselves are contrasted.
-        self.projection = _multilayer_perceptron(config.embedding_size, wide, wide, size) if wide else nn.Identity()
+        trained_size = config.embedding_size - config.linear_size  # the linear axes are fixed
+        self.projection = _multilayer_perceptron(trained_size, wide, wide, size) if wide else nn.Identity()
         self.predictor = _multilayer_perceptron(size, wide, size) if wide else nn.Identity()
         self.momentum_embeddings = HuiduRepEmbeddings(config)
         self.momentum_encoder = HuiduRepStack(config, config.num_hidden_layers)
-        self.momentum_reduction = nn.Linear(config.hidden_size, config.embedding_size)
+        self.momentum_reduction = nn.Linear(config.hidden_size, trained_size)
         self.momentum_projection = copy.deepcopy(self.projection)
         self.post_init()
         self.update_momentum(0.0)

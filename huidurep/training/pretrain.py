@@ -105,6 +105,7 @@ def pretrain(settings: dict[str, Any], output_dir: str | Path) -> Path:
     from transformers import TrainingArguments, set_seed
 
     from ..models.configuration_huidurep import HuiduRepConfig
+    from .linear_axes import fit_linear_axes
     from .noise import MeasuredNoise
     from .provenance import SessionClock, write_training_facts
     from .template_libraries import make_libraries
@@ -125,7 +126,10 @@ def pretrain(settings: dict[str, Any], output_dir: str | Path) -> Path:
     maker = ViewMaker(libraries, config, recipe, measured, noise_settings=NoiseSettings(**noise))
     set_seed(settings["seed"])
     options: dict[str, Any] = dict(cache_chunk_size=settings["cache_chunk_size"], callbacks=[SessionClock()])
-    trainer = HuiduRepTrainer(_initial_model(config, settings["init_from"]), arguments, maker=maker, **options)
+    model = _initial_model(config, settings["init_from"])
+    if config.linear_size and settings["init_from"] is None:
+        fit_linear_axes(model.huidurep, maker)
+    trainer = HuiduRepTrainer(model, arguments, maker=maker, **options)
     trainer.train(resume_from_checkpoint=None if last is None else str(last))
     trainer.save_state()
     if trainer.is_world_process_zero():
