@@ -9,6 +9,8 @@ package's `cluster_embeddings`, which estimates the number. Sources of spikes:
            correlated over contacts, collisions with probability 0.15; with "drift", each spike is one of eight views
            of its unit, moved by a few um, mostly along the probe
   package cells, package spikeinterface    the same with templates of huidurep.simulation and another seed
+  one contact    published labelled sets of single contacts: simulations from real shapes, with true labels; microwires
+           and a Utah array, labelled by persons or their programs
   axona    manually sorted spikes of real tetrodes: the labels are one person's, not ground truth
   opto     mean waveforms of real opto-tagged units of held-out sessions, with random gains, in measured noise
 Columns: `huidurep` (the checkpoint of that type of probe), `huidurep_pca12` (its 12 leading components), `base`,
@@ -38,7 +40,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from embedding_real import axona_conditions, opto_conditions
+from embedding_real import axona_conditions, one_contact_conditions, opto_conditions
 from embedding_scores import mean_and_error, score_condition
 from embedding_sources import PACKAGE_PROBES, WINDOWS, simulated_conditions
 from results_files import ROOT, read_results, run_header, weights_digest, write_results
@@ -53,7 +55,7 @@ METHODS = {
     "pca24": "PCA, 24 components",
 }
 ORACLE = {"oracle": "oracle"}
-SOURCES = (*SIMULATED, "axona", "opto")
+SOURCES = (*SIMULATED, "one contact", "axona", "opto")
 
 
 def collect_conditions(arguments):
@@ -70,6 +72,9 @@ def collect_conditions(arguments):
             skipped |= {f"{source}, {probe}": reason} if reason else {}
     if "axona" in arguments.sources:
         conditions, left_out = axona_conditions(arguments.axona, step_uv=arguments.axona_step_uv)
+        found, skipped = found + conditions, skipped | left_out
+    if "one contact" in arguments.sources:
+        conditions, left_out = one_contact_conditions(arguments.one_contact)
         found, skipped = found + conditions, skipped | left_out
     if "opto" in arguments.sources:
         conditions, left_out = opto_conditions(arguments.opto, arguments.noise, num_draws=draws, seed=seed)
@@ -196,6 +201,7 @@ def add_data_options(parser):
     """Add the options of the data, shared with ablation.py, adaptation.py and finetuning.py."""
     parser.add_argument("--cells", type=Path, default=SHARED / "data/cells")
     parser.add_argument("--axona", type=Path, default=SHARED / "data/real/axona_tetrodes")
+    parser.add_argument("--one-contact", type=Path, default=SHARED / "data/real/one_contact")
     parser.add_argument("--opto", type=Path, default=SHARED / "data/real/opto_tagged_units.npz")
     parser.add_argument("--noise", type=Path, default=SHARED / "data/noise", help="spatial_cov.npy, temporal_cov.npy")
     parser.add_argument("--tools", type=Path, default=SHARED / "tools", help="folder of eap.py and make_templates.py")

@@ -1,8 +1,9 @@
-"""Real spikes for benchmarks/embedding.py: manually sorted tetrodes, mean waveforms of opto-tagged units in real noise.
+"""Real spikes for benchmarks/embedding.py: labelled sets of one contact, hand-cut tetrodes, opto-tagged units.
 
-`opto` has units of held-out sessions only. Units of one kind of probe are placed on one set of contacts, those around
-the main channel of the first unit. Other units are mirrored and shifted such that their contacts fit these: columns are
-staggered, and some units are at the tip of the probe. The contact in the middle is preferred for the main channel.
+`opto` has mean waveforms of units of held-out sessions only, in measured noise. Units of one kind of probe are placed
+on one set of contacts, those around the main channel of the first unit. Other units are mirrored and shifted such that
+their contacts fit these: columns are staggered, and some units are at the tip of the probe. The contact in the middle
+is preferred for the main channel.
 
 The contact positions stored with the Neuropixels units are not in the order of their channels: interpolation of each
 channel's waveform from its neighbours leaves 0.69 of its power unexplained with them, but 0.20 with the order of the
@@ -17,6 +18,7 @@ from itertools import product
 import numpy as np
 from embedding_sources import NOISE_UV, NUM_UNITS, SPIKES_PER_UNIT, Condition, Spikes, collide, oracle_labels
 
+from huidurep.hub.probe_types import recognise_probe
 from huidurep.simulation.probes import contact_layout
 from huidurep.training.real_templates import HELD_OUT_SESSIONS, NEUROPIXELS_CHANNELS, neuropixels_places
 
@@ -26,7 +28,7 @@ TETRODE_UM = contact_layout("tetrode", 4)
 AXONA_SAMPLING_HZ = 48000.0
 AXONA_MIN_SPIKES = 50
 NOISE_SAMPLING_HZ = 30000.0
-WINDOW_CONTACTS = {"neuropixels-1.0": 12, "linear": 8}
+WINDOW_CONTACTS = {"neuropixels-1.0": 12, "linear": 8, "staggered": 8}
 FEWEST_UNITS = 4
 GAIN_SPREAD = 0.1  # standard deviation of the logarithm of a spike's gain
 
@@ -65,6 +67,22 @@ def axona_conditions(folder, *, step_uv):
     return found, left_out
 
 
+def one_contact_conditions(folder):
+    """One condition for each published set of spikes of one contact, and the reason if there are none.
+
+    `waveforms` (n, samples, 1), `label`, `sampling_hz` and `trough_index`, the peak; most point up.
+    """
+    if not folder.is_dir():
+        return [], {"one contact": f"no folder {folder}"}
+    found = []
+    for path in sorted(folder.glob("*.npz")):
+        with np.load(path) as data:
+            where = int(data["trough_index"]), float(data["sampling_hz"]), np.zeros((1, 2))
+            spikes = Spikes(data["waveforms"].astype("f4"), data["label"], *where, peak_sign=None)
+        found.append(Condition("one contact", "single-contact", path.stem, 1, partial(_same, spikes)))
+    return found, {}
+
+
 def _same(spikes, draw):
     return spikes
 
@@ -101,7 +119,9 @@ def _held_out_units(path):
             neuropixels = len(places) == NEUROPIXELS_CHANNELS
             if neuropixels:
                 places = neuropixels_places(NEUROPIXELS_CHANNELS)
-            kind = ("neuropixels-1.0" if neuropixels else "linear", len(times), () if neuropixels else layout)
+            probe = "neuropixels-1.0" if neuropixels else recognise_probe(places)[0]
+            probe = probe if probe in WINDOW_CONTACTS else "linear"
+            kind = (probe, len(times), () if neuropixels else layout)
             train = data[f"spike_times_s_{number}"].astype(float)
             yield kind, (data[f"waveform_uv_{number}"].astype("f4"), places, times), train
 

@@ -38,7 +38,7 @@ def principal_components(features, count):
 def describe_spikes(spikes, models, columns, device=None):
     """Features (num_spikes, num_features) by column, without the oracle; `models` has checkpoints by column."""
     where = dict(peak_index=spikes.peak_index, sampling_frequency=spikes.sampling_frequency)
-    where |= dict(channel_positions=spikes.positions_um, peak_sign="neg")  # as a detector knows
+    where |= dict(channel_positions=spikes.positions_um, peak_sign=spikes.peak_sign)  # as a detector knows
     features = {}
     if set(columns) & set(COMPONENTS):
         flat = spikes.waveforms.reshape(len(spikes.waveforms), -1)

@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SAMPLING_HZ = 30000.0
 BEFORE, AFTER = 30, 60  # samples of a window: 1 ms before the trough, 2 ms after it
 NUM_UNITS, SPIKES_PER_UNIT, NUM_VIEWS = 10, 100, 9
+FEW_UNITS = 4  # on a single contact
 POOL_UNITS = 200
 UNSEEN_SEED = 910_000  # training uses smaller seeds
 ALIGN = 10  # samples before and after the peak index among which the trough of a view is searched
@@ -34,8 +35,10 @@ WINDOWS = {
     "neuropixels-1.0": ("np1-12", 12),
     "neuropixels-2.0": ("np2-12", 12),
     "hd-mea": ("hdmea-16", 16),
+    "single-contact": ("tetrode", 1),
+    "staggered": ("", 8),  # the tools have none
 }
-PACKAGE_PROBES = ("tetrode", "neuropixels-1.0")
+PACKAGE_PROBES = ("tetrode", "neuropixels-1.0", "single-contact", "staggered")
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class Spikes:
     sampling_frequency: float
     positions_um: np.ndarray
     oracle: np.ndarray | None = None
+    peak_sign: str | None = "neg"
 
 
 @dataclass(frozen=True)
@@ -90,13 +94,17 @@ def cells_views(tools, cells, probe, *, seed):
     with tempfile.TemporaryDirectory(prefix="benchmark_views_") as folder:
         out = Path(folder) / "views.npz"
         command = [sys.executable, str(tools / "make_templates.py"), "--cells", str(cells), "--probe", window]
-        command += ["--units", str(POOL_UNITS), "--views", str(NUM_VIEWS), "--channels", str(num_channels)]
+        command += ["--units", str(POOL_UNITS), "--views", str(NUM_VIEWS), "--channels", str(max(4, num_channels))]
         subprocess.run([*command, "--seed", str(UNSEEN_SEED + seed), "--out", str(out)], check=True)
         with np.load(out) as made:
             views, channels = made["views"].astype("f4"), made["channels"]
     # from the order of distance to the main channel back to that of the contacts, as in recordings
     order = np.argsort(channels, axis=1)[:, None, :, None]
-    return np.take_along_axis(views, order, axis=2).swapaxes(2, 3), probe_positions(window)[:, 1:]
+    views, positions_um = np.take_along_axis(views, order, axis=2).swapaxes(2, 3), probe_positions(window)[:, 1:]
+    if probe == "single-contact":  # of each unit the contact of the tetrode on which it is largest
+        main = np.abs(views[:, 0]).max(1).argmax(1)
+        return np.take_along_axis(views, main[:, None, None, None], axis=3), positions_um[:1]
+    return views, positions_um
 
 
 def package_views(kind, probe, *, seed):
@@ -180,13 +188,14 @@ def collide(rng, waveforms, labels, source_of):
 
 
 def draw_simulated(draw, *, views, positions_um, noise_uv, drift, seed):
-    """Spikes of ten units, the same in all conditions of a draw.
+    """Spikes of ten units (of four on a single contact), the same in all conditions of a draw.
 
     With `drift`, each spike is one of eight views of its unit, moved by a few um, mostly along the probe.
     """
     rng = np.random.default_rng((seed, draw))
-    chosen = rng.choice(len(views), NUM_UNITS, replace=False)
-    labels = np.repeat(np.arange(NUM_UNITS), SPIKES_PER_UNIT)
+    num_units = FEW_UNITS if views.shape[3] == 1 else NUM_UNITS
+    chosen = rng.choice(len(views), num_units, replace=False)
+    labels = np.repeat(np.arange(num_units), SPIKES_PER_UNIT)
     view = rng.integers(1, views.shape[1], len(labels)) if drift else np.zeros(len(labels), int)
     waveforms = views[chosen[labels], view, : BEFORE + AFTER].copy()
     collide(rng, waveforms, labels, lambda spike, unit: views[chosen[unit], view[spike]])
@@ -199,6 +208,8 @@ def draw_simulated(draw, *, views, positions_um, noise_uv, drift, seed):
 
 def simulated_conditions(source, probe, *, cache, tools, cells, num_draws, seed):
     """Four conditions of one simulator on one type of probe, or the reason why there are none."""
+    if source == "cells" and not WINDOWS[probe][0]:
+        return [], "the tools have no such probe"
     if source == "cells":
         code = [tools / "make_templates.py", tools / "eap.py"]
         missing = [str(path) for path in [*code, cells] if not path.exists()]

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 SNR_EDGES = (0.0, 4.0, 6.0, math.inf)
 WELL_DETECTED = 0.8
-OPTO_PROBES = ("linear", "neuropixels-1.0")
+OPTO_PROBES = ("staggered", "neuropixels-1.0")
 NO_COMPETITORS = ("oracle",)
 KNOWN, FOUND = "number of units known", "number of units found"
 
@@ -94,7 +94,7 @@ def concerns(key, name):
     if name == "base" or key.endswith(f", {name}"):
         return True
     if key.startswith("opto"):
-        probes = ("neuropixels-1.0",) if "384 contacts" in key else ("linear",) if "contacts" in key else OPTO_PROBES
+        probes = ("neuropixels-1.0",) if "384 contacts" in key else ("staggered",) if "contacts" in key else OPTO_PROBES
         return name in probes
     # The remaining keys are files of hand-sorted tetrodes.
     return name == "tetrode" and not key.startswith(tables.SIMULATED)

@@ -16,7 +16,7 @@ SEED_OF_SPIKES = 20_000_001  # apart from those of the training's batches
 
 
 @torch.no_grad()
-def fit_linear_axes(model: HuiduRep, maker: BatchMaker, *, num_units: int = 128, num_batches: int = 60) -> None:
+def fit_linear_axes(model: HuiduRep, maker: BatchMaker, *, num_units: int, num_batches: int = 60) -> None:
     """Set the weights of the linear axes to the principal components of simulated spikes with their noise.
 
     Every spike has the same weight, whatever its amplitude: its snippet is divided by its norm, and the mean of all

@@ -128,7 +128,7 @@ def pretrain(settings: dict[str, Any], output_dir: str | Path) -> Path:
     options: dict[str, Any] = dict(cache_chunk_size=settings["cache_chunk_size"], callbacks=[SessionClock()])
     model = _initial_model(config, settings["init_from"])
     if config.linear_size and settings["init_from"] is None:
-        fit_linear_axes(model.huidurep, maker)
+        fit_linear_axes(model.huidurep, maker, num_units=arguments.per_device_train_batch_size)
     trainer = HuiduRepTrainer(model, arguments, maker=maker, **options)
     trainer.train(resume_from_checkpoint=None if last is None else str(last))
     trainer.save_state()

@@ -10,7 +10,7 @@ from test_modeling import SMALL, fast, shaken
 
 from huidurep import HuiduRep, HuiduRepForPreTraining
 from huidurep.models.input_contract import map_waveforms
-from huidurep.models.modeling_geometry import NUM_FEATURES, SCALES_UM, position_features
+from huidurep.models.modeling_geometry import NUM_FEATURES, SCALES_UM, position_features, spatial_components
 from huidurep.simulation.probes import contact_layout
 
 
@@ -218,3 +218,29 @@ def test_momentum_branch_is_told_the_places():
             for scale in (1, 3)
         )
     assert (near.key_1 - far.key_1).abs().max() > 1e-3 and (near.query_1 - far.query_1).abs().max() > 1e-3
+
+
+def test_spatial_components_keep_distances_in_any_order_of_channels():
+    at = torch.tensor(places(5), dtype=torch.float32)[None]
+    snippets = torch.randn(6, 20, 5, generator=torch.Generator().manual_seed(0))
+    found = spatial_components(snippets, at)
+    torch.testing.assert_close(torch.cdist(found.flatten(1), found.flatten(1)), torch.cdist(*2 * [snippets.flatten(1)]))
+    order = torch.tensor([3, 0, 4, 1, 2])
+    torch.testing.assert_close(spatial_components(snippets[:, :, order], at[:, order]), found)
+
+
+def test_spatial_components_of_missing_channels_are_those_of_fewer_channels():
+    at = torch.tensor(places(4), dtype=torch.float32)[None]
+    snippets = torch.randn(3, 20, 4, generator=torch.Generator().manual_seed(0))
+    mask = torch.tensor([[1.0, 0, 1, 0]]).expand(3, -1)
+    found = spatial_components(snippets * mask[:, None], at.expand(3, -1, -1), mask)
+    torch.testing.assert_close(found[:, :, :2], spatial_components(snippets[:, :, ::2], at[:, ::2]))
+    assert (found[:, :, 2:] == 0).all()
+
+
+def test_linear_axes_refuse_more_channels_than_they_were_fitted_to():
+    model = HuiduRep(fast(num_channels=2, linear_size=4))
+    with pytest.raises(ValueError, match="at most 2 channels"):
+        model(torch.zeros(1, 90, 3))
+    with pytest.raises(ValueError, match="linear_size"):
+        fast(linear_size=1000)
