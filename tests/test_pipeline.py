@@ -199,10 +199,11 @@ def checkpoints(tmp_path, monkeypatch, **num_channels):
     monkeypatch.setattr("huidurep.hub.embedded.list_checkpoints", lambda: folders)
 
 
-ALL = {"tetrode": 4, "linear": 8, "neuropixels-1.0": 12, "neuropixels-2.0": 12, "hd-mea": 16, "base": 16}
+ALL = {"single-contact": 2, "tetrode": 4, "linear": 8, "staggered": 8, "neuropixels-1.0": 12, "neuropixels-2.0": 12}
+ALL |= {"hd-mea": 16, "base": 16}
 
 
-@pytest.mark.parametrize("kind", ["tetrode", "linear", "neuropixels-1.0", "neuropixels-2.0", "hd-mea"])
+@pytest.mark.parametrize("kind", [name for name in ALL if name != "base"])
 def test_auto_picks_by_the_places_of_the_contacts(tmp_path, monkeypatch, kind):
     checkpoints(tmp_path, monkeypatch, **ALL)
     name, reason = resolve_auto([contact_layout(kind, ALL[kind])])

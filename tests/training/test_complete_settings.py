@@ -104,7 +104,7 @@ def test_whole_settings_from_before_the_prototype_loss_keep_their_objective():
     assert complete_settings(old)["model"]["contrastive_weight"] == 0.0
 
 
-@pytest.mark.parametrize("name", ["base", "linear", "neuropixels-1.0", "neuropixels-2.0", "hd-mea"])
+@pytest.mark.parametrize("name", ["base", "linear", "neuropixels-1.0", "neuropixels-2.0", "hd-mea", "single-contact"])
 def test_the_command_on_the_card_repeats_the_objective(name):
     path = huidurep.list_checkpoints()[name] / "pretraining.json"
     stored, whole = json.loads(path.read_text()), complete_settings(load_settings(path))

@@ -1,0 +1,61 @@
+"""Picture of how the adjusted Rand index depends on steps, width and number of template libraries of the training.
+
+    python benchmarks/embedding.py --probes single-contact --sources "package cells" "one contact" --draws 5 \
+        --columns pca12 steps_150 ... --extra steps_150=FOLDER steps_600=FOLDER ... --output scaling.json
+    python benchmarks/scaling_picture.py scaling.json docs/images/scaling.svg
+
+Every `--extra` is a checkpoint of `huidurep pretrain` whose name is the setting and its value; its settings are those of
+huidurep/checkpoints/single-contact/pretraining.json but for that one.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+TITLES = {"steps": "steps", "width": "width of the transformer (600 steps)", "libraries": "template libraries (600 steps)"}
+GROUPS = {"one contact": "published sets of one contact", "package cells": "simulated, unseen units"}
+
+
+def points(rows, setting):
+    """Values of a setting, and the mean over the rows of each source at each of them."""
+    names = [name for name in rows[0]["mean"] if name.startswith(f"{setting}_")]
+    values = sorted((int(name.rpartition("_")[2]), name) for name in names)
+    means = {
+        source: [np.mean([row["mean"][name] for row in rows if row["source"] == source]) for _, name in values]
+        for source in GROUPS
+    }
+    return [value for value, _ in values], means
+
+
+def draw(rows, path):
+    """Write the picture: a panel for each setting, a line for each source, and principal components as dotted lines."""
+    figure, panels = plt.subplots(1, len(TITLES), figsize=(10, 3.2), sharey=True, layout="constrained")
+    for panel, (setting, title) in zip(panels, TITLES.items(), strict=True):
+        values, means = points(rows, setting)
+        for color, (source, label) in zip(("C0", "C1"), GROUPS.items(), strict=True):
+            panel.plot(values, means[source], "o-", color=color, label=label)
+            pca = np.mean([row["mean"]["pca12"] for row in rows if row["source"] == source])
+            panel.axhline(pca, color=color, linestyle=":", label=f"{label}: 12 principal components")
+        panel.set(xlabel=title, xscale="log", xticks=values, xticklabels=values)
+        panel.minorticks_off()
+    panels[0].set_ylabel("adjusted Rand index")
+    panels[-1].legend(fontsize="x-small")
+    figure.savefig(path)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("picture", type=Path)
+    arguments = parser.parse_args()
+    draw(json.loads(arguments.results.read_text())["rows"], arguments.picture)
+
+
+if __name__ == "__main__":
+    main()
