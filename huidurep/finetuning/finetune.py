@@ -1,4 +1,4 @@
-"""`huidurep.finetune`: recordings of the user's own probe -> a checkpoint for them, if an acceptance test passes."""
+"""`huidurep.finetune`: own recordings, or spikes with labels -> a checkpoint for them, if an acceptance test passes."""
 
 from __future__ import annotations
 
@@ -44,13 +44,14 @@ class FinetuneReport:
         "new" if the outcome is "better"; otherwise "old": the folder then has the weights of `source`.
     before, after : dict of str to float
         Figures on held-out spikes and time: adjusted_rand_index, agreement_of_halves, agreement_under_noise,
-        posterior_entropy, short_isi_fraction, and sorting_accuracy of recordings resampled from the units.
+        posterior_entropy, short_isi_fraction, and sorting_accuracy of recordings resampled from the units. Of labelled
+        spikes only the first.
     gain, tolerance : float
         Improvement of the figures, and the largest change that counts as none.
     source : str
         The checkpoint that was fine-tuned.
     recordings : list of dict
-        Numbers of units and spikes of each recording.
+        Numbers of units and spikes of each recording, or of the labelled spikes.
     settings : dict
     seconds : float
     """
