@@ -12,6 +12,13 @@ if TYPE_CHECKING:
 FACTS_FILE = "finetuning.json"
 SORTING_FILE = "sorting_parameters.json"
 UNKNOWN_LICENCE = "other"
+LABELLED = "labelled"  # how the units of spikes are described that were given with labels
+# Words of the card, for recordings and for spikes
+HOW = ("recordings of one probe by template resampling", "spikes with labels")
+USE = (
+    "sorting = huidurep.sort(recording, model=FOLDER)",
+    "embeddings = huidurep.HuiduRep.from_pretrained(FOLDER).embed(waveforms)",
+)
 
 
 def source_of(model_name: str, model: HuiduRep) -> dict[str, Any]:
@@ -97,20 +104,19 @@ def _paragraphs(facts: dict[str, Any], source: dict[str, Any]) -> list[str]:
     """The text of the card."""
     from .embedding_evaluation import DETAILS
 
-    settings, num_units = facts["settings"], facts["settings"]["held_out_units"] + facts["settings"]["trained_units"]
+    settings = facts["settings"]
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
-    columns = ["seconds", "num_channels", "sampling_frequency", "units", "num_units", "num_spikes"]
-    recordings = [[each[name] for name in columns] for each in facts["recordings"]]
+    from_spikes = facts["recordings"][0]["units"] == LABELLED
     names = [name for name in facts["before"] if name not in DETAILS]
     figures = [
         [name.replace("_", " "), *(f"{facts[when][name]:.3f}" for when in ("before", "after"))] for name in names
     ]
     return [
         f"# HuiduRep, fine-tuned from {source['name']}\n",
-        f"A spike encoder fine-tuned on recordings of one probe by template resampling. {_outcome(facts, source)}\n",
-        "```python\nimport huidurep\n\nsorting = huidurep.sort(recording, model=FOLDER)  # this folder\n```\n",
+        f"A spike encoder fine-tuned on {HOW[from_spikes]}. {_outcome(facts, source)}\n",
+        f"```python\nimport huidurep\n\n{USE[from_spikes]}  # this folder\n```\n",
         "## Trained on\n",
-        *_table(["seconds", "channels", "Hz", "units were", "units used", "spikes"], recordings),
+        *_trained_on(facts["recordings"]),
         f"\n{settings['steps']} steps, seed {settings['seed']}; {settings['simulated_share']:.0%} of the training "
         "examples are simulated on the same contacts, so that the encoder does not forget what it was pretrained on.\n",
         f"Commit {facts['commit'] or 'unknown'}; {versions}.\n",
@@ -118,11 +124,33 @@ def _paragraphs(facts: dict[str, Any], source: dict[str, Any]) -> list[str]:
         "## Measured on held-out spikes and time\n",
         *_table(["figure", "before", "after"], figures),
         f"\nGain {facts['gain']:+.3f}, tolerance {facts['tolerance']:.3f}; see "
-        f"`huidurep.finetuning.embedding_evaluation`. {settings['held_out_units']} of {num_units} units and the last "
-        "quarter of each recording were held out.\n",
+        f"`huidurep.finetuning.embedding_evaluation`. {_held_out(facts)} were held out.\n",
         "## Limitations\n",
         "For recordings like these: same probe, same amplifier. Units that were sorted wrongly were learned wrongly.",
     ]
+
+
+def _trained_on(recordings: list[dict[str, Any]]) -> list[str]:
+    """Table of the recordings or spikes that were trained on."""
+    heads = dict(
+        seconds="seconds",
+        num_channels="channels",
+        sampling_frequency="Hz",
+        units="units were",
+        num_units="units used",
+        num_spikes="spikes",
+    )
+    columns = [name for name in heads if name in recordings[0]]
+    return _table([heads[name] for name in columns], [[each[name] for name in columns] for each in recordings])
+
+
+def _held_out(facts: dict[str, Any]) -> str:
+    """What was not trained on, in words."""
+    (first, *_), settings = facts["recordings"], facts["settings"]
+    if first["units"] == LABELLED:
+        return f"{first['num_held_out_spikes']} spikes of the same units"
+    num_units = settings["held_out_units"] + settings["trained_units"]
+    return f"{settings['held_out_units']} of {num_units} units and the last quarter of each recording"
 
 
 def _outcome(facts: dict[str, Any], source: dict[str, Any]) -> str:

@@ -106,7 +106,7 @@ class EmbeddingEvaluation:
         dict
             ``adjusted_rand_index`` (mean over the draws), ``draws`` (list of float) and the label-free figures.
         """
-        draws = [_rand_index(_embed(model, batch), labels, self.seed, self.settings) for batch, labels in self.draws]
+        draws = [rand_index(_embed(model, batch), labels, self.seed, self.settings) for batch, labels in self.draws]
         return {"adjusted_rand_index": float(np.mean(draws)), "draws": draws, **self._score_real(model)}
 
     def _score_real(self, model: HuiduRep) -> dict[str, float]:
@@ -136,7 +136,11 @@ class EmbeddingEvaluation:
 
 
 def decide_outcome(
-    before: dict[str, Any], after: dict[str, Any], settings: EmbeddingEvaluationSettings = EVALUATION
+    before: dict[str, Any],
+    after: dict[str, Any],
+    settings: EmbeddingEvaluationSettings = EVALUATION,
+    *,
+    draws_overlap: bool = False,
 ) -> tuple[str, float, float]:
     """Decide whether the trained weights are better, the same or worse.
 
@@ -151,6 +155,8 @@ def decide_outcome(
     before, after : dict
         As of :meth:`EmbeddingEvaluation.score`, with ``sortings`` (list of float) if there are any.
     settings : EmbeddingEvaluationSettings, optional
+    draws_overlap : bool, default False
+        The draws are halves of the same spikes: the standard deviation over them is the standard error.
 
     Returns
     -------
@@ -158,6 +164,7 @@ def decide_outcome(
     gain, tolerance : float
     """
     gained, error = _mean_and_error(before["draws"], after["draws"])
+    error *= len(before["draws"]) ** 0.5 if draws_overlap else 1
     gains = [gained]
     names = [name for name in SIGNS if name in before and name in after]
     label_free = [SIGNS[name] * (after[name] - before[name]) for name in names]
@@ -225,11 +232,27 @@ def _embed(model: HuiduRep, inputs: dict[str, Tensor]) -> np.ndarray:
     return np.concatenate(rows)
 
 
-def _rand_index(embeddings: np.ndarray, labels: np.ndarray, seed: int, settings: EmbeddingEvaluationSettings) -> float:
-    """Adjusted Rand index of a mixture with the known number of units; the best fit of several starts."""
+def rand_index(embeddings: np.ndarray, labels: np.ndarray, seed: int, settings: EmbeddingEvaluationSettings) -> float:
+    """Adjusted Rand index of a mixture with the known number of units; the best fit of several starts.
+
+    Parameters
+    ----------
+    embeddings : ndarray (num_spikes, embedding_size)
+    labels : ndarray of int (num_spikes,)
+        From 0 on.
+    seed : int
+    settings : EmbeddingEvaluationSettings
+
+    Returns
+    -------
+    float
+    """
     from sklearn.metrics import adjusted_rand_score
 
-    scores = leading_components(embeddings, settings.unsupervised.num_dimensions, seed)
-    fits = [fit_mixture(scores, labels.max() + 1, "full", seed + start) for start in range(settings.num_starts)]
+    num_units = int(labels.max()) + 1
+    # a full covariance takes several spikes a dimension
+    dimensions = min(settings.unsupervised.num_dimensions, max(2, len(labels) // (3 * num_units)))
+    scores = leading_components(embeddings, dimensions, seed)
+    fits = [fit_mixture(scores, num_units, "full", seed + start) for start in range(settings.num_starts)]
     best = max(fits, key=lambda fit: fit.lower_bound_)
     return float(adjusted_rand_score(labels, best.predict(scores)))

@@ -1,4 +1,4 @@
-"""`huidurep.finetune`: recordings of the user's own probe -> a checkpoint for them, if an acceptance test passes."""
+"""`huidurep.finetune`: own recordings, or spikes with labels -> a checkpoint for them, if an acceptance test passes."""
 
 from __future__ import annotations
 
@@ -6,22 +6,28 @@ import importlib.util
 import logging
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..output_files import check_output_folder, new_folder
 from .settings import DEFAULT_SETTINGS, FinetuningSettings
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike
     from spikeinterface import BaseRecording, BaseSorting
 
+    from ..models.configuration_huidurep import HuiduRepConfig
     from ..models.modeling_huidurep import HuiduRep
     from ..pipeline import SpikeSortingPipeline
+    from ..training.dataset import BatchMaker
     from .embedding_evaluation import HeldOutSpikes
     from .template_resampling import RecordingWindow
 
 logger = logging.getLogger(__name__)
+DESCRIPTION = ("sampling_frequency", "peak_index", "peak_sign", "channel_positions")  # as HuiduRep.embed takes them
 
 
 @dataclass(frozen=True)
@@ -38,13 +44,14 @@ class FinetuneReport:
         "new" if the outcome is "better"; otherwise "old": the folder then has the weights of `source`.
     before, after : dict of str to float
         Figures on held-out spikes and time: adjusted_rand_index, agreement_of_halves, agreement_under_noise,
-        posterior_entropy, short_isi_fraction, and sorting_accuracy of recordings resampled from the units.
+        posterior_entropy, short_isi_fraction, and sorting_accuracy of recordings resampled from the units. Of labelled
+        spikes only the first.
     gain, tolerance : float
         Improvement of the figures, and the largest change that counts as none.
     source : str
         The checkpoint that was fine-tuned.
     recordings : list of dict
-        Numbers of units and spikes of each recording.
+        Numbers of units and spikes of each recording, or of the labelled spikes.
     settings : dict
     seconds : float
     """
@@ -87,40 +94,46 @@ class FinetuneReport:
         return "\n".join(lines)
 
 
-def finetune(
-    recordings: BaseRecording | Sequence[BaseRecording],
+def finetune(  # noqa: PLR0913 - the data, where they go, and how it is done
+    recordings: BaseRecording | Sequence[BaseRecording] | None = None,
     *,
     output_dir: str | Path,
+    waveforms: ArrayLike | None = None,
+    labels: ArrayLike | None = None,
     model: str | Path | HuiduRep = "auto",
     sortings: BaseSorting | Sequence[BaseSorting | None] | None = None,
     steps: int = 200,
     seed: int = 0,
     job_kwargs: dict[str, Any] | None = None,
     settings: FinetuningSettings = DEFAULT_SETTINGS,
+    **described: Any,
 ) -> FinetuneReport:
-    """Fine-tune a checkpoint on the user's own recordings, without labels, and test whether it improved.
+    """Fine-tune a checkpoint on the user's recordings, or on spikes with labels, and test whether it improved.
 
-    The last quarter of every recording is held out. The rest is sorted with the checkpoint; confident units give
-    templates, and the time between spikes gives noise. The encoder is trained, as in the pretraining, on new spikes of
-    these units and on units that are simulated on the same contacts. A fifth of 8 or more units is not trained on.
+    Of recordings the last quarter is held out; the rest is sorted, new spikes of its confident units are trained on.
+    Of labelled spikes a third of each unit is held out. Half of each batch is simulated on the same contacts.
 
     Parameters
     ----------
-    recordings : BaseRecording or list of BaseRecording
+    recordings : BaseRecording or list of BaseRecording, optional
         Raw, of one kind of probe; a minute or more in all.
     output_dir : str or Path
         New or empty folder for weights, configuration, sorting parameters, finetuning.json and a model card.
+    waveforms : array_like (num_spikes, num_samples, num_channels), optional
+        Instead of recordings: spikes in uV, band-passed.
+    labels : array_like (num_spikes,), optional
+        Their units, numbers or words; spikes labelled -1, None, NaN or "" are left out.
     model : str, Path or HuiduRep, default "auto"
         As in `huidurep.sort`.
     sortings : BaseSorting or list of BaseSorting or None, optional
         Curated units of each recording, used instead of sorting it.
-    steps : int, default 200
-        Of the optimizer.
-    seed : int, default 0
-        Same seed, same weights.
+    steps, seed : int
+        Steps of the optimizer; same seed, same weights.
     job_kwargs : dict, optional
         As in `huidurep.sort`.
     settings : FinetuningSettings, optional
+    **described
+        Of the waveforms, as in `HuiduRep.embed`: sampling_frequency, peak_index, peak_sign, channel_positions.
 
     Returns
     -------
@@ -130,142 +143,213 @@ def finetune(
     Raises
     ------
     TypeError, ValueError
-        Unsuitable recordings, recordings of different kinds, or too few spikes or units.
-    FileExistsError
-        The folder is not empty.
-    ImportError
-        The packages of the extra `train` are missing.
-    OSError
-        The disk is full, or there is no such checkpoint.
+        Unsuitable recordings or waveforms, or too few spikes or units.
+    FileExistsError, OSError, ImportError
+        The folder is not empty; no such checkpoint, or the disk is full; the packages of the extra `train` are missing.
     """
-    from ..output_files import check_output_folder, new_folder
-
-    _check_options(steps=steps, seed=seed)
-    check_output_folder(output_dir)
-    recordings, sortings = _check_recordings(recordings, sortings, settings)
+    options = _Options(Path(output_dir), steps, seed, job_kwargs, settings)
+    _check_choice(recordings, waveforms, labels, sortings, described)
     with new_folder(output_dir) as folder:
-        pipeline, name = _open(model, recordings, seed)
-        finetuning = _Finetuning(pipeline, name, steps, seed, job_kwargs, settings)
-        return finetuning.run(recordings, sortings, folder=folder, output_dir=Path(output_dir))
+        if recordings is not None:
+            material = _from_recordings(recordings, sortings, model, options)
+        else:
+            material = _from_spikes(waveforms, labels, model, described, options)
+        return _train_and_test(material, options, folder)
 
 
 @dataclass(frozen=True)
-class _Finetuning:
-    """One fine-tuning: the pipeline and the options that all its steps share."""
+class _Options:
+    """What recordings and spikes have in common."""
 
-    pipeline: SpikeSortingPipeline
-    name: str
+    output_dir: Path
     steps: int
     seed: int
     job_kwargs: dict[str, Any] | None
     settings: FinetuningSettings
+    started: float = field(default_factory=time.perf_counter)
 
-    def run(
-        self,
-        recordings: Sequence[BaseRecording],
-        sortings: Sequence[BaseSorting | None],
-        *,
-        folder: Path,
-        output_dir: Path,
-    ) -> FinetuneReport:
-        """Train, evaluate, and write the checkpoint into `folder`, which becomes `output_dir`."""
-        from ..sorting.job_kwargs import resolve_job_kwargs
-        from .checkpoint_folder import source_of, write_checkpoint
-        from .embedding_evaluation import BETTER, EmbeddingEvaluation, decide_outcome
-        from .sorting_evaluation import SortingEvaluation
-        from .train import hold_out_units, make_maker, train
+    def __post_init__(self) -> None:
+        """Refuse options that are impossible, a folder in use, and missing packages."""
+        for package in ("accelerate", "pandas"):
+            if importlib.util.find_spec(package) is None:
+                raise ImportError(f'expected the package {package}, found none; pip install "huidurep[train]"')
+        for name, value, lowest in (("steps", self.steps, 1), ("seed", self.seed, 0)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
+                raise ValueError(f"expected {name} to be a whole number from {lowest} on, found {value!r}; change it")
+        check_output_folder(self.output_dir)
 
-        started, seed, settings, model = time.perf_counter(), self.seed, self.settings, self.pipeline.model
-        source = source_of(self.name, model)
-        windows, real_spikes, described = self._read(recordings, sortings)
-        trained_units, held_out = hold_out_units(windows, seed, settings.training)
-        maker = make_maker(windows, model.config, units=trained_units, seed=seed, settings=settings)
-        embeddings = EmbeddingEvaluation(
-            windows, model.config, trained_units, held_out, real_spikes=real_spikes, seed=seed, settings=settings
+
+@dataclass(frozen=True)
+class _Material:
+    """A model, what draws its training examples, and what evaluates it on held-out data."""
+
+    model: HuiduRep
+    source: dict[str, Any]
+    maker: BatchMaker
+    score: Callable[[HuiduRep], dict[str, Any]]
+    described: list[dict[str, Any]]
+    num_units: dict[str, int]
+    draws_overlap: bool = False
+
+
+def _train_and_test(material: _Material, options: _Options, folder: Path) -> FinetuneReport:
+    """Train, evaluate, and write the checkpoint into `folder`, which becomes the output folder."""
+    from ..sorting.job_kwargs import resolve_job_kwargs
+    from .checkpoint_folder import write_checkpoint
+    from .embedding_evaluation import BETTER, decide_outcome
+    from .train import train
+
+    settings, model = options.settings, material.model
+    before = material.score(model)
+    trained, losses = train(
+        model,
+        material.maker,
+        folder / "run",
+        steps=options.steps,
+        seed=options.seed,
+        progress=resolve_job_kwargs(options.job_kwargs)["progress_bar"],
+        settings=settings.training,
+    )
+    shutil.rmtree(folder / "run", ignore_errors=True)  # no file of the Trainer belongs to the checkpoint
+    after = material.score(trained)
+    outcome, gain, tolerance = decide_outcome(
+        before, after, settings.embedding_evaluation, draws_overlap=material.draws_overlap
+    )
+    is_kept = outcome == BETTER or settings.keep_trained_weights
+    share = settings.training.simulated_share
+    report = FinetuneReport(
+        folder=options.output_dir,
+        outcome=outcome,
+        weights="new" if is_kept else "old",
+        before=before,
+        after=after,
+        gain=gain,
+        tolerance=tolerance,
+        source=material.source["name"],
+        recordings=material.described,
+        settings=dict(steps=options.steps, seed=options.seed, simulated_share=share, **material.num_units),
+        seconds=round(time.perf_counter() - options.started, 1),
+    )
+    logger.info("%s", report)
+    write_checkpoint(folder, trained if is_kept else model, _facts(report, losses), material.source)
+    return report
+
+
+def _from_recordings(
+    recordings: BaseRecording | Sequence[BaseRecording],
+    sortings: BaseSorting | Sequence[BaseSorting | None] | None,
+    model: str | Path | HuiduRep,
+    options: _Options,
+) -> _Material:
+    """Sort the recordings, unless there are sortings, and resample their units."""
+    from .checkpoint_folder import source_of
+    from .embedding_evaluation import EmbeddingEvaluation
+    from .sorting_evaluation import SortingEvaluation
+    from .train import hold_out_units, make_maker
+
+    seed, settings = options.seed, options.settings
+    recordings, sortings = _check_recordings(recordings, sortings, settings)
+    pipeline, name = _open(model, recordings, seed)
+    config, source = pipeline.model.config, source_of(name, pipeline.model)
+    windows, real_spikes, described = _read(pipeline, recordings, sortings, options)
+    trained, held_out = hold_out_units(windows, seed, settings.training)
+    maker = make_maker(windows, config, units=trained, seed=seed, settings=settings)
+    embeddings = EmbeddingEvaluation(
+        windows, config, trained, held_out, real_spikes=real_spikes, seed=seed, settings=settings
+    )
+    sorting = SortingEvaluation(windows, pipeline.parameters, seed, settings, options.job_kwargs)
+    return _Material(
+        pipeline.model,
+        source,
+        maker,
+        score=lambda encoder: embeddings.score(encoder) | sorting.score(encoder),
+        described=described,
+        num_units=dict(held_out_units=len(held_out), trained_units=len(trained)),
+    )
+
+
+def _from_spikes(
+    waveforms: Any,
+    labels: Any,
+    model: str | Path | HuiduRep,
+    described: dict[str, Any],
+    options: _Options,
+) -> _Material:
+    """Hold out spikes of each unit; the others are trained on as they are."""
+    from .checkpoint_folder import source_of
+    from .labelled_spikes import LabelledEvaluation, LabelledSpikeMaker, contacts_of, read_labelled_spikes
+    from .train import add_simulated
+
+    encoder, name = _open_encoder(model, contacts_of(waveforms, described))
+    config, seed, settings = encoder.config, options.seed, options.settings
+    spikes = read_labelled_spikes(waveforms, labels, config, described, seed=seed, settings=settings.labelled_spikes)
+    logger.info("%s", spikes.description)
+    return _Material(
+        encoder,
+        source_of(name, encoder),
+        add_simulated(LabelledSpikeMaker(spikes), spikes.layouts, config, seed=seed, settings=settings.training),
+        score=LabelledEvaluation(spikes, seed, settings).score,
+        described=[spikes.description],
+        num_units=dict(held_out_units=0, trained_units=spikes.description["num_units"]),
+        draws_overlap=True,
+    )
+
+
+def _check_choice(recordings: Any, waveforms: Any, labels: Any, sortings: Any, described: dict[str, Any]) -> None:
+    """Refuse recordings and waveforms together, neither, and what does not fit the one that was given."""
+    from_spikes = waveforms is not None and labels is not None
+    given = dict(recordings=recordings, sortings=sortings, waveforms=waveforms, labels=labels)
+    names = [name for name, value in given.items() if value is not None]
+    expected = (["waveforms", "labels"],) if from_spikes else (["recordings"], ["recordings", "sortings"])
+    if names not in expected:
+        raise ValueError(
+            f"expected recordings (and sortings), or waveforms with labels, found {' and '.join(names) or 'neither'}; "
+            "give one or the other"
         )
-        sorting = SortingEvaluation(windows, self.pipeline.parameters, seed, settings, self.job_kwargs)
-        before = embeddings.score(model) | sorting.score(model)
-        trained, losses = train(
-            model,
-            maker,
-            folder / "run",
-            steps=self.steps,
-            seed=seed,
-            progress=resolve_job_kwargs(self.job_kwargs)["progress_bar"],
-            settings=settings.training,
+    unknown = described.keys() - (DESCRIPTION if from_spikes else ())
+    if unknown:
+        fits = f"among {', '.join(DESCRIPTION)}" if from_spikes else "none: a recording has them"
+        raise TypeError(f"expected options of the waveforms {fits}, found {', '.join(sorted(unknown))}; correct it")
+
+
+def _read(
+    pipeline: SpikeSortingPipeline,
+    recordings: Sequence[BaseRecording],
+    sortings: Sequence[BaseSorting | None],
+    options: _Options,
+) -> tuple[list[RecordingWindow], list[HeldOutSpikes], list[dict[str, Any]]]:
+    """Windows, held-out spikes and descriptions of all recordings."""
+    from .recording_data import read_recording_data
+
+    settings = options.settings
+    windows: list[RecordingWindow] = []
+    real_spikes: list[HeldOutSpikes] = []
+    described: list[dict[str, Any]] = []
+    for number, (recording, sorting) in enumerate(zip(recordings, sortings, strict=True)):
+        data = read_recording_data(
+            recording,
+            sorting,
+            pipeline,
+            number=number,
+            seed=options.seed + number,
+            settings=settings,
+            job_kwargs=options.job_kwargs,
         )
-        shutil.rmtree(folder / "run", ignore_errors=True)  # no file of the Trainer belongs to the checkpoint
-        after = embeddings.score(trained) | sorting.score(trained)
-        outcome, gain, tolerance = decide_outcome(before, after, settings.embedding_evaluation)
-        is_kept = outcome == BETTER or settings.keep_trained_weights
-        report = FinetuneReport(
-            folder=output_dir,
-            outcome=outcome,
-            weights="new" if is_kept else "old",
-            before=before,
-            after=after,
-            gain=gain,
-            tolerance=tolerance,
-            source=source["name"],
-            recordings=described,
-            settings=dict(
-                steps=self.steps,
-                seed=seed,
-                simulated_share=settings.training.simulated_share,
-                held_out_units=len(held_out),
-                trained_units=len(trained_units),
-            ),
-            seconds=round(time.perf_counter() - started, 1),
+        windows += data.windows
+        real_spikes += data.held_out
+        described.append(data.description)
+        logger.info("recording %d of %d: %s", number + 1, len(recordings), data.description)
+    most = max((len(window.unit_ids) for window in windows), default=0)
+    num_units, num_found, num_spikes = (
+        sum(each[name] for each in described) for name in ("num_units", "num_units_found", "num_spikes")
+    )
+    if num_units < settings.min_units or num_spikes < settings.min_total_spikes or most < 2:
+        raise ValueError(
+            f"expected at least {settings.min_units} confident units with {settings.min_total_spikes} spikes in "
+            f"all, {settings.reading.min_spikes} or more each, found {num_units} of {num_found} units with "
+            f"{num_spikes} spikes; give more or longer recordings, or curated sortings"
         )
-        logger.info("%s", report)
-        write_checkpoint(folder, trained if is_kept else model, _facts(report, losses), source)
-        return report
-
-    def _read(
-        self, recordings: Sequence[BaseRecording], sortings: Sequence[BaseSorting | None]
-    ) -> tuple[list[RecordingWindow], list[HeldOutSpikes], list[dict[str, Any]]]:
-        """Windows, held-out spikes and descriptions of all recordings."""
-        from .recording_data import read_recording_data
-
-        settings = self.settings
-        windows: list[RecordingWindow] = []
-        real_spikes: list[HeldOutSpikes] = []
-        described: list[dict[str, Any]] = []
-        for number, (recording, sorting) in enumerate(zip(recordings, sortings, strict=True)):
-            data = read_recording_data(
-                recording,
-                sorting,
-                self.pipeline,
-                number=number,
-                seed=self.seed + number,
-                settings=settings,
-                job_kwargs=self.job_kwargs,
-            )
-            windows += data.windows
-            real_spikes += data.held_out
-            described.append(data.description)
-            logger.info("recording %d of %d: %s", number + 1, len(recordings), data.description)
-        most = max((len(window.unit_ids) for window in windows), default=0)
-        num_units, num_found, num_spikes = (
-            sum(each[name] for each in described) for name in ("num_units", "num_units_found", "num_spikes")
-        )
-        if num_units < settings.min_units or num_spikes < settings.min_total_spikes or most < 2:
-            raise ValueError(
-                f"expected at least {settings.min_units} confident units with {settings.min_total_spikes} spikes in "
-                f"all, {settings.reading.min_spikes} or more each, found {num_units} of {num_found} units with "
-                f"{num_spikes} spikes; give more or longer recordings, or curated sortings"
-            )
-        return windows, real_spikes, described
-
-
-def _check_options(*, steps: int, seed: int) -> None:
-    """Refuse options that are impossible, and missing packages."""
-    for package in ("accelerate", "pandas"):
-        if importlib.util.find_spec(package) is None:
-            raise ImportError(f'expected the package {package}, found none; pip install "huidurep[train]"')
-    for name, value, lowest in (("steps", steps, 1), ("seed", seed, 0)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
-            raise ValueError(f"expected {name} to be a whole number from {lowest} on, found {value!r}; change it")
+    return windows, real_spikes, described
 
 
 def _check_recordings(
@@ -349,11 +433,7 @@ def _open(
         pipeline = SpikeSortingPipeline(model, SortingParameters(seed=seed, adapt=False))
         name = pipeline.model_name or ""
     config = pipeline.model.config
-    if config.adapter:
-        raise ValueError(
-            f"expected a checkpoint without an adapter, found {name or 'a model'!r}, which HuiduRep.adapt made; "
-            "fine-tune the checkpoint it came from"
-        )
+    _refuse_adapter(config, name)
     num_contacts = max(map(len, positions), default=0)
     if config.channel_mixing != "position" and num_contacts > config.num_channels:
         raise ValueError(
@@ -361,6 +441,31 @@ def _open(
             f"{name!r} identifies channels by their number; fine-tune 'base', which accepts any probe"
         )
     return pipeline, name
+
+
+def _open_encoder(model: str | Path | HuiduRep, positions_um: np.ndarray) -> tuple[HuiduRep, str]:
+    """The encoder of waveforms on these contacts (num_channels, 2), and the name of its checkpoint."""
+    from ..hub.select import resolve_auto
+    from ..models.modeling_huidurep import HuiduRep
+
+    if isinstance(model, str | Path):
+        name = str(model)
+        if name == "auto":
+            name, reason = resolve_auto([positions_um])
+            logger.info("auto: checkpoint %s, %s", name, reason)
+        encoder = HuiduRep.from_pretrained(name)
+    else:
+        encoder, name = model, str(model.name_or_path or "")
+    _refuse_adapter(encoder.config, name)
+    return encoder, name
+
+
+def _refuse_adapter(config: HuiduRepConfig, name: str) -> None:
+    if config.adapter:
+        raise ValueError(
+            f"expected a checkpoint without an adapter, found {name or 'a model'!r}, which HuiduRep.adapt made; "
+            "fine-tune the checkpoint it came from"
+        )
 
 
 def _facts(report: FinetuneReport, losses: list[dict[str, Any]]) -> dict[str, Any]:

@@ -130,6 +130,22 @@ class TrainingSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LabelledSpikesSettings:
+    """Settings of :func:`huidurep.finetuning.labelled_spikes.read_labelled_spikes`.
+
+    Parameters
+    ----------
+    held_out_share : float
+        Share of the spikes of each unit that is held out.
+    min_spikes : int
+        Units with fewer spikes on the same channels are left out.
+    """
+
+    held_out_share: float = 1 / 3
+    min_spikes: int = 30
+
+
+@dataclass(frozen=True, kw_only=True)
 class EmbeddingEvaluationSettings:
     """Settings of :class:`huidurep.finetuning.embedding_evaluation.EmbeddingEvaluation`.
 
@@ -188,7 +204,7 @@ class FinetuningSettings:
 
     Parameters
     ----------
-    reading, resampling, training, embedding_evaluation, sorting_evaluation
+    reading, resampling, labelled_spikes, training, embedding_evaluation, sorting_evaluation
         Of the steps.
     min_units, min_total_spikes : int
         Minimum numbers of confident units and of their spikes.
@@ -200,6 +216,7 @@ class FinetuningSettings:
 
     reading: ReadingSettings = ReadingSettings()
     resampling: ResamplingSettings = ResamplingSettings()
+    labelled_spikes: LabelledSpikesSettings = LabelledSpikesSettings()
     training: TrainingSettings = TrainingSettings()
     embedding_evaluation: EmbeddingEvaluationSettings = EmbeddingEvaluationSettings()
     sorting_evaluation: SortingEvaluationSettings = SortingEvaluationSettings()

@@ -20,6 +20,7 @@ from .settings import DEFAULT_SETTINGS, ResamplingSettings
 
 if TYPE_CHECKING:
     from ..models.configuration_huidurep import HuiduRepConfig
+    from .labelled_spikes import LabelledSpikeMaker
 
 RESAMPLING = DEFAULT_SETTINGS.resampling
 UnitKey = tuple[int, Any]  # (number of the recording, unit id)
@@ -130,17 +131,19 @@ class RecordedViewMaker(ViewMaker):
 
 
 class MixedViewMaker:
-    """Draws batches of which some recordings are resampled and the others simulated.
+    """Draws batches of which some recordings are the user's and the others simulated.
 
     Parameters
     ----------
-    recorded, simulated : ViewMaker
-        With the same number of views of a unit. `simulated` None: all recordings are resampled.
+    recorded, simulated : ViewMaker or LabelledSpikeMaker, ViewMaker
+        With the same number of views of a unit. `simulated` None: all recordings are the user's.
     simulated_share : float
         Share of the recordings.
     """
 
-    def __init__(self, recorded: ViewMaker, simulated: ViewMaker | None, simulated_share: float) -> None:
+    def __init__(
+        self, recorded: ViewMaker | LabelledSpikeMaker, simulated: ViewMaker | None, simulated_share: float
+    ) -> None:
         self.recorded, self.simulated, self.simulated_share = recorded, simulated, simulated_share
 
     def draw(self, num_units: int, generator: torch.Generator) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..simulation.templates import draw_templates
 from ..training.dataset import BatchMaker, TemplateLibrary
@@ -29,6 +30,7 @@ from .template_resampling import (
 if TYPE_CHECKING:
     from ..models.configuration_huidurep import HuiduRepConfig
     from ..models.modeling_huidurep import HuiduRep
+    from .labelled_spikes import LabelledSpikeMaker
 
 logger = logging.getLogger(__name__)
 TRAINING = DEFAULT_SETTINGS.training
@@ -85,13 +87,44 @@ def make_maker(
     """
     libraries = make_recorded_libraries(windows, config, units=units, settings=settings.resampling)
     recorded = RecordedViewMaker(libraries, config, measure_recipe(windows, settings.resampling))
-    simulated, share = None, settings.training.simulated_share
-    if share > 0:
-        segments = [segment for library in libraries for segment in library.noise_segments]
-        made = simulate_libraries([each.positions_um for each in windows], config, seed, settings.training)
+    segments = [segment for library in libraries for segment in library.noise_segments]
+    layouts = [each.positions_um for each in windows]
+    return add_simulated(recorded, layouts, config, seed=seed, settings=settings.training, noise_segments=segments)
+
+
+def add_simulated(
+    recorded: ViewMaker | LabelledSpikeMaker,
+    layouts: Sequence[np.ndarray],
+    config: HuiduRepConfig,
+    *,
+    seed: int,
+    settings: TrainingSettings = TRAINING,
+    noise_segments: Sequence[Tensor] = (),
+) -> MixedViewMaker:
+    """Mix spikes of the user's recordings with those of units that are simulated on the same contacts.
+
+    Parameters
+    ----------
+    recorded : ViewMaker or LabelledSpikeMaker
+        Draws the user's spikes.
+    layouts : list of ndarray (num_channels, 2)
+        Contacts, um.
+    config : HuiduRepConfig
+    seed : int
+    settings : TrainingSettings, optional
+    noise_segments : list of torch.Tensor (num_samples, num_channels), optional
+        Noise of the recordings, uV.
+
+    Returns
+    -------
+    MixedViewMaker
+    """
+    simulated = None
+    if settings.simulated_share > 0:
+        made = simulate_libraries(layouts, config, seed, settings)
         recipe = ViewRecipe(missing_probability=0.0)
-        simulated = ViewMaker(made, config, recipe, noise_segments=segments) if made else None
-    return MixedViewMaker(recorded, simulated, share)
+        simulated = ViewMaker(made, config, recipe, noise_segments=noise_segments) if made else None
+    return MixedViewMaker(recorded, simulated, settings.simulated_share)
 
 
 def simulate_libraries(

@@ -1,5 +1,6 @@
 """The Python blocks of the README, the start page and some how-tos run as they are written."""
 
+import functools
 import re
 from pathlib import Path
 
@@ -43,10 +44,10 @@ def one_tetrode(duration_s):
 
 
 def test_readme_sorts_and_embeds(tmp_path, monkeypatch):
-    """Its reader of files gives a simulated recording here; fine-tuning, which takes minutes, is only compiled."""
+    """Its reader of files gives a simulated recording here; fine-tuning on recordings, for minutes, is only compiled."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(spikeinterface.extractors, "read_spikeglx", lambda folder, stream_id: one_tetrode(10.0))
-    sort, embed, finetune = blocks("README.md")
+    sort, embed, finetune, learn = blocks("README.md")
     assert len(sort.splitlines()) <= 8
     found = run(sort, "README", {})
     assert found["result"].sorting.get_num_units() > 0
@@ -54,6 +55,10 @@ def test_readme_sorts_and_embeds(tmp_path, monkeypatch):
     spikes = {"waveforms": np.random.default_rng(0).normal(0, 20, (3, 72, 4)), "positions_um": np.eye(4, 2) * 20}
     assert len(run(embed, "README", found | spikes)["embeddings"]) == 3
     compile(finetune, "README", "exec")
+    spikes |= {"waveforms": np.random.default_rng(0).normal(0, 20, (60, 72, 4)), "labels": ["a", "b"] * 30}
+    monkeypatch.setitem(vars(huidurep), "finetune", functools.partial(huidurep.finetune, steps=1))
+    assert len(learn.splitlines()) == 5
+    assert len(run(learn, "README", {"huidurep": huidurep} | spikes)["embeddings"]) == 60
 
 
 def test_start_page_finds_what_it_shows(tmp_path, monkeypatch):
