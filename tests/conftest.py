@@ -1,5 +1,6 @@
 """What all tests share: one thread a library, no network, one small simulated tetrode recording."""
 
+import gc
 import os
 
 # Before numpy, numba and torch are imported: each reads its number of threads once.
@@ -10,6 +11,12 @@ os.environ["MPLBACKEND"] = "Agg"
 
 import pytest  # noqa: E402
 from browser import browser  # noqa: E402, F401
+
+
+def pytest_collection_finish():
+    """SpikeInterface collects garbage after each chunk that it writes, half a second with all that tests import."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
