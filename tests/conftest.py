@@ -35,7 +35,7 @@ def tetrode_folder(tetrode_recording, tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def numpy_template_similarity():
     """SpikeInterface's numpy function for the similarity of templates; its numba function compiles for 27 s."""
     from importlib import import_module
