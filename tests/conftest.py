@@ -13,6 +13,14 @@ import pytest  # noqa: E402
 from browser import browser  # noqa: E402, F401
 
 
+# Rooms with the longest files. `make test` begins with them, or one of its two processes would end long after the other.
+LONGEST = ("examples", "exporters", "house", "integrations", "clustering", "finetuning")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.parent.name not in LONGEST)
+
+
 def pytest_collection_finish():
     """SpikeInterface collects garbage after each chunk that it writes, half a second with all that tests import."""
     gc.collect()
