@@ -12,8 +12,7 @@ os.environ["MPLBACKEND"] = "Agg"
 import pytest  # noqa: E402
 from browser import browser  # noqa: E402, F401
 
-
-# Rooms with the longest files. `make test` begins with them, or one of its two processes would end long after the other.
+# Rooms with the longest files: `make test` begins with them, or one of its processes would end long after the other.
 LONGEST = ("examples", "exporters", "house", "integrations", "clustering", "finetuning")
 
 

@@ -45,11 +45,17 @@ def test_finetune_own_probe(run, tmp_path, monkeypatch):
     """With small batches and evaluations."""
     pytest.importorskip("accelerate")
     import huidurep
-    from huidurep.finetuning.settings import EmbeddingEvaluationSettings, FinetuningSettings, TrainingSettings
+    from huidurep.finetuning.settings import (
+        EmbeddingEvaluationSettings,
+        FinetuningSettings,
+        SortingEvaluationSettings,
+        TrainingSettings,
+    )
 
     settings = FinetuningSettings(
         training=TrainingSettings(num_simulated_units=4, batch_size=8),
         embedding_evaluation=EmbeddingEvaluationSettings(num_draws=2, spikes_per_unit=20),
+        sorting_evaluation=SortingEvaluationSettings(num_recordings=2, duration_s=6.0),
     )
     finetune = functools.partial(huidurep.finetune, settings=settings)
     monkeypatch.setitem(vars(huidurep), "finetune", finetune)
