@@ -242,7 +242,9 @@ class SpikeSortingPipeline:
         def options(stage_settings: object) -> dict[str, Any]:
             return dict(settings=stage_settings, job_kwargs=job_kwargs)
 
-        detector = dict(matched_filter_settings=settings.matched_filter, peak_sign_settings=settings.peak_signs)
+        detector: dict[str, Any] = dict(
+            matched_filter_settings=settings.matched_filter, peak_sign_settings=settings.peak_signs
+        )
         peaks = detect_spikes(prepared, parameters, log, **detector, job_kwargs=job_kwargs)
         # -> (num_peaks,)
         model = self._adapt(prepared, peaks, log, job_kwargs) if parameters.adapt else self.model
@@ -306,7 +308,7 @@ class SpikeSortingPipeline:
         )
         if prepared is None:
             return None
-        motion = dict(settings=settings.motion, peak_sign_settings=settings.peak_signs)
+        motion: dict[str, Any] = dict(settings=settings.motion, peak_sign_settings=settings.peak_signs)
         return correct_motion(prepared, self.parameters, log, **motion, **shared)
 
     def _adapt(self, group: PreparedGroup, peaks: np.ndarray, log: RunLog, job_kwargs: dict) -> Any:
