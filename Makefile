@@ -42,15 +42,17 @@ demo: $(STAMP) ## simulate a tetrode recording, sort it, compare with the truth,
 	@echo "==> Simulating, sorting and scoring a tetrode recording; pictures go to demo_output/"
 	@$(RUN) $(BIN)/python examples/01_sort_recording.py --output demo_output
 
-# Two processes of one thread each: together faster than one process with two threads.
+# Two processes of one thread each: together faster than one process with two threads. A file stays in one process, for
+# its fixtures; the order of the files is that of tests/conftest.py.
+TWO = -n 2 --dist loadfile --no-loadscope-reorder
 test test-all fuzz: THREADS = 1
 test: $(STAMP) ## run the tests (offline; without those marked network, gpu or slow)
 	@echo "==> Running the tests"
-	@$(RUN) $(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(RUN) $(BIN)/python -m pytest $(TWO)
 
 test-all: $(STAMP) ## run the slow tests too
 	@echo "==> Running all tests but those that need the network or a GPU"
-	@$(RUN) $(BIN)/python -m pytest -n 2 --dist loadfile -m "not network and not gpu"
+	@$(RUN) $(BIN)/python -m pytest $(TWO) -m "not network and not gpu"
 
 fuzz: $(STAMP) ## ten times as many random recordings, checkpoints and command lines as `make test`, other ones each time
 	@echo "==> 2,000 random cases"
@@ -58,7 +60,7 @@ fuzz: $(STAMP) ## ten times as many random recordings, checkpoints and command l
 
 coverage: THREADS = 1
 coverage: $(STAMP) ## run the tests and fail where they execute less than 90 % of the package's lines
-	@$(RUN) $(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report term:skip-covered
+	@$(RUN) $(BIN)/python -m pytest $(TWO) --cov --cov-report term:skip-covered
 
 test-common: $(STAMP) ## run transformers' own common model tests on ours (fetches its source from PyPI the first time)
 	@echo "==> Running the common model tests of transformers $(TRANSFORMERS_VERSION)"

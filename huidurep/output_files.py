@@ -51,14 +51,18 @@ def check_output_folder(
     FileExistsError
         A file, or a folder with other contents.
     """
-    path = Path(path)
+    _earlier_files(Path(path), overwrite=overwrite, mark=mark, others=others)
+
+
+def _earlier_files(path: Path, *, overwrite: bool, mark: str | None, others: str) -> dict[str, str | int]:
+    """What an earlier output wrote, as `_own_files`, where `check_output_folder` accepts the folder."""
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
-        return
+        return {}
     own = _own_files(path, mark)
     if own is not None and overwrite:
         foreign = _foreign_files(path, own) if others == "refuse" else []
         if not foreign:
-            return
+            return own
         raise FileExistsError(
             f"expected no files added to or changed in {path} since it was written, found {', '.join(foreign[:4])} "
             f"({len(foreign)} in all); move them, or choose another folder"
@@ -217,9 +221,9 @@ def new_folder(
                 listed = {name: _fingerprint_of(partial / name) for name in _files_in(partial)}
                 (partial / FILES_LIST).write_text(json.dumps(listed, indent=0), encoding="utf8")
             # another process may have filled the folder in the meantime
-            check_output_folder(path, overwrite=overwrite, mark=mark, others=others)
+            earlier = _earlier_files(path, overwrite=overwrite, mark=mark, others=others)
             if path.exists():
-                _carry_over(path, partial, _own_files(path, mark) or {})
+                _carry_over(path, partial, earlier)
                 _exchange(partial, path)
             else:
                 partial.rename(path)

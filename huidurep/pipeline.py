@@ -242,10 +242,10 @@ class SpikeSortingPipeline:
         def options(stage_settings: object) -> dict[str, Any]:
             return dict(settings=stage_settings, job_kwargs=job_kwargs)
 
-        detector = options(settings.detection) | dict(
+        detector: dict[str, Any] = dict(
             matched_filter_settings=settings.matched_filter, peak_sign_settings=settings.peak_signs
         )
-        peaks = detect_spikes(prepared, parameters, log, **detector)
+        peaks = detect_spikes(prepared, parameters, log, **detector, job_kwargs=job_kwargs)
         # -> (num_peaks,)
         model = self._adapt(prepared, peaks, log, job_kwargs) if parameters.adapt else self.model
         embeddings = self._embed(model, prepared, peaks, log, job_kwargs)
@@ -308,7 +308,8 @@ class SpikeSortingPipeline:
         )
         if prepared is None:
             return None
-        return correct_motion(prepared, self.parameters, log, settings=settings.motion, **shared)
+        motion: dict[str, Any] = dict(settings=settings.motion, peak_sign_settings=settings.peak_signs)
+        return correct_motion(prepared, self.parameters, log, **motion, **shared)
 
     def _adapt(self, group: PreparedGroup, peaks: np.ndarray, log: RunLog, job_kwargs: dict) -> Any:
         """The encoder adapted to the spikes of a group, or with its pretrained weights where that is not better."""

@@ -1,5 +1,6 @@
 """What all tests share: one thread a library, no network, one small simulated tetrode recording."""
 
+import gc
 import os
 
 # Before numpy, numba and torch are imported: each reads its number of threads once.
@@ -10,6 +11,19 @@ os.environ["MPLBACKEND"] = "Agg"
 
 import pytest  # noqa: E402
 from browser import browser  # noqa: E402, F401
+
+# Rooms with the longest files: `make test` begins with them, or one of its processes would end long after the other.
+LONGEST = ("examples", "exporters", "house", "integrations", "clustering", "finetuning")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.parent.name not in LONGEST)
+
+
+def pytest_collection_finish():
+    """SpikeInterface collects garbage after each chunk that it writes, half a second with all that tests import."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +42,7 @@ def tetrode_folder(tetrode_recording, tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def numpy_template_similarity():
     """SpikeInterface's numpy function for the similarity of templates; its numba function compiles for 27 s."""
     from importlib import import_module

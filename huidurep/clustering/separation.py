@@ -13,11 +13,12 @@ It is used by the mixture of a channel group, by template merging and by the rep
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import logsumexp
+from scipy.special import expit, logsumexp
 from sklearn.decomposition import PCA
 
 from .refractory import RefractorySettings, refractory_log_likelihood_ratio
@@ -252,26 +253,17 @@ def _distance_of_two_gaussians(a: np.ndarray, b: np.ndarray, settings: MergeSett
     # centred and scaled, sums of squares lose no digits, and one exponential an iteration is enough
     centre, scale = x.mean(), x.std() + 1e-150
     x = (x - centre) / scale
-    mean = (np.array([a.mean(), b.mean()]) - centre) / scale
-    variance = np.array([a.var(), b.var()]) / scale**2
     counts, total = np.ones_like(x), len(x)
     if total > settings.min_binned_spikes:
         x, counts = np.unique(np.rint(x / settings.bin_width), return_counts=True)
         x = x * settings.bin_width
     powers = np.stack([np.ones_like(x), x, x * x])
-    weighted = powers * counts
-    whole = weighted.sum(1)
-    floor = 1e-3 + 1e-12 / scale**2
-    variance = variance + floor
-    weight = np.array([len(a), len(b)]) / total
-    for _ in range(settings.num_em_iterations):
-        part = weighted @ _posterior_of_second(powers, weight, mean, variance)
-        count, sums, squares = np.stack([whole - part, part], 1)
-        size = count + PSEUDO_COUNT
-        mean = (sums - PSEUDO_COUNT * centre / scale) / size
-        variance = (squares - mean * (2 * sums - mean * count)) / size
-        variance = np.maximum(variance, 0) + floor
-        weight = size / size.sum()
+    whole = (powers * counts).sum(1)
+    # of a spike at 0 in the units of a and b, and of any sample, however narrow
+    zero, floor = float(-centre / scale), float(1e-3 + 1e-12 / scale**2)
+    start = [(len(each) / total, (each.mean() - centre) / scale, each.var() / scale**2 + floor) for each in (a, b)]
+    components = _fit_two_gaussians(powers, powers * counts, start, zero, floor, settings.num_em_iterations)
+    weight, mean, variance = np.array(components).T
     if weight.min() * total < 2:
         return 0.0  # one Gaussian has all the spikes
     logs = _log_densities(x, weight, mean, variance)
@@ -282,11 +274,34 @@ def _distance_of_two_gaussians(a: np.ndarray, b: np.ndarray, settings: MergeSett
     return float(abs(mean[0] - mean[1]) / np.sqrt(variance.mean()))
 
 
-def _posterior_of_second(powers: np.ndarray, weight: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """Posterior (num_points,) of the second of two Gaussians, whose log odds are a parabola in x."""
-    logs = [np.log(weight) - 0.5 * np.log(variance) - 0.5 * mean**2 / variance, mean / variance, -0.5 / variance]
-    odds = np.diff(logs)[:, 0] @ powers
-    return 1 / (1 + np.exp(-np.clip(odds, -700, 700, out=odds)))
+def _fit_two_gaussians(
+    powers: np.ndarray,
+    weighted: np.ndarray,
+    components: list[tuple[float, float, float]],
+    zero: float,
+    floor: float,
+    num_iterations: int,
+) -> list[tuple[float, float, float]]:
+    """Weight, mean and variance of two Gaussians by EM, from the powers 0 to 2 of the points, times their counts too.
+
+    In single numbers, because a numpy function on two of them takes ten times as long as their arithmetic.
+    """
+    whole = weighted.sum(1).tolist()
+    odds = np.empty(powers.shape[1])
+    for _ in range(num_iterations):
+        # the log odds of the second are a parabola in x
+        (w1, m1, v1), (w2, m2, v2) = components
+        constant = math.log(w2 / w1) - 0.5 * (math.log(v2 / v1) + m2 * m2 / v2 - m1 * m1 / v1)
+        np.dot((constant, m2 / v2 - m1 / v1, 0.5 / v1 - 0.5 / v2), powers, out=odds)
+        second = (weighted @ expit(odds, out=odds)).tolist()
+        first = [of_both - of_second for of_both, of_second in zip(whole, second, strict=True)]
+        components = []
+        for count, total, squares in (first, second):
+            size = max(count, 0.0) + PSEUDO_COUNT
+            mean = (total + PSEUDO_COUNT * zero) / size
+            components.append((size, mean, max((squares - mean * (2 * total - mean * count)) / size, 0.0) + floor))
+    num_points = sum(size for size, *_ in components)
+    return [(size / num_points, mean, variance) for size, mean, variance in components]
 
 
 def _log_densities(x: np.ndarray, weight: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,28 +19,11 @@ from .run_log import RunLog
 from .waveforms import has_whole_snippet
 
 
-@dataclass(frozen=True)
-class DetectionSettings:
-    """How neighbouring peaks are distinguished.
-
-    Attributes
-    ----------
-    single_site_channels : int
-        Groups of up to this many channels see every spike together: a peak excludes smaller ones on all channels.
-    """
-
-    single_site_channels: int = 4
-
-
-DETECTION = DetectionSettings()
-
-
 def detect_spikes(
     group: PreparedGroup,
     parameters: SortingParameters,
     log: RunLog,
     *,
-    settings: DetectionSettings = DETECTION,
     matched_filter_settings: MatchedFilterSettings = MATCHED_FILTER,
     peak_sign_settings: PeakSignSettings = PEAK_SIGNS,
     job_kwargs: dict | None = None,
@@ -56,10 +39,9 @@ def detect_spikes(
     log : RunLog
         Receives the signs and the number of peaks, and a warning where large spikes are too few for a matched filter:
         then peaks of the traces are taken.
-    settings : DetectionSettings
     matched_filter_settings : MatchedFilterSettings
     peak_sign_settings : PeakSignSettings
-        Used where `peak_sign` is "auto".
+        Used where `peak_sign` is "auto", but for `single_site_channels`.
     job_kwargs : dict | None
         As :func:`resolve_job_kwargs` completes them.
 
@@ -70,7 +52,7 @@ def detect_spikes(
         segments.
     """
     recording = group.recording
-    threshold, radius_um = _threshold_and_radius(recording, parameters, settings)
+    threshold, radius_um = _threshold_and_radius(recording, parameters, peak_sign_settings)
     group = find_signs(group, parameters, log, settings=peak_sign_settings, job_kwargs=job_kwargs)
     by_sign = []
     for sign, is_searched in group.sign_channels.items():
@@ -119,7 +101,7 @@ def _detect_sign(
 
 
 def _threshold_and_radius(
-    recording: BaseRecording, parameters: SortingParameters, settings: DetectionSettings
+    recording: BaseRecording, parameters: SortingParameters, settings: PeakSignSettings
 ) -> tuple[float, float]:
     threshold, radius_um = parameters.detect_threshold, parameters.radius_um
     if parameters.num_units is not None:

@@ -16,7 +16,7 @@ from .caching import CACHING, CachingSettings, cache_traces
 from .job_kwargs import resolve_job_kwargs
 from .noise_levels import NOISE_LEVELS, NoiseLevelSettings, draw_chunks, find_active, noise_levels, read_chunks
 from .parameters import SortingParameters, is_motion_folder
-from .peak_signs import find_signs
+from .peak_signs import PEAK_SIGNS, PeakSignSettings, find_signs
 from .preprocessing import PreparedGroup
 from .run_log import RunLog
 
@@ -59,6 +59,7 @@ def correct_motion(
     *,
     settings: MotionSettings = MOTION,
     noise_settings: NoiseLevelSettings = NOISE_LEVELS,
+    peak_sign_settings: PeakSignSettings = PEAK_SIGNS,
     caching: CachingSettings | None = CACHING,
     job_kwargs: dict | None = None,
 ) -> PreparedGroup:
@@ -79,6 +80,8 @@ def correct_motion(
     settings : MotionSettings
     noise_settings : NoiseLevelSettings
         Chunks from which the noise levels of the corrected traces are estimated.
+    peak_sign_settings : PeakSignSettings
+        Used where `peak_sign` is "auto".
     caching : CachingSettings | None
         As in `preprocess`.
     job_kwargs : dict | None
@@ -87,13 +90,15 @@ def correct_motion(
     Returns
     -------
     PreparedGroup
-        The same one where nothing moved by 2 um or more; otherwise with the same channels, corrected.
+        The same traces where nothing moved by 2 um or more, else corrected; the signs with which motion was estimated.
     """
     if parameters.motion is None or (parameters.motion == "auto" and not _is_suited(group, settings)):
         log.skip("motion")
         return group
     name = settings.auto_preset if parameters.motion == "auto" else parameters.motion
-    recording, motion = _find_motion(find_signs(group, parameters, log, job_kwargs=job_kwargs), name, job_kwargs)
+    if not is_motion_folder(name):
+        group = find_signs(group, parameters, log, settings=peak_sign_settings, job_kwargs=job_kwargs)
+    recording, motion = _find_motion(group, name, job_kwargs)
     if motion is None:
         log.warning("motion", f"group {group.name}: {name} found no motion estimate, the traces are not corrected")
         return group

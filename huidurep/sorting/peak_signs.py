@@ -51,7 +51,7 @@ class PeakSignSettings:
         A unit that points down and one that points up are one neuron, whose two deflections are about as large, where
         their mean waveforms differ by at most this share of their power at the best shift within `part_of_spike_ms`.
     single_site_channels : int
-        As in `DetectionSettings`.
+        Groups of up to this many channels see every spike together: a peak excludes smaller ones on all channels.
     """
 
     noise_levels: float = 6.0

@@ -8,7 +8,6 @@ from .bad_channels import BadChannelSettings
 from .caching import CachingSettings
 from .clustering import ClusteringSettings
 from .curation import CurationSettings
-from .detection import DetectionSettings
 from .matched_filter import MatchedFilterSettings
 from .matching import MatchingSettings
 from .motion import MotionSettings
@@ -33,7 +32,7 @@ class StageSettings:
         Of preprocessed and of motion-corrected traces.
     motion : MotionSettings
     peak_signs : PeakSignSettings
-    detection : DetectionSettings
+        Also which groups see every spike together, for detection.
     matched_filter : MatchedFilterSettings
     clustering : ClusteringSettings
         Mixture, drift tracking, and merging of templates.
@@ -51,7 +50,6 @@ class StageSettings:
     caching: CachingSettings = CachingSettings()
     motion: MotionSettings = MotionSettings()
     peak_signs: PeakSignSettings = PeakSignSettings()
-    detection: DetectionSettings = DetectionSettings()
     matched_filter: MatchedFilterSettings = MatchedFilterSettings()
     clustering: ClusteringSettings = ClusteringSettings()
     matching: MatchingSettings = MatchingSettings()

@@ -275,7 +275,8 @@ def _template_similarity(templates: np.ndarray, mask: np.ndarray, num_shifts: in
     options = dict(method="l1", support="union", num_shifts=num_shifts, sparsity=mask, other_sparsity=mask)
     # SpikeInterface 0.105 tries shifts of one sign only where both arrays are the same; backwards, those of the other
     early, late = (
-        compute_similarity_with_templates_array(each, each, **options) for each in (templates, templates[:, ::-1])
+        compute_similarity_with_templates_array(each, each, **options)
+        for each in (templates, np.ascontiguousarray(templates[:, ::-1]))  # for a view, numba would compile again
     )
     return np.maximum(early[0], late[0]), np.where(late[0] > early[0], -late[1], early[1])
 

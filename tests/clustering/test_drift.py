@@ -17,7 +17,7 @@ def drift_at(times_s):
     return np.sin(2 * np.pi * times_s / 130.0) + 0.8 * (times_s > 70) - 1.2 * (times_s > 150)
 
 
-def drifting_units(*, reach, in_line=False, num_spikes=6000, seed=0):
+def drifting_units(*, reach, in_line=False, num_spikes=3500, seed=0):
     """Points, times and units; every unit moves in a direction of its own, or into the place where the next one was."""
     rng = np.random.default_rng(seed)
     centres = 6.0 * np.eye(NUM_DIMENSIONS)[:NUM_UNITS]
@@ -90,7 +90,7 @@ def test_more_units_than_components_that_fire_at_different_times_are_no_drift(nu
 
 
 def test_units_that_fire_at_different_times_during_drift_are_not_merged():
-    points, times_s, truth = drifting_units(reach=3.0, num_spikes=5000)
+    points, times_s, truth = drifting_units(reach=3.0)
     rng = np.random.default_rng(1)
     is_first = (truth == 0) & (times_s < 100)
     is_second = (truth == 0) & (times_s >= 100)
@@ -112,7 +112,7 @@ def test_slow_drift_of_a_long_recording_is_found():
 
 
 def test_drifting_units_are_found():
-    points, times_s, truth = drifting_units(reach=5.0, in_line=True)
+    points, times_s, truth = drifting_units(reach=5.0, in_line=True, num_spikes=6000)
     tracked, still = cluster_embeddings(points, times_s=times_s), cluster_embeddings(points)
     assert tracked.drift is not None and still.drift is None
     assert tracked.num_units == NUM_UNITS and agreement(truth, tracked.labels) > 0.97

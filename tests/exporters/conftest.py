@@ -6,7 +6,12 @@ from stand_in import as_recording, planted
 from tetrodes import RATE_HZ, sort
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session", autouse=True)
+def _compiles_less(numpy_template_similarity):
+    pass
+
+
+@pytest.fixture(scope="session")
 def recording(tmp_path_factory):
     """A recording on disk of two tetrodes with the same contact positions; channel ch6 is dead."""
     first, *_ = planted(duration_s=8.0, seed=1)
@@ -18,6 +23,6 @@ def recording(tmp_path_factory):
     return made.save(folder=tmp_path_factory.mktemp("outputs") / "recording", progress_bar=False)
 
 
-@pytest.fixture(scope="module")
-def result(recording, numpy_template_similarity):
+@pytest.fixture(scope="session")
+def result(recording):
     return sort(recording)

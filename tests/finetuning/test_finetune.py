@@ -40,7 +40,7 @@ FILES = {
 QUICK = FinetuningSettings(
     training=TrainingSettings(num_simulated_units=4, batch_size=8),
     embedding_evaluation=EmbeddingEvaluationSettings(num_draws=2, spikes_per_unit=20),
-    sorting_evaluation=SortingEvaluationSettings(num_recordings=2, duration_s=10.0),
+    sorting_evaluation=SortingEvaluationSettings(num_recordings=2, duration_s=6.0),
 )
 KEPT = replace(QUICK, keep_trained_weights=True)
 

@@ -21,6 +21,14 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def unfrozen():
+    """As in a process without tests/conftest.py."""
+    gc.unfreeze()
+    yield
+    gc.freeze()
+
+
+@pytest.fixture
 def lazy():
     traces = np.random.default_rng(0).normal(0, 10, (30000, 4)).astype("float32")
     return spre.scale(NumpyRecording([traces, traces[:9000]], 10000.0), gain=2.0, dtype="float32")
@@ -37,7 +45,7 @@ def test_short_traces_stay_in_memory(lazy, folder):
     assert "Memory" in type(cached).__name__ and not list(folder.iterdir())
 
 
-def test_long_traces_go_to_a_file_that_is_deleted_with_the_recording(lazy, folder):
+def test_long_traces_go_to_a_file_that_is_deleted_with_the_recording(lazy, folder, unfrozen):
     cached = caching.cache_traces(lazy, "preprocessing", RunLog(), settings=TO_DISK)
     assert_same(cached, lazy)
     assert len(list(folder.glob("huidurep-*/traces/*.raw"))) == 2

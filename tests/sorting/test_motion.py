@@ -10,6 +10,7 @@ from spikeinterface.core.motion import Motion
 
 from huidurep.sorting.motion import MotionSettings, correct_motion, load_motion
 from huidurep.sorting.parameters import SortingParameters
+from huidurep.sorting.peak_signs import PeakSignSettings, find_signs
 from huidurep.sorting.preprocessing import PreparedGroup
 from huidurep.sorting.run_log import RunLog
 
@@ -67,7 +68,11 @@ def test_motion_is_found_and_undone(moving):
 
 def test_traces_without_motion_are_not_changed():
     group, log = prepared(moves=False), RunLog()
-    assert correct_motion(group, SortingParameters(), log) is group
+    settings = PeakSignSettings(noise_levels=7.0)
+    handed_on = correct_motion(group, SortingParameters(), log, peak_sign_settings=settings)
+    assert handed_on.recording is group.recording and handed_on.motion is None
+    assert find_signs(handed_on, SortingParameters(), log) is handed_on  # they are not looked for again
+    assert sum("above 7 noise levels are evidence" in entry["message"] for entry in log.entries) == 1
     assert re.search(r"[01]\.\d um", log.entries[-1]["message"])
 
 
@@ -116,7 +121,7 @@ def test_peaks_that_point_up(moving):
 def test_an_estimate_that_fails_costs_no_sorting(moving, monkeypatch):
     monkeypatch.setattr("spikeinterface.preprocessing.compute_motion", lambda *_, **__: None)
     log = RunLog()
-    assert correct_motion(moving, SortingParameters(), log) is moving
+    assert correct_motion(moving, SortingParameters(), log).recording is moving.recording
     assert log.entries[-1]["is_warning"]
 
 

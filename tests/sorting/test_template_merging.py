@@ -1,5 +1,7 @@
 """Which units are one neuron."""
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 from spikeinterface.core.base import base_peak_dtype
@@ -14,9 +16,12 @@ from huidurep.sorting.template_merging import (
     _agglomerate,
     _common_activity,
     _Snippets,
+    _template_similarity,
     merge_refractory_units,
     merge_templates,
 )
+
+pytestmark = pytest.mark.usefixtures("numpy_template_similarity")
 
 NUM_CHANNELS = 24
 SETTINGS = TemplateMergingSettings()
@@ -166,3 +171,16 @@ def test_smaller_spikes_of_a_burst_are_merged():
 def test_a_smaller_neuron_that_fires_at_all_lags_is_not_merged():
     group, spikes, labels = bursting(0.6, (30, 240))  # 1 to 8 ms: no refractory period between them
     assert np.array_equal(merge_refractory_units(group, spikes, labels, SortingParameters()), labels)
+
+
+@pytest.mark.slow
+def test_compiled_similarity_is_that_of_numpy():
+    """For the other tests, tests/conftest.py replaces the function that numba compiles for 20 s."""
+    module = import_module("spikeinterface.postprocessing.template_similarity")
+    templates = np.random.default_rng(0).normal(size=(3, 40, 5)).astype("float32")
+    mask = np.array([[1, 1, 1, 0, 0], [0, 1, 1, 1, 0], [1, 1, 1, 1, 1]], dtype=bool)
+    by_numpy = _template_similarity(templates, mask, 4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_compute_similarity_matrix", module._compute_similarity_matrix_numba)
+        for compiled, expected in zip(_template_similarity(templates, mask, 4), by_numpy, strict=True):
+            np.testing.assert_allclose(compiled, expected, atol=1e-5)
