@@ -113,11 +113,9 @@ def adapt(  # noqa: PLR0913 - each describes the waveforms, or is an option
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.permutation(len(waveforms))[: settings.max_spikes])
     signs = sign_of_each(peak_sign, len(waveforms))
-    signs = None if signs is None else signs[rows]
-    options = dict(sampling_frequency=sampling_frequency, peak_index=peak_index, peak_sign=signs)
-    mapped, groups = _map(model, waveforms[rows], None if positions is None else positions[rows], options)
-    times = None if times is None else times[rows]
-    chosen, result, num_spikes, num_units = _adapt(model, mapped, groups, times, rng, seed, settings)
+    options = dict(sampling_frequency=sampling_frequency, peak_index=peak_index, peak_sign=_of_rows(signs, rows))
+    mapped, groups = _map(model, waveforms[rows], _of_rows(positions, rows), options)
+    chosen, result, num_spikes, num_units = _adapt(model, mapped, groups, _of_rows(times, rows), rng, seed, settings)
     counts: dict[str, Any] = dict(num_spikes=num_spikes, num_pseudo_units=num_units)
     adaptation = Adaptation(**vars(result), **counts, seconds=time.perf_counter() - began)
     chosen.adaptation = adaptation  # type: ignore[assignment]
@@ -290,6 +288,10 @@ def _check(
     return waveforms, positions, times
 
 
+def _of_rows(values: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
+    return None if values is None else values[rows]
+
+
 def _map(
     model: HuiduRep, waveforms: np.ndarray, positions: np.ndarray | None, options: dict[str, Any]
 ) -> tuple[MappedWaveforms, np.ndarray]:
@@ -313,7 +315,7 @@ def _map_sets(
     parts = []
     for number, each in enumerate(contacts):
         own = sets == number
-        its = options | dict(channel_positions=each, peak_sign=None if signs is None else signs[own])
+        its = options | dict(channel_positions=each, peak_sign=_of_rows(signs, own))
         parts.append(map_waveforms(waveforms[own], model.config, **its))
     back = np.argsort(np.argsort(sets, kind="stable"))
     arrays: dict[str, Any] = {}
