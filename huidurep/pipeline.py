@@ -323,12 +323,11 @@ class SpikeSortingPipeline:
         order = np.argsort(np.concatenate([batch.spike_indices for batch in batches]))
         positions_um = [np.repeat(batch.channel_positions_um[None], len(batch.waveforms), axis=0) for batch in batches]
         waveforms = np.concatenate([batch.waveforms for batch in batches])[order]
-        is_up = spikes["amplitude"] > 0
         model = self.model.adapt(
-            np.where(is_up[:, None, None], -waveforms, waveforms),
+            waveforms,
             sampling_frequency=group.recording.get_sampling_frequency(),
             peak_index=batches[0].peak_index,
-            peak_sign="neg",
+            peak_sign=np.where(spikes["amplitude"] > 0, "pos", "neg"),
             channel_positions=np.concatenate(positions_um)[order],
             spike_times=spike_times_s(spikes, group.recording),
             seed=self.parameters.seed,
@@ -346,17 +345,14 @@ class SpikeSortingPipeline:
         for batch in iterate_waveforms(group.recording, spikes, self.parameters, **options):
             if is_aligned:
                 batch = align_to_trough(batch)  # noqa: PLW2901
-            is_up = spikes["amplitude"][batch.spike_indices] > 0
-            for peak_sign, rows in (("neg", ~is_up), ("pos", is_up)):
-                if rows.any():
-                    embeddings[batch.spike_indices[rows]] = model.embed(
-                        batch.waveforms[rows],
-                        sampling_frequency=group.recording.get_sampling_frequency(),
-                        peak_index=batch.peak_index,
-                        peak_sign=peak_sign,
-                        channel_positions=batch.channel_positions_um,
-                        denoise=self.parameters.denoise,
-                    )
+            embeddings[batch.spike_indices] = model.embed(
+                batch.waveforms,
+                sampling_frequency=group.recording.get_sampling_frequency(),
+                peak_index=batch.peak_index,
+                peak_sign=np.where(spikes["amplitude"][batch.spike_indices] > 0, "pos", "neg"),
+                channel_positions=batch.channel_positions_um,
+                denoise=self.parameters.denoise,
+            )
         log("embedding", f"group {group.name}: {len(spikes)} spikes")
         return embeddings
 

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import ArrayLike
 
 from ..models.inference import as_array, embed_mapped, model_inputs
-from ..models.input_contract import MappedWaveforms, map_waveforms
+from ..models.input_contract import MappedWaveforms, map_waveforms, sign_of_each
 from ..models.losses import prototype_loss
 from .linear_adapter import fit_adapter
 from .pseudo_units import find_pseudo_units
@@ -67,7 +67,7 @@ def adapt(  # noqa: PLR0913 - each describes the waveforms, or is an option
     *,
     sampling_frequency: float = 30000.0,
     peak_index: int | None = None,
-    peak_sign: str | None = None,
+    peak_sign: ArrayLike | None = None,
     channel_positions: ArrayLike | None = None,
     spike_times: ArrayLike | None = None,
     seed: int = 0,
@@ -85,7 +85,7 @@ def adapt(  # noqa: PLR0913 - each describes the waveforms, or is an option
         Hz.
     peak_index : int, optional
         Sample of the trough, the same for all spikes; by default it is found in each spike.
-    peak_sign : {"neg", "pos"}, optional
+    peak_sign : {"neg", "pos"} or array_like of them (num_spikes,), optional
     channel_positions : array_like (num_channels, 2) or (num_spikes, num_channels, 2), optional
         um. One set for each spike if they were cut around peak channels: only spikes of the same set are compared.
     spike_times : array_like (num_spikes,), optional
@@ -112,10 +112,10 @@ def adapt(  # noqa: PLR0913 - each describes the waveforms, or is an option
     waveforms, positions, times = _check(waveforms, channel_positions, spike_times)
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.permutation(len(waveforms))[: settings.max_spikes])
-    options = dict(sampling_frequency=sampling_frequency, peak_index=peak_index, peak_sign=peak_sign)
-    mapped, groups = _map(model, waveforms[rows], None if positions is None else positions[rows], options)
-    times = None if times is None else times[rows]
-    chosen, result, num_spikes, num_units = _adapt(model, mapped, groups, times, rng, seed, settings)
+    signs = sign_of_each(peak_sign, len(waveforms))
+    options = dict(sampling_frequency=sampling_frequency, peak_index=peak_index, peak_sign=_of_rows(signs, rows))
+    mapped, groups = _map(model, waveforms[rows], _of_rows(positions, rows), options)
+    chosen, result, num_spikes, num_units = _adapt(model, mapped, groups, _of_rows(times, rows), rng, seed, settings)
     counts: dict[str, Any] = dict(num_spikes=num_spikes, num_pseudo_units=num_units)
     adaptation = Adaptation(**vars(result), **counts, seconds=time.perf_counter() - began)
     chosen.adaptation = adaptation  # type: ignore[assignment]
@@ -288,6 +288,10 @@ def _check(
     return waveforms, positions, times
 
 
+def _of_rows(values: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
+    return None if values is None else values[rows]
+
+
 def _map(
     model: HuiduRep, waveforms: np.ndarray, positions: np.ndarray | None, options: dict[str, Any]
 ) -> tuple[MappedWaveforms, np.ndarray]:
@@ -307,10 +311,12 @@ def _map_sets(
     """Map spikes that have contacts of their own; also returns the number of the set of contacts of each spike."""
     contacts, sets = np.unique(positions, axis=0, return_inverse=True)
     sets = sets.reshape(-1)
-    parts = [
-        map_waveforms(waveforms[sets == number], model.config, channel_positions=each, **options)
-        for number, each in enumerate(contacts)
-    ]
+    signs = options.get("peak_sign")
+    parts = []
+    for number, each in enumerate(contacts):
+        own = sets == number
+        its = options | dict(channel_positions=each, peak_sign=_of_rows(signs, own))
+        parts.append(map_waveforms(waveforms[own], model.config, **its))
     back = np.argsort(np.argsort(sets, kind="stable"))
     arrays: dict[str, Any] = {}
     for name in vars(parts[0]):

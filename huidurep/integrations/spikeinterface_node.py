@@ -109,18 +109,14 @@ class EmbedWaveforms(PipelineNode):
         else:
             at = peaks["channel_index"]
             places = [(np.flatnonzero(at == channel), np.flatnonzero(mask[channel])) for channel in np.unique(at)]
-        is_up = peaks["amplitude"] > 0
-        for all_rows, channels in places:
-            for peak_sign, has_sign in (("neg", ~is_up[all_rows]), ("pos", is_up[all_rows])):
-                if has_sign.any():
-                    rows = all_rows[has_sign]
-                    embeddings[rows] = self._embed(
-                        self._loaded, waveforms[rows][:, :, : len(channels)], channels, peak_sign
-                    )
+        peak_signs = np.where(peaks["amplitude"] > 0, "pos", "neg")
+        for rows, channels in places:
+            snippets = waveforms[rows][:, :, : len(channels)]
+            embeddings[rows] = self._embed(self._loaded, snippets, channels, peak_signs[rows])
         return embeddings
 
-    def _embed(self, model: HuiduRep, snippets: np.ndarray, channels: np.ndarray, peak_sign: str) -> np.ndarray:
-        """Embeddings (num_spikes, embedding_size) of snippets of one sign on these channels."""
+    def _embed(self, model: HuiduRep, snippets: np.ndarray, channels: np.ndarray, peak_sign: np.ndarray) -> np.ndarray:
+        """Embeddings (num_spikes, embedding_size) of snippets on these channels."""
         snippets = snippets.astype("float32")
         if self.gains_to_uv is not None:
             snippets = snippets * self.gains_to_uv[channels].astype("float32")

@@ -19,7 +19,7 @@ def embed(  # noqa: PLR0913 - each describes the waveforms or where they are com
     *,
     sampling_frequency: float = 30000.0,
     peak_index: int | None = None,
-    peak_sign: str | None = None,
+    peak_sign: ArrayLike | None = None,
     channel_positions: ArrayLike | None = None,
     denoise: bool | None = None,
     batch_size: int = 1024,
@@ -36,7 +36,7 @@ def embed(  # noqa: PLR0913 - each describes the waveforms or where they are com
         Hz.
     peak_index : int, optional
         Sample of the trough, the same for all spikes; by default each spike's own.
-    peak_sign : {"neg", "pos"}, optional
+    peak_sign : {"neg", "pos"} or array_like of them (num_spikes,), optional
         Whether the spikes point down or up; by default each spike's own, found at its trough. Trough and sign are found
         spike by spike: a row never depends on the other rows of the array.
     channel_positions : array_like (num_channels, 2), optional

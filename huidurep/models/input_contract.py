@@ -96,18 +96,20 @@ def _find_polarity(waveforms: np.ndarray, sampling_frequency: float, peak_index:
     return np.where(up > UPWARD_FACTOR**2 * down, -1, 1).astype(np.float32)
 
 
-def _find_peaks(waveforms: np.ndarray, sampling_frequency: float, peak_sign: str | None) -> tuple[np.ndarray, ...]:
+def _find_peaks(
+    waveforms: np.ndarray, sampling_frequency: float, points_up: np.ndarray | None
+) -> tuple[np.ndarray, ...]:
     """Sample (num_spikes,) of each spike's trough, and its sign (num_spikes,): -1 where it points up, else 1.
 
     The largest deflection of the snippet, where one far from the first third counts less.
     """
-    num_spikes, num_samples, _ = waveforms.shape
+    num_samples = waveforms.shape[1]
     offset = (np.arange(num_samples) / num_samples - EXPECTED_PLACE) / PLACE_SPREAD
     weights = ELSEWHERE + (1 - ELSEWHERE) * np.exp(-0.5 * offset**2)
     down, up = -waveforms.min(2), waveforms.max(2)
     is_up = (up * weights).max(1) > UPWARD_FACTOR * (down * weights).max(1)
-    if peak_sign is not None:
-        is_up = np.full(num_spikes, peak_sign == "pos")
+    if points_up is not None:
+        is_up = points_up
     size = np.where(is_up[:, None], up, down)
     reach = max(1, int(round(TROUGH_MS * 1e-3 * sampling_frequency)))
     near = np.abs(np.arange(num_samples) - (size * weights).argmax(1)[:, None]) <= reach
@@ -186,31 +188,62 @@ def _lanczos_weights(wanted: np.ndarray, num_samples: int, ratio: float) -> np.n
     return weights
 
 
+def sign_of_each(peak_sign: ArrayLike | None, num_spikes: int) -> np.ndarray | None:
+    """Signs that were given, one for each spike.
+
+    Parameters
+    ----------
+    peak_sign : {"neg", "pos"} or array_like of them (num_spikes,), optional
+    num_spikes : int
+
+    Returns
+    -------
+    ndarray (num_spikes,) of str, or None
+        None where the signs have to be found.
+
+    Raises
+    ------
+    ValueError
+        Other words, or another number of them.
+    """
+    if peak_sign is None:
+        return None
+    given = np.asarray(peak_sign)
+    if given.shape not in ((), (num_spikes,)) or not np.isin(given, ("neg", "pos")).all():
+        found = f"an array {given.shape} with {np.unique(given)[:3].tolist()}" if given.ndim else repr(peak_sign)
+        raise ValueError(
+            f'expected peak_sign "neg", "pos" or an array with one of them for each of {num_spikes} spikes, found '
+            f"{found}: leave it out to find the signs."
+        )
+    return np.broadcast_to(given, num_spikes)
+
+
 def _peaks_and_signs(
     waveforms: np.ndarray,
     config: "HuiduRepConfig",
     sampling_frequency: float,
     peak_index: int | None,
-    peak_sign: str | None,
+    peak_sign: ArrayLike | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Sample (num_spikes,) float64 of each spike's trough, given or found, and the sign (num_spikes,) to multiply by.
 
     Spike by spike, so that a row never depends on the other rows of an array.
     """
-    if peak_sign not in (None, "neg", "pos"):
-        raise ValueError(f'expected peak_sign "neg", "pos" or None, found {peak_sign!r}: leave it out to find it.')
+    num_spikes = len(waveforms)
+    signs_given = sign_of_each(peak_sign, num_spikes)
+    if config.spike_polarity != "negative":
+        signs_given = np.full(num_spikes, "neg")
     # The research code never aligns the spikes that it receives in its own window and rate.
     is_its_window = waveforms.shape[1] == config.num_samples and sampling_frequency == config.sampling_frequency
     if peak_index is None and config.channel_order == "center" and is_its_window:
         peak_index = config.peak_index
-    if config.spike_polarity != "negative":
-        peak_sign = "neg"
+    points_up = None if signs_given is None else signs_given == "pos"
     if peak_index is None:
-        peaks, signs = _find_peaks(waveforms, sampling_frequency, peak_sign)
-    elif peak_sign is None:
-        peaks, signs = np.full(len(waveforms), peak_index), _find_polarity(waveforms, sampling_frequency, peak_index)
+        peaks, signs = _find_peaks(waveforms, sampling_frequency, points_up)
+    elif points_up is None:
+        peaks, signs = np.full(num_spikes, peak_index), _find_polarity(waveforms, sampling_frequency, peak_index)
     else:
-        peaks, signs = np.full(len(waveforms), peak_index), np.full(len(waveforms), -1 if peak_sign == "pos" else 1)
+        peaks, signs = np.full(num_spikes, peak_index), np.where(points_up, -1, 1)
     return peaks.astype(float), signs.astype(np.float32)
 
 
@@ -220,7 +253,7 @@ def map_waveforms(
     *,
     sampling_frequency: float = 30000.0,
     peak_index: int | None = None,
-    peak_sign: str | None = None,
+    peak_sign: ArrayLike | None = None,
     channel_positions: ArrayLike | None = None,
 ) -> MappedWaveforms:
     """Align, resample, window and select channels of waveforms.
@@ -236,7 +269,7 @@ def map_waveforms(
     peak_index : int, optional
         Sample of the trough, the same for all spikes; by default each spike's own: its largest deflection, where those
         far from the first third count less. Windows of converted research checkpoints are not aligned.
-    peak_sign : {"neg", "pos"}, optional
+    peak_sign : {"neg", "pos"} or array_like of them (num_spikes,), optional
         By default each spike's own: up where its deflections at the trough are 1.4 times as large upwards.
     channel_positions : array_like (num_channels, 2), optional
         um.

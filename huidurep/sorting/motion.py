@@ -78,10 +78,8 @@ def correct_motion(
     log : RunLog
         Receives the range of motion, or why there is no estimate.
     settings : MotionSettings
-    noise_settings : NoiseLevelSettings
-        Chunks from which the noise levels of the corrected traces are estimated.
-    peak_sign_settings : PeakSignSettings
-        Used where `peak_sign` is "auto".
+    noise_settings, peak_sign_settings : NoiseLevelSettings, PeakSignSettings
+        Of the noise levels of the corrected traces, and of the signs where `peak_sign` is "auto".
     caching : CachingSettings | None
         As in `preprocess`.
     job_kwargs : dict | None
@@ -96,8 +94,7 @@ def correct_motion(
         log.skip("motion")
         return group
     name = settings.auto_preset if parameters.motion == "auto" else parameters.motion
-    if not is_motion_folder(name):
-        group = find_signs(group, parameters, log, settings=peak_sign_settings, job_kwargs=job_kwargs)
+    group = find_signs(group, parameters, log, settings=peak_sign_settings, job_kwargs=job_kwargs)
     recording, motion = _find_motion(group, name, job_kwargs)
     if motion is None:
         log.warning("motion", f"group {group.name}: {name} found no motion estimate, the traces are not corrected")
@@ -111,12 +108,16 @@ def correct_motion(
     corrected = _cut_like(_interpolate(recording, motion, preset), group.recording)
     if caching is not None:
         corrected = cache_traces(corrected, "motion", log, settings=caching, job_kwargs=job_kwargs)
-    traces = read_chunks(corrected, draw_chunks(corrected, settings=noise_settings))
-    # blanked samples are still constant after interpolation
-    active = find_active(traces, corrected.get_sampling_frequency(), settings=noise_settings)
-    levels_uv, motion = noise_levels(traces, active), _cut_motion(motion, group.recording)
+    levels_uv, motion = _noise_levels_uv(corrected, noise_settings), _cut_motion(motion, group.recording)
     log("motion", f"group {group.name}: {name}, {range_um:.1f} um corrected")
     return replace(group, recording=corrected, noise_levels_uv=levels_uv, motion=motion)
+
+
+def _noise_levels_uv(corrected: BaseRecording, settings: NoiseLevelSettings) -> np.ndarray:
+    traces = read_chunks(corrected, draw_chunks(corrected, settings=settings))
+    # blanked samples are still constant after interpolation
+    active = find_active(traces, corrected.get_sampling_frequency(), settings=settings)
+    return noise_levels(traces, active)
 
 
 def load_motion(folder: str | Path) -> Motion:

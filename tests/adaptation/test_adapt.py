@@ -184,6 +184,20 @@ def test_spikes_stay_in_their_order_whatever_their_contacts(model, spikes):
     assert groups.tolist() == [0, 1] * 120 and not one.any()
 
 
+def test_each_spike_may_have_a_sign(model, spikes):
+    positions = np.repeat(TETRODE_UM[None], 240, 0)
+    positions[1::2, :, 1] += 300.0
+    signs = np.where(np.arange(240) % 3, "neg", "pos")
+    turned = np.where(signs == "pos", -1, 1)[:, None, None] * spikes
+    options = dict(sampling_frequency=3e4, peak_index=30)
+    for places in (None, positions):
+        found, _ = adapting._map(model, turned, places, options | dict(peak_sign=signs))
+        expected, _ = adapting._map(model, spikes, places, options | dict(peak_sign=np.full(240, "neg")))
+        assert np.array_equal(found.snippets, expected.snippets)
+    with pytest.raises(ValueError, match="peak_sign.*for each of 240 spikes"):
+        model.adapt(spikes, peak_sign=["neg", "pos"])
+
+
 def test_spikes_of_other_channels_of_an_array_are_another_group(model):
     waveforms = np.random.default_rng(0).normal(size=(40, 90, 8)).astype("f4")
     channels = np.arange(40) % 8

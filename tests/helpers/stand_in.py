@@ -20,7 +20,7 @@ class PcaModel:
     def embed(self, waveforms, *, sampling_frequency, peak_index, channel_positions, denoise, peak_sign="neg"):
         num_spikes, num_samples, num_channels = waveforms.shape
         assert waveforms.dtype == np.float32
-        waveforms = -waveforms if peak_sign == "pos" else waveforms
+        waveforms = np.where(np.broadcast_to(peak_sign, num_spikes) == "pos", -1, 1)[:, None, None] * waveforms
         assert channel_positions.shape == (num_channels, 2)
         self.calls.append(SimpleNamespace(shape=waveforms.shape, positions=channel_positions, denoise=denoise))
         # the trough and what follows it, on every channel: enough to tell the units of these tests apart

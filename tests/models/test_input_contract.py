@@ -112,6 +112,16 @@ def test_a_given_sign_is_taken(model):
     np.testing.assert_allclose(up, model.embed(-waveforms, peak_index=30, peak_sign="neg"), atol=1e-4)
     with pytest.raises(ValueError, match="peak_sign"):
         map_waveforms(waveforms, CONFIG, peak_sign="both")
+    signs = np.where(np.arange(len(waveforms)) % 3 == 0, "pos", "neg")
+    for peak_index in (30, None):
+        of_each = model.embed(waveforms, peak_index=peak_index, peak_sign=signs.tolist())
+        for sign in ("neg", "pos"):
+            rows = signs == sign
+            expected = model.embed(waveforms[rows], peak_index=peak_index, peak_sign=sign)
+            np.testing.assert_allclose(of_each[rows], expected, atol=1e-5)
+    for wrong, found in ((signs[1:], r"an array \(\d+,\)"), (np.ones(len(waveforms)), r"\[1\.0\]")):
+        with pytest.raises(ValueError, match=f"peak_sign.*for each of {len(waveforms)} spikes.*{found}"):
+            map_waveforms(waveforms, CONFIG, peak_sign=wrong)
 
 
 def test_peak_is_found_for_each_spike():
