@@ -1,11 +1,13 @@
-"""Picture of how the adjusted Rand index depends on steps, width and number of template libraries of the training.
+"""Picture of how the adjusted Rand index depends on steps, width and template libraries of the training.
 
-    python benchmarks/embedding.py --probes single-contact --sources "package cells" "one contact" --draws 5 \
-        --columns pca12 steps_150 ... --extra steps_150=FOLDER steps_600=FOLDER ... --output scaling.json
-    python benchmarks/scaling_picture.py scaling.json docs/images/scaling.svg
+    python benchmarks/embedding.py --probes single-contact --sources "package cells" "one contact" --draws 3 \\
+        --columns pca12 steps_150 ... --extra steps_150=FOLDER steps_600=FOLDER ... \\
+        --output benchmarks/results/scaling.json
+    python benchmarks/scaling_picture.py benchmarks/results/scaling.json docs/images/scaling.svg
 
-Every `--extra` is a checkpoint of `huidurep pretrain` whose name is the setting and its value; its settings are those of
-huidurep/checkpoints/single-contact/pretraining.json but for that one.
+Every `--extra` is a checkpoint of `huidurep pretrain`, named by a setting and its value. Its settings are those of
+huidurep/checkpoints/single-contact/pretraining.json (2,500 steps, width 64, 30 libraries) but for that one and, where
+width or libraries differ, 600 steps.
 """
 
 import argparse
@@ -18,14 +20,16 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-TITLES = {"steps": "steps", "width": "width of the transformer (600 steps)", "libraries": "template libraries (600 steps)"}
+TITLES = {"steps": "steps", "width": "width (600 steps)", "libraries": "template libraries (600 steps)"}
+SAME = {"width_64": "steps_600", "libraries_30": "steps_600"}  # one checkpoint under the names of two settings
 GROUPS = {"one contact": "published sets of one contact", "package cells": "simulated, unseen units"}
 
 
 def points(rows, setting):
     """Values of a setting, and the mean over the rows of each source at each of them."""
-    names = [name for name in rows[0]["mean"] if name.startswith(f"{setting}_")]
-    values = sorted((int(name.rpartition("_")[2]), name) for name in names)
+    columns = {name: name for name in rows[0]["mean"]} | SAME
+    names = [name for name in columns if name.startswith(f"{setting}_")]
+    values = sorted((int(name.rpartition("_")[2]), columns[name]) for name in names)
     means = {
         source: [np.mean([row["mean"][name] for row in rows if row["source"] == source]) for _, name in values]
         for source in GROUPS

@@ -174,9 +174,8 @@ class HuiduRepConfig(PreTrainedConfig):
     ) -> None:
         self.sampling_frequency = sampling_frequency
         self.num_samples, self.peak_index, self.num_channels = num_samples, peak_index, num_channels
-        self.channel_mixing, self.spatial_size = channel_mixing, spatial_size
-        self.channel_order, self.spike_polarity = channel_order, spike_polarity
-        self.scaling, self.scale_uv = scaling, scale_uv
+        self.channel_mixing, self.spatial_size, self.channel_order = channel_mixing, spatial_size, channel_order
+        self.spike_polarity, self.scaling, self.scale_uv = spike_polarity, scaling, scale_uv
         self.embedding_size, self.hidden_size, self.intermediate_size = embedding_size, hidden_size, intermediate_size
         self.linear_size, self.linear_scale_uv = linear_size, linear_scale_uv
         self.num_hidden_layers, self.num_attention_heads = num_hidden_layers, num_attention_heads

@@ -20,6 +20,7 @@ from .noise import NoiseSettings
 if TYPE_CHECKING:
     from ..models.configuration_huidurep import HuiduRepConfig
     from ..models.modeling_pretraining import HuiduRepForPreTraining
+    from .dataset import BatchMaker
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +106,6 @@ def pretrain(settings: dict[str, Any], output_dir: str | Path) -> Path:
     from transformers import TrainingArguments, set_seed
 
     from ..models.configuration_huidurep import HuiduRepConfig
-    from .linear_axes import fit_linear_axes
     from .noise import MeasuredNoise
     from .provenance import SessionClock, write_training_facts
     from .template_libraries import make_libraries
@@ -126,9 +126,7 @@ def pretrain(settings: dict[str, Any], output_dir: str | Path) -> Path:
     maker = ViewMaker(libraries, config, recipe, measured, noise_settings=NoiseSettings(**noise))
     set_seed(settings["seed"])
     options: dict[str, Any] = dict(cache_chunk_size=settings["cache_chunk_size"], callbacks=[SessionClock()])
-    model = _initial_model(config, settings["init_from"])
-    if config.linear_size and settings["init_from"] is None:
-        fit_linear_axes(model.huidurep, maker, num_units=arguments.per_device_train_batch_size)
+    model = _initial_model(config, settings["init_from"], maker, arguments.per_device_train_batch_size)
     trainer = HuiduRepTrainer(model, arguments, maker=maker, **options)
     trainer.train(resume_from_checkpoint=None if last is None else str(last))
     trainer.save_state()
@@ -149,12 +147,20 @@ def _save(trained: Any, settings: dict[str, Any], output_dir: Path) -> None:
     (output_dir / "pretraining.json").write_text(json.dumps(settings, indent=1) + "\n")
 
 
-def _initial_model(config: HuiduRepConfig, init_from: str | None) -> HuiduRepForPreTraining:
-    """A new model, with the weights of another run of the same architecture if `init_from` names one."""
+def _initial_model(
+    config: HuiduRepConfig, init_from: str | None, maker: BatchMaker, num_units: int
+) -> HuiduRepForPreTraining:
+    """A new model, with the weights of another run of the same architecture if `init_from` names one.
+
+    A new one's linear axes are fitted to batches of `num_units` units.
+    """
     from ..models.modeling_pretraining import HuiduRepForPreTraining
+    from .linear_axes import fit_linear_axes
 
     model = HuiduRepForPreTraining(config)
     if init_from is None:
+        if config.linear_size:
+            fit_linear_axes(model.huidurep, maker, num_units=num_units)
         return model
     # Loaded with the configuration that it was saved with: the fingerprint is valid for that one only.
     weights = HuiduRepForPreTraining.from_pretrained(init_from).state_dict()
