@@ -39,22 +39,25 @@ SIMULATED = {
 CELLS = {name: settings | dict(is_rigid=name.startswith("tet")) for name, settings in SIMULATED.items()}
 CELLS["tet_far"] = SIMULATED["tet_drift"] | dict(drift_um=39.0)  # of the table of strong drift, made by --only alone
 
+CELLS["staggered"] = dict(probe="staggered-16", num_units=12, duration_s=120.0, drift_um=10.0)
+CELLS["wire"] = dict(probe="single-contact-1", num_units=3, duration_s=120.0)
+
 # kind -> name -> seeds of the recordings behind the published table
 SEEDS = {
     "simulated": {name: (61,) for name in SIMULATED},
     "cells": {name: (number, 40 + number, 50 + number) for number, name in enumerate(SIMULATED, start=1)}
-    | dict(tet_far=(81, 82, 89, 90, 91, 92)),
+    | dict(tet_far=(81, 82, 89, 90, 91, 92), staggered=(71, 72, 73, 74), wire=(75, 76, 77, 78)),
     "opto": {name: (201, 202) for name in ("opto_linear", "opto_neuropixels10")},
 }
 
 
 def make_probe(name):
-    """Probe "tetrode", "linear-N" (N contacts) or "np1-N" (neighbouring contacts of Neuropixels 1.0)."""
+    """Probe "tetrode" or TYPE-N: N neighbouring contacts of a type of probe ("np1": Neuropixels 1.0)."""
     import probeinterface
 
     from huidurep.simulation.probes import contact_layout
 
-    kind, _, count = name.partition("-")
+    kind, _, count = name.rpartition("-") if name[-1].isdigit() else (name, "", "")
     kind = "neuropixels-1.0" if kind == "np1" else kind
     positions = contact_layout(kind, int(count or 4))
     probe = probeinterface.Probe(ndim=2)
