@@ -135,14 +135,13 @@ class LabelledSpikesSettings:
 
     Parameters
     ----------
-    held_out_share, max_held_out_spikes : float, int
-        Share of the spikes of each unit that is held out, and the maximum number.
+    held_out_share : float
+        Share of the spikes of each unit that is held out.
     min_spikes : int
         Units with fewer spikes on the same channels are left out.
     """
 
     held_out_share: float = 1 / 3
-    max_held_out_spikes: int = 1000
     min_spikes: int = 30
 
 
