@@ -129,9 +129,8 @@ def finetune(  # noqa: PLR0913 - the data, where they go, and how it is done
         Curated units of each recording, used instead of sorting it.
     steps, seed : int
         Steps of the optimizer; same seed, same weights.
-    job_kwargs : dict, optional
-        As in `huidurep.sort`.
-    settings : FinetuningSettings, optional
+    job_kwargs, settings : dict, FinetuningSettings, optional
+        As in `huidurep.sort`; of all steps.
     **described
         Of the waveforms, as in `HuiduRep.embed`: sampling_frequency, peak_index, peak_sign, channel_positions.
 

@@ -302,7 +302,9 @@ class LabelledEvaluation:
     -----
     Eight draws of up to ten units of one group, with a random half of the held-out spikes of each, up to 100. Adjusted
     Rand index with the labels as of :func:`huidurep.finetuning.embedding_evaluation.rand_index`. The halves overlap:
-    the standard deviation over them is the standard error of the whole (the delete-half jackknife, Shao and Wu 1989).
+    the standard deviation over them is the standard error of the whole (the delete-half jackknife, Shao and Wu 1989),
+    or more where units have more than 200 held-out spikes. Without the limit of 100 frequent units outweigh rare ones,
+    and the mixture divides them: 0.43 instead of 0.68 on a set with units of 49 to 1969 spikes.
     """
 
     def __init__(self, spikes: LabelledSpikes, seed: int, settings: FinetuningSettings = DEFAULT_SETTINGS) -> None:

@@ -144,7 +144,7 @@ def test_weights_that_are_not_better_are_not_handed_out(outcome, model, recorded
         return trained, []
 
     monkeypatch.setattr(training, "train", train)
-    monkeypatch.setattr(evaluation, "decide_outcome", lambda *_: (outcome, 0.0, 0.01))
+    monkeypatch.setattr(evaluation, "decide_outcome", lambda *_, **__: (outcome, 0.0, 0.01))
     settings = replace(QUICK, training=replace(QUICK.training, simulated_share=0.0))
     options = dict(model=model, sortings=[recorded[1]], settings=settings)
     report = huidurep.finetune([recorded[0]], output_dir=tmp_path / "out", **options)

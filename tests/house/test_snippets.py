@@ -44,7 +44,7 @@ def one_tetrode(duration_s):
 
 
 def test_readme_sorts_and_embeds(tmp_path, monkeypatch):
-    """Its reader of files gives a simulated recording here; fine-tuning on recordings takes minutes and is compiled."""
+    """Its reader of files gives a simulated recording; fine-tuning on recordings takes minutes: compiled."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(spikeinterface.extractors, "read_spikeglx", lambda folder, stream_id: one_tetrode(10.0))
     sort, embed, finetune, learn = blocks("README.md")
