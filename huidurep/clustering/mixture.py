@@ -213,8 +213,8 @@ def cluster_embeddings(  # noqa: PLR0913 (each is a parameter that users set, bu
     merge_bias : float, default 0.0
         Added to the limit of the merge statistic: above 0 merges more, below 0 splits more.
     min_unit_spikes : int, default 30
-        Smaller groups are no unit (label -1). Where `num_units` is given, every spike has a unit, and components of
-        less than half as many spikes, mostly outliers, found none as long as there are enough larger ones.
+        Smaller groups are no unit (label -1). With `num_units` every spike has a unit, and components of less than
+        half as many spikes, mostly outliers, are passed over if enough larger ones remain.
     max_fit_spikes : int, default 20000
         Maximum number of spikes, drawn at random, to which the mixture is fitted; the others are assigned afterwards.
     max_dimensions : int, default 20
@@ -270,10 +270,7 @@ def _find_units(
     rng: np.random.Generator,
     settings: MixtureSettings,
 ) -> tuple[np.ndarray, np.ndarray, dict]:
-    """Units (num_points,) of at least `smallest` points, smaller groups (num_points,), and the mixture of the units.
-
-    A given number of units has units of any size, and no smaller groups: every spike is assigned.
-    """
+    """Units (num_points,) of at least `smallest` points, smaller groups (num_points,), and the mixture of the units."""
     components = _over_split(points, num_units, rng, settings)
     components, design, drift = _track_drift(points, times_s, components, num_units, settings.drift)
     starts = [components]

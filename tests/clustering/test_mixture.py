@@ -76,6 +76,7 @@ def test_outliers_take_no_unit_of_a_given_number(seed):
     outliers = np.random.default_rng(seed).normal(15, 1, (12, 8))
     found = cluster_embeddings(np.concatenate([points, outliers]), num_units=3, seed=seed)
     assert (found.labels >= 0).all() and found.num_units == 3
+    assert np.bincount(found.labels).min() > 80  # and not one unit of outliers, two clusters in another
     assert agreement(truth, found.labels[: len(truth)]) > 0.9
 
 
