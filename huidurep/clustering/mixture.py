@@ -213,8 +213,7 @@ def cluster_embeddings(  # noqa: PLR0913 (each is a parameter that users set, bu
     merge_bias : float, default 0.0
         Added to the limit of the merge statistic: above 0 merges more, below 0 splits more.
     min_unit_spikes : int, default 30
-        Smaller groups are no unit (label -1). With `num_units` every spike has a unit, and components of less than
-        half as many spikes, mostly outliers, are passed over if enough larger ones remain.
+        Smaller groups are no unit (label -1). `num_units` passes over components below half of it, if enough remain.
     max_fit_spikes : int, default 20000
         Maximum number of spikes, drawn at random, to which the mixture is fitted; the others are assigned afterwards.
     max_dimensions : int, default 20
