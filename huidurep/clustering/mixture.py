@@ -213,7 +213,7 @@ def cluster_embeddings(  # noqa: PLR0913 (each is a parameter that users set, bu
     merge_bias : float, default 0.0
         Added to the limit of the merge statistic: above 0 merges more, below 0 splits more.
     min_unit_spikes : int, default 30
-        Smaller groups are no unit (label -1), unless `num_units` is given.
+        Smaller groups are no unit (label -1). `num_units` passes over components below half of it, if enough remain.
     max_fit_spikes : int, default 20000
         Maximum number of spikes, drawn at random, to which the mixture is fitted; the others are assigned afterwards.
     max_dimensions : int, default 20
@@ -237,7 +237,7 @@ def cluster_embeddings(  # noqa: PLR0913 (each is a parameter that users set, bu
         return _without_units(embeddings)
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.permutation(num_spikes)[: max(max_fit_spikes, num_units or 1)])
-    smallest = 1 if num_units is not None else max(2, int(min_unit_spikes * len(rows) / num_spikes))
+    smallest = max(2, int(min_unit_spikes * len(rows) / num_spikes))
     mean, axes = principal_axes(embeddings[rows], max_dimensions)
     points = (embeddings[rows] - mean) @ axes
     times = None if times_s is None else times_s[rows]
@@ -248,7 +248,7 @@ def cluster_embeddings(  # noqa: PLR0913 (each is a parameter that users set, bu
     found, posteriors = mixture.predict(embeddings, times_s)
     if num_units is not None and len(np.unique(found[found >= 0])) < num_units:
         # a unit that loses every spike to its neighbours' posteriors keeps those to which the mixture was fitted
-        found[rows] = _renumber(units)
+        found[rows] = np.where(units >= 0, _renumber(units), found[rows])
         posteriors = mixture.posterior_of(embeddings, found, times_s)
     small_groups = _of_all_spikes(small, rows, num_spikes)
     return Clustering(labels=found, posteriors=posteriors, small_groups=small_groups, **vars(mixture))
@@ -281,14 +281,17 @@ def _find_units(
     for components in starts:
         # components of a few outliers would only add noise to the units into which they are merged
         kept = _drop_small(components, smallest // 2)
+        if num_units is not None and len(np.unique(kept[kept >= 0])) < num_units:
+            kept = components  # a given number of units needs as many components
         groups = _Merging(points, design, kept, times_s, rng, limit, settings).run(num_units)
-        units = _drop_small(groups, smallest)
+        units = _drop_small(groups, smallest if num_units is None else 1)
         every_group.append(np.where(groups >= 0, groups, groups.max(initial=-1) + 1 + components))
         fits.append(_fit_units(points, design, kept, units, num_units is None, settings))
     fitted = fits[0]
     if len(fits) > 1:
         units, fitted = _pool(points, design, fits, smallest)
-    return units, np.where(units >= 0, -1, every_group[0]), dict(drift=drift, **fitted)
+    small = np.where((units >= 0) | (num_units is not None), -1, every_group[0])
+    return units, small, dict(drift=drift, **fitted)
 
 
 def _pool(points: np.ndarray, design: np.ndarray, fits: list[dict], smallest: int) -> tuple[np.ndarray, dict]:

@@ -70,6 +70,16 @@ def test_given_num_units(num_units):
     assert set(found.labels) == set(range(num_units))
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_outliers_take_no_unit_of_a_given_number(seed):
+    points, truth = planted_clusters((100, 100, 100), distance=5.0, seed=seed)
+    outliers = np.random.default_rng(seed).normal(15, 1, (12, 8))
+    found = cluster_embeddings(np.concatenate([points, outliers]), num_units=3, seed=seed)
+    assert (found.labels >= 0).all() and found.num_units == 3
+    assert np.bincount(found.labels).min() > 80  # and not one unit of outliers, two clusters in another
+    assert agreement(truth, found.labels[: len(truth)]) > 0.9
+
+
 def test_num_units_may_be_the_number_of_spikes():
     points, _ = planted_clusters((6, 6))
     found = cluster_embeddings(points, num_units=12)
