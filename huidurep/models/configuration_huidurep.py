@@ -179,15 +179,13 @@ class HuiduRepConfig(PreTrainedConfig):
         self.hidden_act, self.norm_first, self.hidden_dropout_prob = hidden_act, norm_first, hidden_dropout_prob
         self.conv_kernel_sizes = _whole_numbers("conv_kernel_sizes", conv_kernel_sizes)
         self.conv_strides = _whole_numbers("conv_strides", conv_strides)
-        self.conv_final_activation = conv_final_activation
-        self.decoder_num_hidden_layers = decoder_num_hidden_layers
+        self.conv_final_activation, self.decoder_num_hidden_layers = conv_final_activation, decoder_num_hidden_layers
         self.feature_decoder_num_hidden_layers = feature_decoder_num_hidden_layers
         self.projection_hidden_size, self.projection_size = projection_hidden_size, projection_size
         self.prototype_weight, self.contrastive_weight = prototype_weight, contrastive_weight
         self.reconstruction_weight, self.momentum = reconstruction_weight, momentum
         self.prototype_temperature, self.contrastive_temperature = prototype_temperature, contrastive_temperature
         self.initializer_range, self.layer_norm_eps = initializer_range, layer_norm_eps
-        _drop_adapter(kwargs)
         self._check(kwargs)
         super().__init__(**kwargs)
 
@@ -269,6 +267,7 @@ class HuiduRepConfig(PreTrainedConfig):
         return total + self.linear_size * self.num_samples * self.num_channels
 
     def _check(self, others: dict[str, Any]) -> None:
+        _drop_adapter(others)
         self._check_values()
         self._check_shapes()
         self._check_losses()
