@@ -198,7 +198,7 @@ def named_folders(texts):
 
 
 def add_data_options(parser):
-    """Add the options of the data, shared with ablation.py, adaptation.py and finetuning.py."""
+    """Add the options of the data, shared with ablation.py and finetuning.py."""
     parser.add_argument("--cells", type=Path, default=SHARED / "data/cells")
     parser.add_argument("--axona", type=Path, default=SHARED / "data/real/axona_tetrodes")
     parser.add_argument("--one-contact", type=Path, default=SHARED / "data/real/one_contact")

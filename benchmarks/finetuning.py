@@ -31,7 +31,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
-from adaptation_scores import COUNTS, MIXTURE_SEEDS
 from embedding import add_data_options
 from embedding_scores import principal_components, rand_index
 from hybrid_recordings import hybrid_recording
@@ -44,6 +43,8 @@ RING_UM, PITCH_UM = 20.0, 40.0
 SORTINGS = 3  # of a test, each with a seed of its own: one alone moves by .05
 MAX_SPIKES = 4000  # of a test, drawn where there are more
 METHODS = ("resampling", "curated")
+MIXTURE_SEEDS = (0, 100)
+COUNTS = dict(accuracy="accuracy", num_units="units_found", false_positives="false_positive_units")
 # What "auto" takes, but for hybrids: that of shanks, which they come from, and then that of "auto".
 CHECKPOINTS = {"hybrid": ("linear", "neuropixels-1.0"), "ring": ("base",), "column": ("linear",)}
 
@@ -152,7 +153,7 @@ class Test:
         model = huidurep.HuiduRep.from_pretrained(place).eval()
         index = self.rand_index(lambda waveforms, where: model.embed(waveforms, **where))
         found = [
-            score(self.truth, huidurep.sort(self.recording, model=place, seed=self.seed + more, adapt=False))
+            score(self.truth, huidurep.sort(self.recording, model=place, seed=self.seed + more))
             for more in range(SORTINGS)
         ]
         means = {name: round(float(np.mean([each[key] for each in found])), 4) for name, key in COUNTS.items()}

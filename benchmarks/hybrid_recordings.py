@@ -17,7 +17,6 @@ from embedding_real import (
     read_opto,
     read_opto_trains,
 )
-from embedding_sources import NOISE_UV
 
 PROBES = tuple(WINDOW_CONTACTS)
 NUM_UNITS = 8
@@ -28,8 +27,6 @@ DEAD_MS = 1.0  # what follows a spike sooner is a double detection or another un
 TAPER_MS = 0.25
 NOISE_LAGS = 61  # samples at 30 kHz, all that was measured
 KERNEL_SAMPLES = 512
-
-__all__ = ["DURATION_S", "NOISE_UV", "PROBES", "hybrid_recording"]
 
 
 def hybrid_recording(probe, *, noise_uv, seed, opto, noise, duration_s=DURATION_S):

@@ -187,42 +187,6 @@ def checkpoints_block(results, folder=CHECKPOINTS):
     return f"{markdown(head, lines)}\n\n{note} with these weights."
 
 
-def adapted_spikes_table(groups, labels):
-    """Mean scores with the number of units known, draws with accepted weights and seconds of each group of rows."""
-    table = score_frame(groups, list(labels)).apply(bold_best, axis=1)
-    draws = [[draw for row in rows for draw in row["adopted_draws"]] for rows in groups.values()]
-    table["adopted"] = [f"{sum(each)} of {len(each)}" for each in draws]
-    table["s"] = [f"{mean_of(row['adapt_seconds'] for row in rows):.0f}" for rows in groups.values()]
-    return frame_markdown(table, "spikes (mean)", labels)
-
-
-def adapted_recordings_table(groups):
-    """Accuracy, units, false positives and seconds of groups of recordings, without and with adaptation."""
-    forms = dict(accuracy=".2f", num_units=".1f", false_positives=".1f", seconds=".0f")
-    lines = []
-    for name, rows in groups.items():
-        pairs = [[mean_of(row[when][key] for row in rows) for when in ("before", "adapted")] for key in forms]
-        cells = [" / ".join(format(v, form) for v in pair) for pair, form in zip(pairs, forms.values(), strict=True)]
-        true = f"{mean_of(row['num_units_true'] for row in rows):.1f}"
-        lines.append([name, *cells[:2], true, *cells[2:], f"{sum(row['adopted'] for row in rows)} of {len(rows)}"])
-    head = ["recordings: without / with `adapt`", "accuracy", "units found", "true", "false positive", "s", "adopted"]
-    return markdown(head, lines)
-
-
-def adaptation_block(results):
-    """Block of a file of adaptation.py: spikes with the number of units known, whole sortings; rows in the details."""
-    spikes, recordings, labels = results["spikes"], results["recordings"], results["method_labels"]
-    tables = [adapted_spikes_table(by_name(spikes, "source", "probe"), labels)]
-    every = [adapted_spikes_table({f"{row['source']}, {row['probe']}: {row['name']}": [row] for row in spikes}, labels)]
-    if recordings:
-        tables.append(adapted_recordings_table(by_name(recordings, "kind")))
-        every.append(adapted_recordings_table({f"{row['kind']}: {row['name']}": [row] for row in recordings}))
-    note = f"{header_note(results['header'])} Adjusted Rand index of the same mixture as above; accuracy as above."
-    note += " Adopted: draws or recordings for which the acceptance test accepted the adapted weights. Seconds: of the"
-    note += " adaptation, then of a whole sorting."
-    return "\n\n".join([*tables, note, details("Every row", *every)])
-
-
 def finetuning_block(results):
     """Block of a file of finetuning.py: scores before, with the trained weights and with the delivered weights."""
     lines = []
@@ -252,7 +216,6 @@ BLOCKS = {  # name of the block: function of the results, name of the results fi
     "locust": (locust_block, "locust"),
     "embedding": (embedding_block, "embedding"),
     "ablation": (ablation_block, "ablation"),
-    "adaptation": (adaptation_block, "adaptation"),
     "finetuning": (finetuning_block, "finetuning"),
     "reliability": (reliability_block, "reliability"),
 }

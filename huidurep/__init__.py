@@ -22,7 +22,6 @@ _HOMES = {
     "SortingResult": "result",
     "SpikeEmbedder": "integrations.scikit_learn",
     "SpikeSortingPipeline": "pipeline",
-    "adapt": "adaptation.adapt",
     "finetune": "finetuning.finetune",
     "list_checkpoints": "hub.embedded",
     "register": "integrations.spikeinterface_sorter",

@@ -247,10 +247,9 @@ class SpikeSortingPipeline:
         )
         peaks = detect_spikes(prepared, parameters, log, **detector, job_kwargs=job_kwargs)
         # -> (num_peaks,)
-        model = self._adapt(prepared, peaks, log, job_kwargs) if parameters.adapt else self.model
-        embeddings = self._embed(model, prepared, peaks, log, job_kwargs)
+        embeddings = self._embed(prepared, peaks, log, job_kwargs)
         # -> (num_peaks, embedding_size)
-        by_channel = prepared.recording.get_num_channels() > model.config.num_channels
+        by_channel = prepared.recording.get_num_channels() > self.model.config.num_channels
         clustering = options(settings.clustering) | dict(by_channel=by_channel)
         offset = sign_offset(embeddings, peaks)
         signed = set_apart(embeddings, peaks, offset)  # no cluster has spikes of both signs
@@ -260,7 +259,7 @@ class SpikeSortingPipeline:
             prepared, peaks, units, assignment, parameters, log, **options(settings.peak_signs)
         )
         if units.num_units == 0:
-            return empty_group(model.config.embedding_size)
+            return empty_group(self.model.config.embedding_size)
         matching = options(settings.matching)
         spikes, labels = match_spikes(prepared, peaks, units, assignment, parameters, log, **matching)
         # -> (num_spikes,), (num_spikes,)
@@ -274,7 +273,7 @@ class SpikeSortingPipeline:
         )
         # -> fewer units and spikes
         log.skip("curation")
-        embeddings = self._embed(model, prepared, spikes, log, job_kwargs)
+        embeddings = self._embed(prepared, spikes, log, job_kwargs)
         # -> (num_spikes, embedding_size)
         times_s = spike_times_s(spikes, prepared.recording)
         signed = set_apart(embeddings, spikes, offset)
@@ -311,32 +310,9 @@ class SpikeSortingPipeline:
         motion: dict[str, Any] = dict(settings=settings.motion, peak_sign_settings=settings.peak_signs)
         return correct_motion(prepared, self.parameters, log, **motion, **shared)
 
-    def _adapt(self, group: PreparedGroup, peaks: np.ndarray, log: RunLog, job_kwargs: dict) -> Any:
-        """The encoder adapted to the spikes of a group, or with its pretrained weights where that is not better."""
-        rng = np.random.default_rng(self.parameters.seed)
-        spikes = peaks[np.sort(rng.permutation(len(peaks))[: self.settings.num_adaptation_spikes])]
-        if len(spikes) == 0:
-            return self.model
-        num_channels = self.model.config.num_channels
-        options: dict[str, Any] = dict(num_channels=num_channels, job_kwargs=job_kwargs)
-        batches = list(iterate_waveforms(group.recording, spikes, self.parameters, **options))
-        order = np.argsort(np.concatenate([batch.spike_indices for batch in batches]))
-        positions_um = [np.repeat(batch.channel_positions_um[None], len(batch.waveforms), axis=0) for batch in batches]
-        waveforms = np.concatenate([batch.waveforms for batch in batches])[order]
-        model = self.model.adapt(
-            waveforms,
-            sampling_frequency=group.recording.get_sampling_frequency(),
-            peak_index=batches[0].peak_index,
-            peak_sign=np.where(spikes["amplitude"] > 0, "pos", "neg"),
-            channel_positions=np.concatenate(positions_um)[order],
-            spike_times=spike_times_s(spikes, group.recording),
-            seed=self.parameters.seed,
-        )
-        log("adaptation", f"group {group.name}: {model.adaptation.reason} ({model.adaptation.seconds:.1f} s)")
-        return model
-
-    def _embed(self, model: Any, group: PreparedGroup, spikes: np.ndarray, log: RunLog, job_kwargs: dict) -> np.ndarray:
+    def _embed(self, group: PreparedGroup, spikes: np.ndarray, log: RunLog, job_kwargs: dict) -> np.ndarray:
         """Embeddings (num_spikes, embedding_size) float32 of spikes, batch by batch."""
+        model = self.model
         embeddings = np.zeros((len(spikes), model.config.embedding_size), dtype="float32")
         options: dict[str, Any] = dict(num_channels=model.config.num_channels, job_kwargs=job_kwargs)
         # the phase of the sampling would tell clusters apart that nothing else does

@@ -12,7 +12,7 @@ import huidurep
 from huidurep.clustering.mixture import cluster_as_in_paper
 from huidurep.sorting.parameters import SortingParameters
 
-FIXED = dict(matching=None, motion=None, adapt=False, detection="locally_exclusive")
+FIXED = dict(matching=None, motion=None, detection="locally_exclusive")
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,6 @@ def test_as_a_sorter_of_spikeinterface(sorted_as_paper, tetrode_folder, tmp_path
         (dict(preset="paper"), "num_units"),
         (dict(preset="paper", num_units=3, matching="wobble"), "matching=None"),
         (dict(preset="paper", num_units=3, motion="auto"), "motion=None"),
-        (dict(preset="paper", num_units=3, adapt=True), "adapt=False"),
         (dict(preset="vanilla", num_units=3), "preset .*paper"),
         (dict(preset=["paper"], num_units=3), "preset .*paper"),
     ],

@@ -186,6 +186,14 @@ def test_wrong_values_in_the_description_are_named(saved, changes):
         SortingResult.load(saved)
 
 
+@pytest.mark.parametrize("was_adapted", [False, True])
+def test_results_of_earlier_versions_load(saved, was_adapted):
+    info = json.loads((saved / "huidurep.json").read_text())
+    parameters = info["parameters"] | dict(peak_sign="both", adapt=was_adapted)
+    (saved / "huidurep.json").write_text(json.dumps(info | dict(parameters=parameters)))
+    assert SortingResult.load(saved).parameters.to_dict() == info["parameters"] | dict(peak_sign="auto")
+
+
 @pytest.mark.parametrize("name", ["embeddings.npy", "posteriors.npy", "measures.npz", "sorting/spikes.npy"])
 @pytest.mark.parametrize("content", [b"", b"damaged", None])
 def test_damaged_arrays_are_named(saved, name, content):

@@ -45,9 +45,6 @@ Motion = Annotated[
         autocompletion=complete_motion,
     ),
 ]
-Adapt = Annotated[
-    bool, typer.Option("--adapt", help="Adapt the encoder to the recording; kept only where it is better.")
-]
 Preset = Annotated[SortingPreset | None, typer.Option(help="paper: the clustering of the paper; needs --num-units.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result.")]
 
@@ -67,7 +64,6 @@ def sort(
     merge_bias: MergeBias = None,
     matching: Matching = None,
     motion: Motion = None,
-    adapt: Adapt = False,
     preset: Preset = None,
     overwrite: Overwrite = False,
     n_jobs: NumJobs = 1,
@@ -83,7 +79,7 @@ def sort(
         seed=seed, num_units=num_units, detection=detection, detect_threshold=detect_threshold
     )
     parameters |= dict(peak_sign=peak_sign, unit_threshold=unit_threshold, merge_bias=merge_bias, matching=matching)
-    parameters |= dict(motion=motion, adapt=adapt or None, preset=preset)
+    parameters |= dict(motion=motion, preset=preset)
     # an option that is not given leaves the parameter to the checkpoint
     parameters = {name: value for name, value in parameters.items() if value is not None}
     parameters |= {name: None for name in ("matching", "motion") if parameters.get(name) == "none"}

@@ -10,8 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..adaptation.principal_components import leading_components
-from ..adaptation.unsupervised_evaluation import score_embeddings
 from ..clustering.mixture import fit_mixture
 from .settings import DEFAULT_SETTINGS, EmbeddingEvaluationSettings, FinetuningSettings
 from .template_resampling import (
@@ -21,6 +19,7 @@ from .template_resampling import (
     make_recorded_libraries,
     measure_recipe,
 )
+from .unsupervised_evaluation import leading_components, score_embeddings
 
 if TYPE_CHECKING:
     from ..models.configuration_huidurep import HuiduRepConfig
@@ -77,7 +76,7 @@ class EmbeddingEvaluation:
     ones, 100 spikes each with collisions and noise of the held-out time. Without held-out units only the spikes are
     new. Adjusted Rand index of a full-covariance mixture with the known number of units on 12 principal components.
     (b) Real spikes of the held-out time: the label-free figures of
-    :func:`huidurep.adaptation.unsupervised_evaluation.score_embeddings`.
+    :func:`huidurep.finetuning.unsupervised_evaluation.score_embeddings`.
     """
 
     def __init__(

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from spikeinterface import BaseRecording, BaseSorting
 
-    from ..models.configuration_huidurep import HuiduRepConfig
     from ..models.modeling_huidurep import HuiduRep
     from ..pipeline import SpikeSortingPipeline
     from ..training.dataset import BatchMaker
@@ -413,10 +412,7 @@ def _group_positions(recording: BaseRecording) -> list[Any]:
 def _open(
     model: str | Path | HuiduRep, recordings: Sequence[BaseRecording], seed: int
 ) -> tuple[SpikeSortingPipeline, str]:
-    """The pipeline that sorts, and the name of its checkpoint.
-
-    It does not adapt the encoder to each recording, because the encoder that sorts is the one that is fine-tuned.
-    """
+    """The pipeline that sorts, and the name of its checkpoint."""
     from ..hub.select import resolve_auto
     from ..pipeline import SpikeSortingPipeline
     from ..sorting.parameters import SortingParameters
@@ -427,12 +423,11 @@ def _open(
         if name == "auto":
             name, reason = resolve_auto(positions)
             logger.info("auto: checkpoint %s, %s", name, reason)
-        pipeline = SpikeSortingPipeline.from_pretrained(name, seed=seed, adapt=False)
+        pipeline = SpikeSortingPipeline.from_pretrained(name, seed=seed)
     else:
-        pipeline = SpikeSortingPipeline(model, SortingParameters(seed=seed, adapt=False))
+        pipeline = SpikeSortingPipeline(model, SortingParameters(seed=seed))
         name = pipeline.model_name or ""
     config = pipeline.model.config
-    _refuse_adapter(config, name)
     num_contacts = max(map(len, positions), default=0)
     if config.channel_mixing != "position" and num_contacts > config.num_channels:
         raise ValueError(
@@ -455,16 +450,7 @@ def _open_encoder(model: str | Path | HuiduRep, positions_um: np.ndarray) -> tup
         encoder = HuiduRep.from_pretrained(name)
     else:
         encoder, name = model, str(model.name_or_path or "")
-    _refuse_adapter(encoder.config, name)
     return encoder, name
-
-
-def _refuse_adapter(config: HuiduRepConfig, name: str) -> None:
-    if config.adapter:
-        raise ValueError(
-            f"expected a checkpoint without an adapter, found {name or 'a model'!r}, which HuiduRep.adapt made; "
-            "fine-tune the checkpoint it came from"
-        )
 
 
 def _facts(report: FinetuneReport, losses: list[dict[str, Any]]) -> dict[str, Any]:

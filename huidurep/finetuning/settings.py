@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..adaptation.settings import EvaluationSettings
-
 
 @dataclass(frozen=True, kw_only=True)
 class ReadingSettings:
@@ -146,6 +144,32 @@ class LabelledSpikesSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UnsupervisedEvaluationSettings:
+    """Settings of :func:`huidurep.finetuning.unsupervised_evaluation.score_embeddings`.
+
+    Parameters
+    ----------
+    num_dimensions : int
+        Principal components of the embeddings in which mixtures are fitted.
+    max_components, spikes_per_component : int
+        Maximum number of components of a mixture, and the number of spikes of a half for each of them.
+    num_repeats : int
+        Fits of each mixture; a single fit depends more on its start than on the embeddings.
+    short_isi_ms : float
+        Inter-spike intervals below this are short.
+    noise_gain : float
+        Factor of the recording's own noise that is added to the spikes.
+    """
+
+    num_dimensions: int = 12
+    max_components: int = 12
+    spikes_per_component: int = 20
+    num_repeats: int = 5
+    short_isi_ms: float = 1.5
+    noise_gain: float = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
 class EmbeddingEvaluationSettings:
     """Settings of :class:`huidurep.finetuning.embedding_evaluation.EmbeddingEvaluation`.
 
@@ -155,7 +179,7 @@ class EmbeddingEvaluationSettings:
         Sets of resampled spikes, and the size of each.
     num_starts : int
         Fits of each mixture, of which the best is used.
-    unsupervised : EvaluationSettings
+    unsupervised : UnsupervisedEvaluationSettings
         Of the label-free figures.
     min_gain : float
         Smaller changes of the embeddings count as none.
@@ -167,7 +191,7 @@ class EmbeddingEvaluationSettings:
     units_per_draw: int = 10
     spikes_per_unit: int = 100
     num_starts: int = 3
-    unsupervised: EvaluationSettings = EvaluationSettings()
+    unsupervised: UnsupervisedEvaluationSettings = UnsupervisedEvaluationSettings()
     min_gain: float = 0.005
     max_accuracy_decrease: float = 0.01
 

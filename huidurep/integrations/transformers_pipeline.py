@@ -35,7 +35,7 @@ class TransformersSpikeSorting(Pipeline):
         return input_tensors
 
     def postprocess(self, model_outputs: Any, **parameters: Any) -> Any:
-        """Sort. This is not done in the step before, which computes no gradients: ``adapt=True`` needs them.
+        """Sort.
 
         Parameters
         ----------

@@ -47,7 +47,7 @@ NUMBERS = {
     "initializer_range": (0.0, True, 1e9),
     "layer_norm_eps": (0.0, True, 1.0),
 }
-SWITCHES = ("norm_first", "conv_final_activation", "adapter")
+SWITCHES = ("norm_first", "conv_final_activation")
 # Fields that transformers itself writes into configurations (use_cache by its Trainer, the last two by version 5.0).
 TRANSFORMERS_FIELDS = {"torch_dtype", "auto_map", "use_cache", "gradient_checkpointing"}
 TRANSFORMERS_FIELDS |= {"attn_implementation", "experts_implementation"}
@@ -116,8 +116,6 @@ class HuiduRepConfig(PreTrainedConfig):
     prototype_temperature, contrastive_temperature, momentum : float
         Variance of a unit's spikes that the prototype loss assumes, InfoNCE temperature, share of the old weights at
         each update of the momentum branch.
-    adapter : bool, default False
-        Whether the linear adapter that ``HuiduRep.adapt`` fits to one recording is applied to the embeddings.
     initializer_range, layer_norm_eps : float
         As in other configurations of transformers.
 
@@ -167,7 +165,6 @@ class HuiduRepConfig(PreTrainedConfig):
         prototype_temperature: float = 0.0625,
         contrastive_temperature: float = 0.1,
         momentum: float = 0.99,
-        adapter: bool = False,
         initializer_range: float = 0.02,
         layer_norm_eps: float = 1e-5,
         **kwargs: Any,
@@ -182,14 +179,13 @@ class HuiduRepConfig(PreTrainedConfig):
         self.hidden_act, self.norm_first, self.hidden_dropout_prob = hidden_act, norm_first, hidden_dropout_prob
         self.conv_kernel_sizes = _whole_numbers("conv_kernel_sizes", conv_kernel_sizes)
         self.conv_strides = _whole_numbers("conv_strides", conv_strides)
-        self.conv_final_activation = conv_final_activation
-        self.decoder_num_hidden_layers = decoder_num_hidden_layers
+        self.conv_final_activation, self.decoder_num_hidden_layers = conv_final_activation, decoder_num_hidden_layers
         self.feature_decoder_num_hidden_layers = feature_decoder_num_hidden_layers
         self.projection_hidden_size, self.projection_size = projection_hidden_size, projection_size
         self.prototype_weight, self.contrastive_weight = prototype_weight, contrastive_weight
         self.reconstruction_weight, self.momentum = reconstruction_weight, momentum
         self.prototype_temperature, self.contrastive_temperature = prototype_temperature, contrastive_temperature
-        self.adapter, self.initializer_range, self.layer_norm_eps = adapter, initializer_range, layer_norm_eps
+        self.initializer_range, self.layer_norm_eps = initializer_range, layer_norm_eps
         self._check(kwargs)
         super().__init__(**kwargs)
 
@@ -268,10 +264,10 @@ class HuiduRepConfig(PreTrainedConfig):
         total += layers * (4 * hidden + 2 * self.intermediate_size) * hidden
         total += hidden * (hidden + 2 * first + first * self.patch_size + self.embedding_size)
         total += wide * (self.embedding_size + wide + 3 * self.projection_size)
-        total += self.linear_size * self.num_samples * self.num_channels
-        return total + self.adapter * self.embedding_size * (self.embedding_size + self.num_samples * self.num_channels)
+        return total + self.linear_size * self.num_samples * self.num_channels
 
     def _check(self, others: dict[str, Any]) -> None:
+        _drop_adapter(others)
         self._check_values()
         self._check_shapes()
         self._check_losses()
@@ -356,6 +352,15 @@ class HuiduRepConfig(PreTrainedConfig):
                 raise ValueError(
                     f"{name} must be one of transformers' own, found {reprlib.repr(kwargs[name])}: remove it."
                 )
+
+
+def _drop_adapter(kwargs: dict[str, Any]) -> None:
+    """Remove the field of earlier versions, whose models could have an adapter to one recording."""
+    if kwargs.pop("adapter", False) is not False:
+        raise ValueError(
+            "expected adapter=false, found a model that an earlier version adapted to one recording: use the "
+            "checkpoint that it was adapted from."
+        )
 
 
 def _whole_numbers(name: str, values: Any) -> list[int]:

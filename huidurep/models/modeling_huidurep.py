@@ -25,7 +25,6 @@ from .inference import embed
 from .input_contract import nominal_positions
 from .modeling_geometry import ChannelReadout, position_features
 from .modeling_layers import (
-    HuiduRepAdapter,
     HuiduRepEmbeddings,
     HuiduRepStack,
     LinearAxes,
@@ -35,7 +34,6 @@ from .modeling_layers import (
 )
 
 try:
-    import huidurep
     from huidurep.models.denoising import denoise
     from huidurep.models.loading import load_model, no_progress_bars
     from huidurep.models.publishing import copy_companions, push_model, set_aside_companions
@@ -210,8 +208,6 @@ class HuiduRep(HuiduRepPreTrainedModel):
             self.readout = ChannelReadout(config)
         if config.feature_decoder_num_hidden_layers:
             self.feature_decoder = HuiduRepStack(config, config.feature_decoder_num_hidden_layers)
-        if config.adapter:
-            self.adapter = HuiduRepAdapter(config)
         self.post_init()
 
     def scale(self, waveforms: Tensor) -> Tensor:
@@ -312,8 +308,6 @@ class HuiduRep(HuiduRepPreTrainedModel):
         if self.config.linear_size:
             positions = self._positions(snippets, channel_positions)
             embeddings = torch.cat([self.linear_axes(snippets, positions, channel_mask), embeddings], 1)
-        if self.config.adapter:
-            embeddings = self.adapter(embeddings, snippets)
         if output_reconstruction:
             reconstruction = self.unscale(self._decode(hidden, snippets.shape[1], valid, features))
         recorded: dict[str, Any] = {name: tuple(tensors) for name, tensors in record.items()}
@@ -392,22 +386,6 @@ class HuiduRep(HuiduRepPreTrainedModel):
         """
         _require_package()
         return denoise(self, waveforms, **options)
-
-    def adapt(self, waveforms: ArrayLike, **options: Any) -> "HuiduRep":
-        """Copy of the model, adapted without labels to a recording; see :func:`huidurep.adaptation.adapt.adapt`.
-
-        Parameters
-        ----------
-        waveforms, **options
-            As in :meth:`embed`; also spike times in s and a seed.
-
-        Returns
-        -------
-        HuiduRep
-            Its ``adaptation`` says what was done.
-        """
-        _require_package()
-        return huidurep.adapt(self, waveforms, **options)
 
     def _center_channels(self, waveforms: Tensor) -> Tensor:
         expected, found = self.config.num_channels, waveforms.shape[-1] if waveforms.ndim == 3 else None

@@ -150,26 +150,6 @@ class LinearAxes(nn.Module):
         return self.projection(self.unit * components.flatten(1))
 
 
-class HuiduRepAdapter(nn.Module):
-    """Linear map of the encoder's embedding and of the snippet itself, fitted to one recording."""
-
-    def __init__(self, config: HuiduRepConfig) -> None:
-        super().__init__()
-        self.num_samples, self.num_channels = config.num_samples, config.num_channels
-        self.representation = nn.Linear(config.embedding_size, config.embedding_size)
-        self.snippet = nn.Linear(config.num_samples * config.num_channels, config.embedding_size, bias=False)
-
-    def forward(self, embeddings: Tensor, snippets: Tensor) -> Tensor:
-        """Embeddings and snippets in the model's units -> embeddings (num_spikes, embedding_size)."""
-        missing = self.num_channels - snippets.shape[2]
-        if snippets.shape[1] != self.num_samples or missing < 0:
-            raise ValueError(
-                f"expected snippets of {self.num_samples} samples and at most {self.num_channels} channels, for which "
-                f"the model was adapted, found {tuple(snippets.shape[1:])}: use model.embed(), which maps any window."
-            )
-        return self.representation(embeddings) + self.snippet(F.pad(snippets, (0, missing)).flatten(1))
-
-
 def encode(
     encoder: nn.Module,
     reduction: nn.Module,

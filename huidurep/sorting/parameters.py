@@ -25,9 +25,7 @@ MOTION_PRESETS = get_args(MotionPreset)
 PAPER = "paper"
 Checked = TypeVar("Checked")
 # preset -> the parameters that it fixes; all others stay as given, or as they ship with the checkpoint
-PRESETS: dict[str, dict[str, Any]] = {
-    PAPER: dict(detection="locally_exclusive", motion=None, matching=None, adapt=False)
-}
+PRESETS: dict[str, dict[str, Any]] = {PAPER: dict(detection="locally_exclusive", motion=None, matching=None)}
 
 
 def is_motion_folder(value: object) -> bool:
@@ -128,6 +126,12 @@ def _check_names(cls: type, values: dict) -> None:
             )
 
 
+def _of_this_version(saved: dict[str, Any]) -> dict[str, Any]:
+    """Parameters that an earlier version may have saved, without those that were removed."""
+    values = {name: value for name, value in saved.items() if name != "adapt"}
+    return {**values, "peak_sign": "auto"} if values.get("peak_sign") == "both" else values
+
+
 def _first_error(cls: Any, error: ValidationError) -> str:
     """The first of pydantic's complaints, as one sentence."""
     first = error.errors(include_url=False)[0]
@@ -211,9 +215,6 @@ class SortingParameters:
     """Maximum number of principal components of the embeddings that are clustered."""
     denoise: bool = False
     """Embed snippets after the model's decoder has denoised them."""
-    adapt: bool = False
-    """Adapt the encoder to the recording's own spikes for some seconds before they are embedded, group by group. The
-    pretrained weights are kept where an unsupervised evaluation finds the adapted ones worse."""
     matching: Literal["wobble", "tdc-peeler", "circus-omp"] | None = "wobble"
     """Template matching method of SpikeInterface, which resolves overlapping spikes and finds missed ones. None: the
     detected spikes with the labels of clustering."""
@@ -221,12 +222,12 @@ class SortingParameters:
     """Duration for which one set of templates is used in matching. None: the whole recording."""
     preset: Literal["paper"] | None = None
     """Named set of parameters. "paper" clusters as the paper did, for comparison: a Gaussian mixture of num_units
-    (required) components with full covariances, fitted to the embeddings of a group. No motion correction, template
-    matching or adaptation; nothing is merged or removed afterwards. Groups have at most as many channels as the model
+    (required) components with full covariances, fitted to the embeddings of a group. No motion correction and no
+    template matching; nothing is merged or removed afterwards. Groups have at most as many channels as the model
     takes."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """Seed of adaptation, of preset="paper" and of what is drawn on large groups. The units of a tetrode depend on the
-    data alone, and the same seed always gives the same result."""
+    """Seed of preset="paper" and of what is drawn on large groups. The units of a tetrode depend on the data alone, and
+    the same seed always gives the same result."""
     bad_channel_ids: Annotated[tuple, BeforeValidator(_as_tuple)] = ()
     """Channels of the recording to leave out. Flat, duplicated and noisy channels are found automatically."""
     artifact_times_s: Annotated[tuple, BeforeValidator(_as_times)] = ()
@@ -279,7 +280,7 @@ class SortingParameters:
         TypeError, ValueError
             As the class.
         """
-        return cls(**{**defaults, **PRESETS.get(given.get("preset") or "", {}), **given})
+        return cls(**{**_of_this_version(defaults), **PRESETS.get(given.get("preset") or "", {}), **given})
 
     def to_dict(self) -> dict[str, Any]:
         """The parameters as plain values, ready for JSON.
@@ -311,9 +312,7 @@ class SortingParameters:
         TypeError, ValueError
             As the class.
         """
-        # saved by earlier versions
-        values = {**values, "peak_sign": "auto"} if values.get("peak_sign") == "both" else values
-        return cls(**values)
+        return cls(**_of_this_version(values))
 
     def num_samples_before(self, sampling_frequency: float) -> int:
         """Samples of a snippet before its peak.

@@ -40,8 +40,6 @@ class StageSettings:
     curation : CurationSettings
     postprocessing : PostprocessingSettings
     quality : QualitySettings
-    num_adaptation_spikes : int
-        Maximum number of spikes, drawn, to which the encoder is adapted; `HuiduRep.adapt` takes no more.
     """
 
     noise_levels: NoiseLevelSettings = NoiseLevelSettings()
@@ -56,4 +54,3 @@ class StageSettings:
     curation: CurationSettings = CurationSettings()
     postprocessing: PostprocessingSettings = PostprocessingSettings()
     quality: QualitySettings = QualitySettings()
-    num_adaptation_spikes: int = 4000

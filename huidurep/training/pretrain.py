@@ -215,6 +215,7 @@ def complete_settings(settings: dict[str, Any]) -> dict[str, Any]:
     config, names = HuiduRepConfig(**complete["model"]), inspect.signature(HuiduRepConfig.__init__).parameters.values()
     own = {each.name: getattr(config, each.name) for each in names if each.kind is inspect.Parameter.KEYWORD_ONLY}
     complete["model"] = {**own, **complete["model"]}
+    complete["model"].pop("adapter", None)  # of earlier versions
     complete["views"] = asdict(ViewRecipe(**complete["views"]))
     return json.loads(json.dumps(complete))
 

@@ -68,7 +68,6 @@ def test_only_given_options_reach_the_pipeline(tetrode_folder, tmp_path, monkeyp
     monkeypatch.setattr(huidurep.SpikeSortingPipeline, "from_pretrained", load)
     for words, given in (
         ((), {}),
-        (("--adapt",), {"adapt": True}),
         (("--motion", "rigid_fast", "--unit-threshold", 0), {"motion": "rigid_fast", "unit_threshold": 0.0}),
         (("--motion", "none", "--matching", "none"), {"motion": None, "matching": None}),
         (("--preset", "paper", "--num-units", 3), {"preset": "paper", "num_units": 3}),

@@ -153,16 +153,6 @@ def test_weights_that_are_not_better_are_not_handed_out(outcome, model, recorded
     assert f"`{report.source}`: these are its weights" in (report.folder / "README.md").read_text()
 
 
-def test_what_sorts_does_not_adapt(model, recorded, tmp_path):
-    (tmp_path / "config.json").write_text((model / "config.json").read_text())
-    (tmp_path / "model.safetensors").write_bytes((model / "model.safetensors").read_bytes())
-    (tmp_path / "sorting_parameters.json").write_text('{"adapt": true}')
-    given = huidurep.HuiduRep.from_pretrained(model)
-    for each in (tmp_path, given):
-        assert not finetuning._open(each, [recorded[0]], 5)[0].parameters.adapt
-    assert finetuning._open(tmp_path, [recorded[0]], 5)[0].parameters.seed == 5
-
-
 class Sorter:
     """Sorts as a truth does; the last unit has low posteriors."""
 
@@ -252,11 +242,6 @@ def test_the_folder_must_not_be_in_use(recorded, tmp_path):
     (tmp_path / "thesis.tex").touch()
     refuse("empty or new", recorded[0], tmp_path, FileExistsError)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
-
-
-def test_what_is_adapted_to_a_recording_is_refused(recorded, tmp_path):
-    adapted = huidurep.HuiduRep(huidurep.HuiduRepConfig(**SMALL, adapter=True))
-    refuse("adapter.*'a model'", recorded[0], tmp_path / "a", model=adapted)
 
 
 def test_channels_told_apart_by_number_are_refused_where_they_do_not_fit(recorded):

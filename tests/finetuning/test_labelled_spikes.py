@@ -175,7 +175,6 @@ def test_units_with_few_spikes_are_left_out_with_a_word(caplog):
         (dict(waveforms=None, labels=None), ValueError, "found neither"),
         (dict(waveforms=np.zeros((90, 45))), ValueError, "num_spikes, num_samples, num_channels"),
         (dict(peak_indices=3), TypeError, "channel_positions, found peak_indices"),
-        (dict(model=make_model(adapter=True)), ValueError, "without an adapter, found 'a model'"),
     ],
 )
 def test_bad_input(changes, error, words, tmp_path):

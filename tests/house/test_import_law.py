@@ -19,12 +19,11 @@ LAW = {
     "models": {"hub", ""},
     "sorting": {"clustering"},
     "training": {"models", "clustering", "simulation", "provenance", "output_files"},
-    "adaptation": {"models", "clustering", "simulation"},
     "exporters": {"sorting", "output_files", "provenance"},
     "report": {"sorting", "clustering", "output_files", "provenance"},
     "result": {"hub", "sorting", "exporters", "report", "output_files", "provenance"},
     "pipeline": {"models", "sorting", "result", "hub", "provenance"},
-    "finetuning": {*LEAVES, "models", "sorting", "training", "adaptation", "pipeline"},
+    "finetuning": {*LEAVES, "models", "sorting", "training", "pipeline"},
     "integrations": {*LEAVES, "", "models", "sorting", "pipeline", "result"},
     "cli": {*LEAVES, "", "models", "sorting", "training", "pipeline", "finetuning", "report", "exporters"},
     "__main__": {"cli"},
@@ -35,7 +34,6 @@ FORBIDDEN_PACKAGES = {
     "models": {"spikeinterface"},
     "sorting": {"torch", "transformers"},
     "training": {"spikeinterface"},
-    "adaptation": {"spikeinterface"},
 }
 
 

@@ -59,12 +59,21 @@ def test_values_out_of_bounds_are_refused_by_name(folder, name, value):
         HuiduRep.from_pretrained(folder)
 
 
+def test_the_adapter_of_earlier_versions_is_refused_and_its_absence_is_not(folder):
+    change(folder / "config.json", adapter=False)
+    model = HuiduRep.from_pretrained(folder)
+    assert not hasattr(model.config, "adapter") and "adapter" not in model.config.to_dict()
+    change(folder / "config.json", adapter=True)
+    with pytest.raises(ValueError, match="adapted to one recording: use the checkpoint that it was adapted from"):
+        HuiduRep.from_pretrained(folder)
+
+
 def test_sizes_that_are_large_only_together_are_refused():
     with pytest.raises(ValueError, match="hidden_size"):
         HuiduRepConfig(hidden_size=4096, num_hidden_layers=128)
 
 
-@pytest.mark.parametrize("config", [HuiduRepConfig(), HuiduRepConfig.paper(), HuiduRepConfig(adapter=True)])
+@pytest.mark.parametrize("config", [HuiduRepConfig(), HuiduRepConfig.paper(), HuiduRepConfig(linear_size=32)])
 def test_the_estimate_of_the_number_of_weights(config):
     with torch.device("meta"):
         built = HuiduRep(config)

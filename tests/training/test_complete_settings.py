@@ -47,6 +47,13 @@ def test_whole_settings_are_taken_back_from_their_file(tmp_path):
     assert complete_settings(load_settings(path)) == whole
 
 
+def test_settings_with_the_adapter_of_earlier_versions():
+    whole = complete_settings(GIVEN)
+    assert complete_settings({**whole, "model": {**whole["model"], "adapter": False}}) == whole
+    with pytest.raises(ValueError, match="adapter=false"):
+        complete_settings({**whole, "model": {**whole["model"], "adapter": True}})
+
+
 def test_a_later_default_does_not_change_what_was_stored(monkeypatch):
     whole = complete_settings(GIVEN)
 

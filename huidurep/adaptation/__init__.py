@@ -1,1 +1,0 @@
-"""Adapting a checkpoint to one recording, without labels."""
