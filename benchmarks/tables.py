@@ -212,6 +212,7 @@ BLOCKS = {  # name of the block: function of the results, name of the results fi
     "checkpoints": (checkpoints_block, "embedding"),
     "sorting": (sorting_block, "sorting"),
     "sorting_far_drift": (sorting_block, "sorting_far_drift"),
+    "sorting_few_contacts": (sorting_block, "sorting_few_contacts"),
     "sorting_parts": (sorting_parts_block, "sorting_parts"),
     "locust": (locust_block, "locust"),
     "embedding": (embedding_block, "embedding"),
