@@ -39,7 +39,7 @@ def points(rows, setting):
 
 def draw(rows, path):
     """Write the picture: a panel for each setting, a line for each source, and principal components as dotted lines."""
-    figure, panels = plt.subplots(1, len(TITLES), figsize=(10, 3.2), sharey=True, layout="constrained")
+    figure, panels = plt.subplots(1, len(TITLES), figsize=(10, 3.6), sharey=True, layout="constrained")
     for panel, (setting, title) in zip(panels, TITLES.items(), strict=True):
         values, means = points(rows, setting)
         for color, (source, label) in zip(("C0", "C1"), GROUPS.items(), strict=True):
@@ -49,7 +49,7 @@ def draw(rows, path):
         panel.set(xlabel=title, xscale="log", xticks=values, xticklabels=values)
         panel.minorticks_off()
     panels[0].set_ylabel("adjusted Rand index")
-    panels[-1].legend(fontsize="x-small")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize="small")
     figure.savefig(path)
 
 
