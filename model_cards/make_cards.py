@@ -130,10 +130,12 @@ def architecture(config):
     patch = math.prod(config["conv_strides"])
     norm = "pre-norm" if config["norm_first"] else "post-norm"
     mixing = ", channel weights made from their positions" if config["channel_mixing"] == "position" else ""
+    fixed = config.get("linear_size", 0)
+    linear = f" (the first {fixed} axes are fixed principal components of the waveform)" if fixed else ""
     return (
         f"convolutions of {' and '.join(map(str, config['conv_kernel_sizes']))} samples to one token every {patch} "
         f"samples{mixing}, {config['num_hidden_layers']} {norm} transformer layers of width {config['hidden_size']} "
-        f"with {config['num_attention_heads']} heads, embeddings of {config['embedding_size']}; denoising "
+        f"with {config['num_attention_heads']} heads, embeddings of {config['embedding_size']}{linear}; denoising "
         f"decoder of depth {config['decoder_num_hidden_layers']}"
     )
 
