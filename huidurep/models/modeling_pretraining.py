@@ -113,7 +113,7 @@ class HuiduRepForPreTraining(HuiduRepPreTrainedModel):
     def from_pretrained(  # type: ignore[override]
         cls, pretrained_model_name_or_path: str | Path | None, *args: Any, **kwargs: Any
     ) -> Any:
-        """As :meth:`HuiduRep.from_pretrained`; the momentum branch stays without gradients.
+        """As :meth:`HuiduRep.from_pretrained`; momentum branch and linear axes stay without gradients.
 
         Parameters
         ----------
@@ -130,6 +130,8 @@ class HuiduRepForPreTraining(HuiduRepPreTrainedModel):
         # transformers creates new parameters while loading, which all require gradients.
         for momentum_module, _ in model.momentum_pairs():
             momentum_module.requires_grad_(False)
+        if model.config.linear_size:
+            model.huidurep.linear_axes.requires_grad_(False)
         return loaded
 
     def momentum_pairs(self) -> tuple[tuple[nn.Module, nn.Module], ...]:

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from template_libraries import SMALL
 
-from huidurep import HuiduRep
+from huidurep import HuiduRep, HuiduRepForPreTraining
 from huidurep.training.pretrain import pretrain
 
 TETRODE_UM = [[0, 0], [20, 0], [0, 20], [20, 20]]
@@ -35,5 +35,6 @@ def test_linear_axes_keep_distances_and_are_ordered(tmp_path):
     np.testing.assert_allclose(twice, 2 * linear, rtol=1e-4, atol=1e-4)
     # training leaves them as they were fitted
     assert not torch.equal(model.reduction.weight, HuiduRep(model.config).reduction.weight)
-    first = HuiduRep.from_pretrained(folder / "pretraining").linear_axes.projection.weight
-    torch.testing.assert_close(first, weights)
+    axes = HuiduRepForPreTraining.from_pretrained(folder / "pretraining").huidurep.linear_axes.projection
+    torch.testing.assert_close(axes.weight, weights)
+    assert not axes.weight.requires_grad
