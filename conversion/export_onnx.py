@@ -3,8 +3,8 @@
 ``python conversion/export_onnx.py CHECKPOINT OUTPUT.onnx`` or ``python conversion/export_onnx.py --all OUTPUT_DIR``
 
 CHECKPOINT is an embedded name, a folder or a Hub repository. The graph takes any number of spikes, and any number of
-channels if they are mixed by position. The file's metadata describe the input. Nothing is saved unless the outputs of
-onnxruntime agree with those of torch.
+channels if they are mixed by position and no axes are linear. The file's metadata describe the input. Nothing is saved
+unless the outputs of onnxruntime agree with those of torch.
 """
 
 import argparse
@@ -67,6 +67,11 @@ class Encoder(torch.nn.Module):
         return tuple(output[name] for name in OUTPUTS)
 
 
+def takes_any_channels(config):
+    """Whether the graph takes any number of channels; linear axes have weights for each, and others are masked."""
+    return config.channel_mixing == "position" and not config.linear_size
+
+
 def example_inputs(config, num_spikes, num_channels, *, generator):
     """Random snippets, with channels and samples missing from some.
 
@@ -108,7 +113,7 @@ def build(model):
     config = model.config
     inputs = example_inputs(config, 5, config.num_channels, generator=torch.Generator().manual_seed(0))
     spikes, channels = torch.export.Dim("num_spikes", min=1), torch.export.Dim("num_channels", min=1)
-    if config.channel_mixing == "index":
+    if not takes_any_channels(config):
         channels = torch.export.Dim.STATIC
     axes = dict(
         waveforms={0: spikes, 2: channels},
@@ -173,7 +178,7 @@ def compare_outputs(model, path):
     """
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     encoder, config, generator = Encoder(model).eval(), model.config, torch.Generator().manual_seed(1)
-    any_channels = config.channel_mixing == "position"
+    any_channels = takes_any_channels(config)
     errors = dict.fromkeys(OUTPUTS, 0.0)
     for num_spikes, num_channels in ((1, 1), (2, 3), (64, config.num_channels)):
         num_channels = num_channels if any_channels else config.num_channels

@@ -121,14 +121,13 @@ def spatial_components(snippets: Tensor, positions: Tensor, channel_mask: Tensor
     exists = _exists(positions, channel_mask)[..., 0] > 0
     # by y; x, a thousandth as much, decides only within a row
     along = torch.where(exists, positions[..., 1] + 1e-3 * positions[..., 0], torch.inf)
-    order = along.argsort(dim=1, stable=True)
-    rank = torch.arange(snippets.shape[2], device=snippets.device, dtype=torch.float32)
+    number = torch.arange(snippets.shape[2], device=snippets.device)
+    # ranks by comparisons, because ONNX has no stable sort
+    earlier, later = along[:, None], along[:, :, None]
+    rank = ((earlier < later) | ((earlier == later) & (number[None] < number[:, None]))).sum(2)[:, :, None]
     count = exists.sum(1)[:, None, None].clamp(min=1)
-    basis = torch.cos(math.pi / count * (rank[:, None] + 0.5) * rank[None]) * (2 / count).sqrt()
-    basis[:, :, 0] = basis[:, :, 0] * 0.5**0.5
-    basis = basis * ((rank[:, None] < count) & (rank[None] < count))
-    # from the order along the probe to that of the snippets' channels
-    basis = torch.gather(basis.expand(len(order), -1, -1), 1, order.argsort(1)[:, :, None].expand(-1, -1, len(rank)))
+    basis = torch.cos(math.pi / count * (rank + 0.5) * number) * (2 / count).sqrt()
+    basis = torch.where(number > 0, basis, basis * 0.5**0.5) * ((rank < count) & (number < count))
     return snippets @ basis.to(snippets.dtype)
 
 

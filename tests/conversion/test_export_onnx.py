@@ -32,6 +32,17 @@ def tetrode(tmp_path_factory):
     return path
 
 
+def test_linear_axes_are_part_of_the_graph(tmp_path):
+    config = HuiduRepConfig(**SMALL, linear_size=4, num_channels=3)
+    errors = exporter.compare_outputs(*saved(HuiduRep(config).eval(), tmp_path / "linear.onnx"))
+    assert max(errors.values()) < 1e-4
+
+
+def saved(model, path):
+    exporter.build(model).save(str(path))
+    return model, path
+
+
 @pytest.mark.parametrize("num_channels", [2, 4, 6])
 def test_it_embeds_and_denoises_as_torch_does(tetrode, num_channels):
     model, rng = HuiduRep.from_pretrained("tetrode"), np.random.default_rng(num_channels)
