@@ -22,6 +22,7 @@ def embed(  # noqa: PLR0913 - each describes the waveforms or where they are com
     peak_sign: ArrayLike | None = None,
     channel_positions: ArrayLike | None = None,
     denoise: bool | None = None,
+    location: bool = False,
     batch_size: int = 1024,
     device: str | torch.device | None = None,
 ) -> np.ndarray:
@@ -43,18 +44,22 @@ def embed(  # noqa: PLR0913 - each describes the waveforms or where they are com
         um. The channels nearest to the peak channel are kept; missing channels are masked.
     denoise : bool, optional
         Embed the decoder's reconstruction instead of the snippet. Default: no.
+    location : bool, default False
+        Append the place of each spike; see :func:`append_places`. For arrays of more contacts than the encoder takes,
+        whose embedding does not tell where on the array they were.
     batch_size : int, default 1024
     device : str or torch.device, optional
         Default: the device of the model.
 
     Returns
     -------
-    ndarray (num_spikes, embedding_size) float32
+    ndarray (num_spikes, embedding_size, or embedding_size + 2 with `location`) float32
 
     Raises
     ------
     ValueError, TypeError
-        If the waveforms cannot be mapped; see :func:`huidurep.models.waveform_checks.check_waveforms`.
+        If the waveforms cannot be mapped; see :func:`huidurep.models.waveform_checks.check_waveforms`. Or if their
+        location is asked for without the positions of the channels.
     """
     options: dict[str, Any] = dict(
         sampling_frequency=sampling_frequency,
@@ -64,7 +69,8 @@ def embed(  # noqa: PLR0913 - each describes the waveforms or where they are com
     )
     model = ready_for_inference(model, device)
     mapped = map_waveforms(as_array(waveforms), model.config, **options)
-    return embed_mapped(model, mapped, batch_size, denoise=bool(denoise))
+    embeddings = embed_mapped(model, mapped, batch_size, denoise=bool(denoise))
+    return append_places(embeddings, mapped, channel_positions, model.config.peak_index) if location else embeddings
 
 
 @torch.no_grad()
@@ -92,6 +98,47 @@ def embed_mapped(
             batch["waveforms"] = model(**batch, output_reconstruction=True, return_dict=True).reconstruction
         embeddings.append(model(**batch, return_dict=True).embeddings.float().cpu().numpy())
     return np.concatenate(embeddings)
+
+
+def append_places(
+    embeddings: np.ndarray, mapped: MappedWaveforms, channel_positions: ArrayLike | None, peak_index: int
+) -> np.ndarray:
+    """Append the place of each spike to its embedding.
+
+    The centre of mass of the kept contacts, each weighted by its squared deflection at the trough (as
+    ``LocalizeCenterOfMass`` of SpikeInterface with another weight), relative to the first contact. Its unit is twice the
+    median distance from a contact to the nearest other one: noise then scatters places as much as embeddings.
+
+    Parameters
+    ----------
+    embeddings : ndarray (num_spikes, embedding_size) float32
+    mapped : MappedWaveforms
+        Their waveforms.
+    channel_positions : array_like (num_channels, 2)
+        um, of all channels.
+    peak_index : int
+        Sample of the trough in the snippets.
+
+    Returns
+    -------
+    ndarray (num_spikes, embedding_size + 2) float32
+
+    Raises
+    ------
+    ValueError
+        If the positions are unknown, or the encoder does not use them.
+    """
+    if channel_positions is None or mapped.positions_um is None:
+        raise ValueError(
+            "expected channel_positions and an encoder that reads them for location=True, found none: give both."
+        )
+    contacts_um = np.asarray(channel_positions, float)
+    distances_um = np.linalg.norm(contacts_um[:, None] - contacts_um[None], axis=-1)
+    np.fill_diagonal(distances_um, np.inf)
+    unit_um = 2 * max(np.median(distances_um.min(1)), 1.0)
+    weights = (mapped.snippets[:, peak_index] ** 2 + 1e-6) * mapped.channel_mask  # of a flat trace: all alike
+    places_um = (weights[:, :, None] * mapped.positions_um).sum(1) / weights.sum(1)[:, None]
+    return np.concatenate([embeddings, (places_um / unit_um).astype(np.float32)], axis=1)
 
 
 def as_array(waveforms: ArrayLike) -> ArrayLike:

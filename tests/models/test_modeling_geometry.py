@@ -135,6 +135,37 @@ def test_each_spike_is_embedded_at_the_contacts_around_it():
         assert np.abs(alone - whole[row]).max() < 1e-4
 
 
+def test_location_tells_units_of_one_shape_at_two_places_apart():
+    """A long array: the contacts around either look alike, so that only the place differs."""
+    model, rng, at = shaken(HuiduRep(fast())), np.random.default_rng(0), [[0.0, 20.0 * row] for row in range(24)]
+    footprint = -np.exp(-0.5 * ((np.arange(90) - 30) / 4) ** 2)[:, None] * np.array([100.0, 300.0, 150.0, 50.0])
+    waveforms = rng.normal(0, 5, (20, 90, 24)).astype(np.float32)
+    waveforms[:10, :, 5:9] += footprint
+    waveforms[10:, :, 15:19] += footprint
+    plain = model.embed(waveforms, channel_positions=at)
+    found = model.embed(waveforms, channel_positions=at, location=True)
+    assert found.shape == (20, 10) and found.dtype == np.float32 and np.array_equal(found[:, :8], plain)
+    gaps = [np.linalg.norm(each[:10].mean(0) - each[10:].mean(0)) for each in (plain, found)]
+    spreads = [each[:10].std(0).max() for each in (plain, found)]
+    assert gaps[0] < 2 * spreads[0] and gaps[1] > 5 * spreads[1]
+    # ten rows apart, in units of twice the distance of neighbours
+    np.testing.assert_allclose(found[10:, 8:].mean(0) - found[:10, 8:].mean(0), [0, 5], atol=0.05)
+    alone = model.embed(waveforms[12:13], channel_positions=at, location=True)
+    np.testing.assert_allclose(alone[0], found[12], atol=1e-5)
+
+
+def test_location_of_no_spike_a_flat_trace_and_one_contact(model):
+    at = places(20)
+    assert model.embed(np.zeros((0, 90, 20)), channel_positions=at, location=True).shape == (0, 10)
+    assert np.isfinite(model.embed(np.zeros((1, 90, 20)), channel_positions=at, location=True)).all()
+    assert not model.embed(waves(1), channel_positions=[[0.0, 0.0]], location=True)[:, 8:].any()
+
+
+def test_location_needs_the_places_of_contacts(model):
+    with pytest.raises(ValueError, match="channel_positions"):
+        model.embed(waves(4), location=True)
+
+
 def test_denoise_gives_the_shape_back():
     model, waveforms, at = shaken(HuiduRep(fast())), waves(12, num_samples=70), places(12)
     denoised = model.denoise(waveforms, sampling_frequency=24000.0, channel_positions=at)
