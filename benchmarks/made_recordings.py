@@ -39,14 +39,14 @@ SIMULATED = {
 CELLS = {name: settings | dict(is_rigid=name.startswith("tet")) for name, settings in SIMULATED.items()}
 CELLS["tet_far"] = SIMULATED["tet_drift"] | dict(drift_um=39.0)  # of the table of strong drift, made by --only alone
 
-CELLS["staggered"] = dict(probe="staggered-16", num_units=12, duration_s=120.0, drift_um=10.0)
+CELLS["staggered_drift"] = dict(probe="staggered-16", num_units=12, duration_s=120.0, drift_um=10.0)
 CELLS["wire"] = dict(probe="single-contact-1", num_units=3, duration_s=120.0)
 
 # kind -> name -> seeds of the recordings behind the published table
 SEEDS = {
     "simulated": {name: (61,) for name in SIMULATED},
     "cells": {name: (number, 40 + number, 50 + number) for number, name in enumerate(SIMULATED, start=1)}
-    | dict(tet_far=(81, 82, 89, 90, 91, 92), staggered=(71, 72, 73, 74), wire=(75, 76, 77, 78)),
+    | dict(tet_far=(81, 82, 89, 90, 91, 92), staggered_drift=(71, 72, 73, 74), wire=(75, 76, 77, 78)),
     "opto": {name: (201, 202) for name in ("opto_linear", "opto_neuropixels10")},
 }
 
