@@ -105,9 +105,9 @@ def append_places(
 ) -> np.ndarray:
     """Append the place of each spike to its embedding.
 
-    The centre of mass of the kept contacts, each weighted by its squared deflection at the trough (as
-    ``LocalizeCenterOfMass`` of SpikeInterface with another weight), relative to the first contact. Its unit is twice the
-    median distance from a contact to the nearest other one: noise then scatters places as much as embeddings.
+    The centre of mass of the kept contacts, as in SpikeInterface's ``LocalizeCenterOfMass``, but weighted by squared
+    deflections at the trough; relative to the first contact. The unit is twice the median distance of a contact from
+    its nearest neighbour: noise scatters places of most units about as much as embeddings.
 
     Parameters
     ----------
