@@ -21,7 +21,7 @@ from .output_files import INFO_FILE, RESULT_FORMAT, new_folder
 from .sorting.aggregation import ARTIFACT_DTYPE
 from .sorting.parameters import SortingParameters
 from .sorting.postprocessing import UnitMeasurements, make_sorting
-from .sorting.recorded_times import RecordedTimes, TimedSorting, has_times
+from .sorting.recorded_times import DAMAGED_ARRAY, RecordedTimes, TimedSorting, has_times
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -494,7 +494,7 @@ def _read_info(folder: Path) -> dict:
 def _read_floats(path: Path) -> np.ndarray:
     try:
         array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except DAMAGED_ARRAY as error:
         raise ValueError(f"expected an array in {path}, found {error}; copy the folder again or sort again") from error
     if array.dtype.kind != "f" or array.ndim not in (1, 2):
         raise ValueError(f"expected floats in {path}, found {array.dtype} {array.shape}; sort again")
@@ -504,7 +504,7 @@ def _read_floats(path: Path) -> np.ndarray:
 def _read_measurements(path: Path) -> UnitMeasurements | None:
     try:
         return UnitMeasurements.load(path)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (*DAMAGED_ARRAY, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(
             f"expected the arrays of a result in {path}, found {error}; copy the folder again, or remove this file, "
             "which can be measured again"
@@ -529,7 +529,7 @@ def _read_sorting(folder: Path) -> BaseSorting:
         sorting = make_sorting(spikes, sampling_frequency, np.array(info["unit_ids"]), num_segments)
         for name, values in properties.items():
             sorting.set_property(name, values)
-    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+    except (*DAMAGED_ARRAY, KeyError, TypeError) as error:
         raise ValueError(
             f"expected the arrays of a sorting in {folder}, found {type(error).__name__} ({error}); copy the folder "
             "again or sort again"
@@ -553,7 +553,7 @@ def _read_artifacts(path: Path) -> np.ndarray:
         return np.zeros(0, dtype=ARTIFACT_DTYPE)
     try:
         periods = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except DAMAGED_ARRAY as error:
         raise ValueError(f"expected an array in {path}, found {error}; copy the folder again or sort again") from error
     if periods.dtype != ARTIFACT_DTYPE:
         raise ValueError(f"expected {ARTIFACT_DTYPE.names} in {path}, found {periods.dtype}; copy the folder again")

@@ -208,8 +208,8 @@ ALL |= {"hd-mea": 16, "base": 16}
 @pytest.mark.parametrize("kind", [name for name in ALL if name != "base"])
 def test_auto_picks_by_the_places_of_the_contacts(tmp_path, monkeypatch, kind):
     checkpoints(tmp_path, monkeypatch, **ALL)
-    name, reason = resolve_auto([contact_layout(kind, ALL[kind])])
-    assert name == kind and "contacts" in reason
+    name, reason = resolve_auto([contact_layout(kind, 1 if kind == "single-contact" else ALL[kind])])
+    assert name == kind and "contact" in reason
 
 
 def test_auto_takes_the_base_for_contacts_it_does_not_know(tmp_path, monkeypatch):
@@ -246,7 +246,7 @@ def test_auto_without_a_special_checkpoint_takes_what_it_took_before(tmp_path, m
         "base",
     ]
     checkpoints(tmp_path / "all", monkeypatch, **ALL)
-    assert [resolve_auto([each])[0] for each in (single, single[:1], staggered)] == ["single-contact"] * 2 + [
+    assert [resolve_auto([each])[0] for each in (single, single[:1], staggered)] == ["tetrode", "single-contact"] + [
         "staggered"
     ]
     # groups of a tetrode and of single contacts: the larger one decides

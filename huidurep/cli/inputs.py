@@ -281,11 +281,13 @@ def load_array(path: Path, name: str):
     """
     import numpy as np
 
+    from ..sorting.recorded_times import DAMAGED_ARRAY
+
     if not path.is_file():
         raise FileNotFoundError(f"expected a .npy or .npz file, found none at {path}: correct the path.")
     try:
         loaded = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+    except DAMAGED_ARRAY as error:
         raise ValueError(f"expected a .npy or .npz file, found {path} ({error}): write it with numpy.save.") from error
     if isinstance(loaded, np.ndarray):
         return loaded

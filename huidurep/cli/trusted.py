@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 PICKLES = (".pkl", ".pickle")
@@ -82,7 +83,7 @@ def _check_array(path: Path) -> None:
 
     try:
         np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError):
+    except (ValueError, EOFError, SyntaxError, TokenError):
         _refuse(path, "pickled objects")
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 # The embedded checkpoints have the same names.
 PROBE_TYPES = {
-    "single-contact": "single contacts (microwires, Utah arrays) and stereotrodes",
+    "single-contact": "single contacts: microwires, Utah arrays",
     "tetrode": "tetrodes and other bundles of up to 4 contacts",
     "linear": "silicon shanks with one column of contacts",
     "staggered": "silicon shanks with two or three columns or a staggered tip",
@@ -19,7 +19,6 @@ PROBE_TYPES = {
 }
 # Other types have served these probes, too, and do where their own checkpoint is not installed.
 SPECIAL_TYPES = ("single-contact", "staggered")
-STEREOTRODE_CHANNELS = 2
 LONE_UM = 150.0  # contacts so far apart do not see the same spikes
 TETRODE_CHANNELS = 4
 TETRODE_SPAN_UM = 60.0
@@ -38,7 +37,7 @@ def recognise_probe(positions_um: np.ndarray, skip: Collection[str] = ()) -> tup
     Columns are distinct positions across the probe and rows distinct positions along it, where "along" is the direction
     of its larger extent and positions within 2 um count as one. The first rule that holds decides:
 
-    1. single-contact: 1 or 2 contacts, or any number with no two less than 150 um apart (Utah arrays);
+    1. single-contact: one contact, or any number with no two less than 150 um apart (Utah arrays);
     2. tetrode: at most 4 contacts, no two more than 60 um apart;
     3. linear: one column;
     4. staggered: more than 4 contacts, one in each row, in columns at most 50 um apart in all, whose neighbours are 10
@@ -75,7 +74,7 @@ def recognise_probe(positions_um: np.ndarray, skip: Collection[str] = ()) -> tup
         raise ValueError(f"expected positions (num_channels, 2) in um, found shape {positions_um.shape}; correct them")
     num_contacts = len(positions_um)
     if "single-contact" not in skip and _are_single(positions_um):
-        apart = f", none less than {LONE_UM:g} um apart" if num_contacts > STEREOTRODE_CHANNELS else ""
+        apart = f", none less than {LONE_UM:g} um apart" if num_contacts > 1 else ""
         return "single-contact", f"{num_contacts} contact{'s' if num_contacts > 1 else ''}{apart}"
     if num_contacts <= TETRODE_CHANNELS and _largest_distance(positions_um) <= TETRODE_SPAN_UM:
         return "tetrode", f"{num_contacts} contacts within {TETRODE_SPAN_UM:g} um"
@@ -112,8 +111,8 @@ def _recognise_shank(positions_um: np.ndarray, may_be_staggered: bool) -> tuple[
 
 
 def _are_single(positions_um: np.ndarray) -> bool:
-    """Whether no spike is seen by more than two contacts."""
-    return len(positions_um) <= STEREOTRODE_CHANNELS or bool(_nearest_um(positions_um).min() >= LONE_UM)
+    """Whether no spike is seen by two contacts."""
+    return len(positions_um) == 1 or bool(_nearest_um(positions_um).min() >= LONE_UM)
 
 
 def _are_neighbours(positions_um: np.ndarray) -> bool:

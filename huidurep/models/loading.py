@@ -106,7 +106,18 @@ def _read_config(cls: Any, folder: Path, kwargs: dict[str, Any]) -> PreTrainedCo
             f"{settings.get('model_type')!r}: pass a HuiduRep folder, or convert the research code's .pt with "
             "conversion/convert_original_checkpoint.py."
         )
+    for name in ("dtype", "torch_dtype"):
+        if settings.get(name) is not None and not _is_float_type(settings[name]):
+            raise ValueError(
+                f"expected {name} in {folder / 'config.json'} to be the name of a floating point type such as "
+                f"'float32', found {settings[name]!r}: {REMEDY}."
+            )
     # transformers itself reads these of a model's keywords; the precision is not that of the file.
     fields = set(dir(cls.config_class.from_dict(settings))) - {"dtype", "torch_dtype", "attn_implementation"}
     changes = {name: kwargs.pop(name) for name in sorted(fields & kwargs.keys())}
     return cls.config_class.from_dict({**settings, **changes})
+
+
+def _is_float_type(name: Any) -> bool:
+    found = getattr(torch, name.removeprefix("torch."), None) if isinstance(name, str) else None
+    return isinstance(found, torch.dtype) and found.is_floating_point

@@ -18,6 +18,7 @@ from .noise_levels import NOISE_LEVELS, NoiseLevelSettings, draw_chunks, find_ac
 from .parameters import SortingParameters, is_motion_folder
 from .peak_signs import PEAK_SIGNS, PeakSignSettings, find_signs
 from .preprocessing import PreparedGroup
+from .recorded_times import DAMAGED_ARRAY
 from .run_log import RunLog
 
 MOTION_FILE = "spikeinterface_info.json"
@@ -145,7 +146,7 @@ def load_motion(folder: str | Path) -> Motion:
         spatial_bins_um = _read_numbers(folder / "spatial_bins_um.npy")
         displacement = [_read_numbers(folder / f"displacement_seg{index}.npy") for index in range(num_segments)]
         temporal_bins_s = [_read_numbers(folder / f"temporal_bins_s_seg{index}.npy") for index in range(num_segments)]
-    except (OSError, ValueError, EOFError, TypeError, KeyError, RecursionError) as error:
+    except (*DAMAGED_ARRAY, TypeError, KeyError, RecursionError) as error:
         raise ValueError(
             f"expected the arrays of a Motion in {folder}, found {type(error).__name__} ({error}): {MOTION_REMEDY}."
         ) from error

@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass
 
 MIN_SAMPLING_FREQUENCY_HZ = 5000.0  # below it the trough of a spike falls between two samples
 MAX_SAMPLING_FREQUENCY_HZ = 1e6  # ten times that of any amplifier
+LOWEST_CUTOFF_HZ = 100.0
 MAX_CUTOFF_RATIO = 0.45  # of the sampling frequency: closer to the Nyquist frequency, the band-pass is unstable
 MAX_SAMPLE_UV = 1e15  # squares of larger ones overflow float32
 CHUNK_BYTES = 64 * 2**20  # read at a time by the search for samples that are not finite
@@ -237,6 +238,11 @@ class SortingParameters:
     jumps of the offset and blanks are found automatically."""
 
     def __post_init__(self) -> None:
+        if self.freq_min_hz < LOWEST_CUTOFF_HZ:
+            raise ValueError(
+                f"expected freq_min_hz of at least {LOWEST_CUTOFF_HZ:g}, below which SpikeInterface does not filter in "
+                f"chunks, found {self.freq_min_hz}; raise it"
+            )
         if self.freq_min_hz >= self.freq_max_hz:
             raise ValueError(
                 f"expected freq_min_hz below freq_max_hz, found {self.freq_min_hz} and {self.freq_max_hz}; "

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tokenize import TokenError
 from zipfile import BadZipFile
 
 import numpy as np
 from spikeinterface.core import BaseRecording, BaseRecordingSegment, BaseSorting
 from spikeinterface.core.sortingfolder import NumpyFolderSorting
+
+# What numpy raises for a damaged .npy file, whose header it reads as Python text.
+DAMAGED_ARRAY = (OSError, ValueError, EOFError, SyntaxError, TokenError)
 
 CHUNK_SAMPLES = 2**22  # of a time vector that are read at a time
 GAP_SAMPLES = 0.5  # a step of a time vector that differs from one sample by more is a gap
@@ -103,7 +107,7 @@ class RecordedTimes(BaseRecording):
             if len(starts_s) != len(num_samples) or any(len(samples) != len(times) for samples, times in knots):
                 raise ValueError("arrays of different lengths")
             return cls(sampling_frequency, num_samples, starts_s, knots)
-        except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
+        except (*DAMAGED_ARRAY, KeyError, TypeError, BadZipFile) as error:
             raise ValueError(
                 f"expected the times of a recording in {path}, found {type(error).__name__} ({error}); copy the folder "
                 "again, or remove this file to count times from the start of the recording"

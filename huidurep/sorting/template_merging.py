@@ -386,7 +386,8 @@ def _cosines(
     sampling_frequency = group.recording.get_sampling_frequency()
     peak = parameters.num_samples_before(sampling_frequency)
     half = min(round(settings.half_window_ms * sampling_frequency / 1000.0), peak, templates.shape[1] - peak - 1)
-    max_shift = min(round(settings.max_shift_ms * sampling_frequency / 1000.0), peak - half)
+    max_shift = round(settings.max_shift_ms * sampling_frequency / 1000.0)
+    max_shift = min(max_shift, peak - half, templates.shape[1] - 1 - peak - half)
     distances_um = get_channel_distances(group.recording)
     channels = np.abs(templates[:, peak]).argmax(axis=1)
     is_near = distances_um[channels] <= settings.radius_um

@@ -93,6 +93,14 @@ def test_damaged_config(folder):
         HuiduRep.from_pretrained(folder)
 
 
+@pytest.mark.parametrize("dtype", ["x", 1e30, "int64", "nn"])
+def test_damaged_precision(folder, dtype):
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(settings | {"dtype": dtype}))
+    with pytest.raises(ValueError, match=r"dtype in .*config\.json"):
+        HuiduRep.from_pretrained(folder)
+
+
 def test_foreign_checkpoint(folder):
     settings = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(settings | {"model_type": "bert"}))

@@ -64,4 +64,6 @@ def test_any_waveforms(name, given_waveforms, models):
     assert embeddings.dtype == np.float32 and np.isfinite(embeddings).all()
     options["batch_size"] = 2
     backwards = models[name].embed(array[::-2], **options)
-    np.testing.assert_allclose(backwards, embeddings[::-2], rtol=0, atol=2e-3)
+    # axes that are linear grow with the waveforms, the others hardly
+    scale = max(1.0, np.abs(embeddings).max(initial=0))
+    np.testing.assert_allclose(backwards / scale, embeddings[::-2] / scale, rtol=0, atol=2e-3)

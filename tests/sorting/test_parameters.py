@@ -33,6 +33,7 @@ def test_both_signs_are_called_auto():
     ("name", "value"),
     [
         ("freq_min_hz", 0),
+        ("freq_min_hz", 1.0),
         ("freq_min_hz", 7000.0),
         ("detect_threshold", float("nan")),
         ("peak_sign", "negative"),

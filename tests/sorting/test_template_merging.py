@@ -184,3 +184,9 @@ def test_compiled_similarity_is_that_of_numpy():
         patch.setattr(module, "_compute_similarity_matrix", module._compute_similarity_matrix_numba)
         for compiled, expected in zip(_template_similarity(templates, mask, 4), by_numpy, strict=True):
             np.testing.assert_allclose(compiled, expected, atol=1e-5)
+
+
+def test_a_window_that_hardly_reaches_beyond_the_trough_is_enough():
+    group, spikes, labels = bursting(0.6, (90, 240))
+    merged = merge_refractory_units(group, spikes, labels, SortingParameters(ms_before=1.0, ms_after=0.1))
+    assert set(merged.tolist()) <= {0, 1}
