@@ -40,8 +40,9 @@ def fit_linear_axes(model: HuiduRep, maker: BatchMaker, *, num_units: int, num_b
         snippets = spatial_components(snippets, batch["channel_positions"], batch["channel_mask"])
         snippets = torch.nn.functional.pad(snippets, (0, config.num_channels - snippets.shape[2])).flatten(1).double()
         snippets = snippets / snippets.norm(dim=1, keepdim=True).clamp(min=1e-6)
-        for recording in batch["recordings"].unique():
-            rows = snippets[batch["recordings"] == recording]
+        recordings = batch.get("recordings", torch.zeros(len(snippets)))  # none if negatives are of the whole batch
+        for recording in recordings.unique():
+            rows = snippets[recordings == recording]
             covariance += (rows - rows.mean(0)).T @ (rows - rows.mean(0))
     vectors = torch.linalg.eigh(covariance).eigenvectors
     axes.projection.weight.copy_(vectors.flip(1)[:, : config.linear_size].T)
