@@ -140,14 +140,17 @@ class LinearAxes(nn.Module):
 
     def forward(self, snippets: Tensor, positions: Tensor, channel_mask: Tensor | None = None) -> Tensor:
         """Snippets in the model's units, contacts as in :func:`spatial_components` -> (num_spikes, linear_size)."""
-        missing = self.num_channels - snippets.shape[2]
-        if snippets.shape[1] != self.num_samples or missing < 0:
+        if snippets.shape[1] != self.num_samples or snippets.shape[2] > self.num_channels:
             raise ValueError(
                 f"expected snippets of {self.num_samples} samples and at most {self.num_channels} channels, found "
                 f"{tuple(snippets.shape[1:])}: use model.embed(), which maps any window."
             )
-        components = F.pad(spatial_components(snippets, positions, channel_mask), (0, missing))
-        return self.projection(self.unit * components.flatten(1))
+        return self.projection(self.unit * self.inputs(snippets, positions, channel_mask))
+
+    def inputs(self, snippets: Tensor, positions: Tensor, channel_mask: Tensor | None = None) -> Tensor:
+        """What is projected, (num_spikes, num_samples * num_channels): spatial components, 0 where there are fewer."""
+        components = spatial_components(snippets, positions, channel_mask)
+        return F.pad(components, (0, self.num_channels - snippets.shape[2])).flatten(1)
 
 
 def encode(

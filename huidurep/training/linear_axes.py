@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..models.modeling_geometry import spatial_components
-
 if TYPE_CHECKING:
     from ..models.modeling_huidurep import HuiduRep
     from .dataset import BatchMaker
@@ -30,19 +28,19 @@ def fit_linear_axes(model: HuiduRep, maker: BatchMaker, *, num_units: int, num_b
     num_units, num_batches : int
         Size and number of the batches.
     """
-    axes, config = model.linear_axes, model.config
-    covariance = torch.zeros(2 * (config.num_samples * config.num_channels,), dtype=torch.float64)
+    axes = model.linear_axes
+    size = axes.projection.in_features
+    covariance = torch.zeros(size, size, dtype=torch.float64)
     generator = torch.Generator().manual_seed(SEED_OF_SPIKES)
     for _ in range(num_batches):
         batch = maker.draw(num_units, generator)
         exists = batch["channel_mask"][:, None, :] * batch["sample_mask"][:, :, None]
-        snippets = batch["view_1"] * exists
-        snippets = spatial_components(snippets, batch["channel_positions"], batch["channel_mask"])
-        snippets = torch.nn.functional.pad(snippets, (0, config.num_channels - snippets.shape[2])).flatten(1).double()
+        where = batch["channel_positions"], batch["channel_mask"]
+        snippets = axes.inputs(batch["view_1"] * exists, *where).double()
         snippets = snippets / snippets.norm(dim=1, keepdim=True).clamp(min=1e-6)
         recordings = batch.get("recordings", torch.zeros(len(snippets)))  # none if negatives are of the whole batch
         for recording in recordings.unique():
             rows = snippets[recordings == recording]
             covariance += (rows - rows.mean(0)).T @ (rows - rows.mean(0))
     vectors = torch.linalg.eigh(covariance).eigenvectors
-    axes.projection.weight.copy_(vectors.flip(1)[:, : config.linear_size].T)
+    axes.projection.weight.copy_(vectors.flip(1)[:, : axes.projection.out_features].T)
