@@ -90,21 +90,21 @@ def cells_views(tools, cells, probe, *, seed):
     sys.path.insert(0, str(tools))
     from eap import probe_positions
 
+    if probe == "single-contact":  # of each unit the contact of the tetrode on which it is largest
+        views, positions_um = cells_views(tools, cells, "tetrode", seed=seed)
+        main = np.abs(views[:, 0]).max(1).argmax(1)
+        return np.take_along_axis(views, main[:, None, None, None], axis=3), positions_um[:1]
     window, num_channels = WINDOWS[probe]
     with tempfile.TemporaryDirectory(prefix="benchmark_views_") as folder:
         out = Path(folder) / "views.npz"
         command = [sys.executable, str(tools / "make_templates.py"), "--cells", str(cells), "--probe", window]
-        command += ["--units", str(POOL_UNITS), "--views", str(NUM_VIEWS), "--channels", str(max(4, num_channels))]
+        command += ["--units", str(POOL_UNITS), "--views", str(NUM_VIEWS), "--channels", str(num_channels)]
         subprocess.run([*command, "--seed", str(UNSEEN_SEED + seed), "--out", str(out)], check=True)
         with np.load(out) as made:
             views, channels = made["views"].astype("f4"), made["channels"]
     # from the order of distance to the main channel back to that of the contacts, as in recordings
     order = np.argsort(channels, axis=1)[:, None, :, None]
-    views, positions_um = np.take_along_axis(views, order, axis=2).swapaxes(2, 3), probe_positions(window)[:, 1:]
-    if probe == "single-contact":  # of each unit the contact of the tetrode on which it is largest
-        main = np.abs(views[:, 0]).max(1).argmax(1)
-        return np.take_along_axis(views, main[:, None, None, None], axis=3), positions_um[:1]
-    return views, positions_um
+    return np.take_along_axis(views, order, axis=2).swapaxes(2, 3), probe_positions(window)[:, 1:]
 
 
 def package_views(kind, probe, *, seed):

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 logger = logging.getLogger(__name__)
 # Stages of a channel group in order, with the share of the run time of each, measured on tetrodes and on a column of 32
-# contacts, for an estimate of the time left. Curation is merging of templates and removal of noise units; only groups of
-# more channels than the model takes need it before they are embedded again.
+# contacts, for an estimate of the time left. Curation is merging of templates and removal of noise units; only groups
+# of more channels than the model takes need it before they are embedded again.
 STAGES = (
     ("preprocessing", 0.07),
     ("motion", 0.08),
