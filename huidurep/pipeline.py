@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from .sorting.aggregation import GroupSorting, assemble, describe_group, empty_g
 from .sorting.clustering import find_units
 from .sorting.curation import merge_over_split_units, reassign_spikes, remove_noise_units
 from .sorting.detection import detect_spikes
-from .sorting.job_kwargs import resolve_job_kwargs
+from .sorting.job_kwargs import map_in_threads, resolve_job_kwargs
 from .sorting.matching import match_spikes
 from .sorting.motion import correct_motion
 from .sorting.parameters import SortingParameters
@@ -27,7 +28,7 @@ from .sorting.preprocessing import ChannelGroup, PreparedGroup, preprocess, spli
 from .sorting.run_log import RunLog
 from .sorting.spike_trains import spike_times_s
 from .sorting.stage_settings import StageSettings
-from .sorting.waveforms import align_to_trough, iterate_waveforms
+from .sorting.waveforms import WaveformBatch, align_to_trough, iterate_waveforms
 
 if TYPE_CHECKING:
     from spikeinterface.core import BaseRecording, BaseSorting
@@ -318,17 +319,21 @@ class SpikeSortingPipeline:
         # the phase of the sampling would tell clusters apart that nothing else does
         is_coarse = group.recording.get_sampling_frequency() < model.config.sampling_frequency
         is_aligned = is_coarse or group.recording.get_num_channels() == 1
-        for batch in iterate_waveforms(group.recording, spikes, self.parameters, **options):
-            if is_aligned:
-                batch = align_to_trough(batch)  # noqa: PLW2901
-            embeddings[batch.spike_indices] = model.embed(
-                batch.waveforms,
+
+        def embed_batch(batch: WaveformBatch) -> np.ndarray:
+            return model.embed(
+                (align_to_trough(batch) if is_aligned else batch).waveforms,
                 sampling_frequency=group.recording.get_sampling_frequency(),
                 peak_index=batch.peak_index,
                 peak_sign=np.where(spikes["amplitude"][batch.spike_indices] > 0, "pos", "neg"),
                 channel_positions=batch.channel_positions_um,
                 denoise=self.parameters.denoise,
             )
+
+        batches = iterate_waveforms(group.recording, spikes, self.parameters, **options)
+        with _torch_threads(job_kwargs["n_jobs"]) as start:
+            for batch, embedded in map_in_threads(embed_batch, batches, job_kwargs["n_jobs"], start):
+                embeddings[batch.spike_indices] = embedded
         log("embedding", f"group {group.name}: {len(spikes)} spikes")
         return embeddings
 
@@ -338,6 +343,21 @@ class SpikeSortingPipeline:
         pipeline = type(self).from_pretrained(name, settings=self.settings, **self._given)
         log("model", f"auto: checkpoint {name!r}, {reason}")
         return pipeline
+
+
+@contextmanager
+def _torch_threads(num_workers: int) -> Iterator[Callable[[], None] | None]:
+    """One torch thread for each of several workers; what each of them has to call."""
+    if num_workers == 1:
+        yield None
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        yield lambda: torch.set_num_threads(1)
+    finally:
+        torch.set_num_threads(before)
 
 
 def _combine(path: Path, given: dict[str, Any]) -> SortingParameters:

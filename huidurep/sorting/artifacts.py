@@ -20,7 +20,7 @@ from spikeinterface.core.node_pipeline import PipelineNode, run_node_pipeline
 from spikeinterface.preprocessing.basepreprocessor import BasePreprocessor, BasePreprocessorSegment
 
 from .job_kwargs import resolve_job_kwargs
-from .noise_levels import MAD_TO_SD, NOISE_LEVELS, NoiseLevelSettings, long_runs
+from .noise_levels import MAD_TO_SD, NOISE_LEVELS, NoiseLevelSettings, long_runs, median_deviation
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def _noise(chunks: list[np.ndarray], settings: ArtifactSettings) -> tuple[np.nda
     small beside it is believed.
     """
     joined = np.concatenate(chunks)
-    noise = np.median(np.abs(joined - np.median(joined, axis=0)), axis=0) / MAD_TO_SD
+    noise = median_deviation(joined) / MAD_TO_SD
     deviation = joined.std(axis=0, dtype="float64")
     return np.where(noise > settings.min_noise_ratio * deviation, noise, deviation), deviation
 

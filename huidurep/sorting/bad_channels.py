@@ -9,6 +9,7 @@ import spikeinterface.preprocessing as spre
 from spikeinterface.core import BaseRecording
 
 from .job_kwargs import resolve_job_kwargs
+from .noise_levels import channel_medians
 from .run_log import RunLog
 
 DOUBTS = {"dead": "that look dead (unlike their neighbours)", "out": "that look as if outside of the brain"}
@@ -40,7 +41,7 @@ class BadChannelSettings:
     noisy_ratio: float = 5.0
     min_coherence_channels: int = 32
     min_coherence_s: float = 10.0
-    num_coherence_chunks: int = 50
+    num_coherence_chunks: int = 25
 
 
 BAD_CHANNELS = BadChannelSettings()
@@ -153,7 +154,7 @@ def _noisy(traces: np.ndarray, kept: np.ndarray, settings: BadChannelSettings) -
     """Which of the channels are noisy; none of fewer than three, among which the median tells nothing."""
     if len(kept) < 3:
         return np.zeros(len(kept), dtype=bool)
-    noise = np.median(np.abs(traces[:, kept]), axis=0)
+    noise = channel_medians(np.abs(traces[:, kept]))
     return noise > settings.noisy_ratio * np.median(noise)
 
 

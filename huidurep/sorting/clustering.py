@@ -10,9 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
 from ..clustering.mixture import Clustering, MixtureSettings, UnitMixture, cluster_as_in_paper, cluster_embeddings
+from .job_kwargs import resolve_job_kwargs
 from .parameters import PAPER, SortingParameters
 from .preprocessing import PreparedGroup
 from .redundant_units import RedundancySettings, remove_redundant_units
@@ -346,13 +348,19 @@ def _cluster_by_channel(
     posteriors = np.zeros(len(peaks), dtype="float32")
     times_s = spike_times_s(peaks, group.recording)
     one_start = replace(settings.mixture, num_starts=1)  # template merging compares the units of neighbouring channels
+    by_channel = [np.flatnonzero(peaks["channel_index"] == channel) for channel in np.unique(peaks["channel_index"])]
+    is_large = [len(rows) >= parameters.min_unit_spikes for rows in by_channel]
+    # template matching finds the other spikes if they belong to a unit of another channel
+    large = [rows for rows, is_enough in zip(by_channel, is_large, strict=True) if is_enough]
+    mixtures = Parallel(n_jobs=resolve_job_kwargs(job_kwargs)["n_jobs"])(
+        delayed(_cluster)(embeddings[rows], times_s[rows], parameters, None, one_start) for rows in large
+    )
     found: list[tuple] = []  # (channel, mixture, its unit), one a label before merging
-    for channel in np.unique(peaks["channel_index"]):
-        rows = np.flatnonzero(peaks["channel_index"] == channel)
-        if len(rows) < parameters.min_unit_spikes:
+    for rows, is_enough in zip(by_channel, is_large, strict=True):
+        if not is_enough:
             small[rows] = small.max() + 1
-            continue  # template matching finds these spikes if they belong to a unit of another channel
-        mixture = _cluster(embeddings[rows], times_s[rows], parameters, None, one_start)
+            continue
+        mixture, channel = mixtures.pop(0), peaks["channel_index"][rows[0]]
         channel_labels = np.asarray(mixture.labels, dtype="int64")
         labels[rows] = np.where(channel_labels >= 0, channel_labels + len(found), -1)
         posteriors[rows] = mixture.posteriors

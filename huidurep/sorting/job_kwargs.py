@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
 from spikeinterface.core import fix_job_kwargs, get_global_job_kwargs
 from spikeinterface.core.globals import is_set_global_job_kwargs_set
+
+Item = TypeVar("Item")
 
 
 def resolve_job_kwargs(job_kwargs: dict | None) -> dict:
@@ -14,7 +21,7 @@ def resolve_job_kwargs(job_kwargs: dict | None) -> dict:
     Parameters
     ----------
     job_kwargs : dict | None
-        SpikeInterface's n_jobs, chunk_duration, progress_bar and others; missing ones are its global ones. None or
+        SpikeInterface's n_jobs, chunk_duration, progress_bar (False where it is given nowhere) and others. None or
         empty: `spikeinterface.set_global_job_kwargs`, if it was called.
 
     Returns
@@ -23,7 +30,45 @@ def resolve_job_kwargs(job_kwargs: dict | None) -> dict:
         Keyword arguments for SpikeInterface's `job_kwargs`.
     """
     if job_kwargs:
-        return fix_job_kwargs(job_kwargs)
+        quiet = {} if is_set_global_job_kwargs_set() else {"progress_bar": False}
+        return fix_job_kwargs(quiet | job_kwargs)
     if is_set_global_job_kwargs_set():
         return get_global_job_kwargs()
     return {"n_jobs": 1, "progress_bar": False}
+
+
+def map_in_threads(
+    function: Callable[[Item], Any], items: Iterable[Item], num_threads: int, start: Callable[[], object] | None = None
+) -> Iterator[tuple[Item, Any]]:
+    """Call a function for each item in several threads, and yield items and results in order.
+
+    No more than two items a thread are taken ahead, because they are batches that fill the memory.
+
+    Parameters
+    ----------
+    function : callable
+        Of an item; it releases Python's lock, as numpy and torch do.
+    items : iterable
+    num_threads : int
+        1: without threads.
+    start : callable | None
+        Called first in each thread.
+
+    Yields
+    ------
+    item, result
+    """
+    if num_threads == 1:
+        for item in items:
+            yield item, function(item)
+        return
+    waiting: deque[tuple[Item, Future]] = deque()
+    with ThreadPoolExecutor(num_threads, initializer=start) as pool:
+        for item in items:
+            waiting.append((item, pool.submit(function, item)))
+            if len(waiting) > 2 * num_threads:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        while waiting:
+            first, future = waiting.popleft()
+            yield first, future.result()

@@ -42,6 +42,8 @@ class MatchingSettings:
         Radius of local whitening in larger groups.
     min_peak_to_peak : float
         In larger groups a template has only the channels on which it is at least as large, in noise levels.
+    template_rank : int
+        Rank of the templates in larger groups, with the method "wobble". Its default of 5 takes half as long again.
     pooled_spikes : float
         Weight, in spikes, of the template of the whole recording in the template of each interval.
     noise_levels : NoiseLevelSettings
@@ -54,6 +56,7 @@ class MatchingSettings:
     num_dense_channels: int = 16
     whitening_radius_um: float = 100.0
     min_peak_to_peak: float = 2.0
+    template_rank: int = 3
     pooled_spikes: float = 15.0
     noise_levels: NoiseLevelSettings = NOISE_LEVELS
 
@@ -266,7 +269,9 @@ class _Matching:
         part = recording.select_segments([segment_index])
         if (start, stop) != (0, num_samples):
             part = part.frame_slice(start, stop)
-        method_kwargs = {}
+        method_kwargs: dict = {}
+        if self.parameters.matching == "wobble" and recording.get_num_channels() > self.settings.num_dense_channels:
+            method_kwargs["parameters"] = {"approx_rank": self.settings.template_rank}
         if matching_methods[self.parameters.matching].need_noise_levels:
             # of whitened traces
             method_kwargs["noise_levels"] = np.ones(recording.get_num_channels(), dtype="float32")

@@ -21,6 +21,7 @@ from .geometry import GEOMETRY, GeometrySettings, group_of_channels, place_group
 from .noise_levels import (
     NOISE_LEVELS,
     NoiseLevelSettings,
+    channel_medians,
     draw_chunks,
     find_active,
     is_silence,
@@ -305,7 +306,7 @@ def _find_artifacts(
     traces, sampling_frequency = read_chunks(scaled, chunks), scaled.get_sampling_frequency()
     lowest, highest = settings.plausible_noise_uv
     filtered = np.concatenate(read_chunks(_filter(scaled, band_hz), chunks))
-    noise = float(np.median(np.median(np.abs(filtered), axis=0))) / 0.6745
+    noise = float(np.median(channel_medians(np.abs(filtered)))) / 0.6745
     periods = find_artifacts(
         scaled,
         traces,
@@ -358,7 +359,7 @@ def _measure_offsets(
     if not is_active.all():
         share = f"{100 * (1 - is_active.mean()):.1f} % of samples"
         log("preprocessing", f"group {group.name}: {share} are blanked and not used to estimate noise")
-    return np.median(np.concatenate(raw)[is_active], axis=0), active
+    return channel_medians(np.concatenate(raw)[is_active]), active
 
 
 def _read_gains(recording: BaseRecording, settings: PreprocessingSettings = PREPROCESSING) -> np.ndarray:
@@ -377,7 +378,7 @@ def _read_gains(recording: BaseRecording, settings: PreprocessingSettings = PREP
 
 
 def statistics_kwargs(recording: BaseRecording, seed: int = 0, *, settings: NoiseLevelSettings = NOISE_LEVELS) -> dict:
-    """Seeded random chunks for SpikeInterface: about ten seconds over all segments, never longer than a segment.
+    """Seeded random chunks for SpikeInterface: up to ten seconds over all segments, never longer than a segment.
 
     Parameters
     ----------
@@ -395,7 +396,7 @@ def statistics_kwargs(recording: BaseRecording, seed: int = 0, *, settings: Nois
     """
     num_segments = recording.get_num_segments()
     shortest = min(recording.get_num_samples(index) for index in range(num_segments))
-    chunk_size = min(int(settings.chunk_s * recording.get_sampling_frequency()), shortest)
+    chunk_size = min(settings.chunk_size(recording), shortest)
     num_chunks = max(1, settings.num_chunks // num_segments)
     return {"chunk_duration": None, "chunk_size": chunk_size, "num_chunks_per_segment": num_chunks, "seed": seed}
 
@@ -404,7 +405,7 @@ def _factor_to_uv(
     traces: np.ndarray, recording: BaseRecording, name: object, log: RunLog, settings: PreprocessingSettings
 ) -> float:
     """Factor to uV: 1 where the gains are plausible, otherwise what makes the noise nominal."""
-    noise = float(np.median(np.median(np.abs(traces), axis=0))) / 0.6745
+    noise = float(np.median(channel_medians(np.abs(traces)))) / 0.6745
     if noise == 0.0:  # a simulation without noise, by which nothing can be scaled
         return 1.0
     lowest, highest = settings.plausible_noise_uv

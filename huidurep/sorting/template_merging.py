@@ -186,13 +186,12 @@ class _Snippets:
         )
         vector = to_spike_vector(self.spikes, self.unit_index)
         templates = mean_waveforms(recording, vector, num_units, self.parameters, job_kwargs=self.job_kwargs)
-        similarity, shifts = _template_similarity(templates, sparsity.mask, self.max_shift)
         channels = self.main_channels()
         is_near = get_channel_distances(recording)[channels][:, channels] <= radius_um
         signs = unit_signs(self.spikes, self.unit_index, num_units)
         is_near &= signs[:, None] == signs
-        is_pair = np.triu((similarity >= self.settings.min_similarity) & is_near, k=1)
-        return {(int(i), int(j)): (float(similarity[i, j]), int(shifts[i, j])) for i, j in np.argwhere(is_pair)}
+        pairs = _template_similarity(templates, sparsity.mask, is_near, self.max_shift)
+        return {pair: found for pair, found in pairs.items() if found[0] >= self.settings.min_similarity}
 
     def distances(self, pairs: dict, fire_apart: np.ndarray) -> dict[tuple[int, int], float]:
         """Ashman's D, or what replaces it, of the pairs of units that have enough channels in common."""
@@ -267,18 +266,44 @@ def _rows_by_unit(unit_index: np.ndarray) -> list[np.ndarray]:
     return np.split(np.argsort(unit_index, kind="stable"), np.cumsum(np.bincount(unit_index))[:-1])
 
 
-def _template_similarity(templates: np.ndarray, mask: np.ndarray, num_shifts: int) -> tuple[np.ndarray, np.ndarray]:
-    """Similarity (num_units, num_units) of templates at the best shift, and by how many samples the second is late."""
-    # seconds of imports and compilation that tetrodes need not wait for
-    from spikeinterface.postprocessing.template_similarity import compute_similarity_with_templates_array
+def _template_similarity(
+    templates: np.ndarray, mask: np.ndarray, is_candidate: np.ndarray, max_shift: int
+) -> dict[tuple[int, int], tuple[float, int]]:
+    """Similarity of two templates at the best shift, and by how many samples the second is late.
 
-    options = dict(method="l1", support="union", num_shifts=num_shifts, sparsity=mask, other_sparsity=mask)
-    # SpikeInterface 0.105 tries shifts of one sign only where both arrays are the same; backwards, those of the other
-    early, late = (
-        compute_similarity_with_templates_array(each, each, **options)
-        for each in (templates, np.ascontiguousarray(templates[:, ::-1]))  # for a view, numba would compile again
-    )
-    return np.maximum(early[0], late[0]), np.where(late[0] > early[0], -late[1], early[1])
+    1 minus the sum of absolute differences over the sum of absolute values, on the channels of either template: "l1" of
+    SpikeInterface's `compute_template_similarity`, whose compilation takes longer than hundreds of units do here, and
+    which tries shifts of one sign only.
+
+    Parameters
+    ----------
+    templates : ndarray, (num_units, num_samples, num_channels)
+    mask : ndarray of bool, (num_units, num_channels)
+        Channels of each template.
+    is_candidate : ndarray of bool, (num_units, num_units)
+        Pairs i < j to compare, if they have a channel in common.
+    max_shift : int
+        Samples.
+
+    Returns
+    -------
+    dict of (int, int) to (float, int)
+    """
+    num_inside = templates.shape[1] - 2 * max_shift
+    found = {}
+    for i, j in np.argwhere(np.triu(is_candidate, k=1)).tolist():
+        if not (mask[i] & mask[j]).any():
+            continue
+        shown = mask[i] | mask[j]
+        first = templates[i][max_shift : max_shift + num_inside, shown].T
+        # the second template on these channels at every shift
+        seconds = np.lib.stride_tricks.sliding_window_view(templates[j][:, shown].T, num_inside, axis=1)
+        differences = np.abs(seconds - first[:, None]).sum(axis=(0, 2))
+        sizes = np.abs(first).sum() + np.abs(seconds).sum(axis=(0, 2))
+        similarities = 1.0 - differences / np.maximum(sizes, np.finfo("float32").tiny)
+        best = int(similarities.argmax())
+        found[i, j] = float(similarities[best]), best - max_shift
+    return found
 
 
 def _common_activity(times_s: np.ndarray, unit_index: np.ndarray, num_periods: int) -> np.ndarray:

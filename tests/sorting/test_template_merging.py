@@ -1,6 +1,5 @@
 """Which units are one neuron."""
 
-from importlib import import_module
 
 import numpy as np
 import pytest
@@ -173,17 +172,26 @@ def test_a_smaller_neuron_that_fires_at_all_lags_is_not_merged():
     assert np.array_equal(merge_refractory_units(group, spikes, labels, SortingParameters()), labels)
 
 
-@pytest.mark.slow
-def test_compiled_similarity_is_that_of_numpy():
-    """For the other tests, tests/conftest.py replaces the function that numba compiles for 20 s."""
-    module = import_module("spikeinterface.postprocessing.template_similarity")
-    templates = np.random.default_rng(0).normal(size=(3, 40, 5)).astype("float32")
+def test_similarity_is_that_of_spikeinterface():
+    from spikeinterface.postprocessing.template_similarity import compute_similarity_with_templates_array
+
+    rng = np.random.default_rng(0)
+    templates = rng.normal(size=(3, 40, 5)).astype("float32")
+    templates[2] = np.roll(templates[1], 3, axis=0)  # later by three samples
     mask = np.array([[1, 1, 1, 0, 0], [0, 1, 1, 1, 0], [1, 1, 1, 1, 1]], dtype=bool)
-    by_numpy = _template_similarity(templates, mask, 4)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_compute_similarity_matrix", module._compute_similarity_matrix_numba)
-        for compiled, expected in zip(_template_similarity(templates, mask, 4), by_numpy, strict=True):
-            np.testing.assert_allclose(compiled, expected, atol=1e-5)
+    found = _template_similarity(templates, mask, np.ones((3, 3), dtype=bool), 4)
+    # two arrays that are not equal: SpikeInterface tries shifts of both signs
+    expected, shifts = compute_similarity_with_templates_array(
+        templates[:2], templates, method="l1", num_shifts=4, sparsity=mask[:2], other_sparsity=mask
+    )
+    assert set(found) == {(0, 1), (0, 2), (1, 2)} and found[1, 2][1] == 3
+    for (i, j), (similarity, shift) in found.items():
+        assert (similarity, shift) == (pytest.approx(expected[i, j], abs=1e-5), shifts[i, j])
+
+
+def test_templates_without_a_common_channel_are_not_compared():
+    mask = np.eye(2, dtype=bool)
+    assert _template_similarity(np.ones((2, 20, 2), "float32"), mask, np.ones((2, 2), dtype=bool), 2) == {}
 
 
 def test_a_window_that_hardly_reaches_beyond_the_trough_is_enough():
