@@ -9,8 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import spikeinterface.preprocessing as spre
+from scipy.ndimage import gaussian_filter
 from spikeinterface.core import BaseRecording, append_recordings, concatenate_recordings
 from spikeinterface.core.motion import Motion
+from spikeinterface.sortingcomponents.motion import estimate_motion
+from spikeinterface.sortingcomponents.peak_detection import detect_peaks
+from spikeinterface.sortingcomponents.peak_localization import localize_peaks
+from spikeinterface.sortingcomponents.peak_selection import select_peaks
 
 from .caching import CACHING, CachingSettings, cache_traces
 from .job_kwargs import resolve_job_kwargs
@@ -23,6 +28,30 @@ from .run_log import RunLog
 
 MOTION_FILE = "spikeinterface_info.json"
 MOTION_REMEDY = "save it again with Motion.save of SpikeInterface"
+
+
+@dataclass(frozen=True)
+class AgreementSettings:
+    """Settings of `depth_agreement`.
+
+    Attributes
+    ----------
+    period_s : float
+        Duration of a period, in recordings of up to `max_periods` of them.
+    max_periods : int
+    depth_um : float
+        Width of a depth bin.
+    num_amplitudes : int
+        Bins of the logarithm of the amplitude.
+    smoothing : (float, float)
+        Standard deviations over depths and over amplitudes, bins.
+    """
+
+    period_s: float = 5.0
+    max_periods: int = 200
+    depth_um: float = 5.0
+    num_amplitudes: int = 12
+    smoothing: tuple[float, float] = (1.0, 0.7)
 
 
 @dataclass(frozen=True)
@@ -41,6 +70,12 @@ class MotionSettings:
         Shortest recording: motion is estimated every second, relative to other seconds.
     min_motion_um : float
         Smallest range of motion that is corrected: interpolation blurs the traces.
+    auto_window_um : float
+        Distance of the depths at which motion is estimated; each from the spikes within three quarters of it.
+    auto_peaks_hz : float
+        Peaks of a channel, a second of recording, from which it is estimated; drawn where there are more.
+    agreement : AgreementSettings
+        Of the check by which an estimate is believed.
     """
 
     auto_preset: str = "dredge_fast"
@@ -48,6 +83,9 @@ class MotionSettings:
     auto_max_width_um: float = 60.0
     auto_min_duration_s: float = 30.0
     min_motion_um: float = 2.0
+    auto_window_um: float = 200.0
+    auto_peaks_hz: float = 1.5
+    agreement: AgreementSettings = AgreementSettings()
 
 
 MOTION = MotionSettings()
@@ -89,28 +127,36 @@ def correct_motion(
     Returns
     -------
     PreparedGroup
-        The same traces where nothing moved by 2 um or more, else corrected; the signs with which motion was estimated.
+        The same traces where nothing moved by 2 um or more, or where depths and amplitudes of the spikes do not agree
+        better over time with an automatic estimate than without it (`depth_agreement`). Else corrected, with the signs
+        for which motion was estimated.
     """
     if parameters.motion is None or (parameters.motion == "auto" and not _is_suited(group, settings)):
         log.skip("motion")
         return group
     name = settings.auto_preset if parameters.motion == "auto" else parameters.motion
     group = find_signs(group, parameters, log, settings=peak_sign_settings, job_kwargs=job_kwargs)
-    recording, motion = _find_motion(group, name, job_kwargs)
+    recording, motion, agreements = _find_motion(group, name, parameters.motion == "auto", settings, job_kwargs)
     if motion is None:
         log.warning("motion", f"group {group.name}: {name} found no motion estimate, the traces are not corrected")
         return group
     # over all segments: the probe may not move within any of them and lie elsewhere in the next
     range_um = float(np.ptp(np.concatenate(motion.displacement), axis=0).max())
+    found = f"group {group.name}: {name}, {range_um:.1f} um"
     if range_um < settings.min_motion_um:
-        log("motion", f"group {group.name}: {name}, {range_um:.1f} um, nothing to correct")
+        log("motion", f"{found}, nothing to correct")
         return group
+    if agreements is not None:
+        found += f", agreement of depths and amplitudes over time {agreements[0]:.3f}, corrected {agreements[1]:.3f}"
+        if agreements[1] <= agreements[0]:
+            log.warning("motion", f"{found}: the estimate is not believed, the traces are not corrected")
+            return group
     preset = settings.auto_preset if is_motion_folder(name) else name
     corrected = _cut_like(_interpolate(recording, motion, preset), group.recording)
     if caching is not None:
         corrected = cache_traces(corrected, "motion", log, settings=caching, job_kwargs=job_kwargs)
     levels_uv, motion = _noise_levels_uv(corrected, noise_settings), _cut_motion(motion, group.recording)
-    log("motion", f"group {group.name}: {name}, {range_um:.1f} um corrected")
+    log("motion", f"{found}: corrected")
     return replace(group, recording=corrected, noise_levels_uv=levels_uv, motion=motion)
 
 
@@ -171,15 +217,95 @@ def _read_numbers(path: Path) -> np.ndarray:
     return array
 
 
-def _find_motion(group: PreparedGroup, name: str, job_kwargs: dict | None) -> tuple[BaseRecording, Motion | None]:
-    """Motion by a preset or from a folder, None where the estimate fails, and the recording that it is of."""
+def _find_motion(
+    group: PreparedGroup, name: str, is_auto: bool, settings: MotionSettings, job_kwargs: dict | None
+) -> tuple[BaseRecording, Motion | None, tuple[float, float] | None]:
+    """The recording of the motion, motion by a preset or from a folder, and the agreement without and with it.
+
+    None where the estimate fails, and without agreement where the user named a motion or a preset: it is believed.
+    """
     recording = group.recording
     if is_motion_folder(name):
-        return recording, _of_segments(load_motion(name), group.segment_indices)
+        return recording, _of_segments(load_motion(name), group.segment_indices), None
     # concatenated, so that a neuron has one depth in all segments; SpikeInterface estimates one segment only
     recording = concatenate_recordings([recording]) if recording.get_num_segments() > 1 else recording
     peak_sign = "neg" if -1 in group.sign_channels else "pos"  # where both occur, troughs are enough
-    return recording, _estimate(recording, group.noise_levels_uv, name, peak_sign, job_kwargs)
+    if not is_auto:
+        return recording, _estimate(recording, group.noise_levels_uv, name, peak_sign, job_kwargs), None
+    motion, peaks, places = _estimate_auto(recording, group.noise_levels_uv, peak_sign, settings, job_kwargs)
+    if motion is None:
+        return recording, None, None
+    times_s = recording.sample_index_to_time(peaks["sample_index"])
+    depths_um, amplitudes = places[motion.direction], np.abs(peaks["amplitude"])
+    moved_um = motion.get_displacement_at_time_and_depth(times_s, depths_um, 0)
+    without = depth_agreement(times_s, depths_um, amplitudes, settings=settings.agreement)
+    corrected = depth_agreement(times_s, depths_um - moved_um, amplitudes, settings=settings.agreement)
+    return recording, motion, (without, corrected)
+
+
+def _estimate_auto(
+    recording: BaseRecording,
+    noise_levels_uv: np.ndarray,
+    peak_sign: str,
+    settings: MotionSettings,
+    job_kwargs: dict | None,
+) -> tuple[Motion | None, np.ndarray, np.ndarray]:
+    """Motion by the steps of a preset from a share of the peaks, None where it fails; the peaks, and their places.
+
+    `compute_motion` of SpikeInterface 0.105 cannot draw peaks.
+    """
+    steps, jobs = spre.get_motion_parameters_preset(settings.auto_preset), resolve_job_kwargs(job_kwargs)
+    detection = steps["detect_kwargs"] | dict(noise_levels=noise_levels_uv, peak_sign=peak_sign)
+    localization = dict(steps["localize_peaks_kwargs"])
+    if "peak_sign" in localization:
+        localization["peak_sign"] = peak_sign
+    most = int(settings.auto_peaks_hz * recording.get_num_channels() * recording.get_total_duration())
+    peaks = detect_peaks(recording, **_as_method(detection), job_kwargs=jobs)
+    peaks = np.sort(select_peaks(peaks, method="uniform", n_peaks=most, seed=0), order="sample_index", kind="stable")
+    places = localize_peaks(recording, peaks, **_as_method(localization), job_kwargs=jobs)
+    window_um = settings.auto_window_um
+    estimation = steps["estimate_motion_kwargs"] | dict(win_step_um=window_um, win_scale_um=1.5 * window_um)
+    try:
+        with warnings.catch_warnings():  # of rigid motion on short shanks
+            warnings.filterwarnings("ignore", category=UserWarning, module="spikeinterface")
+            return estimate_motion(recording, peaks, places, **estimation), peaks, places
+    except Exception:  # noqa: BLE001 - as compute_motion: of too few peaks, for instance
+        return None, peaks, places
+
+
+def _as_method(options: dict) -> dict:
+    return dict(method=options["method"], method_kwargs={key: options[key] for key in options if key != "method"})
+
+
+def depth_agreement(
+    times_s: np.ndarray, depths_um: np.ndarray, amplitudes: np.ndarray, *, settings: AgreementSettings
+) -> float:
+    """How alike the depths and amplitudes of spikes are at different times: 1 where nothing moves.
+
+    The mean correlation between the histograms of all pairs of periods. An estimate of motion that lays one unit on the
+    place of another one lowers it, since units differ in amplitude.
+
+    Parameters
+    ----------
+    times_s, depths_um, amplitudes : ndarray, (num_peaks,)
+    settings : AgreementSettings
+
+    Returns
+    -------
+    float
+    """
+    num_periods = int(np.clip(np.ptp(times_s) / settings.period_s, 2, settings.max_periods)) if len(times_s) else 0
+    if num_periods == 0:
+        return 0.0
+    logs = np.log(np.maximum(amplitudes, 1e-9))
+    logs = np.clip(logs, *np.quantile(logs, [0.01, 0.99]))
+    num_depths = max(1, int(np.ceil(np.ptp(depths_um) / settings.depth_um)))
+    bins = (num_periods, num_depths, settings.num_amplitudes)
+    counts, _ = np.histogramdd(np.stack([times_s, depths_um, logs], axis=1), bins=bins)
+    smooth = gaussian_filter(np.sqrt(counts), (0.0, *settings.smoothing)).reshape(num_periods, -1)
+    smooth -= smooth.mean(axis=1, keepdims=True)
+    smooth /= np.maximum(np.linalg.norm(smooth, axis=1, keepdims=True), 1e-9)
+    return float((smooth @ smooth.T)[np.triu_indices(num_periods, k=1)].mean())
 
 
 def _interpolate(recording: BaseRecording, motion: Motion, preset: str) -> BaseRecording:

@@ -15,6 +15,7 @@ from huidurep.sorting.preprocessing import PreparedGroup
 from huidurep.sorting.run_log import RunLog
 
 RATE_HZ, DURATION_S, NOISE_UV, SPACING_UM = 10000.0, 40.0, 5.0, 20.0
+COMPUTE_MOTION = "spikeinterface.preprocessing.compute_motion"
 DEPTHS_UM = SPACING_UM * np.arange(32)
 
 
@@ -118,11 +119,33 @@ def test_peaks_that_point_up(moving):
     assert np.allclose(corrected.get_traces(0), -expected.get_traces(0), atol=2.0)
 
 
-def test_an_estimate_that_fails_costs_no_sorting(moving, monkeypatch):
-    monkeypatch.setattr("spikeinterface.preprocessing.compute_motion", lambda *_, **__: None)
+@pytest.mark.parametrize(
+    ("motion", "place"), [("auto", "huidurep.sorting.motion.estimate_motion"), ("dredge_fast", COMPUTE_MOTION)]
+)
+def test_an_estimate_that_fails_costs_no_sorting(moving, monkeypatch, motion, place):
+    def fails(*_, **__):
+        if place == COMPUTE_MOTION:
+            return None
+        raise ValueError("too few peaks")
+
+    monkeypatch.setattr(place, fails)
+    log = RunLog()
+    assert correct_motion(moving, SortingParameters(motion=motion), log).recording is moving.recording
+    assert log.entries[-1]["is_warning"]
+
+
+@pytest.mark.parametrize(
+    "moved_um",
+    [lambda time_s: np.where(time_s > 15, 81.0, 0.0), lambda time_s: -moved_by(time_s)],
+    ids=["jump", "sign"],
+)
+def test_a_wrong_estimate_is_not_believed(moving, monkeypatch, moved_um):
+    times_s = np.arange(DURATION_S) + 0.5
+    wrong = Motion([moved_um(times_s)[:, None]], [times_s], np.array([310.0]))
+    monkeypatch.setattr("huidurep.sorting.motion.estimate_motion", lambda *_, **__: wrong)
     log = RunLog()
     assert correct_motion(moving, SortingParameters(), log).recording is moving.recording
-    assert log.entries[-1]["is_warning"]
+    assert log.entries[-1]["is_warning"] and "not believed" in log.entries[-1]["message"]
 
 
 def in_two_segments(group, times_s=(0.0, 0.0)):

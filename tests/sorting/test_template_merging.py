@@ -1,6 +1,5 @@
 """Which units are one neuron."""
 
-
 import numpy as np
 import pytest
 from spikeinterface.core.base import base_peak_dtype
