@@ -177,7 +177,7 @@ def test_a_motion_of_the_users_own_is_taken(moving, tmp_path):
     corrected = correct_motion(still, parameters, log)
     before, after = (abs(centre_um(group, 8, 12) - centre_um(group, 28, 32)) for group in (moving, corrected))
     assert after < 0.35 * before
-    assert "29.9 um corrected" in log.entries[-1]["message"]
+    assert "29.9 um: corrected" in log.entries[-1]["message"]
     # segments with times of their own; the second one alone where the first was too short to sort
     parameters = SortingParameters(motion=known_motion(tmp_path / "two", [(0, 20), (20, 40)]))
     in_two = correct_motion(in_two_segments(moving, (0.0, 20.0)), parameters, RunLog()).recording
@@ -194,7 +194,7 @@ def test_motion_between_segments_is_corrected(moving, tmp_path):
     Motion([np.zeros((20, 1)), np.full((20, 1), 20.0)], bins_s, np.array([310.0])).save(tmp_path / "apart")
     group, log = in_two_segments(moving), RunLog()
     corrected = correct_motion(group, SortingParameters(motion=str(tmp_path / "apart")), log)
-    assert "20.0 um corrected" in log.entries[-1]["message"]
+    assert "20.0 um: corrected" in log.entries[-1]["message"]
     assert np.allclose(corrected.recording.get_traces(0), group.recording.get_traces(0), atol=1e-2)
     # by one contact, so the second segment's traces stand one channel lower
     inner = corrected.recording.get_traces(1)[:, 4:28]
