@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import spikeinterface.preprocessing as spre
 from spikeinterface.core import BaseRecording
 
 from .job_kwargs import resolve_job_kwargs
@@ -31,10 +33,14 @@ class CachingSettings:
         Longer traces are written to a temporary file, so that no stage holds all of a long recording.
     spare_disk_bytes : int
         Left free on the disk of the temporary file, for the results.
+    step_uv, min_noise_steps : float
+        The file holds int16 in steps of `step_uv` where the noise is `min_noise_steps` of them or more, else float32.
     """
 
     memory_bytes: int = 256 * 2**20
     spare_disk_bytes: int = 2**30
+    step_uv: float = 0.1
+    min_noise_steps: float = 10.0
 
 
 CACHING = CachingSettings()
@@ -45,23 +51,26 @@ def cache_traces(
     stage: str,
     log: RunLog,
     *,
+    noise_uv: float = 0.0,
     settings: CachingSettings = CACHING,
     job_kwargs: dict | None = None,
 ) -> BaseRecording:
     """Compute a lazy recording once.
 
     Up to 256 MiB stay in memory. More is written to a file in the system's temporary folder (`TMPDIR` names another),
-    which is deleted as soon as nothing uses the recording any more. Where the disk is too small, the recording stays
-    lazy, which costs time whenever it is read.
+    which is deleted as soon as nothing uses the recording any more; where the disk is too small, the recording stays
+    lazy, and slow. The file is as large as the recording as int16: traces are rounded to 0.1 uV, a tenth of the noise
+    or less, and cut at 3.2 mV, which no spike reaches.
 
     Parameters
     ----------
     recording : BaseRecording
         Output of a stage.
     stage : str
-        Name of the stage, for the log.
     log : RunLog
         Receives a warning where the disk is too small.
+    noise_uv : float
+        Noise of the traces; 0: unknown.
     settings : CachingSettings
     job_kwargs : dict | None
         As :func:`resolve_job_kwargs` completes them.
@@ -69,12 +78,15 @@ def cache_traces(
     Returns
     -------
     BaseRecording
-        With the same traces.
+        With the same traces, float32.
     """
     jobs = resolve_job_kwargs(job_kwargs)
     num_bytes = recording.get_total_memory_size()
     if num_bytes <= settings.memory_bytes:
         return recording.save(format="memory", sharedmem=True, **jobs)
+    is_rounded = noise_uv >= settings.min_noise_steps * settings.step_uv
+    stored = _to_int16(recording, settings.step_uv) if is_rounded else recording
+    num_bytes = stored.get_total_memory_size()
     parent = Path(tempfile.gettempdir())
     free = shutil.disk_usage(parent).free
     if free < num_bytes + settings.spare_disk_bytes:
@@ -88,16 +100,29 @@ def cache_traces(
     if left:
         log.warning(stage, f"found traces of sortings that were killed: remove {', '.join(map(str, left))}")
     folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=parent))
+    cached = _save(stored, folder, jobs)
+    if is_rounded:
+        cached = spre.scale(cached, gain=settings.step_uv, dtype="float32")
+        cached.set_channel_gains(1.0)  # scaling keeps the gains, by which exports would scale again
+    weakref.finalize(cached, _remove, folder, os.getpid())
+    return cached
+
+
+def _save(recording: BaseRecording, folder: Path, jobs: dict) -> BaseRecording:
+    """The recording, computed into a file in `folder`, which is removed where that fails."""
     try:
         with warnings.catch_warnings(), _cheap_collections():
             # SpikeInterface warns that the folder cannot reopen a recording in memory; nobody will ask it to
             warnings.filterwarnings("ignore", category=UserWarning, module="spikeinterface")
-            cached = recording.save(format="binary", folder=folder / "traces", **jobs)
+            return recording.save(format="binary", folder=folder / "traces", **jobs)
     except BaseException:  # Ctrl-C too leaves no file behind
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    weakref.finalize(cached, _remove, folder, os.getpid())
-    return cached
+
+
+def _to_int16(recording: BaseRecording, step: float) -> BaseRecording:
+    limit = float(np.iinfo("int16").max)
+    return spre.astype(spre.clip(spre.scale(recording, gain=1.0 / step, dtype="float32"), -limit, limit), "int16")
 
 
 def _folders_of_killed(parent: Path) -> list[Path]:

@@ -115,10 +115,8 @@ def correct_motion(
         `motion` and `peak_sign` are read. "auto" corrects the groups that `MotionSettings` describes, a preset
         or a saved motion every group. Segments count as recorded one after the other.
     log : RunLog
-        Receives the range of motion, or why there is no estimate.
-    settings : MotionSettings
-    noise_settings, peak_sign_settings : NoiseLevelSettings, PeakSignSettings
-        Of the noise levels of the corrected traces, and of the signs where `peak_sign` is "auto".
+        Receives the range of motion, or why nothing is corrected.
+    settings, noise_settings, peak_sign_settings : MotionSettings, NoiseLevelSettings, PeakSignSettings
     caching : CachingSettings | None
         As in `preprocess`.
     job_kwargs : dict | None
@@ -127,9 +125,8 @@ def correct_motion(
     Returns
     -------
     PreparedGroup
-        The same traces where nothing moved by 2 um or more, or where depths and amplitudes of the spikes do not agree
-        better over time with an automatic estimate than without it (`depth_agreement`). Else corrected, with the signs
-        for which motion was estimated.
+        The same traces where nothing moved by 2 um or more, or where an automatic estimate does not raise the agreement
+        of depths and amplitudes over time (`depth_agreement`). Else corrected, with the signs that were found.
     """
     if parameters.motion is None or (parameters.motion == "auto" and not _is_suited(group, settings)):
         log.skip("motion")
@@ -137,27 +134,38 @@ def correct_motion(
     name = settings.auto_preset if parameters.motion == "auto" else parameters.motion
     group = find_signs(group, parameters, log, settings=peak_sign_settings, job_kwargs=job_kwargs)
     recording, motion, agreements = _find_motion(group, name, parameters.motion == "auto", settings, job_kwargs)
-    if motion is None:
-        log.warning("motion", f"group {group.name}: {name} found no motion estimate, the traces are not corrected")
+    found = _decide(f"group {group.name}: {name}", motion, agreements, settings, log)
+    if motion is None or found is None:
         return group
+    preset = settings.auto_preset if is_motion_folder(name) else name
+    corrected = _cut_like(_interpolate(recording, motion, preset), group.recording)
+    if caching is not None:
+        noise_uv = float(np.median(group.noise_levels_uv))
+        corrected = cache_traces(corrected, "motion", log, noise_uv=noise_uv, settings=caching, job_kwargs=job_kwargs)
+    levels_uv, motion = _noise_levels_uv(corrected, noise_settings), _cut_motion(motion, group.recording)
+    log("motion", found)
+    return replace(group, recording=corrected, noise_levels_uv=levels_uv, motion=motion)
+
+
+def _decide(
+    name: str, motion: Motion | None, agreements: tuple[float, float] | None, settings: MotionSettings, log: RunLog
+) -> str | None:
+    """What is corrected, in words. None where there is nothing large enough to correct and to believe; why, is logged."""
+    if motion is None:
+        log.warning("motion", f"{name} found no motion estimate, the traces are not corrected")
+        return None
     # over all segments: the probe may not move within any of them and lie elsewhere in the next
     range_um = float(np.ptp(np.concatenate(motion.displacement), axis=0).max())
-    found = f"group {group.name}: {name}, {range_um:.1f} um"
+    found = f"{name}, {range_um:.1f} um"
     if range_um < settings.min_motion_um:
         log("motion", f"{found}, nothing to correct")
-        return group
+        return None
     if agreements is not None:
         found += f", agreement of depths and amplitudes over time {agreements[0]:.3f}, corrected {agreements[1]:.3f}"
         if agreements[1] <= agreements[0]:
             log.warning("motion", f"{found}: the estimate is not believed, the traces are not corrected")
-            return group
-    preset = settings.auto_preset if is_motion_folder(name) else name
-    corrected = _cut_like(_interpolate(recording, motion, preset), group.recording)
-    if caching is not None:
-        corrected = cache_traces(corrected, "motion", log, settings=caching, job_kwargs=job_kwargs)
-    levels_uv, motion = _noise_levels_uv(corrected, noise_settings), _cut_motion(motion, group.recording)
-    log("motion", f"{found}: corrected")
-    return replace(group, recording=corrected, noise_levels_uv=levels_uv, motion=motion)
+            return None
+    return f"{found}: corrected"
 
 
 def _noise_levels_uv(corrected: BaseRecording, settings: NoiseLevelSettings) -> np.ndarray:

@@ -19,6 +19,7 @@ from .bad_channels import BAD_CHANNELS, BadChannelSettings, useful_channels
 from .caching import CACHING, CachingSettings, cache_traces
 from .geometry import GEOMETRY, GeometrySettings, group_of_channels, place_groups
 from .noise_levels import (
+    MAD_TO_SD,
     NOISE_LEVELS,
     NoiseLevelSettings,
     channel_medians,
@@ -198,9 +199,7 @@ def preprocess(
         Filter, reference, times of artefacts and seed are read.
     log : RunLog
         Receives what was decided, and the periods of artefacts.
-    settings, bad_channel_settings : PreprocessingSettings and BadChannelSettings
-    noise_settings : NoiseLevelSettings
-        Chunks from which offsets and noise levels are estimated.
+    settings, bad_channel_settings, noise_settings : PreprocessingSettings, BadChannelSettings, NoiseLevelSettings
     caching : CachingSettings | None
         As `cache_traces`. None: traces are computed whenever they are read.
     job_kwargs : dict | None
@@ -229,14 +228,16 @@ def preprocess(
     kept = useful_channels(traces, stored, group.name, log, settings=bad_channel_settings, **options)
     if len(kept) == 0:
         return None
-    factor = _factor_to_uv(traces[:, kept], group.recording, group.name, log, settings)
+    noise = float(np.median(channel_medians(np.abs(traces[:, kept])))) / MAD_TO_SD
+    factor = _factor_to_uv(noise, group.recording, group.name, log, settings)
     filtered = _select_scale_reference(filtered, kept, factor, parameters.common_reference, periods, settings)
     if caching is not None:
-        filtered = cache_traces(filtered, "preprocessing", log, settings=caching, job_kwargs=job_kwargs)
+        shared: dict[str, Any] = dict(noise_uv=noise * factor, settings=caching, job_kwargs=job_kwargs)
+        filtered = cache_traces(filtered, "preprocessing", log, **shared)
     noise_levels_uv = noise_levels(read_chunks(filtered, chunks), active)
     _log_noise(group, noise_levels_uv, _band_hz(filtered, parameters, settings), log)
-    shared: dict[str, Any] = dict(num_groups=group.num_groups, is_placed=group.is_placed, artifact_periods=periods)
-    return PreparedGroup(group.name, filtered, group.segment_indices, noise_levels_uv, **shared)
+    known: dict[str, Any] = dict(num_groups=group.num_groups, is_placed=group.is_placed, artifact_periods=periods)
+    return PreparedGroup(group.name, filtered, group.segment_indices, noise_levels_uv, **known)
 
 
 def _log_noise(group: ChannelGroup, noise_levels_uv: np.ndarray, band_hz: tuple[float, float], log: RunLog) -> None:
@@ -306,7 +307,7 @@ def _find_artifacts(
     traces, sampling_frequency = read_chunks(scaled, chunks), scaled.get_sampling_frequency()
     lowest, highest = settings.plausible_noise_uv
     filtered = np.concatenate(read_chunks(_filter(scaled, band_hz), chunks))
-    noise = float(np.median(channel_medians(np.abs(filtered)))) / 0.6745
+    noise = float(np.median(channel_medians(np.abs(filtered)))) / MAD_TO_SD
     periods = find_artifacts(
         scaled,
         traces,
@@ -402,10 +403,9 @@ def statistics_kwargs(recording: BaseRecording, seed: int = 0, *, settings: Nois
 
 
 def _factor_to_uv(
-    traces: np.ndarray, recording: BaseRecording, name: object, log: RunLog, settings: PreprocessingSettings
+    noise: float, recording: BaseRecording, name: object, log: RunLog, settings: PreprocessingSettings
 ) -> float:
     """Factor to uV: 1 where the gains are plausible, otherwise what makes the noise nominal."""
-    noise = float(np.median(channel_medians(np.abs(traces)))) / 0.6745
     if noise == 0.0:  # a simulation without noise, by which nothing can be scaled
         return 1.0
     lowest, highest = settings.plausible_noise_uv

@@ -55,6 +55,23 @@ def test_long_traces_go_to_a_file_that_is_deleted_with_the_recording(lazy, folde
     assert not list(folder.iterdir())
 
 
+def test_a_file_holds_int16_where_the_noise_is_known(lazy, folder):
+    cached = caching.cache_traces(lazy, "preprocessing", RunLog(), noise_uv=20.0, settings=TO_DISK)
+    assert sum(path.stat().st_size for path in folder.glob("huidurep-*/traces/*.raw")) == 2 * 39000 * 4
+    for index in range(2):
+        found, expected = (each.get_traces(segment_index=index) for each in (cached, lazy))
+        assert found.dtype == "float32" and np.allclose(found, expected, atol=0.0501)
+    assert cached.get_channel_gains().tolist() == [1.0] * 4
+    traces = np.zeros((30000, 4), dtype="float32")
+    traces[7] = -1e5
+    huge = caching.cache_traces(NumpyRecording([traces], 10000.0), "motion", RunLog(), noise_uv=5.0, settings=TO_DISK)
+    assert huge.get_traces()[7] == pytest.approx(-3276.7)  # cut, and not the other sign
+
+
+def test_small_noise_is_not_rounded(lazy, folder):
+    assert_same(caching.cache_traces(lazy, "preprocessing", RunLog(), noise_uv=0.9, settings=TO_DISK), lazy)
+
+
 def test_another_process_does_not_remove_the_file(tmp_path):
     caching._remove(tmp_path, -1)
     assert tmp_path.is_dir()
