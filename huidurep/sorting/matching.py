@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import spikeinterface.preprocessing as spre
-from spikeinterface.core import ChannelSparsity, NumpyRecording, Templates, get_random_data_chunks
+from spikeinterface.core import (
+    ChannelSparsity,
+    NumpyRecording,
+    Templates,
+    get_channel_distances,
+    get_random_data_chunks,
+)
 from spikeinterface.core.base import base_peak_dtype
 from spikeinterface.preprocessing.whiten import compute_whitening_matrix
 from spikeinterface.sortingcomponents.matching import find_spikes_from_templates
@@ -42,6 +49,8 @@ class MatchingSettings:
         Radius of local whitening in larger groups.
     min_peak_to_peak : float
         In larger groups a template has only the channels on which it is at least as large, in noise levels.
+    template_radius_um : float
+        And only those within this distance of the unit's channel.
     template_rank : int
         Rank of the templates in larger groups, with the method "wobble". Its default of 5 takes half as long again.
     pooled_spikes : float
@@ -56,6 +65,7 @@ class MatchingSettings:
     num_dense_channels: int = 16
     whitening_radius_um: float = 100.0
     min_peak_to_peak: float = 2.0
+    template_radius_um: float = 300.0
     template_rank: int = 3
     pooled_spikes: float = 15.0
     noise_levels: NoiseLevelSettings = NOISE_LEVELS
@@ -175,9 +185,9 @@ class _Matching:
         """
         recording = self.whiten()
         intervals = _intervals(recording, self.parameters.template_interval_s)
-        unit_ids, waveforms = self.interval_waveforms(recording, intervals, peaks, assignment, num_units)
+        unit_ids, mask, waveforms = self.interval_waveforms(recording, intervals, peaks, assignment, num_units)
         matched = [
-            self.match_interval(recording, interval, self.make_templates(recording, unit_ids, each))
+            self.match_interval(recording, interval, self.make_templates(recording, unit_ids, mask, each))
             for interval, each in zip(intervals, waveforms, strict=True)
         ]
         found = np.concatenate(matched)
@@ -211,11 +221,11 @@ class _Matching:
 
     def interval_waveforms(
         self, recording, intervals: list, peaks: np.ndarray, assignment: Assignment, num_units: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Units, and their mean waveforms (num_intervals, num_units, num_samples, num_channels), of confident spikes.
+    ) -> tuple[np.ndarray, np.ndarray, Iterator[np.ndarray]]:
+        """Units, their channels, and for each interval their mean waveforms, as `mean_waveforms` lays them out.
 
-        Spikes of both neighbouring intervals count half, and the mean of the whole recording counts as `pooled_spikes`,
-        so that a unit with few spikes in an interval still has a usable template.
+        Of confident spikes. Spikes of both neighbouring intervals count half, and the mean of the whole recording
+        counts as `pooled_spikes`, so that a unit with few spikes in an interval still has a usable template.
         """
         labels, settings = assignment.labels, self.settings
         is_labelled = labels >= 0
@@ -224,32 +234,48 @@ class _Matching:
         is_used |= is_labelled & (counts < settings.min_confident_spikes)[labels]
         unit_ids, unit_index = np.unique(labels[is_used], return_inverse=True)
         used = peaks[is_used]
+        mask = self.near_channels(used["channel_index"], unit_index, len(unit_ids))
         interval_index = np.zeros(len(used), dtype="int64")
         for number, (segment_index, first, end) in enumerate(intervals):
             samples = used["sample_index"]
             interval_index[(used["segment_index"] == segment_index) & (samples >= first) & (samples < end)] = number
-        cells = interval_index * len(unit_ids) + unit_index
-        num_cells = len(intervals) * len(unit_ids)
-        vector = to_spike_vector(used, cells)
-        means = mean_waveforms(recording, vector, num_cells, self.parameters, job_kwargs=self.job_kwargs)
-        sizes = np.bincount(cells, minlength=num_cells).reshape(len(intervals), len(unit_ids), 1, 1)
-        sums = means.reshape(len(intervals), len(unit_ids), *means.shape[1:]) * sizes
+        cells, shape = interval_index * len(unit_ids) + unit_index, (len(intervals), len(unit_ids))
+        options: dict = dict(mask=np.tile(mask, (len(intervals), 1)), job_kwargs=self.job_kwargs)
+        sums = mean_waveforms(recording, to_spike_vector(used, cells), shape[0] * shape[1], self.parameters, **options)
+        sizes = np.bincount(cells, minlength=shape[0] * shape[1]).reshape(*shape, 1, 1)
+        sums = sums.reshape(*shape, *sums.shape[1:])
+        sums *= sizes
+        return unit_ids, mask, self.pool(sums, sizes)
+
+    def near_channels(self, channel_index: np.ndarray, unit_index: np.ndarray, num_units: int) -> np.ndarray:
+        """Channels (num_units, num_channels) on which a template can be: all in small groups."""
+        recording = self.group.recording
+        if recording.get_num_channels() <= self.settings.num_dense_channels:
+            return np.ones((num_units, recording.get_num_channels()), dtype=bool)
+        main = [np.bincount(channel_index[unit_index == unit]).argmax() for unit in range(num_units)]
+        return get_channel_distances(recording)[main] <= self.settings.template_radius_um
+
+    def pool(self, sums: np.ndarray, sizes: np.ndarray) -> Iterator[np.ndarray]:
+        """Mean waveforms of each interval, from the sums (num_intervals, num_units, ...) and numbers of spikes."""
         overall = sums.sum(0) / sizes.sum(0)
         # a single interval has the mean of the whole recording already
-        pooled = settings.pooled_spikes if len(intervals) > 1 else 0
-        waveforms = (_with_neighbours(sums) + pooled * overall) / (_with_neighbours(sizes) + pooled)
-        return unit_ids, waveforms.astype("float32")
+        pooled = self.settings.pooled_spikes if len(sums) > 1 else 0
+        for number in range(len(sums)):
+            near, size = (_with_neighbours(each, number) for each in (sums, sizes))
+            yield ((near + pooled * overall) / (size + pooled)).astype("float32")
 
-    def make_templates(self, recording, unit_ids: np.ndarray, waveforms: np.ndarray) -> Templates:
-        """SpikeInterface's templates from waveforms (num_units, num_samples, num_channels), sparse on large groups."""
-        mask = np.ones((len(unit_ids), waveforms.shape[2]), dtype=bool)
-        if waveforms.shape[2] > self.settings.num_dense_channels:
-            peak_to_peak = np.ptp(waveforms, axis=1)
+    def make_templates(self, recording, unit_ids: np.ndarray, mask: np.ndarray, waveforms: np.ndarray) -> Templates:
+        """SpikeInterface's templates from waveforms (num_units, num_samples, ...) of the channels of the mask."""
+        templates = np.zeros((*waveforms.shape[:2], mask.shape[1]), dtype="float32")
+        for template, is_shown, waveform in zip(templates, mask, waveforms, strict=True):
+            template[:, is_shown] = waveform[:, : is_shown.sum()]
+        if mask.shape[1] > self.settings.num_dense_channels:
+            peak_to_peak = np.ptp(templates, axis=1)
             smallest = np.minimum(self.settings.min_peak_to_peak, peak_to_peak.max(axis=1, keepdims=True))
-            mask = peak_to_peak >= smallest
+            mask = mask & (peak_to_peak >= smallest)
         sampling_frequency = recording.get_sampling_frequency()
         dense = Templates(
-            templates_array=waveforms,
+            templates_array=templates,
             sampling_frequency=sampling_frequency,
             nbefore=self.parameters.num_samples_before(sampling_frequency),
             channel_ids=recording.channel_ids,
@@ -299,9 +325,10 @@ def _intervals(recording, interval_s: float | None) -> list[tuple[int, int, int]
     return intervals
 
 
-def _with_neighbours(sums: np.ndarray) -> np.ndarray:
-    """Sums (num_intervals, ...) with half of those of both neighbouring intervals."""
-    near = sums.astype("float64")
-    near[1:] += 0.5 * sums[:-1]
-    near[:-1] += 0.5 * sums[1:]
+def _with_neighbours(sums: np.ndarray, number: int) -> np.ndarray:
+    """The sum of an interval, of sums (num_intervals, ...), with half of those of both neighbouring intervals."""
+    near = sums[number].astype("float64")
+    for neighbour in (number - 1, number + 1):
+        if 0 <= neighbour < len(sums):
+            near += 0.5 * sums[neighbour]
     return near

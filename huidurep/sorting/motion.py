@@ -150,7 +150,7 @@ def correct_motion(
 def _decide(
     name: str, motion: Motion | None, agreements: tuple[float, float] | None, settings: MotionSettings, log: RunLog
 ) -> str | None:
-    """What is corrected, in words. None where there is nothing large enough to correct and to believe; why, is logged."""
+    """What is corrected, in words. None where nothing is large enough to correct, or believed; why, is logged."""
     if motion is None:
         log.warning("motion", f"{name} found no motion estimate, the traces are not corrected")
         return None

@@ -190,6 +190,7 @@ def mean_waveforms(
     num_units: int,
     parameters: SortingParameters,
     *,
+    mask: np.ndarray | None = None,
     job_kwargs: dict | None = None,
 ) -> np.ndarray:
     """Templates of units: the mean waveforms of their spikes.
@@ -204,13 +205,16 @@ def mean_waveforms(
         Number of units of the spike vector.
     parameters : SortingParameters
         The window.
+    mask : ndarray of bool, (num_units, num_recording_channels), optional
+        Channels of each unit; by default all.
     job_kwargs : dict | None
         As :func:`resolve_job_kwargs` completes them.
 
     Returns
     -------
     ndarray of float32, (num_units, num_samples, num_channels)
-        In the unit of the traces; zeros for a unit without spikes.
+        In the unit of the traces; zeros for a unit without spikes. With a mask, the channels of each unit in their
+        order, then zeros up to the largest number of channels.
     """
     sampling_frequency = recording.get_sampling_frequency()
     num_before = parameters.num_samples_before(sampling_frequency)
@@ -221,6 +225,7 @@ def mean_waveforms(
         num_before,
         parameters.num_samples(sampling_frequency) - num_before,
         return_in_uV=False,
+        sparsity_mask=mask,
         **resolve_job_kwargs(job_kwargs),
     )
 
