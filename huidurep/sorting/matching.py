@@ -7,13 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import spikeinterface.preprocessing as spre
-from spikeinterface.core import (
-    ChannelSparsity,
-    NumpyRecording,
-    Templates,
-    get_channel_distances,
-    get_random_data_chunks,
-)
+from spikeinterface.core import ChannelSparsity, NumpyRecording, Templates, get_random_data_chunks
 from spikeinterface.core.base import base_peak_dtype
 from spikeinterface.preprocessing.whiten import compute_whitening_matrix
 from spikeinterface.sortingcomponents.matching import find_spikes_from_templates
@@ -49,8 +43,8 @@ class MatchingSettings:
         Radius of local whitening in larger groups.
     min_peak_to_peak : float
         In larger groups a template has only the channels on which it is at least as large, in noise levels.
-    template_radius_um : float
-        And only those within this distance of the unit's channel.
+    min_mean_peak_to_peak : float
+        And the mean template of the whole recording at least as large as this.
     template_rank : int
         Rank of the templates in larger groups, with the method "wobble". Its default of 5 takes half as long again.
     pooled_spikes : float
@@ -65,7 +59,7 @@ class MatchingSettings:
     num_dense_channels: int = 16
     whitening_radius_um: float = 100.0
     min_peak_to_peak: float = 2.0
-    template_radius_um: float = 300.0
+    min_mean_peak_to_peak: float = 1.0
     template_rank: int = 3
     pooled_spikes: float = 15.0
     noise_levels: NoiseLevelSettings = NOISE_LEVELS
@@ -234,7 +228,7 @@ class _Matching:
         is_used |= is_labelled & (counts < settings.min_confident_spikes)[labels]
         unit_ids, unit_index = np.unique(labels[is_used], return_inverse=True)
         used = peaks[is_used]
-        mask = self.near_channels(used["channel_index"], unit_index, len(unit_ids))
+        mask = self.shown_channels(recording, used, unit_index, len(unit_ids), len(intervals))
         interval_index = np.zeros(len(used), dtype="int64")
         for number, (segment_index, first, end) in enumerate(intervals):
             samples = used["sample_index"]
@@ -247,13 +241,18 @@ class _Matching:
         sums *= sizes
         return unit_ids, mask, self.pool(sums, sizes)
 
-    def near_channels(self, channel_index: np.ndarray, unit_index: np.ndarray, num_units: int) -> np.ndarray:
-        """Channels (num_units, num_channels) on which a template can be: all in small groups."""
-        recording = self.group.recording
-        if recording.get_num_channels() <= self.settings.num_dense_channels:
-            return np.ones((num_units, recording.get_num_channels()), dtype=bool)
-        main = [np.bincount(channel_index[unit_index == unit]).argmax() for unit in range(num_units)]
-        return get_channel_distances(recording)[main] <= self.settings.template_radius_um
+    def shown_channels(
+        self, recording, spikes: np.ndarray, unit_index: np.ndarray, num_units: int, num_intervals: int
+    ) -> np.ndarray:
+        """Channels (num_units, num_channels) on which templates of several intervals are kept; others hold noise."""
+        num_channels = recording.get_num_channels()
+        if num_channels <= self.settings.num_dense_channels or num_intervals == 1:
+            return np.ones((num_units, num_channels), dtype=bool)
+        vector = to_spike_vector(spikes, unit_index)
+        means = mean_waveforms(recording, vector, num_units, self.parameters, job_kwargs=self.job_kwargs)
+        peak_to_peak = np.ptp(means, axis=1)
+        smallest = np.minimum(self.settings.min_mean_peak_to_peak, peak_to_peak.max(axis=1, keepdims=True))
+        return peak_to_peak >= smallest
 
     def pool(self, sums: np.ndarray, sizes: np.ndarray) -> Iterator[np.ndarray]:
         """Mean waveforms of each interval, from the sums (num_intervals, num_units, ...) and numbers of spikes."""
