@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from spikeinterface.core import BaseRecording, BaseSorting, NumpySorting, get_channel_distances
@@ -185,9 +186,8 @@ def measure_units(
     recording = group.recording
     sampling_frequency = recording.get_sampling_frequency()
     num_units, num_samples, num_channels = templates_uv.shape
-    channels, peaks, peaks_uv = main_channels(
-        templates_uv, sampling_frequency, parameters, signs=signs, settings=settings
-    )
+    options: dict[str, Any] = dict(signs=signs, settings=settings)
+    channels, peaks, peaks_uv = main_channels(templates_uv, sampling_frequency, parameters, **options)
     max_channels = settings.max_template_channels
     near = np.argsort(get_channel_distances(recording)[channels], axis=1, kind="stable")[:, :max_channels]
     padding = ((0, 0), (0, max_channels - near.shape[1]))
@@ -197,9 +197,7 @@ def measure_units(
     # spike times may lie a few samples off the peak of the template, where the amplitude is read
     peak_shifts = peaks - parameters.num_samples_before(sampling_frequency)
     amplitudes_uv, positions_um = _measure_spikes(recording, sorting, peak_shifts, settings, job_kwargs)
-    quantiles_uv, drawn, contact_peaks_uv = _measure_spread(
-        recording, spike_vector, near, (peaks, np.sign(peaks_uv)), parameters, settings, job_kwargs
-    )
+    signed_peaks = (peaks, np.sign(peaks_uv))
     return UnitMeasurements(
         channel_ids=np.array(recording.channel_ids.tolist()),
         channel_groups=np.array([group.name] * num_channels),
@@ -210,9 +208,7 @@ def measure_units(
         amplitudes_uv=amplitudes_uv,
         positions_um=positions_um,
         motion_um=_motion_of_spikes(group, spike_vector, positions_um[:, 1]),
-        template_quantiles_uv=np.pad(quantiles_uv, ((0, 0), (0, 0), *padding), constant_values=np.nan),
-        drawn_spikes=drawn,
-        contact_peaks_uv=np.pad(contact_peaks_uv, padding, constant_values=np.nan),
+        **_measure_spread(recording, spike_vector, near, signed_peaks, parameters, settings, job_kwargs),
     )
 
 
@@ -427,12 +423,13 @@ def _measure_spread(
     parameters: SortingParameters,
     settings: PostprocessingSettings,
     job_kwargs: dict | None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> dict[str, np.ndarray]:
     """Quantiles of the waveforms of drawn spikes on the channels `near`, rows of these spikes, and their peaks there.
 
     `peaks` holds the sample and the sign of the peak of each template.
     """
-    num_units, num_channels = near.shape
+    num_units, num_near = near.shape
+    num_channels = settings.max_template_channels
     rng = np.random.default_rng(parameters.seed)
     usable = has_whole_snippet(spike_vector, recording, parameters)
     of_unit = [np.flatnonzero(usable & (spike_vector["unit_index"] == unit)) for unit in range(num_units)]
@@ -444,15 +441,15 @@ def _measure_spread(
         round(settings.contact_peak_ms * sampling_frequency / 1000.0),
     )
     quantiles_uv = np.full((2, num_units, num_samples, num_channels), np.nan, dtype="float32")
-    contact_peaks_uv = np.zeros((len(drawn), num_channels), dtype="float32")
+    contact_peaks_uv = np.full((len(drawn), num_channels), np.nan, dtype="float32")
     first = 0
     for unit, snippets in _snippets_of_units(recording, spike_vector, of_unit, near, parameters, job_kwargs):
         sample, sign = int(peaks[0][unit]), peaks[1][unit]
-        quantiles_uv[:, unit] = np.quantile(snippets, settings.spread_quantiles, axis=0)
+        quantiles_uv[:, unit, :, :num_near] = np.quantile(snippets, settings.spread_quantiles, axis=0)
         window = snippets[:, max(0, sample - reach) : sample + reach + 1]
-        contact_peaks_uv[first : first + len(snippets)] = sign * (sign * window).max(axis=1)
+        contact_peaks_uv[first : first + len(snippets), :num_near] = sign * (sign * window).max(axis=1)
         first += len(snippets)
-    return quantiles_uv, drawn, contact_peaks_uv
+    return dict(template_quantiles_uv=quantiles_uv, drawn_spikes=drawn, contact_peaks_uv=contact_peaks_uv)
 
 
 def _snippets_of_units(

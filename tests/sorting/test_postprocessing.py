@@ -63,7 +63,9 @@ def test_spread_and_contact_peaks_are_those_of_the_planted_spikes():
     low_uv, high_uv = measurements.template_quantiles_uv[..., :4]
     # noise of 2 uV: its quantiles are 2.56 standard deviations apart
     assert np.median(high_uv - low_uv) == pytest.approx(2.56 * 2.0, rel=0.2)
-    assert np.mean((low_uv < measurements.templates_uv[..., :4]) & (measurements.templates_uv[..., :4] < high_uv)) > 0.98
+    assert (
+        np.mean((low_uv < measurements.templates_uv[..., :4]) & (measurements.templates_uv[..., :4] < high_uv)) > 0.98
+    )
     assert np.isnan(measurements.template_quantiles_uv[..., 4:]).all()
     for unit, footprint_uv in enumerate(FOOTPRINTS_UV):
         troughs_uv = waveform(width=4.0 + 1.5 * unit).min() * np.array(footprint_uv, dtype="float64")

@@ -12,7 +12,7 @@ function spacing(values) {
 }
 
 function templateChart(unit) {
-  const template = DATA.units[unit].template;
+  const { template, overlap } = DATA.units[unit];
   const contacts = template.channels.map((channel) => DATA.overview.probe.contacts[channel]);
   const values = decode(template.values, Int16Array);
   const n = template.num_samples;
@@ -27,17 +27,32 @@ function templateChart(unit) {
   const [lowest, highest] = extent(values);
   const tall = stepY * (new Set(ys).size > 4 ? 1.6 : 0.95); // many rows leave little height for each, so waveforms may overlap
   const scale = tall / (highest - lowest || 1);
+  const spread = template.spread && decode(template.spread, Uint8Array), step = template.spread_uv / template.uv;
+  const other = overlap && DATA.units[overlap.unit].template, others = other && decode(other.values, Int16Array);
   contacts.forEach((contact, row) => {
-    plot.svg.append(draw("circle", { class: "contact", cx: plot.x(contact[0]), cy: plot.y(contact[1]), r: 2.6 }));
-    let path = "";
-    for (let sample = 0; sample < n; sample++) {
-      const x = contact[0] + (sample / (n - 1) - 0.5) * 0.86 * stepX;
-      path += (sample ? "L" : "M") + plot.x(x) + " " + plot.y(contact[1] + values[row * n + sample] * scale);
+    const at = (sample, value) => plot.x(contact[0] + (sample / (n - 1) - 0.5) * 0.86 * stepX) + " " + plot.y(contact[1] + value * scale);
+    const line = (value) => Array.from({ length: n }, (_, sample) => at(sample, value(sample))).join("L");
+    if (spread) {
+      const edge = (side, sample) => values[row * n + sample] + (side ? 1 : -1) * spread[(side * contacts.length + row) * n + sample] * step;
+      const back = Array.from({ length: n }, (_, sample) => at(n - 1 - sample, edge(1, n - 1 - sample))).join("L");
+      plot.svg.append(draw("path", { class: "spread", d: "M" + line((sample) => edge(0, sample)) + "L" + back + "Z" }));
     }
-    plot.svg.append(draw("path", { class: row ? "trace" : "trace main", d: path }));
+    plot.svg.append(draw("circle", { class: "contact", cx: plot.x(contact[0]), cy: plot.y(contact[1]), r: 2.6 }));
+    const otherRow = other ? other.channels.indexOf(template.channels[row]) : -1;
+    if (otherRow >= 0) plot.svg.append(draw("path", { class: "other thin", d: "M" + line((sample) => (others[otherRow * n + sample] * other.uv) / template.uv) }));
+    plot.svg.append(draw("path", { class: row ? "trace" : "trace main", d: "M" + line((sample) => values[row * n + sample]) }));
   });
   addScale(plot, template, stepX, tall, (highest - lowest || 1) * template.uv);
-  return figure("Template", plot.svg, "Mean waveform at the " + contacts.length + " nearest contacts (dots); bold: main channel.");
+  const words = ["Mean waveform at the " + contacts.length + " nearest contacts (dots); bold: main channel." + (spread ? " Shaded: 80 % of the spikes lie within, at each sample." : "")];
+  if (overlap) words.push(" Dashed: unit ", unitLink(overlap.unit), ", with which it overlaps most" + overlapText(overlap) + ".");
+  return figure("Template", plot.svg, words);
+}
+
+function overlapText(overlap) {
+  const parts = [];
+  if (overlap.share !== null) parts.push(Math.round(100 * overlap.share) + " % of the nearest embeddings");
+  if (overlap.distance !== null) parts.push("templates " + overlap.distance.toFixed(1) + " noise levels apart");
+  return parts.length ? " (" + parts.join(", ") + ")" : "";
 }
 
 function addScale(plot, template, stepX, tall, spanUv) {
@@ -69,8 +84,27 @@ function correlogramChart(label, counts, size) {
 function autocorrelogram(unit) {
   const half = DATA.units[unit].acg;
   const counts = half.slice().reverse().concat(half);
-  return figure("Autocorrelogram", correlogramChart("Autocorrelogram of unit " + DATA.units[unit].id, counts, { width: MIDDLE_PX, height: 170 }),
+  return figure("Autocorrelogram", correlogramChart("Autocorrelogram of unit " + DATA.units[unit].id, counts, { width: 370, height: 170 }),
     "Lags between spikes of this unit. The refractory period of a single neuron leaves the shaded ±1.5 ms empty.");
+}
+
+function intervalChart(unit) {
+  const counts = DATA.units[unit].isi, [from, to] = DATA.isi_ms.map(Math.log10), step = (to - from) / counts.length;
+  const plot = makePlot("Inter-spike intervals of unit " + DATA.units[unit].id, {
+    width: 370, height: 170, x: [from, to], y: [0, extent(counts)[1] * 1.05 || 1], xLabel: "inter-spike interval", yLabel: "intervals",
+  });
+  plot.svg.append(draw("rect", { class: "band", x: plot.inner.x0, y: plot.inner.y1, width: plot.x(Math.log10(1.5)) - plot.inner.x0, height: plot.inner.y0 - plot.inner.y1 }));
+  let path = "";
+  counts.forEach((count, bin) => {
+    if (count) path += "M" + plot.x(from + bin * step) + " " + plot.inner.y0 + "V" + plot.y(count) + "H" + round(plot.x(from + (bin + 1) * step) + 0.1) + "V" + plot.inner.y0 + "Z";
+  });
+  plot.svg.append(draw("path", { class: "bars", d: path }));
+  addAxes(plot, { isCount: true, xTicks: 0 });
+  ["1 ms", "10 ms", "0.1 s", "1 s", "10 s"].forEach((name, power) => {
+    plot.svg.append(draw("path", { class: "axis", d: "M" + plot.x(power) + " " + plot.inner.y0 + "v4" }));
+    plot.svg.append(draw("text", { x: plot.x(power), y: plot.inner.y0 + 15, "text-anchor": "middle" }, name));
+  });
+  return figure("Inter-spike intervals", plot.svg, "Logarithmic bins; shaded: below 1.5 ms.");
 }
 
 function amplitudeChart(unit) {
@@ -93,7 +127,12 @@ function amplitudeChart(unit) {
   addHistogram(plot, values, packed.uv);
   const shown = packed.num_shown < numSpikes(unit) ? packed.num_shown + " spikes drawn at random" : "all spikes";
   return figure("Amplitude over time", plot.svg,
-    "Filtered trace at the peak of " + shown + "; right: histogram. A slope indicates drift; a histogram that is cut off indicates missed spikes.");
+    "Filtered trace at the peak of " + shown + "; right: histogram. A slope indicates drift; a histogram that is cut off indicates missed spikes" + cutoffText(unit) + ".");
+}
+
+function cutoffText(unit) {
+  const cutoff = DATA.units[unit].cutoff;
+  return cutoff === null ? "" : ": here about " + (100 * cutoff).toFixed(cutoff < 0.1 ? 1 : 0) + " % (amplitude cutoff)";
 }
 
 function numSpikes(unit) {
