@@ -18,6 +18,8 @@ PALETTE = (
     ("#7a4a1e", "#c99b6b"),  # brown
     ("#5e8c1a", "#a9d14f"),  # olive
     ("#8c1c3a", "#e8647e"),  # wine
+    ("#66707c", "#b4bdc8"),  # grey
+    ("#0b7d84", "#5fd3dc"),  # teal
 )
 COLORS = tuple(on_white for on_white, _ in PALETTE)
 

@@ -54,7 +54,7 @@ COLUMNS = (
     ),
     (
         "contamination",
-        "contamination (%)",
+        "contam. (%)",
         "Share of foreign spikes, estimated from intervals below 2 ms (SpikeInterface's rp_contamination)",
         0,
         100.0,

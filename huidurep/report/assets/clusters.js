@@ -33,15 +33,18 @@ function cloud(plot, unit, xs, ys) {
 function peakChart(units, first, second) {
   const names = [first, second].map((contact) => DATA.clusters.contacts[contact]);
   const found = units.map((unit) => ({ unit, xs: peaksOn(unit, first), ys: peaksOn(unit, second) })).filter((each) => each.xs && each.ys);
+  // an artefact among the spikes does not press all others together: what is outside is drawn on the border
   const range = (key) => {
-    const [low, high] = extent(found.flatMap((each) => each[key])), margin = 0.04 * (high - low || 1);
-    return [low - margin, high + margin];
+    const values = found.flatMap((each) => each[key]).sort((a, b) => a - b), at = (share) => values[Math.round(share * (values.length - 1))] || 0;
+    const margin = 0.2 * (at(0.995) - at(0.005) || 1), [low, high] = extent(values);
+    return [Math.max(low - 0.1 * margin, at(0.005) - margin), Math.min(high + 0.1 * margin, at(0.995) + margin)];
   };
+  const within = (value, [low, high]) => Math.min(high, Math.max(low, value));
   const plot = makePlot("Peaks on contact " + names[0] + " against contact " + names[1], {
     width: 250, height: 220, left: 48, x: range("xs"), y: range("ys"),
     xLabel: "peak on " + names[0] + " (µV)", yLabel: "peak on " + names[1] + " (µV)",
   });
-  for (const { unit, xs, ys } of found) cloud(plot, unit, xs, ys);
+  for (const { unit, xs, ys } of found) cloud(plot, unit, xs.map((value) => within(value, plot.room.x)), ys.map((value) => within(value, plot.room.y)));
   addAxes(plot, { xTicks: 4, yTicks: 4 });
   return make("figure", {}, plot.svg);
 }
@@ -62,7 +65,8 @@ function mapChart(map, units) {
     x: plot.x(middle(clouds[unit].xs)), y: plot.y(middle(clouds[unit].ys)), text: DATA.units[unit].id, gap: 0, isOver: true,
   })), []);
   const means = map.units.length < 3 ? "Principal components" : "Linear discriminants";
-  return figure("Embedding map", plot.svg, means + " of the embeddings of these units, computed from the drawn spikes.");
+  const isLarge = DATA.units[map.units[0]].template && DATA.units[map.units[0]].template.channels.length > 15;
+  return figure("Embedding map", plot.svg, means + " of the embeddings of these units, computed from the drawn spikes." + (isLarge ? " Embeddings around different contacts are apart for that reason, too." : ""));
 }
 
 function unitKeys(units) {
@@ -88,7 +92,7 @@ function drawClusters() {
   const num = units.reduce((sum, unit) => sum + DATA.clusters.units[unit].num_drawn, 0);
   peaks.append(make("figcaption", {}, num.toLocaleString("en") + " spikes drawn at random; peaks in the direction of the peak of their unit."));
   box.replaceChildren(mapChart(map, units), peaks);
-  const all = map.units.length === DATA.units.length ? "All units" : chosen === null ? "Units of one group" : "Unit " + DATA.units[chosen].id + " and the units near it";
+  const all = map.units.length === DATA.units.length ? "All units" : "Unit " + DATA.units[chosen === null ? shownView : chosen].id + " and the units near it";
   document.getElementById("cluster-keys").replaceChildren(all + ": ", unitKeys(map.units));
 }
 
