@@ -135,7 +135,7 @@ def unit_positions(measurements: UnitMeasurements) -> np.ndarray:
     return (contacts_um * weights[:, :, None]).sum(axis=1) / weights.sum(axis=1, keepdims=True)
 
 
-def unit_colors(result: SortingResult, measurements: UnitMeasurements | None) -> tuple[np.ndarray, np.ndarray]:
+def unit_colors(result: SortingResult, measurements: UnitMeasurements | None) -> np.ndarray:
     """Choose the colours of all units.
 
     Parameters
@@ -146,8 +146,8 @@ def unit_colors(result: SortingResult, measurements: UnitMeasurements | None) ->
 
     Returns
     -------
-    colors, rounds : ndarray of int, (num_units,)
-        As `huidurep.report.colors.assign_colors` returns them.
+    ndarray of int, (num_units,)
+        Index of each in `huidurep.report.colors.PALETTE`.
     """
     num_units = result.sorting.get_num_units()
     if measurements is None:
@@ -238,7 +238,8 @@ def embedding_plane(embeddings: np.ndarray, owners: np.ndarray, *, shrinkage: fl
     if len(counts) < 3 or points.shape[1] < 2 or len(points) <= 2 * len(counts):
         return principal_plane(points)[0]
     discriminants = LinearDiscriminantAnalysis(solver="eigen", shrinkage=shrinkage, n_components=2)
-    return discriminants.fit(points, owners).transform(points)
+    projected = discriminants.fit(points, owners).transform(points)
+    return projected - projected.mean(axis=0)
 
 
 def principal_plane(embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -24,9 +24,7 @@ PALETTE = (
 COLORS = tuple(on_white for on_white, _ in PALETTE)
 
 
-def assign_colors(
-    positions_um: np.ndarray, groups: np.ndarray, num_colors: int = len(PALETTE)
-) -> tuple[np.ndarray, np.ndarray]:
+def assign_colors(positions_um: np.ndarray, groups: np.ndarray, num_colors: int = len(PALETTE)) -> np.ndarray:
     """Choose a colour for each unit, so that units of one colour are far apart.
 
     Greedy colouring from the top of the probe: each unit gets the colour whose nearest unit is farthest, which on a
@@ -42,13 +40,11 @@ def assign_colors(
 
     Returns
     -------
-    colors : ndarray of int, (num_units,)
+    ndarray of int, (num_units,)
         Index of the colour.
-    rounds : ndarray of int, (num_units,)
-        How many units of the group had the colour before, for a second mark, such as the shape of a symbol.
     """
     num_units = len(positions_um)
-    colors, rounds = np.full(num_units, -1), np.zeros(num_units, dtype=int)
+    colors = np.full(num_units, -1)
     places = np.unique(groups, return_inverse=True)[1]
     distances_um = cdist(positions_um, positions_um) + 1e9 * (places[:, None] != places)
     for unit in np.lexsort((positions_um[:, 0], -positions_um[:, 1], places)):
@@ -56,5 +52,4 @@ def assign_colors(
         is_done = colors >= 0
         np.minimum.at(nearest_um, colors[is_done], distances_um[unit, is_done])
         colors[unit] = nearest_um.argmax()
-        rounds[unit] = np.sum(is_done & (colors == colors[unit]) & (places == places[unit]))
-    return colors, rounds
+    return colors

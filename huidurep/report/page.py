@@ -187,7 +187,7 @@ def _table_rows(
     values |= {"num_spikes": counts, "rate_hz": counts / axis.total_s}
     words = {name: sorting.get_property(name) for name in ("quality", "quality_reason", "main_channel_id", "group")}
     overlapping = find_overlapping(result)
-    colors = unit_colors(result, measurements)[0]
+    colors = unit_colors(result, measurements)
     rows = []
     for unit, unit_id in enumerate(sorting.unit_ids):
         rows.append(
@@ -218,7 +218,7 @@ def _pack_units(result: SortingResult, measurements: UnitMeasurements | None, ax
         return []
     vector = sorting.to_spike_vector()
     correlograms, intervals = pack_autocorrelograms(sorting), isi_histograms(sorting).tolist()
-    colors, overlapping = unit_colors(result, measurements)[0], find_overlapping(result)
+    colors, overlapping = unit_colors(result, measurements), find_overlapping(result)
     shares, distances = (sorting.get_property(name) for name in ("neighbour_share", "template_distance"))
     templates: list = [None] * num_units
     amplitudes: list = [None] * num_units

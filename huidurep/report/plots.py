@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from ..result import SortingResult
 
-MARKERS = "os^Dv<>PX*"  # the next one where a group has more units than colours, so that units stay distinct
+MARKERS = "os^Dv<>PX*"  # the next one where a colour is repeated in a figure, so that units stay distinct
 MAX_POINTS = 20000
 MAX_UNITS = 24  # panels of a figure
 NUM_COLUMNS = 6
@@ -96,7 +96,7 @@ def plot_templates(
     measurements = _require_measurements(result, recording)
     figure, axes = _panels(new_figure, len(shown), height=2.3)
     span_uv = float(np.nanmax(np.ptp(measurements.templates_uv[shown], axis=1)))
-    colors, _ = unit_colors(result, measurements)
+    colors = unit_colors(result, measurements)
     for axis, unit in zip(axes, shown, strict=True):
         _draw_template(axis, measurements, unit, COLORS[colors[unit]], span_uv)
         snr = result.sorting.get_property("snr")[unit]
@@ -133,7 +133,7 @@ def plot_autocorrelograms(result: SortingResult, *, units: Sequence | None = Non
     import spikeinterface.widgets
 
     unit_ids = result.sorting.unit_ids[shown]
-    colors, _ = unit_colors(result, result.measurements)
+    colors = unit_colors(result, result.measurements)
     figure, axes = _panels(new_figure, len(shown), height=1.7)
     spikeinterface.widgets.plot_autocorrelograms(
         result.sorting,
@@ -174,7 +174,7 @@ def plot_intervals(result: SortingResult, *, units: Sequence | None = None) -> F
     shown = _select_units(result, units)
     if len(shown) == 0:
         return _empty_figure(new_figure, "no units")
-    counts, (colors, _) = isi_histograms(result.sorting), unit_colors(result, result.measurements)
+    counts, colors = isi_histograms(result.sorting), unit_colors(result, result.measurements)
     figure, axes = _panels(new_figure, len(shown), height=1.7)
     for axis, unit in zip(axes, shown, strict=True):
         _draw_intervals(axis, counts[unit], COLORS[colors[unit]])
@@ -219,7 +219,7 @@ def plot_amplitudes(
     if len(shown) == 0:
         return _empty_figure(new_figure, "no units")
     measurements = _require_measurements(result, recording)
-    colors, _ = unit_colors(result, measurements)
+    colors = unit_colors(result, measurements)
     figure, axes = _panels(new_figure, len(shown), height=1.7)
     for axis, unit in zip(axes, shown, strict=True):
         _draw_amplitudes(axis, result, measurements, unit, segment_index, COLORS[colors[unit]])
@@ -260,7 +260,7 @@ def plot_raster(result: SortingResult, *, segment_index: int = 0, units: Sequenc
     axis = figure.subplots()
     vector = sorting.to_spike_vector()
     vector = vector[vector["segment_index"] == segment_index]
-    colors, _ = unit_colors(result, result.measurements)
+    colors = unit_colors(result, result.measurements)
     # SpikeInterface's raster widget draws all units in one colour
     for row, unit in enumerate(shown):
         times_s = vector["sample_index"][vector["unit_index"] == unit] / sorting.get_sampling_frequency()
@@ -285,7 +285,7 @@ def plot_embedding(result: SortingResult, *, seed: int = 0, max_points: int = MA
     Returns
     -------
     matplotlib.figure.Figure
-        One colour and marker for each unit of a group; spikes with a low posterior are more transparent.
+        One colour and marker for each unit; spikes with a low posterior are more transparent.
     """
     new_figure = _figure_class()
     if len(result.embeddings) == 0:
@@ -297,14 +297,14 @@ def plot_embedding(result: SortingResult, *, seed: int = 0, max_points: int = MA
     unit_index = result.sorting.to_spike_vector()["unit_index"][rows]
     figure = new_figure(figsize=(6.5, 5.0), layout="constrained")
     axis = figure.subplots()
-    styles = _styles(result, result.measurements)
-    shown = np.unique(unit_index)
+    shown = np.unique(unit_index).tolist()
+    styles = _styles(result, result.measurements, shown)
     for unit in shown:
         own = unit_index == unit
         alpha = np.clip(result.posteriors[rows][own], 0.15, 0.8)
         axis.scatter(*points[own].T, s=6, alpha=alpha, linewidths=0, rasterized=True, **styles[unit])
     axis.set(xlabel=f"component 1 ({shares[0]:.0%})", ylabel=f"component 2 ({shares[1]:.0%})", title="embeddings")
-    _add_legend(figure, result, shown, styles)
+    _add_legend(figure, result, styles)
     return figure
 
 
@@ -353,7 +353,7 @@ def plot_clusters(
     if units is not None and len(chosen) > 1:
         view = ClusterView(tuple(chosen.tolist()), view.contacts)
     drawn = draw_spikes(result, measurements, REPORT_SETTINGS.max_cluster_spikes, seed=seed)
-    styles = _styles(result, measurements)
+    styles = _styles(result, measurements, view.units)
     num_columns = min(3, max(1, len(view.pairs)))
     num_rows = max(1, -(-len(view.pairs) // num_columns))
     figure = new_figure(figsize=(3.6 + 2.1 * num_columns, 0.5 + max(3.2, 2.1 * num_rows)), layout="constrained")
@@ -361,7 +361,7 @@ def plot_clusters(
     _draw_map(left.subplots(), result, [(unit, drawn[unit].rows, styles[unit]) for unit in view.units])
     for axis, pair in zip(right.subplots(num_rows, num_columns, squeeze=False).ravel(), view.pairs, strict=False):
         _draw_peaks(axis, measurements, pair, [(unit, drawn[unit], styles[unit]) for unit in view.units])
-    _add_legend(figure, result, np.array(view.units), styles)
+    _add_legend(figure, result, styles)
     return figure
 
 
@@ -396,7 +396,7 @@ def plot_unit(
     if len(chosen) != 1:
         raise ValueError(f"expected one unit for this figure, found {len(chosen)}; give units=[one of them]")
     unit, measurements = chosen[0], _require_measurements(result, recording)
-    color = COLORS[unit_colors(result, measurements)[0][unit]]
+    color = COLORS[unit_colors(result, measurements)[unit]]
     figure = new_figure(figsize=(7.5, 4.2), layout="constrained")
     axes = figure.subplot_mosaic([["template", "amplitude", "amplitude"], ["template", "lags", "intervals"]])
     span_uv = float(np.nanmax(np.ptp(measurements.templates_uv[unit], axis=0)))
@@ -439,21 +439,23 @@ def _select_units(result: SortingResult, units: Sequence | None) -> np.ndarray:
     return np.array([index[unit_id] for unit_id in units], dtype=int)
 
 
-def _styles(result: SortingResult, measurements: UnitMeasurements | None) -> list[dict]:
-    """Colour and marker of every unit."""
-    colors, rounds = unit_colors(result, measurements)
-    return [
-        {"color": COLORS[color], "marker": MARKERS[number % len(MARKERS)]}
-        for color, number in zip(colors, rounds, strict=True)
-    ]
+def _styles(result: SortingResult, measurements: UnitMeasurements | None, units: Sequence[int]) -> dict[int, dict]:
+    """Colour and marker of each of the units of a figure."""
+    colors, styles = unit_colors(result, measurements), {}
+    repeats = dict.fromkeys(range(len(COLORS)), 0)
+    for unit in units:
+        color = int(colors[unit])
+        styles[int(unit)] = {"color": COLORS[color], "marker": MARKERS[repeats[color] % len(MARKERS)]}
+        repeats[color] += 1
+    return styles
 
 
-def _add_legend(figure: Figure, result: SortingResult, units: np.ndarray, styles: list[dict]) -> None:
+def _add_legend(figure: Figure, result: SortingResult, styles: dict[int, dict]) -> None:
     """Name the units beside the axes, in as many columns as they need."""
     from matplotlib.lines import Line2D
 
-    handles = [Line2D([], [], linestyle="", markersize=4, **styles[unit]) for unit in units]
-    names = [str(unit_id) for unit_id in result.sorting.unit_ids[units]]
+    handles = [Line2D([], [], linestyle="", markersize=4, **style) for style in styles.values()]
+    names = [str(result.sorting.unit_ids[unit]) for unit in styles]
     num_rows = int(figure.get_figheight() / 0.17) - 2
     figure.legend(handles, names, title="unit", fontsize=7, loc="outside right", ncols=-(-len(names) // num_rows))
 
@@ -466,8 +468,10 @@ def _draw_map(axis: Axes, result: SortingResult, shown: list[tuple[int, np.ndarr
     for number, (_, _, style) in enumerate(shown):
         axis.scatter(*points[owners == number].T, s=4, alpha=0.6, linewidths=0, rasterized=True, **style)
     kind = "discriminant" if len(shown) > 2 else "component"
-    axis.set(xlabel=f"{kind} 1", ylabel=f"{kind} 2", title="embeddings")
+    axis.set_xlabel(f"{kind} 1 of the embeddings", fontsize=8)
+    axis.set_ylabel(f"{kind} 2 of the embeddings", fontsize=8)
     axis.tick_params(labelsize=7)
+    axis.locator_params(nbins=5)
 
 
 def _draw_peaks(
@@ -482,6 +486,7 @@ def _draw_peaks(
     axis.set_xlabel(f"peak on {first} (µV)", fontsize=8)
     axis.set_ylabel(f"peak on {second} (µV)", fontsize=8)
     axis.tick_params(labelsize=7)
+    axis.locator_params(nbins=5)
 
 
 def _draw_intervals(axis: Axes, counts: np.ndarray, color: str) -> None:

@@ -59,4 +59,4 @@ def test_plane_separates_what_principal_components_do_not():
 
 
 def test_units_of_results_without_measurements_have_colors():
-    assert len(set(unit_colors(synthetic(8, 20), None)[0])) == 8
+    assert len(set(unit_colors(synthetic(8, 20), None))) == 8

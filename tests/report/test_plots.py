@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 from stand_in import TETRODE_UM, PcaModel, as_recording, planted
+from synthetic_result import synthetic
 
 from huidurep import SortingParameters
 from huidurep.pipeline import SpikeSortingPipeline
@@ -62,6 +63,14 @@ def test_clusters_are_drawn_on_all_pairs_of_contacts_of_a_tetrode(sorted_recordi
     for name in ("clusters.pdf", "clusters.svg"):
         two.savefig(tmp_path / name)
         assert (tmp_path / name).stat().st_size > 2000
+
+
+def test_units_of_one_color_have_different_markers():
+    result = synthetic(30, 20)
+    names = [text.get_text() for text in result.plot("embedding").legends[0].get_texts()]
+    assert names == [str(unit) for unit in range(30)]
+    marks = {(line.get_color(), line.get_marker()) for line in result.plot("embedding").legends[0].get_lines()}
+    assert len(marks) == 30
 
 
 def test_figures_of_chosen_units(sorted_recording):
