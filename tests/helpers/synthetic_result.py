@@ -32,23 +32,7 @@ def synthetic(num_units, spikes_per_unit, *, num_segments=1, unit_ids=None, seed
     near = np.argsort(np.abs(np.arange(num_channels) - main[:, None]), axis=1, kind="stable")[:, :NUM_NEAR]
     shape = waveform(num_samples=90, peak=30)[None, :, None]
     heights = rng.uniform(40, 200, num_units)
-    properties = {
-        "main_channel_id": main,
-        "group": np.zeros(num_units, dtype=int),
-        "snr": heights / 8,
-        "peak_uv": -heights,
-        "peak_sign": np.full(num_units, "neg"),
-        "short_isi_fraction": rng.uniform(0, 0.02, num_units),
-        "isi_violations_ratio": np.zeros(num_units),
-        "mean_posterior": rng.uniform(0.8, 1, num_units),
-        "presence_ratio": np.ones(num_units),
-        "overlapping_unit": np.where(np.arange(num_units) == 0, num_units > 1, 0) - (num_units == 1),
-        "amplitude_cutoff": np.where(np.arange(num_units) % 2, 0.03, np.nan),
-        "neighbour_share": np.where(np.arange(num_units) % 3, 0.01, 0.2),
-        "quality": np.where(np.arange(num_units) % 3, "good", "mua"),
-        "quality_reason": np.where(np.arange(num_units) % 3, "", "overlaps with unit <1>"),
-    }
-    for name, values in properties.items():
+    for name, values in unit_properties(rng, main, heights).items():
         sorting.set_property(name, values)
     drawn = np.sort(rng.permutation(num_spikes)[: num_units * 50])
     templates_uv = (heights[:, None, None] * shape * np.exp(-np.arange(NUM_NEAR) / 4)).astype("float32")
@@ -78,3 +62,24 @@ def synthetic(num_units, spikes_per_unit, *, num_segments=1, unit_ids=None, seed
         measurements=measurements,
         provenance={"recording": recording, "versions": {"x": "1.2"}},
     )
+
+
+def unit_properties(rng, main, heights):
+    """Properties of units with these main channels and heights in uV: every third one is no good unit."""
+    num_units = len(main)
+    return {
+        "main_channel_id": main,
+        "group": np.zeros(num_units, dtype=int),
+        "snr": heights / 8,
+        "peak_uv": -heights,
+        "peak_sign": np.full(num_units, "neg"),
+        "short_isi_fraction": rng.uniform(0, 0.02, num_units),
+        "isi_violations_ratio": np.zeros(num_units),
+        "mean_posterior": rng.uniform(0.8, 1, num_units),
+        "presence_ratio": np.ones(num_units),
+        "overlapping_unit": np.where(np.arange(num_units) == 0, num_units > 1, 0) - (num_units == 1),
+        "amplitude_cutoff": np.where(np.arange(num_units) % 2, 0.03, np.nan),
+        "neighbour_share": np.where(np.arange(num_units) % 3, 0.01, 0.2),
+        "quality": np.where(np.arange(num_units) % 3, "good", "mua"),
+        "quality_reason": np.where(np.arange(num_units) % 3, "", "overlaps with unit <1>"),
+    }
