@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from spikeinterface.core import BaseRecording, BaseSorting
@@ -198,6 +198,30 @@ class SortingResult:
         (folder / INFO_FILE).write_text(json.dumps(info, indent=2), encoding="utf8")
 
     # ------------------------------------------------------------------------------------------- figures and report
+
+    def plot(self, figure: str, **options: Any) -> Figure:
+        """Draw a figure for a paper: ``result.plot("clusters", units=[3]).savefig("unit_3.pdf")``.
+
+        Parameters
+        ----------
+        figure : {"amplitudes", "autocorrelograms", "clusters", "embedding", "intervals", "raster", "templates", "unit"}
+            "clusters": peaks on pairs of contacts, and a map of the embeddings; "intervals": between spikes of a unit.
+        **options
+            units (ids; not for "embedding"), recording (that was sorted; for what results of earlier versions lack),
+            segment_index ("amplitudes", "raster") and seed ("clusters", "embedding").
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        ValueError
+            No such figure or unit, or measurements are missing and no recording is given.
+        """
+        from .report.plots import plot
+
+        return plot(self, figure, **options)
 
     def plot_templates(self, recording: BaseRecording | None = None) -> Figure:
         """Plot the mean waveform of every unit at the contacts of the probe.

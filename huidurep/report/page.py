@@ -13,11 +13,16 @@ from ..clustering.separation import merge_limit
 from ..output_files import check_output_file, new_file
 from ..sorting.parameters import SortingParameters
 from ..sorting.postprocessing import UnitMeasurements
+from .clusters import find_overlapping, unit_colors, unit_positions
+from .colors import PALETTE
 from .page_data import (
+    ISI_EDGES_MS,
     TimeAxis,
     get_measurements,
+    isi_histograms,
     pack_amplitudes,
     pack_autocorrelograms,
+    pack_clusters,
     pack_drift,
     pack_rates,
     pack_templates,
@@ -49,8 +54,16 @@ COLUMNS = (
     ),
     (
         "contamination",
-        "contamination (%)",
+        "contam. (%)",
         "Share of foreign spikes, estimated from intervals below 2 ms (SpikeInterface's rp_contamination)",
+        0,
+        100.0,
+    ),
+    (
+        "amplitude_cutoff",
+        "missed (%)",
+        "Share of its spikes below the detection threshold, estimated from its amplitudes (SpikeInterface's "
+        "amplitude_cutoff; of units with 500 spikes or more)",
         0,
         100.0,
     ),
@@ -79,8 +92,8 @@ def write_page(
     name : str
         Name of the recording or the sorting, for the title.
     recording : BaseRecording, optional
-        The recording that was sorted. Templates, amplitudes and locations are measured from it where the result has
-        none, as results of earlier versions; without it the page says what is missing.
+        The recording that was sorted. What results of earlier versions lack, such as templates or the peaks on all
+        contacts, is measured from it; without it the page says what is missing.
     overwrite : bool
         Replace an earlier file.
     seed : int
@@ -148,15 +161,19 @@ def _collect(result: SortingResult, measurements: UnitMeasurements | None, seed:
         "flags": list(dict.fromkeys(remark.flag for remark in remarks if remark.units)),
         "num_groups": len({row["group"] for row in rows}),
         "has_measurements": measurements is not None,
+        "has_peaks": measurements is not None and measurements.drawn_spikes is not None,
         "run": _describe_run(result),
         "sparkline": SPARKLINE,
+        "palette": PALETTE,
         "data": {
             "axis": axis.describe(),
             "bin_ms": CORRELOGRAM_BIN_MS,
+            "isi_ms": ISI_EDGES_MS[[0, -1]].round(4).tolist(),
             "merge_limit": merge_limit(result.parameters.merge_bias),
             "units": _pack_units(result, measurements, axis, seed),
             "pairs": [_pack_pair(pair, result, pair in candidates) for pair in pairs],
             "overview": _pack_overview(result, measurements, axis, seed),
+            "clusters": pack_clusters(result, measurements, seed, settings) if num_units else None,
         },
     }
 
@@ -169,12 +186,16 @@ def _table_rows(
     values = {name: sorting.get_property(name) for name, *_ in COLUMNS}
     values |= {"num_spikes": counts, "rate_hz": counts / axis.total_s}
     words = {name: sorting.get_property(name) for name in ("quality", "quality_reason", "main_channel_id", "group")}
+    overlapping = find_overlapping(result)
+    colors = unit_colors(result, measurements)
     rows = []
     for unit, unit_id in enumerate(sorting.unit_ids):
         rows.append(
             {
                 "id": str(unit_id),
-                "values": {name: None if column is None else float(column[unit]) for name, column in values.items()},
+                "color": int(colors[unit]),
+                "overlap": overlapping[unit],
+                "values": {name: _known(column, unit) for name, column in values.items()},
                 "flags": [remark.flag for remark in remarks if unit in remark.units],
                 "sparkline": None
                 if measurements is None
@@ -185,23 +206,44 @@ def _table_rows(
     return rows
 
 
+def _known(column: np.ndarray | None, unit: int) -> float | None:
+    """The value of a unit; None where its column is missing or it is NaN."""
+    return None if column is None or np.isnan(column[unit]) else float(column[unit])
+
+
 def _pack_units(result: SortingResult, measurements: UnitMeasurements | None, axis: TimeAxis, seed: int) -> list[dict]:
     sorting = result.sorting
     num_units = sorting.get_num_units()
     if num_units == 0:
         return []
     vector = sorting.to_spike_vector()
-    correlograms = pack_autocorrelograms(sorting)
+    correlograms, intervals = pack_autocorrelograms(sorting), isi_histograms(sorting).tolist()
+    colors, overlapping = unit_colors(result, measurements), find_overlapping(result)
+    shares, distances = (sorting.get_property(name) for name in ("neighbour_share", "template_distance"))
     templates: list = [None] * num_units
     amplitudes: list = [None] * num_units
     if measurements is not None:
         templates = pack_templates(measurements, sorting.get_sampling_frequency())
         amplitudes = pack_amplitudes(measurements, vector["unit_index"], axis.of(vector), axis, seed)
+    cutoffs = sorting.get_property("amplitude_cutoff")
     return [
-        {"id": str(unit_id), "template": template, "amplitudes": amplitude, "acg": correlogram}
-        for unit_id, template, amplitude, correlogram in zip(
-            sorting.unit_ids, templates, amplitudes, correlograms, strict=True
-        )
+        {
+            "id": str(unit_id),
+            "color": int(colors[unit]),
+            "template": templates[unit],
+            "amplitudes": amplitudes[unit],
+            "cutoff": _known(cutoffs, unit),
+            "acg": correlograms[unit],
+            "isi": intervals[unit],
+            "overlap": None
+            if overlapping[unit] < 0
+            else {
+                "unit": overlapping[unit],
+                "share": _known(shares, unit),
+                "distance": _known(distances, unit),
+            },
+        }
+        for unit, unit_id in enumerate(sorting.unit_ids)
     ]
 
 
@@ -223,7 +265,7 @@ def _pack_overview(result: SortingResult, measurements: UnitMeasurements | None,
     order = np.arange(num_units)
     packed: dict = {"probe": None, "drift": None}
     if measurements is not None and num_units:
-        positions_um = _unit_positions(measurements)
+        positions_um = unit_positions(measurements)
         # by depth within groups, from top to bottom of the probe
         order = np.lexsort((-positions_um[:, 1], measurements.channel_groups[measurements.template_channels[:, 0]]))
         packed["probe"] = {
@@ -236,14 +278,6 @@ def _pack_overview(result: SortingResult, measurements: UnitMeasurements | None,
             packed["trend"] = pack_trend(measurements, vector["unit_index"], times_s, axis)
     rates = pack_rates(vector["unit_index"], times_s, num_units, axis)
     return packed | {"rates": rates, "order": order.tolist()}
-
-
-def _unit_positions(measurements: UnitMeasurements) -> np.ndarray:
-    """Centre of mass (num_units, 2) um of each template, weighted by the squared peak-to-peak amplitude."""
-    weights = np.ptp(np.nan_to_num(measurements.templates_uv), axis=1) ** 2 + 1e-9
-    weights[measurements.template_channels < 0] = 0.0
-    contacts_um = measurements.channel_positions_um[measurements.template_channels]
-    return (contacts_um * weights[:, :, None]).sum(axis=1) / weights.sum(axis=1, keepdims=True)
 
 
 def _describe_run(result: SortingResult) -> dict:

@@ -11,6 +11,8 @@ from spikeinterface.postprocessing.correlograms import compute_auto_correlograms
 
 from ..provenance import check_same_recording
 from ..sorting.postprocessing import UnitMeasurements, measure_again
+from .clusters import draw_spikes, embedding_plane, find_views
+from .settings import REPORT_SETTINGS, ReportSettings
 from .similar_units import CORRELOGRAM_BIN_MS, CORRELOGRAM_MS
 
 if TYPE_CHECKING:
@@ -22,13 +24,14 @@ AMPLITUDE_POINTS = 1000  # a unit
 DRIFT_POINTS = 12000
 RATE_BINS = 480
 MAX_INT16 = 32767
+ISI_EDGES_MS = 10.0 ** np.linspace(-0.5, 4.5, 51)  # 0.3 ms to 32 s, ten bins a decade
 TREND_BINS, MIN_TREND_SPIKES = 24, 5
 MOTION_BINS = 60
 MIN_SPAN_UM = 60.0  # on shorter probes drift changes amplitudes, not depths
 
 
 def get_measurements(result: SortingResult, recording: BaseRecording | None = None) -> UnitMeasurements | None:
-    """Measurements of a result, or of the recording where the result has none.
+    """Measurements of a result, or of the recording where those of the result are missing or incomplete.
 
     Parameters
     ----------
@@ -46,8 +49,9 @@ def get_measurements(result: SortingResult, recording: BaseRecording | None = No
     ValueError
         Another recording than the one that was sorted.
     """
-    if result.measurements is not None or recording is None:
-        return result.measurements
+    known = result.measurements
+    if recording is None or (known is not None and known.drawn_spikes is not None):
+        return known
     check_same_recording(result, recording)
     return measure_again(result.sorting, recording, result.parameters)
 
@@ -160,14 +164,23 @@ def pack_templates(measurements: UnitMeasurements, sampling_frequency: float) ->
     -------
     list of dict
         channels (row of each in the channel positions), values (int16, num_samples of each channel in turn), uv (of
-        one integer step), num_samples, start_ms and end_ms (relative to the peak).
+        one integer step), num_samples, start_ms and end_ms (relative to the peak); spread (uint8, distance of the 10 %
+        quantile below and of the 90 % quantile above, each like values; None where the result has no quantiles) and
+        spread_uv (of one step).
     """
     num_samples = measurements.templates_uv.shape[1]
     kept = np.unique(np.linspace(0, num_samples - 1, min(TEMPLATE_SAMPLES, num_samples)).round().astype(int))
     window_ms = (kept[[0, -1]] - int(measurements.peak_index)) / sampling_frequency * 1000.0
     packed = []
-    for template_uv, channels in zip(measurements.templates_uv, measurements.template_channels, strict=True):
-        shown = template_uv[kept][:, channels >= 0].T
+    for unit, channels in enumerate(measurements.template_channels):
+        shown = measurements.templates_uv[unit][kept][:, channels >= 0].T
+        spread, spread_uv = None, 1.0
+        if measurements.template_quantiles_uv is not None:
+            quantiles_uv = measurements.template_quantiles_uv[:, unit][:, kept][:, :, channels >= 0].transpose(0, 2, 1)
+            # a median of means may lie beside the quantiles of a few spikes
+            distances_uv = np.nan_to_num(np.maximum([shown - quantiles_uv[0], quantiles_uv[1] - shown], 0.0))
+            spread_uv = float(distances_uv.max(initial=0.0)) / 255 or 1.0
+            spread = to_base64(distances_uv / spread_uv, "<u1")
         step_uv = float(np.abs(shown).max(initial=0.0)) / MAX_INT16 or 1.0
         packed.append(
             {
@@ -177,6 +190,8 @@ def pack_templates(measurements: UnitMeasurements, sampling_frequency: float) ->
                 "num_samples": len(kept),
                 "start_ms": round(float(window_ms[0]), 4),
                 "end_ms": round(float(window_ms[1]), 4),
+                "spread": spread,
+                "spread_uv": spread_uv,
             }
         )
     return packed
@@ -233,6 +248,86 @@ def pack_autocorrelograms(sorting: BaseSorting) -> list[list[int]]:
     """
     counts, _ = compute_auto_correlograms(sorting, window_ms=CORRELOGRAM_MS, bin_ms=CORRELOGRAM_BIN_MS)
     return counts[:, counts.shape[1] // 2 :].astype(int).tolist()
+
+
+def isi_histograms(sorting: BaseSorting) -> np.ndarray:
+    """Count the inter-spike intervals of every unit in the bins of `ISI_EDGES_MS`.
+
+    Parameters
+    ----------
+    sorting : BaseSorting
+
+    Returns
+    -------
+    ndarray of int, (num_units, num_bins)
+        Shorter and longer intervals are in the first and the last bin; none crosses segments.
+    """
+    vector = sorting.to_spike_vector()
+    ordered = vector[np.argsort(vector["unit_index"], kind="stable")]
+    is_pair = (np.diff(ordered["unit_index"]) == 0) & (np.diff(ordered["segment_index"]) == 0)
+    intervals_ms = np.diff(ordered["sample_index"])[is_pair] / sorting.get_sampling_frequency() * 1000.0
+    num_bins, num_units = len(ISI_EDGES_MS) - 1, sorting.get_num_units()
+    bins = np.clip(np.searchsorted(ISI_EDGES_MS, intervals_ms, side="right") - 1, 0, num_bins - 1)
+    owners = ordered["unit_index"][1:][is_pair]
+    return np.bincount(owners * num_bins + bins, minlength=num_units * num_bins).reshape(num_units, num_bins)
+
+
+def pack_clusters(
+    result: SortingResult,
+    measurements: UnitMeasurements | None,
+    seed: int,
+    settings: ReportSettings = REPORT_SETTINGS,
+) -> dict:
+    """Encode the figures of clusters: peaks on pairs of contacts, and planes of the embeddings.
+
+    Parameters
+    ----------
+    result : SortingResult
+        With units.
+    measurements : UnitMeasurements | None
+    seed : int
+        Selects the spikes.
+    settings : ReportSettings
+
+    Returns
+    -------
+    dict
+        contacts (names), units, views (of each unit: contacts, and map as index in maps) and maps. A unit has num_drawn
+        and peaks (uint8, num_drawn of each channel of its template in turn; None where the result has none) with low
+        and step (uV of 0 and of one step on each channel). A map has units and points (uint16, x and y of each drawn
+        spike of these units in turn).
+    """
+    num_units = result.sorting.get_num_units()
+    max_spikes = max(30, min(settings.max_cluster_spikes, settings.max_page_spikes // num_units))
+    drawn = draw_spikes(result, measurements, max_spikes, seed=seed)
+    units = []
+    for unit, own in enumerate(drawn):
+        packed: dict = {"num_drawn": len(own.rows), "peaks": None}
+        if measurements is not None and own.peaks_uv is not None and len(own.rows):
+            peaks_uv = own.peaks_uv[:, measurements.template_channels[unit] >= 0]
+            low_uv = peaks_uv.min(axis=0)
+            step_uv = np.maximum(np.ptp(peaks_uv, axis=0), 1e-3) / 255
+            packed |= {
+                "peaks": to_base64(((peaks_uv - low_uv) / step_uv).T, "<u1"),
+                "low": low_uv.round(2).tolist(),
+                "step": step_uv.round(5).tolist(),
+            }
+        units.append(packed)
+    views = find_views(result, measurements, settings=settings)
+    number = {together: index for index, together in enumerate(dict.fromkeys(view.units for view in views))}
+    return {
+        "contacts": [] if measurements is None else [str(name) for name in measurements.channel_ids],
+        "units": units,
+        "views": [{"contacts": list(view.contacts), "map": number[view.units]} for view in views],
+        "maps": [_pack_map([drawn[unit].rows for unit in together], together, result, settings) for together in number],
+    }
+
+
+def _pack_map(rows: list[np.ndarray], units: tuple[int, ...], result: SortingResult, settings: ReportSettings) -> dict:
+    owners = np.repeat(np.arange(len(rows)), [len(each) for each in rows])
+    points = embedding_plane(result.embeddings[np.concatenate(rows)], owners, shrinkage=settings.plane_shrinkage)
+    low, span = points.min(axis=0, initial=np.inf), np.maximum(np.ptp(points, axis=0), 1e-9)
+    return {"units": list(units), "points": to_base64((points - low) / span * 65535, "<u2")}
 
 
 def pack_rates(unit_index: np.ndarray, times_s: np.ndarray, num_units: int, axis: TimeAxis) -> dict:

@@ -34,6 +34,14 @@ class ReportSettings:
         A pair is a merge candidate up to this multiple of the limit below which the sorting merges units.
     max_candidates : int
         Number of merge candidates that the report lists.
+    max_shared_units, max_shared_contacts : int
+        Groups up to this size are drawn as a whole in the figures of clusters.
+    num_view_units, num_view_contacts : int
+        On larger groups, a unit is drawn with its nearest ones, on so many contacts.
+    max_cluster_spikes, max_page_spikes : int
+        Largest number of spikes that the figures of clusters show, of a unit and of all units.
+    plane_shrinkage : float
+        Shrinkage of the covariance within units for the embedding map.
     """
 
     low_snr: float = 5.0
@@ -47,6 +55,13 @@ class ReportSettings:
     min_template_similarity: float = 0.8
     candidate_factor: float = 2.0
     max_candidates: int = 60
+    max_shared_units: int = 24
+    max_shared_contacts: int = 16
+    num_view_units: int = 7
+    num_view_contacts: int = 4
+    max_cluster_spikes: int = 200
+    max_page_spikes: int = 20000
+    plane_shrinkage: float = 0.1
 
 
 REPORT_SETTINGS = ReportSettings()

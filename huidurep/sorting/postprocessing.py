@@ -5,11 +5,14 @@ They are small enough to be saved with the units, so that the report needs no re
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Iterator
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from spikeinterface.core import BaseRecording, BaseSorting, NumpySorting, get_channel_distances
+from spikeinterface.core.base import base_peak_dtype
 from spikeinterface.core.node_pipeline import ExtractDenseWaveforms, SpikeRetriever, run_node_pipeline
 from spikeinterface.core.numpyextractors import SpikeVectorSortingSegment
 from spikeinterface.postprocessing.spike_amplitudes import SpikeAmplitudeNode
@@ -21,7 +24,7 @@ from .parameters import SortingParameters
 from .peak_signs import SIGNS
 from .preprocessing import PreparedGroup, preprocess, split_groups
 from .run_log import RunLog
-from .waveforms import robust_waveforms
+from .waveforms import BATCH_BYTES, has_whole_snippet, iterate_waveforms, nearest_channels, robust_waveforms
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,12 @@ class PostprocessingSettings:
         Snippet before and after the peak of which the centre of mass is computed.
     num_means : int
         A template is the median of the means of so many subsets of the spikes, so that one transient does not shift it.
+    num_drawn_spikes : int
+        Spikes of a unit, drawn at random, of which the spread of the waveform and the peaks on all contacts are kept.
+    spread_quantiles : tuple of float
+        Quantiles of these waveforms at each sample.
+    contact_peak_ms : float
+        Largest distance of a spike's peak on a contact from the peak of the template on the main channel.
     """
 
     max_template_channels: int = 16
@@ -48,6 +57,9 @@ class PostprocessingSettings:
     location_radius_um: float = 75.0
     location_ms: float = 0.5
     num_means: int = 5
+    num_drawn_spikes: int = 200
+    spread_quantiles: tuple[float, float] = (0.1, 0.9)
+    contact_peak_ms: float = 0.25
 
 
 POSTPROCESSING_SETTINGS = PostprocessingSettings()
@@ -78,6 +90,13 @@ class UnitMeasurements:
         Centre of mass of the spike, after motion correction.
     motion_um : ndarray of float32, (num_spikes,)
         Estimated probe movement at the time and depth of the spike; 0 without motion correction.
+    template_quantiles_uv : ndarray of float32, (2, num_units, num_samples, max_template_channels) | None
+        10 % and 90 % quantile of the waveforms of the drawn spikes, on the channels of the templates. This and the next
+        two are None in results of versions that did not measure them.
+    drawn_spikes : ndarray of int64, (num_drawn,) | None
+        Rows of the spike vector: at most 200 spikes of each unit.
+    contact_peaks_uv : ndarray of float32, (num_drawn, max_template_channels) | None
+        Peak of each drawn spike, of its unit's sign, on the channels of its unit's template.
     """
 
     channel_ids: np.ndarray
@@ -89,6 +108,9 @@ class UnitMeasurements:
     amplitudes_uv: np.ndarray
     positions_um: np.ndarray
     motion_um: np.ndarray
+    template_quantiles_uv: np.ndarray | None = None
+    drawn_spikes: np.ndarray | None = None
+    contact_peaks_uv: np.ndarray | None = None
 
     def save(self, path: str | Path) -> None:
         """Write the arrays to a compressed .npz file.
@@ -98,7 +120,8 @@ class UnitMeasurements:
         path : str or Path
             File to write.
         """
-        np.savez_compressed(path, **{field.name: getattr(self, field.name) for field in fields(self)})
+        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
+        np.savez_compressed(path, **{name: values for name, values in arrays.items() if values is not None})
 
     @classmethod
     def load(cls, path: str | Path) -> UnitMeasurements | None:
@@ -122,10 +145,10 @@ class UnitMeasurements:
         if not Path(path).is_file():
             return None
         with np.load(path, allow_pickle=False) as stored:
-            missing = [field.name for field in fields(cls) if field.name not in stored]
+            missing = [each.name for each in fields(cls) if each.default is MISSING and each.name not in stored]
             if missing:
                 raise ValueError(f"expected the arrays of {cls.__name__}, found no {missing} in {path}; sort again")
-            return cls(**{field.name: stored[field.name] for field in fields(cls)})
+            return cls(**{field.name: stored[field.name] for field in fields(cls) if field.name in stored})
 
 
 def measure_units(
@@ -163,7 +186,8 @@ def measure_units(
     recording = group.recording
     sampling_frequency = recording.get_sampling_frequency()
     num_units, num_samples, num_channels = templates_uv.shape
-    channels, peaks, _ = main_channels(templates_uv, sampling_frequency, parameters, signs=signs, settings=settings)
+    options: dict[str, Any] = dict(signs=signs, settings=settings)
+    channels, peaks, peaks_uv = main_channels(templates_uv, sampling_frequency, parameters, **options)
     max_channels = settings.max_template_channels
     near = np.argsort(get_channel_distances(recording)[channels], axis=1, kind="stable")[:, :max_channels]
     padding = ((0, 0), (0, max_channels - near.shape[1]))
@@ -173,6 +197,7 @@ def measure_units(
     # spike times may lie a few samples off the peak of the template, where the amplitude is read
     peak_shifts = peaks - parameters.num_samples_before(sampling_frequency)
     amplitudes_uv, positions_um = _measure_spikes(recording, sorting, peak_shifts, settings, job_kwargs)
+    signed_peaks = (peaks, np.sign(peaks_uv))
     return UnitMeasurements(
         channel_ids=np.array(recording.channel_ids.tolist()),
         channel_groups=np.array([group.name] * num_channels),
@@ -183,6 +208,7 @@ def measure_units(
         amplitudes_uv=amplitudes_uv,
         positions_um=positions_um,
         motion_um=_motion_of_spikes(group, spike_vector, positions_um[:, 1]),
+        **_measure_spread(recording, spike_vector, near, signed_peaks, parameters, settings, job_kwargs),
     )
 
 
@@ -270,9 +296,19 @@ def concatenate_measurements(parts: list[UnitMeasurements], order: np.ndarray) -
         for part, first in zip(parts, first_channels, strict=True)
     ]
 
-    def concatenated(name: str) -> np.ndarray:
-        return np.concatenate([getattr(part, name) for part in parts])
+    def concatenated(name: str, axis: int = 0) -> np.ndarray:
+        return np.concatenate([getattr(part, name) for part in parts], axis=axis)
 
+    spread = {}
+    drawn_spikes = [part.drawn_spikes for part in parts if part.drawn_spikes is not None]
+    if len(drawn_spikes) == len(parts):
+        first_spikes = np.cumsum([0, *[len(part.amplitudes_uv) for part in parts[:-1]]])
+        drawn = np.concatenate([rows + first for rows, first in zip(drawn_spikes, first_spikes, strict=False)])
+        spread = {
+            "template_quantiles_uv": concatenated("template_quantiles_uv", axis=1),
+            "drawn_spikes": np.argsort(order)[drawn],  # the inverse of a permutation
+            "contact_peaks_uv": concatenated("contact_peaks_uv"),
+        }
     return UnitMeasurements(
         channel_ids=concatenated("channel_ids"),
         channel_groups=concatenated("channel_groups"),
@@ -283,6 +319,7 @@ def concatenate_measurements(parts: list[UnitMeasurements], order: np.ndarray) -
         amplitudes_uv=concatenated("amplitudes_uv")[order],
         positions_um=concatenated("positions_um")[order],
         motion_um=concatenated("motion_um")[order],
+        **spread,
     )
 
 
@@ -376,6 +413,73 @@ def _measure_spikes(
         recording, nodes, resolve_job_kwargs(job_kwargs), job_name="measure spikes"
     )
     return amplitudes_uv.astype("float32"), np.stack([found["x"], found["y"]], axis=1).astype("float32")
+
+
+def _measure_spread(
+    recording: BaseRecording,
+    spike_vector: np.ndarray,
+    near: np.ndarray,
+    peaks: tuple[np.ndarray, np.ndarray],
+    parameters: SortingParameters,
+    settings: PostprocessingSettings,
+    job_kwargs: dict | None,
+) -> dict[str, np.ndarray]:
+    """Quantiles of the waveforms of drawn spikes on the channels `near`, rows of these spikes, and their peaks there.
+
+    `peaks` holds the sample and the sign of the peak of each template.
+    """
+    num_units, num_near = near.shape
+    num_channels = settings.max_template_channels
+    rng = np.random.default_rng(parameters.seed)
+    usable = has_whole_snippet(spike_vector, recording, parameters)
+    of_unit = [np.flatnonzero(usable & (spike_vector["unit_index"] == unit)) for unit in range(num_units)]
+    of_unit = [np.sort(rng.permutation(rows)[: settings.num_drawn_spikes]) for rows in of_unit]
+    drawn = np.concatenate([np.zeros(0, dtype="int64"), *of_unit])
+    sampling_frequency = recording.get_sampling_frequency()
+    num_samples, reach = (
+        parameters.num_samples(sampling_frequency),
+        round(settings.contact_peak_ms * sampling_frequency / 1000.0),
+    )
+    quantiles_uv = np.full((2, num_units, num_samples, num_channels), np.nan, dtype="float32")
+    contact_peaks_uv = np.full((len(drawn), num_channels), np.nan, dtype="float32")
+    first = 0
+    for unit, snippets in _snippets_of_units(recording, spike_vector, of_unit, near, parameters, job_kwargs):
+        sample, sign = int(peaks[0][unit]), peaks[1][unit]
+        quantiles_uv[:, unit, :, :num_near] = np.quantile(snippets, settings.spread_quantiles, axis=0)
+        window = snippets[:, max(0, sample - reach) : sample + reach + 1]
+        contact_peaks_uv[first : first + len(snippets), :num_near] = sign * (sign * window).max(axis=1)
+        first += len(snippets)
+    return dict(template_quantiles_uv=quantiles_uv, drawn_spikes=drawn, contact_peaks_uv=contact_peaks_uv)
+
+
+def _snippets_of_units(
+    recording: BaseRecording,
+    spike_vector: np.ndarray,
+    of_unit: list[np.ndarray],
+    near: np.ndarray,
+    parameters: SortingParameters,
+    job_kwargs: dict | None,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Each unit with spikes, and its snippets (num_spikes, num_samples, num_near); several units in one pass."""
+    num_samples = parameters.num_samples(recording.get_sampling_frequency())
+    ends = np.cumsum([len(rows) for rows in of_unit])
+    batches = ends * 4 * num_samples * near.shape[1] // BATCH_BYTES
+    mask = nearest_channels(recording, near.shape[1])
+    for batch in np.unique(batches):
+        units = np.flatnonzero(batches == batch)
+        rows = np.sort(np.concatenate([of_unit[unit] for unit in units]))
+        peaks = np.zeros(len(rows), dtype=base_peak_dtype)
+        for name in ("sample_index", "segment_index"):
+            peaks[name] = spike_vector[name][rows]
+        unit_index = spike_vector["unit_index"][rows]
+        peaks["channel_index"] = near[unit_index, 0]
+        snippets = np.zeros((len(rows), num_samples, near.shape[1]), dtype="float32")
+        for part in iterate_waveforms(recording, peaks, parameters, num_channels=near.shape[1], job_kwargs=job_kwargs):
+            snippets[part.spike_indices] = part.waveforms
+        for unit in units[[len(of_unit[unit]) > 0 for unit in units]]:
+            # snippets have their channels in the order of the recording
+            columns = np.searchsorted(np.flatnonzero(mask[near[unit, 0]]), near[unit])
+            yield int(unit), snippets[unit_index == unit][:, :, columns]
 
 
 def _motion_of_spikes(group: PreparedGroup, spike_vector: np.ndarray, depths_um: np.ndarray) -> np.ndarray:

@@ -32,32 +32,24 @@ def synthetic(num_units, spikes_per_unit, *, num_segments=1, unit_ids=None, seed
     near = np.argsort(np.abs(np.arange(num_channels) - main[:, None]), axis=1, kind="stable")[:, :NUM_NEAR]
     shape = waveform(num_samples=90, peak=30)[None, :, None]
     heights = rng.uniform(40, 200, num_units)
-    properties = {
-        "main_channel_id": main,
-        "group": np.zeros(num_units, dtype=int),
-        "snr": heights / 8,
-        "peak_uv": -heights,
-        "peak_sign": np.full(num_units, "neg"),
-        "short_isi_fraction": rng.uniform(0, 0.02, num_units),
-        "isi_violations_ratio": np.zeros(num_units),
-        "mean_posterior": rng.uniform(0.8, 1, num_units),
-        "presence_ratio": np.ones(num_units),
-        "neighbour_share": np.where(np.arange(num_units) % 3, 0.01, 0.2),
-        "quality": np.where(np.arange(num_units) % 3, "good", "mua"),
-        "quality_reason": np.where(np.arange(num_units) % 3, "", "overlaps with unit <1>"),
-    }
-    for name, values in properties.items():
+    for name, values in unit_properties(rng, main, heights).items():
         sorting.set_property(name, values)
+    drawn = np.sort(rng.permutation(num_spikes)[: num_units * 50])
+    templates_uv = (heights[:, None, None] * shape * np.exp(-np.arange(NUM_NEAR) / 4)).astype("float32")
+    peaks_uv = templates_uv.min(axis=1)[unit_index[drawn]] + rng.normal(0, 8, (len(drawn), NUM_NEAR))
     measurements = UnitMeasurements(
         channel_ids=np.arange(num_channels),
         channel_groups=np.zeros(num_channels, dtype=int),
         channel_positions_um=contacts_um,
-        templates_uv=(heights[:, None, None] * shape * np.exp(-np.arange(NUM_NEAR) / 4)).astype("float32"),
+        templates_uv=templates_uv,
         template_channels=near,
         peak_index=np.array(30),
         amplitudes_uv=rng.normal(-heights[unit_index], 8).astype("float32"),
         positions_um=np.column_stack([np.zeros(num_spikes), 20.0 * main[unit_index]]).astype("float32"),
         motion_um=np.sin(vector["sample_index"] / num_samples).astype("float32"),
+        template_quantiles_uv=np.stack([templates_uv - 10.0, templates_uv + 10.0]),
+        drawn_spikes=drawn,
+        contact_peaks_uv=peaks_uv.astype("float32"),
     )
     recording = {"num_samples": [num_samples] * num_segments, "num_channels": num_channels}
     return SortingResult(
@@ -70,3 +62,24 @@ def synthetic(num_units, spikes_per_unit, *, num_segments=1, unit_ids=None, seed
         measurements=measurements,
         provenance={"recording": recording, "versions": {"x": "1.2"}},
     )
+
+
+def unit_properties(rng, main, heights):
+    """Properties of units with these main channels and heights in uV: every third one is no good unit."""
+    num_units = len(main)
+    return {
+        "main_channel_id": main,
+        "group": np.zeros(num_units, dtype=int),
+        "snr": heights / 8,
+        "peak_uv": -heights,
+        "peak_sign": np.full(num_units, "neg"),
+        "short_isi_fraction": rng.uniform(0, 0.02, num_units),
+        "isi_violations_ratio": np.zeros(num_units),
+        "mean_posterior": rng.uniform(0.8, 1, num_units),
+        "presence_ratio": np.ones(num_units),
+        "overlapping_unit": np.where(np.arange(num_units) == 0, num_units > 1, 0) - (num_units == 1),
+        "amplitude_cutoff": np.where(np.arange(num_units) % 2, 0.03, np.nan),
+        "neighbour_share": np.where(np.arange(num_units) % 3, 0.01, 0.2),
+        "quality": np.where(np.arange(num_units) % 3, "good", "mua"),
+        "quality_reason": np.where(np.arange(num_units) % 3, "", "overlaps with unit <1>"),
+    }

@@ -1,5 +1,6 @@
 """The HTML report: what is in it, with and without a browser."""
 
+import base64
 import json
 import time
 from html.parser import HTMLParser
@@ -99,8 +100,6 @@ def test_page_of_a_sorting(sorted_tetrode, tetrode_page):
 
 
 def test_templates_are_packed_as_they_are(sorted_tetrode, tetrode_page):
-    import base64
-
     result, _ = sorted_tetrode
     _, data = parse(tetrode_page)
     for unit, packed in enumerate(row["template"] for row in data["units"]):
@@ -127,6 +126,56 @@ def test_page_without_measures_says_what_is_missing(sorted_tetrode, tmp_path):
     assert data["units"][0]["template"] is not None
     with pytest.raises(ValueError, match="num_segments 2, found 1"):
         old.write_report(page, recording=recording.select_segments([0]), overwrite=True)
+
+
+def test_result_without_peaks_opens_and_says_what_is_missing(sorted_tetrode, tmp_path):
+    result, recording = sorted_tetrode
+    folder = result.save(tmp_path / "out")
+    known = dict(np.load(folder / "measures.npz"))
+    for name in ("template_quantiles_uv", "drawn_spikes", "contact_peaks_uv"):
+        del known[name]
+    np.savez(folder / "measures.npz", **known)  # as the version before wrote it
+    page = SortingResult.load(folder).write_report(tmp_path / "old.html")
+    _, data = parse(page)
+    assert "no peaks on the contacts" in page.read_text(encoding="utf8")
+    assert data["units"][0]["template"]["spread"] is None and data["clusters"]["units"][0]["peaks"] is None
+    assert data["clusters"]["maps"][0]["units"] == [0, 1, 2]
+    SortingResult.load(folder).write_report(page, recording=recording, overwrite=True)
+    assert "no peaks on the contacts" not in page.read_text(encoding="utf8")
+    assert parse(page)[1]["clusters"]["units"][0]["peaks"]
+
+
+def test_peaks_and_spread_are_packed_as_they_are(sorted_tetrode, tetrode_page):
+    result, _ = sorted_tetrode
+    _, data = parse(tetrode_page)
+    measurements, clusters = result.measurements, data["clusters"]
+    owners = result.sorting.to_spike_vector()["unit_index"][measurements.drawn_spikes]
+    for unit, packed in enumerate(clusters["units"]):
+        steps = np.frombuffer(base64.b64decode(packed["peaks"]), "u1").reshape(4, packed["num_drawn"])
+        peaks_uv = np.array(packed["low"])[:, None] + steps * np.array(packed["step"])[:, None]
+        expected_uv = -measurements.contact_peaks_uv[owners == unit, :4].T
+        assert np.allclose(np.sort(peaks_uv), np.sort(expected_uv), atol=0.6 * max(packed["step"]) + 0.02)
+        template = data["units"][unit]["template"]
+        spread = np.frombuffer(base64.b64decode(template["spread"]), "u1").reshape(2, 4, template["num_samples"])
+        low_uv, high_uv = measurements.template_quantiles_uv[:, unit, :, :4]
+        width_uv = spread.sum(axis=0)[:, 0] * template["spread_uv"]
+        assert np.allclose(width_uv, (high_uv - low_uv)[0], atol=template["spread_uv"] + 0.01)
+    assert [view["contacts"] for view in clusters["views"]] == [[0, 1, 2, 3]] * 3
+    (shared,) = clusters["maps"]
+    points = np.frombuffer(base64.b64decode(shared["points"]), "<u2").reshape(-1, 2)
+    assert len(points) == sum(unit["num_drawn"] for unit in clusters["units"])
+
+
+def test_intervals_are_counted(sorted_tetrode, tetrode_page):
+    result, _ = sorted_tetrode
+    _, data = parse(tetrode_page)
+    edges_ms = np.geomspace(*data["isi_ms"], 51)
+    for unit, packed in zip(result.sorting.unit_ids, data["units"], strict=True):
+        trains = [result.sorting.get_unit_spike_train(unit, segment_index=segment) for segment in range(2)]
+        intervals_ms = np.concatenate([np.diff(train) for train in trains]) / 30.0
+        assert sum(packed["isi"]) == len(intervals_ms)
+        long = np.sum(intervals_ms > edges_ms[25])
+        assert abs(sum(packed["isi"][25:]) - long) <= 1
 
 
 def test_no_units(tmp_path):
@@ -269,6 +318,50 @@ def test_links_and_filter(browser, large_page):
     assert find(browser, "#unit-3[open] svg.chart")
     browser.get(large_page.as_uri() + "#unit-299")
     assert find(browser, "#unit-299[open]")
+
+
+def test_a_unit_is_highlighted_everywhere(browser, tetrode_page):
+    from selenium.webdriver.support.ui import Select
+
+    def highlighted():
+        clouds = {each.get_attribute("data-unit") for each in find(browser, "#clusters .cloud.chosen")}
+        return clouds | {each.get_attribute("data-unit") for each in find(browser, "tr.chosen, .unit-marker.chosen")}
+
+    show(browser, tetrode_page)
+    assert len(find(browser, "#clusters svg.chart")) == 7 and highlighted() == set()
+    find(browser, '#table tr[data-unit="2"] td.number')[0].click()
+    assert highlighted() == {"2"} and len(find(browser, "#clusters .cloud.chosen")) == 7
+    assert Select(find(browser, "#highlight")[0]).first_selected_option.text == "2"
+    Select(find(browser, "#highlight")[0]).select_by_value("1")
+    assert highlighted() == {"1"}
+    find(browser, '#cluster-keys button[data-unit="0"]')[0].click()
+    assert highlighted() == {"0"}
+    assert browser.switch_to.active_element == find(browser, '#cluster-keys button[aria-pressed="true"]')[0]
+    find(browser, '#cluster-keys button[data-unit="0"]')[0].click()  # again: none
+    assert highlighted() == set()
+    find(browser, '#table tr[data-unit="1"] th a')[0].click()
+    assert highlighted() == {"1"} and find(browser, "#unit-1[open]")
+    assert console_errors(browser) == []
+
+
+def test_large_probes_show_a_unit_with_its_neighbours(browser, large_page):
+    show(browser, large_page)
+    find(browser, '#table tr[data-unit="150"] td.number')[0].click()
+    shown = [int(each.get_attribute("data-unit")) for each in find(browser, "#cluster-keys button")]
+    assert 150 in shown and len(shown) == 7 and max(abs(unit - 150) for unit in shown if unit) < 7
+    assert len(find(browser, "#clusters svg.chart")) == 7
+
+
+@pytest.mark.parametrize("media", ["light", "dark"])
+def test_labels_of_units_do_not_overlap(browser, large_page, media):
+    show(browser, large_page, color_scheme=media)
+    boxes = browser.execute_script(
+        "return [...document.querySelector('#charts svg').querySelectorAll('text.halo')]"
+        ".map(e => { const b = e.getBBox(); return [b.x, b.y + 2, b.x + b.width, b.y + b.height - 2]; })"
+    )
+    left, top, right, bottom = np.array(boxes).T
+    is_over = (left[:, None] < right) & (left < right[:, None]) & (top[:, None] < bottom) & (top < bottom[:, None])
+    assert len(boxes) > 30 and is_over.sum() == len(boxes)
 
 
 @pytest.mark.parametrize("width", [1280, 400])

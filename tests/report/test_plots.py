@@ -5,11 +5,12 @@ import sys
 import numpy as np
 import pytest
 from stand_in import TETRODE_UM, PcaModel, as_recording, planted
+from synthetic_result import synthetic
 
 from huidurep import SortingParameters
 from huidurep.pipeline import SpikeSortingPipeline
 from huidurep.report.page_data import get_measurements
-from huidurep.report.plots import plot_embedding
+from huidurep.report.plots import FIGURES, plot_embedding
 
 pytest.importorskip("matplotlib")
 
@@ -31,6 +32,9 @@ def test_figures_are_drawn(sorted_recording, tmp_path):
         "embedding": result.plot_embedding(),
         "autocorrelograms": result.plot_autocorrelograms(),
         "amplitudes": result.plot_amplitudes(segment_index=1),
+        "intervals": result.plot("intervals"),
+        "unit": result.plot("unit", units=[2]),
+        "clusters": result.plot("clusters"),
     }
     for name, figure in figures.items():
         figure.savefig(tmp_path / f"{name}.png", dpi=40)
@@ -43,6 +47,56 @@ def test_figures_are_drawn(sorted_recording, tmp_path):
     assert [len(line.get_xdata()) for line in drawn] == [
         np.sum((vector["unit_index"] == unit) & (vector["segment_index"] == 1)) for unit in range(3)
     ]
+
+
+def test_clusters_are_drawn_on_all_pairs_of_contacts_of_a_tetrode(sorted_recording, tmp_path):
+    result, _ = sorted_recording
+    figure = result.plot("clusters")
+    labels = [(axis.get_xlabel(), axis.get_ylabel()) for axis in figure.subfigs[1].axes]
+    assert len(set(labels)) == 6 and all(label.endswith("(µV)") for pair in labels for label in pair)
+    counts = result.sorting.count_num_spikes_per_unit(outputs="array")
+    for axis in figure.subfigs[1].axes:
+        assert [len(cloud.get_offsets()) for cloud in axis.collections] == np.minimum(counts, 200).tolist()
+    assert len(figure.subfigs[0].axes[0].collections) == 3
+    two = result.plot("clusters", units=[2, 0])
+    assert [len(axis.collections) for axis in two.subfigs[1].axes] == [2] * 6
+    for name in ("clusters.pdf", "clusters.svg"):
+        two.savefig(tmp_path / name)
+        assert (tmp_path / name).stat().st_size > 2000
+
+
+def test_units_of_one_color_have_different_markers():
+    result = synthetic(30, 20)
+    names = [text.get_text() for text in result.plot("embedding").legends[0].get_texts()]
+    assert names == [str(unit) for unit in range(30)]
+    marks = {(line.get_color(), line.get_marker()) for line in result.plot("embedding").legends[0].get_lines()}
+    assert len(marks) == 30
+
+
+def test_figures_of_chosen_units(sorted_recording):
+    result, recording = sorted_recording
+    for name in ("templates", "amplitudes", "autocorrelograms", "intervals"):
+        assert [axis.get_title().split(",")[0] for axis in result.plot(name, units=[2, 1]).axes] == ["unit 2", "unit 1"]
+    assert [text.get_text() for text in result.plot("raster", units=[1]).axes[0].get_yticklabels()] == ["1"]
+    units = {"xlabel": {axis.get_xlabel() for axis in result.plot("unit").axes}}
+    assert {"time (s)", "lag (ms)", "inter-spike interval (ms)"} <= units["xlabel"]
+    with pytest.raises(ValueError, match=r"\[7\]"):
+        result.plot("templates", units=[0, 7])
+    with pytest.raises(ValueError, match="one unit"):
+        result.plot("unit", units=[0, 1])
+    with pytest.raises(ValueError, match="clusters"):
+        result.plot("histogram")
+
+
+def test_result_without_peaks_asks_for_the_recording(sorted_recording):
+    result, recording = sorted_recording
+    old = dataclasses.replace(
+        result, measurements=dataclasses.replace(result.measurements, drawn_spikes=None, template_quantiles_uv=None)
+    )
+    with pytest.raises(ValueError, match="recording="):
+        old.plot("clusters")
+    assert len(old.plot("clusters", recording=recording).subfigs[1].axes) == 6
+    old.plot("templates")  # without spread
 
 
 def test_saved_and_loaded_result_draws_the_same(sorted_recording, tmp_path):
@@ -60,8 +114,8 @@ def test_saved_and_loaded_result_draws_the_same(sorted_recording, tmp_path):
 def test_empty_result_has_figures_too(tmp_path):
     recording = as_recording(np.zeros((3000, 4), dtype="float32"), positions_um=TETRODE_UM)
     result = SpikeSortingPipeline(PcaModel())(recording)
-    for name in ("templates", "raster", "embedding", "autocorrelograms", "amplitudes"):
-        figure = getattr(result, f"plot_{name}")()
+    for name in FIGURES:
+        figure = result.plot(name)
         figure.savefig(tmp_path / "empty.png")
         assert [text.get_text() for text in figure.axes[0].texts] in (["no units"], ["no spikes"])
 

@@ -55,6 +55,36 @@ def test_amplitudes_are_those_of_the_planted_spikes(late):
         assert abs(measurements.templates_uv[unit, :, 0].argmin() - (measurements.peak_index - late)) <= 1
 
 
+def test_spread_and_contact_peaks_are_those_of_the_planted_spikes():
+    settings = PostprocessingSettings(num_drawn_spikes=20)
+    measurements, vector = measured(settings=settings)
+    units = vector["unit_index"][measurements.drawn_spikes]
+    assert np.bincount(units).tolist() == [20, 20, 20]
+    low_uv, high_uv = measurements.template_quantiles_uv[..., :4]
+    # noise of 2 uV: its quantiles are 2.56 standard deviations apart
+    assert np.median(high_uv - low_uv) == pytest.approx(2.56 * 2.0, rel=0.2)
+    assert (
+        np.mean((low_uv < measurements.templates_uv[..., :4]) & (measurements.templates_uv[..., :4] < high_uv)) > 0.98
+    )
+    assert np.isnan(measurements.template_quantiles_uv[..., 4:]).all()
+    for unit, footprint_uv in enumerate(FOOTPRINTS_UV):
+        troughs_uv = waveform(width=4.0 + 1.5 * unit).min() * np.array(footprint_uv, dtype="float64")
+        own_uv = measurements.contact_peaks_uv[units == unit]
+        assert np.median(own_uv[:, :4], axis=0) == pytest.approx(
+            troughs_uv[measurements.template_channels[unit, :4]], abs=5
+        )
+        assert np.isnan(own_uv[:, 4:]).all()
+
+
+def test_spread_does_not_depend_on_the_batches(monkeypatch):
+    settings = PostprocessingSettings(num_drawn_spikes=20)
+    whole, _ = measured(settings=settings)
+    monkeypatch.setattr("huidurep.sorting.postprocessing.BATCH_BYTES", 20 * 4 * 90 * 4)
+    parts, _ = measured(settings=settings)
+    assert np.array_equal(whole.contact_peaks_uv, parts.contact_peaks_uv, equal_nan=True)
+    assert np.array_equal(whole.template_quantiles_uv, parts.template_quantiles_uv, equal_nan=True)
+
+
 def test_locations_are_near_the_largest_amplitudes():
     measurements, vector = measured()
     x, y = (
@@ -95,9 +125,16 @@ def test_groups_are_joined_and_survive_a_file(tmp_path):
     joined.save(tmp_path / "measures.npz")
     loaded = UnitMeasurements.load(tmp_path / "measures.npz")
     for field in dataclasses.fields(joined):
-        assert np.array_equal(
-            getattr(joined, field.name), getattr(loaded, field.name), equal_nan=field.name == "templates_uv"
-        )
+        has_nan = field.name in ("templates_uv", "template_quantiles_uv", "contact_peaks_uv")
+        assert np.array_equal(getattr(joined, field.name), getattr(loaded, field.name), equal_nan=has_nan), field.name
+    # a drawn spike keeps its peak wherever its row goes
+    both = np.concatenate([first.amplitudes_uv, second.amplitudes_uv])
+    rows = np.concatenate([first.drawn_spikes, second.drawn_spikes + len(vector)])
+    assert np.array_equal(joined.amplitudes_uv[joined.drawn_spikes], both[rows])
+    old = dataclasses.replace(first, template_quantiles_uv=None, drawn_spikes=None, contact_peaks_uv=None)
+    old.save(tmp_path / "old.npz")  # as an earlier version saved it
+    assert UnitMeasurements.load(tmp_path / "old.npz").drawn_spikes is None
+    assert concatenate_measurements([old, first], order).drawn_spikes is None
     assert UnitMeasurements.load(tmp_path / "none.npz") is None and concatenate_measurements([], order) is None
     np.savez(tmp_path / "short.npz", channel_ids=joined.channel_ids)
     with pytest.raises(ValueError, match="templates_uv"):

@@ -124,3 +124,27 @@ function addSegments(plot, unit) {
     plot.svg.append(draw("path", { class: "grid-line", d: "M" + plot.x(start / unit.seconds) + " " + plot.inner.y1 + "V" + plot.inner.y0 }));
   }
 }
+
+// Write labels beside their points, where they cover neither marks nor other labels nor leave the chart; a label that
+// finds no place is left out. items: x, y, text, gap (radius of the mark), isOver (may lie on the point itself).
+function placeLabels(plot, items, marks) {
+  const taken = marks.slice(), { room } = plot;
+  const isFree = (box) => box[0] >= 1 && box[0] + box[2] <= room.width - 1 && box[1] >= 1 && box[1] + box[3] <= plot.inner.y0 &&
+    taken.every((each) => box[0] > each[0] + each[2] || box[0] + box[2] < each[0] || box[1] > each[1] + each[3] || box[1] + box[3] < each[1]);
+  for (const { x, y, text, gap, isOver } of items) {
+    const width = text.length * LETTER_PX + 2, height = 12, places = isOver ? [[x - width / 2, y - 6]] : [];
+    for (const far of [gap + 3, gap + 12, gap + 22]) {
+      places.push([x + far, y - 6], [x - far - width, y - 6], [x - width / 2, y - far - height], [x - width / 2, y + far]);
+      for (const up of [-1, 1]) places.push([x + far * 0.8, y - 6 + up * (far * 0.8 + 3)], [x - far * 0.8 - width, y - 6 + up * (far * 0.8 + 3)]);
+    }
+    const found = places.find((place) => isFree([place[0], place[1], width, height]));
+    if (!found) continue;
+    taken.push([found[0], found[1], width, height]);
+    const middle = [found[0] + width / 2, found[1] + height / 2];
+    if (!isOver && Math.hypot(Math.max(0, Math.abs(middle[0] - x) - width / 2), Math.max(0, Math.abs(middle[1] - y) - height / 2)) > gap + 7) {
+      const end = [Math.min(Math.max(x, found[0]), found[0] + width), Math.min(Math.max(y, found[1]), found[1] + height)];
+      plot.svg.append(draw("path", { class: "leader", d: "M" + round(x) + " " + round(y) + "L" + round(end[0]) + " " + round(end[1]) }));
+    }
+    plot.svg.append(draw("text", { class: "strong halo", x: round(found[0] + 1), y: round(found[1] + 10) }, text));
+  }
+}

@@ -1,6 +1,11 @@
 // The figures of the whole sorting.
 // ----------------------------------------------------------------- overview
 
+// Many units along a long probe need room for their names.
+function overviewHeight() {
+  return Math.max(400, Math.min(900, 130 + 5 * DATA.units.length));
+}
+
 function probeChart() {
   const probe = DATA.overview.probe;
   const offsets = groupOffsets(probe);
@@ -9,36 +14,25 @@ function probeChart() {
   const [left, right] = extent(contactX), [low, high] = extent(probe.contacts.map((each) => each[1]));
   const marginX = (right - left || 40) * 0.12, marginY = (high - low || 40) * 0.08;
   const plot = makePlot("Units on the probe", {
-    height: 400, left: 54, x: [left - marginX, right + marginX], y: [low - marginY, high + marginY], xLabel: "across (µm)", yLabel: "depth (µm)",
+    height: overviewHeight(), left: 54, x: [left - marginX, right + marginX], y: [low - marginY, high + marginY], xLabel: "across (µm)", yLabel: "depth (µm)",
   });
   addAxes(plot, { xTicks: offsets.some((each) => each) ? 0 : 4, yTicks: 8 });
   probe.contacts.forEach((contact, row) => {
     plot.svg.append(draw("rect", { class: "contact", x: plot.x(contactX[row]) - 2.5, y: plot.y(contact[1]) - 2.5, width: 5, height: 5 }));
   });
   const sizes = DATA.units.map((unit) => Math.abs(unit.template.uv));
-  const largest = Math.max(...sizes);
+  const largest = Math.max(...sizes), marks = [];
   DATA.overview.probe.units.forEach((position, unit) => {
     const r = 3.5 + 5 * Math.sqrt(sizes[unit] / largest);
     const x = plot.x(position[0] + offsets[unitGroup[unit]]), y = plot.y(position[1]), kind = quality(unit);
     const shape = kind === "good" ? draw("circle", { cx: x, cy: y, r }) : draw("path", { d: "M" + x + " " + (y - r) + "L" + (x + r) + " " + (y + r) + "H" + (x - r) + "Z" });
-    fill(shape, { class: "unit-marker " + kind, "data-unit": unit }, [draw("title", {}, "unit " + DATA.units[unit].id)]);
+    fill(shape, { class: "unit-marker " + kind, "data-unit": unit, style: "--color:" + colorOf(unit) }, [draw("title", {}, "unit " + DATA.units[unit].id)]);
     plot.svg.append(shape);
+    marks.push({ x, y, text: DATA.units[unit].id, gap: r, size: sizes[unit] });
   });
-  labelUnits(plot, unitGroup.map((group) => offsets[group]));
-  return figure("Units on the probe", plot.svg, "Filled circles: good; open triangles: multi-unit activity; size: template amplitude. Grey squares: contacts. The scales across and along the probe differ.");
-}
-
-// Label the units: to the right of the marker, to the left where the right is occupied, or not at all.
-function labelUnits(plot, offsets) {
-  const taken = DATA.overview.probe.units.map((position, unit) => [plot.x(position[0] + offsets[unit]) - 6, plot.y(position[1]) - 6, 12, 12]);
-  const isFree = (box) => taken.every((each) => box[0] > each[0] + each[2] || box[0] + box[2] < each[0] || box[1] > each[1] + each[3] || box[1] + box[3] < each[1]);
-  DATA.overview.probe.units.forEach((position, unit) => {
-    const x = plot.x(position[0] + offsets[unit]), y = plot.y(position[1]), name = DATA.units[unit].id, width = name.length * LETTER_PX;
-    const box = [[x + 9, y - 6, width, 12], [x - 9 - width, y - 6, width, 12]].find(isFree);
-    if (!box) return;
-    taken.push(box);
-    plot.svg.append(draw("text", { class: "strong", x: box[0], y: y + 4 }, name));
-  });
+  // where not all labels find a place, the largest units have one
+  placeLabels(plot, marks.slice().sort((a, b) => b.size - a.size), marks.map((each) => [each.x - each.gap, each.y - each.gap, 2 * each.gap, 2 * each.gap]));
+  return figure("Units on the probe", plot.svg, "Filled circles: good; open triangles: multi-unit activity; size: template amplitude; colours tell neighbours apart. Grey squares: contacts. The scales across and along the probe differ.");
 }
 
 // Channel groups whose contacts overlap are drawn side by side.
@@ -97,7 +91,7 @@ function driftChart() {
   const time = timeUnit(), total = AXIS.total_s / time.seconds;
   const [low, high] = extent(depths);
   const plot = makePlot("Depth of spikes over time", {
-    width: MIDDLE_PX, height: 400, left: 54, x: [0, total], y: [low * drift.um - 10, high * drift.um + 10], xLabel: "time (" + time.name + ")", yLabel: "depth (µm)",
+    width: MIDDLE_PX, height: overviewHeight(), left: 54, x: [0, total], y: [low * drift.um - 10, high * drift.um + 10], xLabel: "time (" + time.name + ")", yLabel: "depth (µm)",
   });
   const paths = ["", "", "", ""];
   for (let index = 0; index < times.length; index++) {
@@ -138,7 +132,9 @@ function trendChart() {
     });
     return path;
   };
-  for (const line of lines) plot.svg.append(draw("path", { class: "trace", style: "opacity:.55", d: pathOf(line) }));
+  lines.forEach((line, unit) => {
+    plot.svg.append(draw("path", { class: "trace unit-line", "data-unit": unit, style: "stroke:" + colorOf(unit), d: pathOf(line) }, draw("title", {}, "unit " + DATA.units[unit].id)));
+  });
   const middle = lines[0].map((_, bin) => {
     const here = lines.map((line) => line[bin]).filter((value) => value !== null).sort((a, b) => a - b);
     return here.length ? here[Math.floor(here.length / 2)] : null;

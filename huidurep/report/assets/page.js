@@ -5,11 +5,15 @@ function drawPanel(details) {
   const box = details.querySelector(".panel"), unit = Number(details.dataset.unit);
   if (box.childElementCount) return;
   if (DATA.units[unit].template === null) {
-    box.append(figure("Template and amplitudes", missing("Not available in this result.")), autocorrelogram(unit));
+    box.append(figure("Template and amplitudes", missing("Not available in this result.")), trains(unit));
   } else {
-    box.append(templateChart(unit), make("div", {}, amplitudeChart(unit), autocorrelogram(unit)));
+    box.append(templateChart(unit), make("div", {}, amplitudeChart(unit), trains(unit)));
   }
   box.append(neighbours(unit), candidates(unit));
+}
+
+function trains(unit) {
+  return make("div", { class: "trains" }, autocorrelogram(unit), intervalChart(unit));
 }
 
 function open(unit, isShown) {
@@ -19,6 +23,7 @@ function open(unit, isShown) {
   details.open = true;
   drawPanel(details);
   if (isShown) {
+    if (chosen !== unit) choose(unit);
     details.scrollIntoView();
     details.querySelector("summary").focus({ preventScroll: true });
   }
@@ -83,6 +88,7 @@ function listen() {
     if (event.key === "k") step(-1);
   });
   if (!DATA.units.length) return;
+  listenToClusters();
   for (const header of document.querySelectorAll("#table thead [aria-sort]")) {
     header.querySelector("button").addEventListener("click", () => sortBy(header));
   }

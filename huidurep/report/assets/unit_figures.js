@@ -12,43 +12,63 @@ function spacing(values) {
 }
 
 function templateChart(unit) {
-  const template = DATA.units[unit].template;
+  const { template, overlap } = DATA.units[unit];
   const contacts = template.channels.map((channel) => DATA.overview.probe.contacts[channel]);
-  const values = decode(template.values, Int16Array);
-  const n = template.num_samples;
+  const n = template.num_samples, values = decode(template.values, Int16Array);
+  const spread = template.spread && decode(template.spread, Uint8Array), step = template.spread_uv / template.uv;
+  const other = overlap && DATA.units[overlap.unit].template, others = other && decode(other.values, Int16Array);
+  // of each contact, in integer steps of the template: mean, both edges of the spread, mean of the other unit
+  const lines = contacts.map((_, row) => {
+    const mean = Array.from(values.subarray(row * n, (row + 1) * n)), otherRow = other ? other.channels.indexOf(template.channels[row]) : -1;
+    const edge = (side) => mean.map((value, sample) => value + (side ? 1 : -1) * spread[(side * contacts.length + row) * n + sample] * step);
+    const rival = otherRow < 0 ? null : Array.from(others.subarray(otherRow * n, (otherRow + 1) * n), (value) => (value * other.uv) / template.uv);
+    return { mean, low: spread && edge(0), high: spread && edge(1), rival };
+  });
+  const all = (line) => [line.mean, line.low, line.high, line.rival].filter(Boolean).flat();
   const xs = contacts.map((each) => each[0]), ys = contacts.map((each) => each[1]);
-  const stepX = spacing(xs), stepY = spacing(ys);
-  const [left, right] = extent(xs), [low, high] = extent(ys);
-  const height = Math.min(440, Math.max(210, ((high - low) / stepY + 1) * 46 + 20));
-  const plot = makePlot("Mean waveform of unit " + DATA.units[unit].id + " at the contacts of the probe", {
-    height, left: 8, right: 8, top: 14, bottom: 30,
-    x: [left - stepX * 0.55, right + stepX * 0.55], y: [low - stepY * 0.6, high + stepY * 0.6],
-  });
-  const [lowest, highest] = extent(values);
+  const stepX = spacing(xs), stepY = spacing(ys), [left, right] = extent(xs);
+  const [lowest, highest] = extent(values), [least, most] = extent(lines.flatMap(all));
   const tall = stepY * (new Set(ys).size > 4 ? 1.6 : 0.95); // many rows leave little height for each, so waveforms may overlap
-  const scale = tall / (highest - lowest || 1);
-  contacts.forEach((contact, row) => {
-    plot.svg.append(draw("circle", { class: "contact", cx: plot.x(contact[0]), cy: plot.y(contact[1]), r: 2.6 }));
-    let path = "";
-    for (let sample = 0; sample < n; sample++) {
-      const x = contact[0] + (sample / (n - 1) - 0.5) * 0.86 * stepX;
-      path += (sample ? "L" : "M") + plot.x(x) + " " + plot.y(contact[1] + values[row * n + sample] * scale);
-    }
-    plot.svg.append(draw("path", { class: row ? "trace" : "trace main", d: path }));
+  const scale = tall / (Math.min(most - least, 2 * (highest - lowest)) || 1); // a much larger unit does not flatten this one
+  const [bottom, top] = extent(lines.flatMap((line, row) => extent(all(line)).map((value) => ys[row] + value * scale)));
+  const plot = makePlot("Mean waveform of unit " + DATA.units[unit].id + " at the contacts of the probe", {
+    height: Math.min(440, Math.max(210, ((top - bottom) / stepY) * 46 + 60)), left: 8, right: 8, top: 6, bottom: 40,
+    x: [left - stepX * 0.55, right + stepX * 0.55], y: [bottom - stepY * 0.1, top + stepY * 0.1],
   });
-  addScale(plot, template, stepX, tall, (highest - lowest || 1) * template.uv);
-  return figure("Template", plot.svg, "Mean waveform at the " + contacts.length + " nearest contacts (dots); bold: main channel.");
+  lines.forEach((line, row) => {
+    const path = (line, isBack) => {
+      const points = line.map((value, sample) => plot.x(xs[row] + (sample / (n - 1) - 0.5) * 0.86 * stepX) + " " + plot.y(ys[row] + value * scale));
+      return (isBack ? points.reverse() : points).join("L");
+    };
+    if (spread) plot.svg.append(draw("path", { class: "spread", d: "M" + path(line.low) + "L" + path(line.high, true) + "Z" }));
+    plot.svg.append(draw("circle", { class: "contact", cx: plot.x(xs[row]), cy: plot.y(ys[row]), r: 2.6 }));
+    if (line.rival) plot.svg.append(draw("path", { class: "other thin", d: "M" + path(line.rival) }));
+    plot.svg.append(draw("path", { class: row ? "trace" : "trace main", d: "M" + path(line.mean) }));
+  });
+  addScale(plot, template, stepX, template.uv / scale);
+  const words = ["Mean waveform at the " + contacts.length + " nearest contacts (dots); bold: main channel." + (spread ? " Shaded: 80 % of the spikes lie within, at each sample." : "")];
+  if (overlap) words.push(" Dashed: unit ", unitLink(overlap.unit), ", with which it overlaps most" + overlapText(overlap) + ".");
+  return figure("Template", plot.svg, words);
 }
 
-function addScale(plot, template, stepX, tall, spanUv) {
-  const power = Math.pow(10, Math.floor(Math.log10(spanUv * 0.6)));
-  const uv = [5, 2, 1].map((each) => each * power).find((each) => each <= spanUv * 0.6) || power;
-  const height = Math.abs(plot.y(0) - plot.y((tall * uv) / spanUv));
+function overlapText(overlap) {
+  const parts = [];
+  if (overlap.share !== null) parts.push(Math.round(100 * overlap.share) + " % of the nearest embeddings");
+  if (overlap.distance !== null) parts.push("templates " + overlap.distance.toFixed(1) + " noise levels apart");
+  return parts.length ? " (" + parts.join(", ") + ")" : "";
+}
+
+// A bar of a round number of uV, about 30 px high, and of 1 ms; uvPerUm: uV that are drawn as 1 um.
+function addScale(plot, template, stepX, uvPerUm) {
+  const wanted = 30 * ((plot.room.y[1] - plot.room.y[0]) / (plot.inner.y0 - plot.inner.y1)) * uvPerUm;
+  const power = Math.pow(10, Math.floor(Math.log10(wanted)));
+  const uv = [5, 2, 1].map((each) => each * power).find((each) => each <= wanted) || power;
+  const height = Math.abs(plot.y(0) - plot.y(uv / uvPerUm));
   const ms = 1 / (template.end_ms - template.start_ms);
   const width = Math.abs(plot.x(0) - plot.x(0.86 * stepX * ms));
-  const x = plot.inner.x0 + 4, y = plot.room.height - 6;
-  plot.svg.append(draw("path", { class: "axis", d: "M" + x + " " + (y - Math.min(height, 60)) + "V" + y + "h" + round(width) }));
-  plot.svg.append(draw("text", { x: x + 6, y: y - 6 }, short(uv * Math.min(height, 60) / height) + " µV, 1 ms"));
+  const x = plot.inner.x0 + 4, y = plot.room.height - 4;
+  plot.svg.append(draw("path", { class: "axis", d: "M" + x + " " + round(y - height) + "V" + y + "h" + round(width) }));
+  plot.svg.append(draw("text", { x: x + 6, y: y - 6 }, short(uv) + " µV, 1 ms"));
 }
 
 function correlogramChart(label, counts, size) {
@@ -69,8 +89,27 @@ function correlogramChart(label, counts, size) {
 function autocorrelogram(unit) {
   const half = DATA.units[unit].acg;
   const counts = half.slice().reverse().concat(half);
-  return figure("Autocorrelogram", correlogramChart("Autocorrelogram of unit " + DATA.units[unit].id, counts, { width: MIDDLE_PX, height: 170 }),
+  return figure("Autocorrelogram", correlogramChart("Autocorrelogram of unit " + DATA.units[unit].id, counts, { width: 370, height: 170 }),
     "Lags between spikes of this unit. The refractory period of a single neuron leaves the shaded ±1.5 ms empty.");
+}
+
+function intervalChart(unit) {
+  const counts = DATA.units[unit].isi, [from, to] = DATA.isi_ms.map(Math.log10), step = (to - from) / counts.length;
+  const plot = makePlot("Inter-spike intervals of unit " + DATA.units[unit].id, {
+    width: 370, height: 170, x: [from, to], y: [0, extent(counts)[1] * 1.05 || 1], xLabel: "inter-spike interval", yLabel: "intervals",
+  });
+  plot.svg.append(draw("rect", { class: "band", x: plot.inner.x0, y: plot.inner.y1, width: plot.x(Math.log10(1.5)) - plot.inner.x0, height: plot.inner.y0 - plot.inner.y1 }));
+  let path = "";
+  counts.forEach((count, bin) => {
+    if (count) path += "M" + plot.x(from + bin * step) + " " + plot.inner.y0 + "V" + plot.y(count) + "H" + round(plot.x(from + (bin + 1) * step) + 0.1) + "V" + plot.inner.y0 + "Z";
+  });
+  plot.svg.append(draw("path", { class: "bars", d: path }));
+  addAxes(plot, { isCount: true, xTicks: 0 });
+  ["1 ms", "10 ms", "0.1 s", "1 s", "10 s"].forEach((name, power) => {
+    plot.svg.append(draw("path", { class: "axis", d: "M" + plot.x(power) + " " + plot.inner.y0 + "v4" }));
+    plot.svg.append(draw("text", { x: plot.x(power), y: plot.inner.y0 + 15, "text-anchor": "middle" }, name));
+  });
+  return figure("Inter-spike intervals", plot.svg, "Logarithmic bins; shaded: below 1.5 ms.");
 }
 
 function amplitudeChart(unit) {
@@ -80,7 +119,7 @@ function amplitudeChart(unit) {
   const [low, high] = extent(values);
   const margin = 0.06 * (high - low || 1);
   const plot = makePlot("Amplitude over time of unit " + DATA.units[unit].id, {
-    width: MIDDLE_PX, height: 200, right: 84, x: [0, total],
+    width: MIDDLE_PX, height: 200, left: 54, right: 84, x: [0, total],
     y: [(low - margin) * packed.uv, (high + margin) * packed.uv], xLabel: "time (" + time.name + ")", yLabel: "amplitude (µV)",
   });
   let path = "";
@@ -93,7 +132,12 @@ function amplitudeChart(unit) {
   addHistogram(plot, values, packed.uv);
   const shown = packed.num_shown < numSpikes(unit) ? packed.num_shown + " spikes drawn at random" : "all spikes";
   return figure("Amplitude over time", plot.svg,
-    "Filtered trace at the peak of " + shown + "; right: histogram. A slope indicates drift; a histogram that is cut off indicates missed spikes.");
+    "Filtered trace at the peak of " + shown + "; right: histogram. A slope indicates drift; a histogram that is cut off indicates missed spikes" + cutoffText(unit) + ".");
+}
+
+function cutoffText(unit) {
+  const cutoff = DATA.units[unit].cutoff;
+  return cutoff === null ? "" : ": here about " + (100 * cutoff).toFixed(cutoff < 0.1 ? 1 : 0) + " % (amplitude cutoff)";
 }
 
 function numSpikes(unit) {
