@@ -18,6 +18,7 @@ from .sorting.aggregation import GroupSorting, assemble, describe_group, empty_g
 from .sorting.clustering import find_units
 from .sorting.curation import merge_over_split_units, reassign_spikes, remove_noise_units
 from .sorting.detection import detect_spikes
+from .sorting.embedding import embed_spikes
 from .sorting.job_kwargs import resolve_job_kwargs
 from .sorting.matching import match_spikes
 from .sorting.motion import correct_motion
@@ -27,7 +28,6 @@ from .sorting.preprocessing import ChannelGroup, PreparedGroup, preprocess, spli
 from .sorting.run_log import RunLog
 from .sorting.spike_trains import spike_times_s
 from .sorting.stage_settings import StageSettings
-from .sorting.waveforms import align_to_trough, iterate_waveforms
 
 if TYPE_CHECKING:
     from spikeinterface.core import BaseRecording, BaseSorting
@@ -312,23 +312,7 @@ class SpikeSortingPipeline:
 
     def _embed(self, group: PreparedGroup, spikes: np.ndarray, log: RunLog, job_kwargs: dict) -> np.ndarray:
         """Embeddings (num_spikes, embedding_size) float32 of spikes, batch by batch."""
-        model = self.model
-        embeddings = np.zeros((len(spikes), model.config.embedding_size), dtype="float32")
-        options: dict[str, Any] = dict(num_channels=model.config.num_channels, job_kwargs=job_kwargs)
-        # the phase of the sampling would tell clusters apart that nothing else does
-        is_coarse = group.recording.get_sampling_frequency() < model.config.sampling_frequency
-        is_aligned = is_coarse or group.recording.get_num_channels() == 1
-        for batch in iterate_waveforms(group.recording, spikes, self.parameters, **options):
-            if is_aligned:
-                batch = align_to_trough(batch)  # noqa: PLW2901
-            embeddings[batch.spike_indices] = model.embed(
-                batch.waveforms,
-                sampling_frequency=group.recording.get_sampling_frequency(),
-                peak_index=batch.peak_index,
-                peak_sign=np.where(spikes["amplitude"][batch.spike_indices] > 0, "pos", "neg"),
-                channel_positions=batch.channel_positions_um,
-                denoise=self.parameters.denoise,
-            )
+        embeddings = embed_spikes(self.model, group.recording, spikes, self.parameters, job_kwargs=job_kwargs)
         log("embedding", f"group {group.name}: {len(spikes)} spikes")
         return embeddings
 

@@ -1,0 +1,58 @@
+"""Embeddings of spikes of a recording, by an encoder that is given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from spikeinterface.core import BaseRecording
+
+from .parameters import SortingParameters
+from .waveforms import align_to_trough, iterate_waveforms
+
+
+def embed_spikes(
+    encoder: Any,
+    recording: BaseRecording,
+    spikes: np.ndarray,
+    parameters: SortingParameters,
+    *,
+    job_kwargs: dict | None = None,
+) -> np.ndarray:
+    """Embed spikes, batch by batch.
+
+    Parameters
+    ----------
+    encoder : HuiduRep
+        Its method embed, and num_channels, sampling_frequency and embedding_size of its config.
+    recording : BaseRecording
+        One channel group: filtered, uV, with contacts.
+    spikes : ndarray, (num_spikes,)
+        SpikeInterface's peak dtype, in order of time within segments. On a group of more channels than the encoder has,
+        a spike is embedded on those nearest to its channel_index; its amplitude has its sign.
+    parameters : SortingParameters
+        The window, and whether waveforms are denoised.
+    job_kwargs : dict | None
+        SpikeInterface's job keyword arguments.
+
+    Returns
+    -------
+    ndarray of float32, (num_spikes, embedding_size)
+    """
+    sampling_frequency, config = recording.get_sampling_frequency(), encoder.config
+    embeddings = np.zeros((len(spikes), config.embedding_size), dtype="float32")
+    # the phase of the sampling would tell clusters apart that nothing else does
+    is_aligned = sampling_frequency < config.sampling_frequency or recording.get_num_channels() == 1
+    options: dict[str, Any] = dict(num_channels=config.num_channels, job_kwargs=job_kwargs)
+    for batch in iterate_waveforms(recording, spikes, parameters, **options):
+        if is_aligned:
+            batch = align_to_trough(batch)  # noqa: PLW2901
+        embeddings[batch.spike_indices] = encoder.embed(
+            batch.waveforms,
+            sampling_frequency=sampling_frequency,
+            peak_index=batch.peak_index,
+            peak_sign=np.where(spikes["amplitude"][batch.spike_indices] > 0, "pos", "neg"),
+            channel_positions=batch.channel_positions_um,
+            denoise=parameters.denoise,
+        )
+    return embeddings
