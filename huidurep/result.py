@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from spikeinterface.core import BaseRecording, BaseSorting
@@ -22,6 +22,7 @@ from .sorting.aggregation import ARTIFACT_DTYPE
 from .sorting.parameters import SortingParameters
 from .sorting.postprocessing import UnitMeasurements, make_sorting
 from .sorting.recorded_times import DAMAGED_ARRAY, RecordedTimes, TimedSorting, has_times
+from .sorting.stored_arrays import read_artifacts, read_floats
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -145,7 +146,7 @@ class SortingResult:
         if (folder / TIMES_FILE).is_file():
             _register_times(sorting, folder / TIMES_FILE)
         _rename_old_properties(sorting)
-        embeddings, posteriors = (_read_floats(folder / f"{name}.npy") for name in ("embeddings", "posteriors"))
+        embeddings, posteriors = (read_floats(folder / f"{name}.npy") for name in ("embeddings", "posteriors"))
         measurements = _read_measurements(folder / MEASUREMENTS_FILE)
         num_spikes = len(sorting.to_spike_vector())
         if not len(embeddings) == len(posteriors) == num_spikes:
@@ -168,7 +169,7 @@ class SortingResult:
             info["log"],
             measurements,
             _upgrade_provenance(info.get("provenance", {})),
-            _read_artifacts(folder / ARTIFACTS_FILE),
+            read_artifacts(folder / ARTIFACTS_FILE),
         )
 
     def _write(self, folder: Path) -> None:
@@ -318,6 +319,33 @@ class SortingResult:
         from .report.page import write_page
 
         return write_page(self, path, recording=recording, overwrite=overwrite)
+
+    # ----------------------------------------------------------------------------------------------- after curation
+
+    def with_sorting(self, curated: Any, recording: BaseRecording | None = None) -> SortingResult:
+        """Make a result of what phy, SpikeInterface or a person made of these units.
+
+        Parameters
+        ----------
+        curated : BaseSorting, SortingAnalyzer, dict, list, Curation, SequentialCuration, str or Path
+            A sorting of the same recording, a curation of SpikeInterface, or a phy folder.
+        recording : BaseRecording, optional
+            The recording that was sorted. Needed for spikes that are not in this result and for parts of units.
+
+        Returns
+        -------
+        SortingResult
+            docs/howto/after_curation.md says what is kept and what is computed again.
+
+        Raises
+        ------
+        FileNotFoundError, OSError, TypeError, ValueError
+            Not a sorting of this recording, or one that needs the recording or the checkpoint, which are missing.
+        """
+        from .exporters.curated_result import apply_curated
+        from .models.stored_encoder import StoredEncoder
+
+        return apply_curated(self, curated, recording, StoredEncoder(self.model_name, self.model_revision))
 
     # ------------------------------------------------------------------------------------------------------ exports
 
@@ -491,16 +519,6 @@ def _read_info(folder: Path) -> dict:
     return info
 
 
-def _read_floats(path: Path) -> np.ndarray:
-    try:
-        array = np.load(path, allow_pickle=False)
-    except DAMAGED_ARRAY as error:
-        raise ValueError(f"expected an array in {path}, found {error}; copy the folder again or sort again") from error
-    if array.dtype.kind != "f" or array.ndim not in (1, 2):
-        raise ValueError(f"expected floats in {path}, found {array.dtype} {array.shape}; sort again")
-    return array
-
-
 def _read_measurements(path: Path) -> UnitMeasurements | None:
     try:
         return UnitMeasurements.load(path)
@@ -545,19 +563,6 @@ def _register_times(sorting: BaseSorting, path: Path) -> None:
             "copy the folder again, or remove this file to count times from the start of the recording"
         )
     sorting.register_recording(times)
-
-
-def _read_artifacts(path: Path) -> np.ndarray:
-    """Periods of artefacts; none for folders of earlier versions."""
-    if not path.is_file():
-        return np.zeros(0, dtype=ARTIFACT_DTYPE)
-    try:
-        periods = np.load(path, allow_pickle=False)
-    except DAMAGED_ARRAY as error:
-        raise ValueError(f"expected an array in {path}, found {error}; copy the folder again or sort again") from error
-    if periods.dtype != ARTIFACT_DTYPE:
-        raise ValueError(f"expected {ARTIFACT_DTYPE.names} in {path}, found {periods.dtype}; copy the folder again")
-    return periods
 
 
 def _rename_old_properties(sorting: BaseSorting) -> None:
