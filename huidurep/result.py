@@ -21,6 +21,7 @@ from .output_files import INFO_FILE, RESULT_FORMAT, new_folder
 from .sorting.aggregation import ARTIFACT_DTYPE
 from .sorting.parameters import SortingParameters
 from .sorting.postprocessing import UnitMeasurements, make_sorting
+from .sorting.quality_metrics import explain_unit
 from .sorting.recorded_times import DAMAGED_ARRAY, RecordedTimes, TimedSorting, has_times
 from .sorting.stored_arrays import read_artifacts, read_floats
 
@@ -199,6 +200,25 @@ class SortingResult:
         (folder / INFO_FILE).write_text(json.dumps(info, indent=2), encoding="utf8")
 
     # ------------------------------------------------------------------------------------------- figures and report
+
+    def explain(self, unit_id: object) -> str:
+        """Say in words why a unit is good or not.
+
+        Parameters
+        ----------
+        unit_id : int or str
+
+        Returns
+        -------
+        str
+            Its label, then a line for each test: passed, failed or not tested, the value and the limit.
+
+        Raises
+        ------
+        ValueError
+            There is no such unit.
+        """
+        return explain_unit(self.sorting, unit_id)
 
     def plot_templates(self, recording: BaseRecording | None = None) -> Figure:
         """Plot the mean waveform of every unit at the contacts of the probe.
