@@ -7,7 +7,8 @@ import pytest
 import spikeinterface.extractors as extractors
 from phylib.io.model import load_model
 from spikeinterface.core import NumpySorting
-from spikeinterface.curation import apply_curation
+from spikeinterface.curation import apply_curation, bombcell_label_units
+from spikeinterface.widgets import SortingSummaryWidget
 from stand_in import PcaModel
 from tetrodes import QUICK, RATE_HZ
 
@@ -205,3 +206,16 @@ def test_curation_file(result, tmp_path):
     path = tmp_path / "curation.json"
     path.write_text(json.dumps(curation(result, merges=[{"unit_ids": [0, 1], "new_unit_id": 8}])))
     assert 8 in result.with_sorting(path).sorting.unit_ids
+
+
+def test_labels_of_bombcell(result, recording):
+    analyzer = result.to_analyzer(recording)
+    analyzer.return_in_uV = True
+    analyzer.compute("template_metrics")
+    labels = bombcell_label_units(analyzer)["bombcell_label"]
+    assert labels.index.tolist() == result.sorting.unit_ids.tolist()
+    analyzer.sorting.set_property("quality", labels.to_numpy(dtype=str))
+    curated = curate(result, analyzer).sorting
+    assert dict(zip(curated.unit_ids.tolist(), curated.get_property("quality"), strict=True)) == labels.to_dict()
+    assert "spikeinterface_gui" in SortingSummaryWidget.get_possible_backends()
+    assert "sortingview" in SortingSummaryWidget.get_possible_backends()
