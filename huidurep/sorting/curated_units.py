@@ -253,11 +253,7 @@ def combine_templates(
     dense_uv, is_known = _on_all_channels(measurements, group.name)
     rate_hz = group.recording.get_sampling_frequency()
     channels, peaks, _ = main_channels(dense_uv, rate_hz, parameters, signs=signs)
-    is_whole = _is_whole(traced, settings)[units]
-    known = np.array([is_known[own].all(axis=0) for own in is_whole])
-    weights = traced.counts[units] * is_whole
-    combined_uv = np.tensordot(weights / weights.sum(axis=1, keepdims=True), dense_uv, axes=1) * known[:, None, :]
-    combined_uv = combined_uv.astype("float32")
+    combined_uv, known = _mean_templates(dense_uv, is_known, traced.counts[units], _is_whole(traced, settings)[units])
     main, _, _ = main_channels(combined_uv, rate_hz, parameters, signs=np.sign(traced.counts[units] @ signs))
     is_spike = np.isin(traced.spikes["unit_index"], units)
     rows, origins = traced.rows[is_spike], traced.origins[is_spike]
@@ -275,6 +271,16 @@ def combine_templates(
         motion_um=measurements.motion_um[rows],
         **_near_channels(combined_uv, known, main, group, measurements.template_channels.shape[1]),
     )
+
+
+def _mean_templates(
+    dense_uv: np.ndarray, is_known: np.ndarray, counts: np.ndarray, is_whole: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Means of the templates of whole units, weighted by their spikes, and the channels on which they are known."""
+    known = np.array([is_known[own].all(axis=0) for own in is_whole])
+    weights = counts * is_whole / (counts * is_whole).sum(axis=1, keepdims=True)
+    combined_uv = np.tensordot(weights, dense_uv, axes=1) * known[:, None, :]
+    return combined_uv.astype("float32"), known
 
 
 def _near_channels(
