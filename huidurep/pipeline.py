@@ -19,7 +19,8 @@ from .sorting.aggregation import GroupSorting, assemble, describe_group, empty_g
 from .sorting.clustering import find_units
 from .sorting.curation import merge_over_split_units, reassign_spikes, remove_noise_units
 from .sorting.detection import detect_spikes
-from .sorting.job_kwargs import map_in_threads, resolve_job_kwargs
+from .sorting.embedding import embed_spikes
+from .sorting.job_kwargs import resolve_job_kwargs
 from .sorting.matching import match_spikes
 from .sorting.motion import correct_motion
 from .sorting.parameters import SortingParameters
@@ -28,7 +29,6 @@ from .sorting.preprocessing import ChannelGroup, PreparedGroup, preprocess, spli
 from .sorting.run_log import RunLog
 from .sorting.spike_trains import spike_times_s
 from .sorting.stage_settings import StageSettings
-from .sorting.waveforms import WaveformBatch, align_to_trough, iterate_waveforms
 
 if TYPE_CHECKING:
     from spikeinterface.core import BaseRecording, BaseSorting
@@ -313,27 +313,11 @@ class SpikeSortingPipeline:
 
     def _embed(self, group: PreparedGroup, spikes: np.ndarray, log: RunLog, job_kwargs: dict) -> np.ndarray:
         """Embeddings (num_spikes, embedding_size) float32 of spikes, batch by batch."""
-        model = self.model
-        embeddings = np.zeros((len(spikes), model.config.embedding_size), dtype="float32")
-        options: dict[str, Any] = dict(num_channels=model.config.num_channels, job_kwargs=job_kwargs)
-        # the phase of the sampling would tell clusters apart that nothing else does
-        is_coarse = group.recording.get_sampling_frequency() < model.config.sampling_frequency
-        is_aligned = is_coarse or group.recording.get_num_channels() == 1
-
-        def embed_batch(batch: WaveformBatch) -> np.ndarray:
-            return model.embed(
-                (align_to_trough(batch) if is_aligned else batch).waveforms,
-                sampling_frequency=group.recording.get_sampling_frequency(),
-                peak_index=batch.peak_index,
-                peak_sign=np.where(spikes["amplitude"][batch.spike_indices] > 0, "pos", "neg"),
-                channel_positions=batch.channel_positions_um,
-                denoise=self.parameters.denoise,
+        num_threads = job_kwargs["n_jobs"]
+        with _torch_threads(num_threads) as start:
+            embeddings = embed_spikes(
+                self.model, group.recording, spikes, self.parameters, start_thread=start, job_kwargs=job_kwargs
             )
-
-        batches = iterate_waveforms(group.recording, spikes, self.parameters, **options)
-        with _torch_threads(job_kwargs["n_jobs"]) as start:
-            for batch, embedded in map_in_threads(embed_batch, batches, job_kwargs["n_jobs"], start):
-                embeddings[batch.spike_indices] = embedded
         log("embedding", f"group {group.name}: {len(spikes)} spikes")
         return embeddings
 

@@ -21,7 +21,9 @@ from .output_files import INFO_FILE, RESULT_FORMAT, new_folder
 from .sorting.aggregation import ARTIFACT_DTYPE
 from .sorting.parameters import SortingParameters
 from .sorting.postprocessing import UnitMeasurements, make_sorting
+from .sorting.quality_metrics import explain_unit
 from .sorting.recorded_times import DAMAGED_ARRAY, RecordedTimes, TimedSorting, has_times
+from .sorting.stored_arrays import read_artifacts, read_floats
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,17 +62,14 @@ class SortingResult:
     posteriors : ndarray of float32, (num_spikes,)
         Posterior probability of the spike's unit given its embedding; low for spikes that overlap with others.
     parameters : SortingParameters
-        Parameters of the sorting.
     model_name, model_revision : str | None
         Checkpoint of the encoder, and the commit of a Hub repository.
     log : list of dict
         Entries with stage, seconds and message; is_warning where the user should look at it.
     measurements : UnitMeasurements | None
-        Templates of the units, amplitude and location of every spike; None without units, and for results of versions
-        that did not measure them.
+        Templates of the units, amplitude and location of every spike; None without units, and in early versions.
     provenance : dict
-        Recording, time, platform and versions, as `huidurep.provenance.describe_run` returns them; results of earlier
-        versions have less or nothing.
+        Recording, platform and versions, as `huidurep.provenance.describe_run` returns them; less in earlier versions.
     artifact_periods : ndarray, (num_periods,)
         Fields segment_index, start_s and end_s, as the recording counts times: stimulation artefacts, jumps of the
         offset and blanks, which at least one channel group left out. Empty for results of earlier versions.
@@ -86,8 +85,6 @@ class SortingResult:
     measurements: UnitMeasurements | None = None
     provenance: dict = field(default_factory=dict)
     artifact_periods: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=ARTIFACT_DTYPE))
-
-    # ------------------------------------------------------------------------------------------------ save and load
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """Write a folder, which may be moved; `spikeinterface.load(folder)` opens the units.
@@ -145,7 +142,7 @@ class SortingResult:
         if (folder / TIMES_FILE).is_file():
             _register_times(sorting, folder / TIMES_FILE)
         _rename_old_properties(sorting)
-        embeddings, posteriors = (_read_floats(folder / f"{name}.npy") for name in ("embeddings", "posteriors"))
+        embeddings, posteriors = (read_floats(folder / f"{name}.npy") for name in ("embeddings", "posteriors"))
         measurements = _read_measurements(folder / MEASUREMENTS_FILE)
         num_spikes = len(sorting.to_spike_vector())
         if not len(embeddings) == len(posteriors) == num_spikes:
@@ -168,7 +165,7 @@ class SortingResult:
             info["log"],
             measurements,
             _upgrade_provenance(info.get("provenance", {})),
-            _read_artifacts(folder / ARTIFACTS_FILE),
+            read_artifacts(folder / ARTIFACTS_FILE),
         )
 
     def _write(self, folder: Path) -> None:
@@ -197,8 +194,6 @@ class SortingResult:
         }
         (folder / INFO_FILE).write_text(json.dumps(info, indent=2), encoding="utf8")
 
-    # ------------------------------------------------------------------------------------------- figures and report
-
     def plot(self, figure: str, **options: Any) -> Figure:
         """Draw a figure for a paper: ``result.plot("clusters", units=[3]).savefig("unit_3.pdf")``.
 
@@ -223,13 +218,32 @@ class SortingResult:
 
         return plot(self, figure, **options)
 
+    def explain(self, unit_id: object) -> str:
+        """Say in words why a unit is good or not.
+
+        Parameters
+        ----------
+        unit_id : int or str
+
+        Returns
+        -------
+        str
+            Its label, then a line for each test: passed, failed or not tested, the value and the limit.
+
+        Raises
+        ------
+        ValueError
+            No such unit.
+        """
+        return explain_unit(self.sorting, unit_id)
+
     def plot_templates(self, recording: BaseRecording | None = None) -> Figure:
         """Plot the mean waveform of every unit at the contacts of the probe.
 
         Parameters
         ----------
         recording : BaseRecording, optional
-            The recording that was sorted; only needed for results of versions that did not keep templates.
+            That was sorted; only needed for results of versions that did not keep templates.
 
         Returns
         -------
@@ -240,9 +254,7 @@ class SortingResult:
         ValueError
             Neither templates nor a recording, or another recording.
         """
-        from .report.plots import plot_templates
-
-        return plot_templates(self, recording)
+        return self.plot("templates", recording=recording)
 
     def plot_raster(self, *, segment_index: int = 0) -> Figure:
         """Plot the spike times of every unit.
@@ -250,15 +262,12 @@ class SortingResult:
         Parameters
         ----------
         segment_index : int
-            Segment of the recording.
 
         Returns
         -------
         matplotlib.figure.Figure
         """
-        from .report.plots import plot_raster
-
-        return plot_raster(self, segment_index=segment_index)
+        return self.plot("raster", segment_index=segment_index)
 
     def plot_embedding(self, *, seed: int = 0) -> Figure:
         """Plot the first two principal components of the embeddings.
@@ -272,9 +281,7 @@ class SortingResult:
         -------
         matplotlib.figure.Figure
         """
-        from .report.plots import plot_embedding
-
-        return plot_embedding(self, seed=seed)
+        return self.plot("embedding", seed=seed)
 
     def plot_autocorrelograms(self) -> Figure:
         """Plot the autocorrelogram of every unit, with SpikeInterface's widget.
@@ -283,9 +290,7 @@ class SortingResult:
         -------
         matplotlib.figure.Figure
         """
-        from .report.plots import plot_autocorrelograms
-
-        return plot_autocorrelograms(self)
+        return self.plot("autocorrelograms")
 
     def plot_amplitudes(self, recording: BaseRecording | None = None, *, segment_index: int = 0) -> Figure:
         """Plot the spike amplitudes of every unit over time.
@@ -295,7 +300,6 @@ class SortingResult:
         recording : BaseRecording, optional
             The recording that was sorted; only needed for results of versions that did not keep amplitudes.
         segment_index : int
-            Segment of the recording.
 
         Returns
         -------
@@ -306,9 +310,7 @@ class SortingResult:
         ValueError
             Neither amplitudes nor a recording, or another recording.
         """
-        from .report.plots import plot_amplitudes
-
-        return plot_amplitudes(self, recording, segment_index=segment_index)
+        return self.plot("amplitudes", recording=recording, segment_index=segment_index)
 
     def write_report(
         self, path: str | Path, *, recording: BaseRecording | None = None, overwrite: bool = False
@@ -343,7 +345,30 @@ class SortingResult:
 
         return write_page(self, path, recording=recording, overwrite=overwrite)
 
-    # ------------------------------------------------------------------------------------------------------ exports
+    def with_sorting(self, curated: Any, recording: BaseRecording | None = None) -> SortingResult:
+        """Make a result of what phy, SpikeInterface or a person made of these units.
+
+        Parameters
+        ----------
+        curated : BaseSorting, SortingAnalyzer, dict, list, Curation, SequentialCuration, str or Path
+            A sorting of the same recording, a curation of SpikeInterface, or a phy folder.
+        recording : BaseRecording, optional
+            The recording that was sorted. Needed for spikes that are not in this result and for parts of units.
+
+        Returns
+        -------
+        SortingResult
+            docs/howto/after_curation.md says what is kept and what is computed again.
+
+        Raises
+        ------
+        FileNotFoundError, OSError, TypeError, ValueError
+            Not a sorting of this recording, or one that needs the recording or the checkpoint, which are missing.
+        """
+        from .exporters.curated_result import apply_curated
+        from .models.stored_encoder import StoredEncoder
+
+        return apply_curated(self, curated, recording, StoredEncoder(self.model_name, self.model_revision))
 
     def to_analyzer(
         self,
@@ -515,16 +540,6 @@ def _read_info(folder: Path) -> dict:
     return info
 
 
-def _read_floats(path: Path) -> np.ndarray:
-    try:
-        array = np.load(path, allow_pickle=False)
-    except DAMAGED_ARRAY as error:
-        raise ValueError(f"expected an array in {path}, found {error}; copy the folder again or sort again") from error
-    if array.dtype.kind != "f" or array.ndim not in (1, 2):
-        raise ValueError(f"expected floats in {path}, found {array.dtype} {array.shape}; sort again")
-    return array
-
-
 def _read_measurements(path: Path) -> UnitMeasurements | None:
     try:
         return UnitMeasurements.load(path)
@@ -569,19 +584,6 @@ def _register_times(sorting: BaseSorting, path: Path) -> None:
             "copy the folder again, or remove this file to count times from the start of the recording"
         )
     sorting.register_recording(times)
-
-
-def _read_artifacts(path: Path) -> np.ndarray:
-    """Periods of artefacts; none for folders of earlier versions."""
-    if not path.is_file():
-        return np.zeros(0, dtype=ARTIFACT_DTYPE)
-    try:
-        periods = np.load(path, allow_pickle=False)
-    except DAMAGED_ARRAY as error:
-        raise ValueError(f"expected an array in {path}, found {error}; copy the folder again or sort again") from error
-    if periods.dtype != ARTIFACT_DTYPE:
-        raise ValueError(f"expected {ARTIFACT_DTYPE.names} in {path}, found {periods.dtype}; copy the folder again")
-    return periods
 
 
 def _rename_old_properties(sorting: BaseSorting) -> None:

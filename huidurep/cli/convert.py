@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from .inputs import check_writable, read_recording
-from .options import AsJson, NumJobs, Progress, RecordingOptions, with_recording_options
+from .inputs import check_writable, load_result, read_recording
+from .options import AsJson, Curated, NumJobs, Progress, RecordingOptions, with_recording_options
 from .output import is_terminal, only_results_on_stdout, print_result
 
 Format = Literal["phy", "nwb", "analyzer"]
@@ -24,6 +24,7 @@ def convert(
         Path, typer.Option("--recording", metavar="INPUT", help="The recording: INPUT of huidurep sort.")
     ],
     recording_options: RecordingOptions,
+    curated: Curated = None,
     session_start_time: Annotated[
         str | None, typer.Option(help="nwb: start of the recording, such as 2026-03-31T14:00:00+02:00.")
     ] = None,
@@ -47,10 +48,8 @@ def convert(
     options = {"overwrite": overwrite, **_nwb_options(to, session_start_time, metadata)}
     if to == "phy":
         options |= {"copy_recording": copy_recording}
-    from huidurep import SortingResult
-
-    result = SortingResult.load(result_path)
     recording = read_recording(recording_path, recording_options)
+    result = load_result(result_path, curated=curated, recording=recording)
     writers = {"phy": result.export_to_phy, "nwb": result.export_to_nwb, "analyzer": result.to_analyzer}
     options["job_kwargs"] = dict(n_jobs=n_jobs, progress_bar=progress and is_terminal())
     with only_results_on_stdout():

@@ -259,6 +259,42 @@ def load_sorting(path: Path):
     return loaded
 
 
+def load_result(path: Path, *, curated: Path | None = None, recording=None):
+    """Load OUTPUT of huidurep sort, and what a curator made of it.
+
+    Parameters
+    ----------
+    path : Path
+    curated : Path | None
+        A phy folder, a JSON file of SpikeInterface's curation, an analyzer or a sorting. None: the result as it is.
+    recording : BaseRecording | None
+        The recording that was sorted.
+
+    Returns
+    -------
+    SortingResult
+
+    Raises
+    ------
+    FileNotFoundError
+        No result, or nothing at `curated`.
+    ValueError
+        Damaged files, or a sorting that does not belong to the result.
+    """
+    from huidurep import SortingResult
+
+    from ..exporters.curated import is_phy_folder
+
+    result = SortingResult.load(path)
+    if curated is None:
+        return result
+    if curated.exists() and not is_phy_folder(curated) and curated.suffix != ".json":
+        # the units of an analyzer are read alone: its extensions may be pickles
+        units = curated / "sorting" if (curated / "sorting").is_dir() else curated
+        return result.with_sorting(load_sorting(units), recording)
+    return result.with_sorting(curated, recording)
+
+
 def load_array(path: Path, name: str):
     """Load a .npy file, or one array of a .npz file.
 

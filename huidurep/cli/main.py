@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from .convert import convert
+from .doctor import doctor
 from .download import download
 from .embed import embed
 from .errors import ErrorReportingGroup
@@ -75,3 +76,4 @@ app.add_typer(simulate_app, name="simulate")
 app.command("download")(download)
 app.command("push")(push)
 app.command("list")(list_checkpoints)
+app.command("doctor")(doctor)

@@ -6,6 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Annotated, Literal, get_type_hints
 
 import typer
@@ -68,6 +69,12 @@ def complete_motion(incomplete: str) -> list[str]:
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 Progress = Annotated[bool, typer.Option("--progress/--no-progress", help="Progress bars, if stderr is a terminal.")]
+Curated = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="PATH", help="Units after curation: phy folder, SpikeInterface's curation (JSON), analyzer or sorting."
+    ),
+]
 NumJobs = Annotated[int, typer.Option(min=1, help="Number of worker processes.")]
 Token = Annotated[str | None, typer.Option(help="Access token; default: HF_TOKEN, or that of `hf auth login`.")]
 Seed = Annotated[int, typer.Option(min=0, help="Random seed; the same seed gives the same result.")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import platform
@@ -72,7 +73,7 @@ def only_results_on_stdout():
 
 @contextmanager
 def stage_bar(*, is_shown: bool):
-    """Progress bar on stderr with the stage of a sorting and the remaining time.
+    """One line on stderr with the stage of a sorting, the pass over the recording and the remaining time.
 
     Parameters
     ----------
@@ -88,16 +89,39 @@ def stage_bar(*, is_shown: bool):
         return
     from tqdm import tqdm
 
-    layout = "{desc} {percentage:3.0f}%|{bar:20}| {elapsed}<{remaining}"
+    layout = "{desc}{postfix} {percentage:3.0f}%|{bar:20}| {elapsed}<{remaining}"
     # smoothing 0: stages differ in speed, so the remaining time is estimated from the average speed so far
-    with tqdm(total=1.0, bar_format=layout, smoothing=0, file=sys.stderr, leave=False) as bar:
+    with tqdm(desc="loading", total=1.0, bar_format=layout, smoothing=0, file=sys.stderr, leave=False) as bar:
 
         def show(done: float, text: str) -> None:
             bar.set_description_str(text, refresh=False)
+            bar.set_postfix_str("", refresh=False)
             bar.update(done - bar.n)
             bar.refresh()
 
-        yield show
+        with _passes_shown_in(bar):
+            yield show
+
+
+@contextmanager
+def _passes_shown_in(bar):
+    """Show SpikeInterface's passes over the recording at the end of a bar's text, instead of in bars of their own."""
+    from spikeinterface.core import job_tools
+    from tqdm import tqdm
+
+    class Pass(tqdm):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options | dict(file=io.StringIO(), leave=False))
+
+        def display(self, msg=None, pos=None):
+            if self.total:
+                bar.set_postfix_str(f"{self.desc.split(' (')[0]} {self.n / self.total:.0%}")
+
+    own, job_tools.tqdm = job_tools.tqdm, Pass
+    try:
+        yield
+    finally:
+        job_tools.tqdm = own
 
 
 def start_logging(level: int, log_file: Path | None):

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from ..output_files import check_output_file
-from .inputs import check_writable, read_recording
-from .options import AsJson, RecordingOptions, with_recording_options
+from .inputs import check_writable, load_result, read_recording
+from .options import AsJson, Curated, RecordingOptions, with_recording_options
 from .output import print_result
 
 PAGE = "report.html"
@@ -21,8 +21,12 @@ def report(
     recording_options: RecordingOptions,
     to: Annotated[Path | None, typer.Option(metavar="FILE", help="Page to write; default: OUTPUT/report.html.")] = None,
     recording: Annotated[
-        Path | None, typer.Option(metavar="INPUT", help="The sorted recording; needed for folders of early versions.")
+        Path | None,
+        typer.Option(
+            metavar="INPUT", help="The sorted recording; needed for folders of early versions and for split units."
+        ),
     ] = None,
+    curated: Curated = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier page.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -36,12 +40,10 @@ def report(
     check_writable(page.absolute().parent)
     if recording is None and recording_options != RecordingOptions():
         raise ValueError("expected --recording with the options of a recording, found none: add it or omit them.")
-    from huidurep import SortingResult
-
     from ..report.page import write_page
 
-    result = SortingResult.load(output)
     source = None if recording is None else read_recording(recording, recording_options)
+    result = load_result(output, curated=curated, recording=source)
     write_page(result, page, name=output.absolute().name, recording=source, overwrite=overwrite)
     num_units, size_mb = result.sorting.get_num_units(), round(page.stat().st_size / 1e6, 1)
     facts = {"page": page, "num_units": num_units, "size_mb": size_mb}

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..provenance import peak_memory_mb
 from .inputs import check_output, read_recording
 from .options import (
     AsJson,
@@ -94,20 +95,32 @@ def sort(
         pipeline = SpikeSortingPipeline.from_pretrained(model, **parameters)
         result = pipeline(recording, job_kwargs=job_kwargs, progress=show_stage)
         result.save(output, overwrite=overwrite)
-    facts = {"output": output, **_summarize(result, recording), "seconds": round(time.perf_counter() - started, 1)}
+    facts: dict[str, Any] = {"output": output, **_summarize(result, recording)}
+    facts |= {"seconds": round(time.perf_counter() - started, 1)}
+    facts |= {"peak_memory_mb": round(peak_memory_mb(workers=n_jobs > 1))}
     text = (
-        "{num_units} units ({num_good_units} good), {num_spikes} spikes from {duration_s:.1f} s of {num_channels} "
-        "channels with model {model} in {seconds} s -> {output}\nnext: huidurep report {output}"
+        "{num_units} units, {num_good_units} good{names}, {num_spikes} spikes from {duration_s:.1f} s of "
+        "{num_channels} channels with model {model} in {seconds} s, peak memory {peak_memory_mb} MiB -> {output}\n"
+        "next: huidurep report {output}"
     )
-    print_result(text.format(**facts), facts, as_json=as_json)
+    text = text.format(**facts, names=_name_some(facts["good_units"]))
+    print_result(text, facts, as_json=as_json)
 
 
 def _summarize(result, recording) -> dict:
+    good = result.sorting.unit_ids[result.sorting.get_property("quality") == "good"].tolist()
     return {
         "num_units": len(result.sorting.unit_ids),
-        "num_good_units": int((result.sorting.get_property("quality") == "good").sum()),
+        "num_good_units": len(good),
+        "good_units": good,
         "num_spikes": len(result.posteriors),
         "duration_s": recording.get_total_duration(),
         "num_channels": recording.get_num_channels(),
         "model": result.model_name,
     }
+
+
+def _name_some(units: list, most: int = 20) -> str:
+    """Names of units in brackets, for a line of text: the first ones where there are many."""
+    shown = [str(unit) for unit in units[:most]] + [f"{len(units) - most} more"] * (len(units) > most)
+    return f" ({', '.join(shown)})" if units else ""

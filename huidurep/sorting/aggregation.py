@@ -124,10 +124,52 @@ def describe_group(
     num_units, spike_vector = len(unit_labels), to_spike_vector(spikes, unit_index)
     options: dict[str, Any] = dict(num_means=postprocessing.num_means, job_kwargs=job_kwargs)
     templates_uv = robust_waveforms(group.recording, spike_vector, num_units, parameters, **options)
-    measuring: dict[str, Any] = dict(signs=unit_signs(spikes, unit_index, num_units), settings=postprocessing)
-    measurements = measure_units(group, spike_vector, templates_uv, parameters, job_kwargs=job_kwargs, **measuring)
-    properties = _describe_templates(group, templates_uv, parameters, measuring)
-    properties |= {"num_spikes": np.bincount(unit_index).tolist()}
+    signs = unit_signs(spikes, unit_index, num_units)
+    measuring: dict[str, Any] = dict(signs=signs, settings=postprocessing, job_kwargs=job_kwargs)
+    measured = templates_uv, measure_units(group, spike_vector, templates_uv, parameters, **measuring)
+    numbered = Assignment(unit_index, posteriors, assignment.is_one_mixture)
+    settings: dict[str, Any] = dict(postprocessing=postprocessing, quality=quality)
+    return describe_units(group, spikes, embeddings, numbered, measured, parameters, **settings)
+
+
+def describe_units(
+    group: PreparedGroup,
+    spikes: np.ndarray,
+    embeddings: np.ndarray,
+    assignment: Assignment,
+    measured: tuple[np.ndarray, UnitMeasurements],
+    parameters: SortingParameters,
+    *,
+    postprocessing: PostprocessingSettings = POSTPROCESSING_SETTINGS,
+    quality: QualitySettings = QUALITY_SETTINGS,
+) -> GroupSorting:
+    """Compute the properties of the units of a channel group from what was measured; no traces are read.
+
+    Parameters
+    ----------
+    group : PreparedGroup
+        Contacts, sampling frequency, duration and noise levels.
+    spikes : ndarray, (num_spikes,)
+        SpikeInterface's peak dtype, in order of time within segments.
+    embeddings : ndarray of float32, (num_spikes, embedding_size)
+    assignment : Assignment
+        Units 0, 1, and so on, each with at least one spike.
+    measured : tuple of ndarray of float32 (num_units, num_samples, num_channels) and UnitMeasurements
+        Templates on all channels of the group, in uV, and measurements.
+    parameters : SortingParameters
+        Snippet window and sign of the peak.
+    postprocessing : PostprocessingSettings
+    quality : QualitySettings
+
+    Returns
+    -------
+    GroupSorting
+    """
+    (templates_uv, measurements), unit_index, posteriors = measured, assignment.labels, assignment.posteriors
+    num_units, spike_vector = len(templates_uv), to_spike_vector(spikes, unit_index)
+    signs = unit_signs(spikes, unit_index, num_units)
+    properties = _describe_templates(group, templates_uv, parameters, dict(signs=signs, settings=postprocessing))
+    properties |= {"num_spikes": np.bincount(unit_index, minlength=num_units).tolist()}
     properties |= compute_quality_metrics(group.recording, spike_vector, posteriors, num_units, settings=quality)
     properties |= {"amplitude_cutoff": compute_amplitude_cutoffs(measurements.amplitudes_uv, unit_index, num_units)}
     # in one mixture all spikes were embedded on the same channels

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import poisson
-from spikeinterface.core import BaseRecording
+from spikeinterface.core import BaseRecording, BaseSorting
 from spikeinterface.metrics.quality.misc_metrics import amplitude_cutoff, isi_violations
 
 from .spike_trains import DUPLICATE_MS, running_sample_index
@@ -158,32 +158,106 @@ def label_units(
     reasons : list of str
         The tests that a unit failed, such as "overlaps with unit 12; SNR 3.2"; "" for good units.
     """
-    tests: tuple[tuple[Callable[[dict], bool], str], ...] = (
-        (lambda unit: unit["snr"] < settings.min_snr, "SNR {snr:.1f}"),
-        (
+    num_units = len(properties["snr"])
+    units = [{name: column[unit] for name, column in properties.items()} for unit in range(num_units)]
+    tests = _tests(settings)
+    reasons = ["; ".join(test.reason.format(**unit) for test in tests if test.fails(unit)) for unit in units]
+    return ["mua" if reason else "good" for reason in reasons], reasons
+
+
+def explain_unit(sorting: BaseSorting, unit_id: object, *, settings: QualitySettings = QUALITY_SETTINGS) -> str:
+    """Say in words why a unit is good or not.
+
+    Parameters
+    ----------
+    sorting : BaseSorting
+        Units with the properties of a result; tests of properties that they lack are not mentioned.
+    unit_id : int or str
+    settings : QualitySettings
+
+    Returns
+    -------
+    str
+        Its label, then a line for each test: passed, failed or not tested, the value and the limit.
+
+    Raises
+    ------
+    ValueError
+        There is no such unit.
+    """
+    known = sorting.unit_ids.tolist()
+    if unit_id not in known:
+        raise ValueError(f"expected one of the units {known[:20]}, found {unit_id!r}; give the id of a unit")
+    names, index = sorting.get_property_keys(), known.index(unit_id)
+    unit = {name: sorting.get_property(name)[index] for name in names}
+    label, reason = unit.get("quality", "not labelled"), unit.get("quality_reason", "")
+    lines = [
+        f"Unit {unit_id} ({unit.get('num_spikes', 'unknown number of')} spikes) is {label}: {reason or 'it passes'}"
+    ]
+    for test in _tests(settings):
+        if not set(test.names) <= unit.keys():
+            continue
+        is_unknown = any(np.isnan(unit[name]) for name in test.names)
+        outcome = "failed" if test.fails(unit) else "not tested" if is_unknown else "passed"
+        said = test.unknown if outcome == "not tested" else test.explanation.format(limit=settings, **unit)
+        lines.append(f"  {outcome:10}  {said}")
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class _Test:
+    """A test of the label: properties that it reads, when a unit fails, and what is said of it."""
+
+    names: tuple[str, ...]
+    fails: Callable[[dict], bool]
+    reason: str
+    explanation: str
+    unknown: str = "not measured"
+
+
+def _tests(settings: QualitySettings) -> tuple[_Test, ...]:
+    return (
+        _Test(
+            ("snr",),
+            lambda unit: unit["snr"] < settings.min_snr,
+            "SNR {snr:.1f}",
+            "SNR {snr:.1f}; {limit.min_snr:g} or more is good",
+        ),
+        _Test(
+            ("contamination", "contamination_p_value"),
             lambda unit: unit["contamination_p_value"] < settings.contamination_significance,
             "refractory contamination {contamination:.0%}",
+            "refractory contamination {contamination:.0%}: its short intervals have the probability "
+            "{contamination_p_value:.2g} in a unit with {limit.max_contamination:.0%} of foreign spikes; "
+            "{limit.contamination_significance:g} or more is good",
         ),
-        (
+        _Test(
+            ("neighbour_share", "template_distance"),
             lambda unit: (
                 unit["neighbour_share"] > settings.max_neighbour_share
                 or unit["template_distance"] < settings.min_template_distance
             ),
             "overlaps with unit {overlapping_unit}",
+            "overlap with unit {overlapping_unit}: {neighbour_share:.0%} of the nearest spikes in the embedding are of "
+            "another unit, up to {limit.max_neighbour_share:.0%} is good; the nearest template is "
+            "{template_distance:.1f} noise levels away, {limit.min_template_distance:g} or more is good",
+            "overlap: no other unit is near",
         ),
-        (
+        _Test(
+            ("amplitude_cutoff",),
             lambda unit: unit["amplitude_cutoff"] > settings.max_amplitude_cutoff,
             "{amplitude_cutoff:.0%} of spikes below the detection threshold",
+            "{amplitude_cutoff:.0%} of spikes are estimated to lie below the detection threshold; up to "
+            "{limit.max_amplitude_cutoff:.0%} is good",
+            "spikes below the detection threshold: fewer than 500 spikes tell nothing of them",
         ),
-        (
+        _Test(
+            ("presence_ratio",),
             lambda unit: unit["presence_ratio"] < settings.min_presence_ratio,
             "present in {presence_ratio:.0%} of the recording",
+            "fires in {presence_ratio:.0%} of the recording; {limit.min_presence_ratio:.0%} or more is good",
         ),
     )
-    num_units = len(properties["snr"])
-    units = [{name: column[unit] for name, column in properties.items()} for unit in range(num_units)]
-    reasons = ["; ".join(said.format(**unit) for fails, said in tests if fails(unit)) for unit in units]
-    return ["mua" if reason else "good" for reason in reasons], reasons
 
 
 def _contamination(

@@ -31,10 +31,12 @@ class RecordedTimes(BaseRecording):
         Time of the first sample of each segment.
     knots : sequence of (ndarray of int64 (num_knots,), ndarray of float64 (num_knots,))
         Samples and their times of each segment; empty where time runs with the sampling frequency.
+    channel_ids : sequence
+        Channels of the recording, where they matter.
     """
 
-    def __init__(self, sampling_frequency: float, num_samples, starts_s, knots) -> None:
-        super().__init__(sampling_frequency, channel_ids=[], dtype="float32")
+    def __init__(self, sampling_frequency: float, num_samples, starts_s, knots, channel_ids=()) -> None:
+        super().__init__(sampling_frequency, channel_ids=channel_ids, dtype="float32")
         for count, start_s, (samples, times_s) in zip(num_samples, starts_s, knots, strict=True):
             self.add_recording_segment(_TimesSegment(sampling_frequency, int(count), float(start_s), samples, times_s))
         self._serializability = dict.fromkeys(self._serializability, False)

@@ -10,7 +10,19 @@ from command_line import assert_refused, run
 import huidurep
 from huidurep.cli import app
 
-COMMANDS = {"sort", "embed", "report", "convert", "finetune", "pretrain", "simulate", "download", "push", "list"}
+COMMANDS = {
+    "sort",
+    "embed",
+    "report",
+    "convert",
+    "finetune",
+    "pretrain",
+    "simulate",
+    "download",
+    "push",
+    "list",
+    "doctor",
+}
 
 
 def test_help_lists_commands():

@@ -161,3 +161,22 @@ def test_choices_are_those_of_the_parameters(name, literal, num_values, tmp_path
         huidurep.SortingParameters(**{name: None if value == "none" else value})
     refused = run("sort", tmp_path, tmp_path / "out", f"--{name.replace('_', '-')}", "wobbly")
     assert refused.exit_code == 2 and "wobbly" in refused.stderr and values[0] in refused.stderr
+
+
+def test_report_and_convert_of_curated_units(tetrode_folder, tmp_path):
+    out, curated = tmp_path / "out", tmp_path / "curated"
+    assert run("sort", tetrode_folder, out, "--model", "tetrode", "--matching", "none").exit_code == 0
+    sorting = spikeinterface.load(out)
+    merged = sorting.remove_units(sorting.unit_ids[1:])
+    merged.set_property("quality", np.array(["mua"]))
+    merged.save(folder=curated)
+    printed = json.loads(run("report", out, "--curated", curated, "--json").stdout)
+    assert printed["num_units"] == 1
+    assert "label of the curator" in (out / "report.html").read_text(encoding="utf8")
+    to = ("--to", "analyzer", "--recording", tetrode_folder)
+    converted = run("convert", out, tmp_path / "analyzer", *to, "--curated", curated, "--json")
+    assert json.loads(converted.stdout)["num_units"] == 1, converted.output
+    # the units of the analyzer are read alone
+    again = run("report", out, "--curated", tmp_path / "analyzer", "--to", tmp_path / "again.html", "--json")
+    assert json.loads(again.stdout)["num_units"] == 1, again.output
+    assert_refused(run("report", out, "--curated", tmp_path / "none", "--to", tmp_path / "b.html"), "none")

@@ -143,5 +143,5 @@ def test_every_theme_is_answered():
 
 
 def test_every_example_is_a_tutorial():
-    examples = {path.name for path in (ROOT / "examples").glob("*.py")}
-    assert set(re.findall(r"`examples/(\w+\.py)`", TEXTS["tutorials.md"])) == examples
+    examples = {path.name for path in (ROOT / "examples").glob("*.*")}
+    assert set(re.findall(r"`examples/(\w+\.(?:py|ipynb))`", TEXTS["tutorials.md"])) == examples

@@ -21,7 +21,7 @@ LAW = {
     "training": {"models", "clustering", "simulation", "provenance", "output_files"},
     "exporters": {"sorting", "output_files", "provenance"},
     "report": {"sorting", "clustering", "output_files", "provenance"},
-    "result": {"hub", "sorting", "exporters", "report", "output_files", "provenance"},
+    "result": {"hub", "models", "sorting", "exporters", "report", "output_files", "provenance"},
     "pipeline": {"models", "sorting", "result", "hub", "provenance"},
     "finetuning": {*LEAVES, "models", "sorting", "training", "pipeline"},
     "integrations": {*LEAVES, "", "models", "sorting", "pipeline", "result"},

@@ -8,6 +8,7 @@ from huidurep.sorting.quality_metrics import (
     QualitySettings,
     compute_amplitude_cutoffs,
     compute_quality_metrics,
+    explain_unit,
     label_units,
 )
 from huidurep.sorting.spike_trains import DUPLICATE_MS
@@ -88,6 +89,27 @@ def unit_with(**changed):
 )
 def test_the_reason_says_which_test_failed(changed, reason):
     assert label_units(unit_with(**changed)) == (["mua" if reason else "good"], [reason])
+
+
+def test_a_unit_is_explained_in_words():
+    sorting = NumpySorting.from_unit_dict([{"a": np.array([5]), "b": np.array([7])}], RATE)
+    properties = {name: values * 2 for name, values in unit_with(snr=3.0, neighbour_share=0.3).items()}
+    properties["snr"], properties["neighbour_share"] = [3.0, 9.0], [0.3, 0.0]
+    properties["quality"], properties["quality_reason"] = label_units(properties)
+    for name in (*properties,):
+        sorting.set_property(name, np.array(properties[name]))
+    bad, good = (explain_unit(sorting, unit).splitlines() for unit in ("a", "b"))
+    assert bad[0].startswith("Unit a (") and "is mua: SNR 3.0; overlaps with unit" in bad[0]
+    outcomes = [line.split()[0] for line in bad[1:]]
+    assert outcomes == ["failed", "passed", "failed", *outcomes[3:]] and "failed" not in outcomes[3:]
+    assert "SNR 3.0; 4 or more" in bad[1] and "30% of the nearest spikes" in bad[3]
+    assert "is good: it passes" in good[0] and not any("failed" in line for line in good)
+    sorting.set_property("amplitude_cutoff", np.full(2, np.nan))
+    assert any("not tested" in line and "500 spikes" in line for line in explain_unit(sorting, "b").splitlines())
+    sorting.delete_property("presence_ratio")  # as in results of early versions
+    assert "recording" not in explain_unit(sorting, "b")
+    with pytest.raises(ValueError, match=r"\['a', 'b'\], found 0"):
+        explain_unit(sorting, 0)
 
 
 def test_thresholds_are_settings():

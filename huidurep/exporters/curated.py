@@ -1,0 +1,254 @@
+"""A result after curation: what phy, SpikeInterface or a person made of its units becomes a result again."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from spikeinterface.core import BaseSorting, SortingAnalyzer, load
+from spikeinterface.core.base import minimum_spike_dtype
+
+from ..sorting.aggregation import LABELS, UNIT_PROPERTIES
+from ..sorting.postprocessing import make_sorting
+
+if TYPE_CHECKING:
+    from ..result import SortingResult
+
+UNDECIDED = ("", "unsorted", "nan", "None")  # phy's group of units that nobody has judged, and missing values
+PHY_FILES = ("spike_times.npy", "spike_clusters.npy")
+# columns that exports to phy write, and phy's own: no labels of the curator
+PHY_COLUMNS = {
+    *UNIT_PROPERTIES,
+    *LABELS,
+    "group",
+    "channel_group",
+    "si_unit_id",
+    "si_unit_ids",
+    "machine_quality",
+    "KSLabel",
+    "id",
+}
+
+
+@dataclass(frozen=True)
+class CuratedSorting:
+    """What a curator left.
+
+    Attributes
+    ----------
+    spikes : ndarray, (num_spikes,)
+        SpikeInterface's spike vector in the segments of the result, in order of time within segments.
+    unit_ids : ndarray, (num_units,)
+        Every unit has spikes.
+    labels : dict
+        The curator's label of a unit, where there is one.
+    properties : dict of str to ndarray, (num_units,)
+        Properties of units beside those that a result computes.
+    groups : dict
+        Channel group of a unit, where the sorting names it.
+    is_own_label : bool
+        The labels are decisions of the curator; otherwise merged units may have those that their parts had.
+    """
+
+    spikes: np.ndarray
+    unit_ids: np.ndarray
+    labels: dict = field(default_factory=dict)
+    properties: dict[str, np.ndarray] = field(default_factory=dict)
+    groups: dict = field(default_factory=dict)
+    is_own_label: bool = True
+
+
+def read_curated(curated: Any, result: SortingResult) -> CuratedSorting:
+    """Read a curated sorting in whatever form it is given.
+
+    Parameters
+    ----------
+    curated : BaseSorting, SortingAnalyzer, dict, list, Curation, SequentialCuration, str or Path
+        A sorting of the same recording; SpikeInterface's curation of the result's units; a phy folder, a JSON file of
+        such a curation, or what `spikeinterface.load` opens. phy's params.py is not executed.
+    result : SortingResult
+
+    Returns
+    -------
+    CuratedSorting
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file or folder.
+    TypeError
+        Something else.
+    ValueError
+        Another number of segments or sampling frequency, units that the result does not have, or damaged files.
+    """
+    if isinstance(curated, str | Path):
+        path = Path(curated)
+        if not path.exists():
+            raise FileNotFoundError(f"expected a curated sorting at {path}, found nothing; correct the path")
+        if is_phy_folder(path):
+            return _read_phy(path, result.sorting)
+        curated = json.loads(path.read_text(encoding="utf8")) if path.suffix == ".json" else load(path)
+    is_curation = isinstance(curated, dict | list) or hasattr(curated, "model_copy")
+    if is_curation:
+        curated = _apply_curation(curated, result.sorting)
+    if not isinstance(curated, BaseSorting | SortingAnalyzer):
+        raise TypeError(
+            f"expected a sorting, an analyzer, a curation of SpikeInterface or a phy folder, found "
+            f"{type(curated).__name__}; give one of these"
+        )
+    sorting = curated.sorting if isinstance(curated, SortingAnalyzer) else curated
+    found = _from_sorting(sorting, _segments_of(curated, result), result.sorting)
+    return replace(found, is_own_label=is_curation)
+
+
+def is_phy_folder(path: Path) -> bool:
+    """Whether a folder has the spikes that phy reads and writes.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    bool
+    """
+    return all((path / name).is_file() for name in PHY_FILES)
+
+
+def recording_samples(result: SortingResult) -> list[int]:
+    """Number of samples of each segment of the recording that was sorted.
+
+    Parameters
+    ----------
+    result : SortingResult
+        Of an early version: the recording is taken to end at the last spike.
+
+    Returns
+    -------
+    list of int
+    """
+    sorting, spikes = result.sorting, result.sorting.to_spike_vector()
+    if "num_samples" in result.provenance.get("recording", {}):
+        return result.provenance["recording"]["num_samples"]
+    segments = range(sorting.get_num_segments())
+    if sorting.has_recording():
+        return [sorting.get_num_samples(index) for index in segments]
+    return [int(spikes["sample_index"][spikes["segment_index"] == index].max(initial=-1)) + 1 for index in segments]
+
+
+def _apply_curation(curation: Any, sorting: BaseSorting) -> BaseSorting:
+    """The curated sorting by SpikeInterface, with the properties of the curation alone."""
+    from spikeinterface.curation import apply_curation
+
+    spikes, rate_hz = sorting.to_spike_vector(), sorting.get_sampling_frequency()
+    bare = make_sorting(spikes, rate_hz, sorting.unit_ids, sorting.get_num_segments())
+    try:
+        return apply_curation(bare, curation)
+    except (ValueError, TypeError, KeyError, AssertionError) as error:
+        raise ValueError(
+            f"expected a curation of SpikeInterface for the units {sorting.unit_ids.tolist()}, found "
+            f"{' '.join(str(error).split())}; curate the units of this result"
+        ) from error
+
+
+def _segments_of(curated: Any, result: SortingResult) -> np.ndarray:
+    """Segment of the result of each segment of a curated sorting, which may lack those at the end without spikes."""
+    num_found, num_expected = curated.get_num_segments(), result.sorting.get_num_segments()
+    segments = np.arange(num_found)
+    if isinstance(curated, SortingAnalyzer):  # has no segments that are shorter than a snippet
+        segments, known = np.zeros(0, dtype="int64"), recording_samples(result)
+        for index in range(num_found):
+            later = [each for each in range(segments.max(initial=-1) + 1, num_expected)]
+            segments = np.append(segments, [s for s in later if known[s] == curated.get_num_samples(index)][:1])
+    if len(segments) < num_found or num_found > num_expected:
+        raise ValueError(
+            f"expected a sorting of the {num_expected} segments of this result, found {num_found} others; give a "
+            "sorting of the same recording"
+        )
+    return segments
+
+
+def _from_sorting(sorting: BaseSorting, segments: np.ndarray, earlier: BaseSorting) -> CuratedSorting:
+    """Spikes, labels and further properties of a sorting."""
+    if sorting.get_sampling_frequency() != earlier.get_sampling_frequency():
+        raise ValueError(
+            f"expected a sorting of {earlier.get_sampling_frequency()!r} Hz, found "
+            f"{sorting.get_sampling_frequency()!r} Hz; give a sorting of the same recording"
+        )
+    spikes = sorting.to_spike_vector().copy()
+    spikes["segment_index"] = segments[spikes["segment_index"]]
+    labels, groups = (_by_unit(sorting, name) for name in ("quality", "group"))
+    properties = {}
+    for name in set(sorting.get_property_keys()) - {*UNIT_PROPERTIES, *LABELS, "machine_quality"}:
+        values = sorting.get_property(name)
+        if values.ndim == 1:  # arrays of objects cannot be saved
+            properties[name] = values.astype(str) if values.dtype.kind == "O" else values
+    labels = {unit: str(label) for unit, label in labels.items()}
+    return replace(_with_spikes(spikes, sorting.unit_ids, labels, properties), groups=groups)
+
+
+def _by_unit(sorting: BaseSorting, name: str) -> dict:
+    values = sorting.get_property(name)
+    return {} if values is None else dict(zip(sorting.unit_ids.tolist(), values.tolist(), strict=True))
+
+
+def _with_spikes(
+    spikes: np.ndarray, unit_ids: np.ndarray, labels: dict, properties: dict[str, np.ndarray]
+) -> CuratedSorting:
+    """Leave out units without spikes and labels that are no decision; put the spikes in order."""
+    kept, numbers = np.unique(spikes["unit_index"], return_inverse=True)
+    spikes = spikes[np.lexsort((numbers, spikes["sample_index"], spikes["segment_index"]))]
+    spikes["unit_index"] = np.searchsorted(kept, spikes["unit_index"])
+    labels = {unit: label for unit, label in labels.items() if label not in UNDECIDED}
+    return CuratedSorting(spikes, unit_ids[kept], labels, {name: values[kept] for name, values in properties.items()})
+
+
+def _read_phy(folder: Path, earlier: BaseSorting) -> CuratedSorting:
+    """Spikes and labels of a phy folder, whose params.py SpikeInterface would execute."""
+    if earlier.get_num_segments() != 1:
+        raise ValueError(
+            f"expected a result of one segment, as phy has it, found {earlier.get_num_segments()}; curate with "
+            "SpikeInterface's tools"
+        )
+    try:
+        samples, clusters = (np.load(folder / name, allow_pickle=False).ravel().astype("int64") for name in PHY_FILES)
+        columns = dict(_read_columns(folder))
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"expected the files of phy in {folder}, found {error}; save again in phy") from error
+    if len(samples) != len(clusters):
+        raise ValueError(
+            f"expected one cluster a spike ({len(samples)}) in {folder}, found {len(clusters)}; copy the folder again"
+        )
+    unit_ids, numbers = np.unique(clusters, return_inverse=True)
+    spikes = np.zeros(len(samples), dtype=minimum_spike_dtype)
+    spikes["sample_index"], spikes["unit_index"] = samples, numbers
+    labels = columns.pop("group", {})
+    own = {name: np.array([values.get(unit, "") for unit in unit_ids.tolist()]) for name, values in columns.items()}
+    return _with_spikes(spikes, unit_ids, labels, own)
+
+
+def _read_columns(folder: Path) -> Iterator[tuple[str, dict[int, str]]]:
+    """The column "group" of a phy folder, and columns of words that the curator added: value of each cluster."""
+    # phy writes cluster_info.tsv for other programs, and reads the single columns, which are therefore read last
+    paths = sorted(folder.glob("cluster_*.tsv"), key=lambda path: path.name != "cluster_info.tsv")
+    for path in paths:
+        with path.open(encoding="utf8", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t"))
+        for name in rows[0] if rows else ():
+            key = "cluster_id" if "cluster_id" in rows[0] else "id"
+            values = {int(row[key]): row[name] for row in rows if row.get(name)}
+            if name == "group" or (name not in {key, *PHY_COLUMNS} and not any(map(_is_number, values.values()))):
+                yield name, values
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,323 @@
+"""The result of a curated sorting, from what the earlier result holds or, with the recording, measured again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from spikeinterface.core import BaseRecording, BaseSorting
+from spikeinterface.core.base import base_peak_dtype
+
+from ..provenance import check_same_recording
+from ..sorting.aggregation import GroupSorting, assemble, describe_group, describe_units
+from ..sorting.clustering import Assignment
+from ..sorting.curated_units import (
+    TracedSpikes,
+    combine_templates,
+    parts_of_units,
+    recompute_posteriors,
+    stored_group,
+    stored_recording,
+    trace_spikes,
+)
+from ..sorting.embedding import embed_spikes
+from ..sorting.motion import correct_motion
+from ..sorting.peak_signs import SIGNS
+from ..sorting.postprocessing import main_channels, make_sorting
+from ..sorting.preprocessing import PreparedGroup, preprocess, split_groups
+from ..sorting.quality_metrics import label_units
+from ..sorting.run_log import RunLog
+from ..sorting.waveforms import has_whole_snippet, mean_waveforms, to_spike_vector
+from .curated import CuratedSorting, read_curated, recording_samples
+
+if TYPE_CHECKING:
+    from ..result import SortingResult
+
+STAGE = "after curation"
+BY_CURATOR = "label of the curator"
+
+
+def apply_curated(
+    result: SortingResult,
+    curated: Any,
+    recording: BaseRecording | None,
+    encoder: Any,
+    *,
+    job_kwargs: dict | None = None,
+) -> SortingResult:
+    """Describe curated units as the pipeline describes its own.
+
+    Parameters
+    ----------
+    result : SortingResult
+    curated : BaseSorting, SortingAnalyzer, dict, list, Curation, SequentialCuration, str or Path
+        As `read_curated`.
+    recording : BaseRecording | None
+        The raw recording that was sorted.
+    encoder : HuiduRep or StoredEncoder
+    job_kwargs : dict, optional
+
+    Returns
+    -------
+    SortingResult
+
+    Raises
+    ------
+    FileNotFoundError, TypeError, ValueError
+        As `read_curated`; another recording; spikes or units that need the recording, which is not given.
+    OSError
+        Spikes are to be embedded, and the checkpoint of the result is not found.
+    """
+    if recording is not None:
+        check_same_recording(result, recording)
+    found, sorting = read_curated(curated, result), result.sorting
+    names, groups = np.unique(sorting.get_property("group"), return_inverse=True)
+    traced = trace_spikes(sorting.to_spike_vector(), found.spikes, len(found.unit_ids), groups)
+    log = RunLog()
+    log(STAGE, _describe_changes(found, traced, sorting))
+    units = _CuratedUnits(result, found, traced, names.tolist(), encoder, log)
+    if recording is None:
+        _check_complete(result, found, traced)
+        parts, members = units.from_stored()
+        source: Any = stored_recording(sorting, result.measurements.channel_ids, recording_samples(result))
+    else:
+        parts, members = units.from_recording(recording, job_kwargs)
+        source = recording
+    combined, embeddings, posteriors, measurements = assemble(parts, source, result.embeddings.shape[1])
+    order = np.concatenate([np.zeros(0, dtype="int64"), *members])
+    return replace(
+        result,
+        sorting=_label(combined, source, order, result, found, traced),
+        embeddings=embeddings,
+        posteriors=posteriors,
+        log=[*result.log, *log.entries],
+        measurements=measurements,
+    )
+
+
+@dataclass(frozen=True)
+class _CuratedUnits:
+    """The curated units of a result; each method describes them group by group."""
+
+    result: SortingResult
+    found: CuratedSorting
+    traced: TracedSpikes
+    names: list  # of the channel groups in which the result has units
+    encoder: Any
+    log: RunLog
+
+    def from_stored(self) -> tuple[list[GroupSorting], list[np.ndarray]]:
+        """Units of each group, and their numbers in the curated sorting, from what the result holds."""
+        result, parts, members = self.result, [], []
+        num_samples, signs = recording_samples(result), _unit_signs(result.sorting)
+        for number, name in enumerate(self.names):
+            units = np.flatnonzero(self.traced.unit_groups == number)
+            if len(units) == 0:
+                continue
+            group = stored_group(result.sorting, result.measurements, name, num_samples)
+            measured = combine_templates(result.measurements, self.traced, group, units, signs, result.parameters)
+            rows = np.flatnonzero(np.isin(self.traced.spikes["unit_index"], units))
+            peaks = self._peaks(rows, group)
+            embeddings = result.embeddings[self.traced.rows[rows]]
+            assignment = self._assign(peaks, rows, embeddings, group)
+            numbered = replace(assignment, labels=np.searchsorted(units, assignment.labels))
+            parts.append(describe_units(group, peaks, embeddings, numbered, measured, result.parameters))
+            members.append(units)
+        self.log(STAGE, "templates of merged units are means of those of their parts; positions of spikes are kept")
+        return parts, members
+
+    def from_recording(
+        self, recording: BaseRecording, job_kwargs: dict | None
+    ) -> tuple[list[GroupSorting], list[np.ndarray]]:
+        """The same, with all units measured in the recording."""
+        parameters, parts, members = self.result.parameters, [], []
+        groups = split_groups(recording, parameters, self.log)
+        group_names = self._group_names([group.name for group in groups])
+        for group in groups:
+            units = np.flatnonzero([name == group.name for name in group_names])
+            prepared = preprocess(group, parameters, self.log, job_kwargs=job_kwargs) if len(units) else None
+            if prepared is None:
+                continue
+            prepared = correct_motion(prepared, parameters, self.log, job_kwargs=job_kwargs)
+            rows = np.flatnonzero(np.isin(self.traced.spikes["unit_index"], units))
+            rows = rows[self._is_readable(rows, prepared)]
+            peaks = self._peaks(rows, prepared, job_kwargs=job_kwargs)
+            embeddings = self._embed(peaks, rows, prepared, job_kwargs)
+            assignment = self._assign(peaks, rows, embeddings, prepared)
+            parts.append(describe_group(prepared, peaks, embeddings, assignment, parameters, job_kwargs=job_kwargs))
+            members.append(np.unique(assignment.labels))
+        return parts, members
+
+    def _group_names(self, known: list) -> list:
+        """Channel group of each unit: that of its earlier spikes, else the one that it names, else the only one."""
+        names = []
+        for unit_id, number in zip(self.found.unit_ids.tolist(), self.traced.unit_groups.tolist(), strict=True):
+            name = self.names[number] if number >= 0 else self.found.groups.get(unit_id)
+            names.append(known[0] if number < 0 and len(known) == 1 else name)
+        missing = [unit for unit, name in zip(self.found.unit_ids.tolist(), names, strict=True) if name not in known]
+        if missing:
+            raise ValueError(
+                f"expected units of the channel groups {known}, found no group of the units {missing[:8]}, whose "
+                "spikes are none of this result; give the sorting their names as property 'group'"
+            )
+        return names
+
+    def _is_readable(self, rows: np.ndarray, group: PreparedGroup) -> np.ndarray:
+        """Which spikes are earlier ones or have a whole snippet in a segment that was sorted."""
+        spikes = self.traced.spikes[rows]
+        is_sorted = np.isin(spikes["segment_index"], group.segment_indices)
+        within = spikes[is_sorted]
+        within["segment_index"] = np.searchsorted(group.segment_indices, within["segment_index"])
+        is_readable = self.traced.rows[rows] >= 0
+        is_readable[is_sorted] |= has_whole_snippet(within, group.recording, self.result.parameters)
+        if not is_readable.all():
+            ends = f"{(~is_readable).sum()} spikes at the ends of segments have no whole snippet: left out"
+            self.log.warning(STAGE, f"group {group.name}: {ends}")
+        return is_readable
+
+    def _peaks(self, rows: np.ndarray, group: PreparedGroup, *, job_kwargs: dict | None = None) -> np.ndarray:
+        """Spikes in SpikeInterface's peak dtype: earlier ones on the main channel of the unit that they were of."""
+        spikes, origins = self.traced.spikes[rows], self.traced.origins[rows]
+        counts, sorting = self.traced.counts[spikes["unit_index"]], self.result.sorting
+        peaks = np.zeros(len(rows), dtype=base_peak_dtype)
+        peaks["sample_index"] = spikes["sample_index"]
+        peaks["segment_index"] = np.searchsorted(group.segment_indices, spikes["segment_index"])
+        is_known = counts.any(axis=1)
+        if is_known.any():
+            # a new spike of a unit that had others is read where most of these are
+            own = np.where(origins >= 0, origins, counts.argmax(axis=1))[is_known]
+            peaks["channel_index"][is_known] = group.recording.ids_to_indices(
+                sorting.get_property("main_channel_id")[own]
+            )
+            peaks["amplitude"][is_known] = _unit_signs(sorting)[own]
+        if not is_known.all():
+            units, labels = np.unique(spikes["unit_index"][~is_known], return_inverse=True)
+            vector, parameters = to_spike_vector(peaks[~is_known], labels), self.result.parameters
+            means_uv = mean_waveforms(group.recording, vector, len(units), parameters, job_kwargs=job_kwargs)
+            channels, _, peaks_uv = main_channels(means_uv, group.recording.get_sampling_frequency(), parameters)
+            peaks["channel_index"][~is_known], peaks["amplitude"][~is_known] = channels[labels], peaks_uv[labels]
+        return peaks
+
+    def _embed(self, peaks: np.ndarray, rows: np.ndarray, group: PreparedGroup, job_kwargs: dict | None) -> np.ndarray:
+        """Embeddings of spikes: earlier ones keep theirs."""
+        earlier, stored = self.traced.rows[rows], self.result.embeddings
+        embeddings, is_new = np.zeros((len(rows), stored.shape[1]), dtype="float32"), earlier < 0
+        embeddings[~is_new] = stored[earlier[~is_new]]
+        if is_new.any():
+            options: dict = dict(job_kwargs=job_kwargs)
+            parameters = self.result.parameters
+            embeddings[is_new] = embed_spikes(self.encoder, group.recording, peaks[is_new], parameters, **options)
+        return embeddings
+
+    def _assign(self, peaks: np.ndarray, rows: np.ndarray, embeddings: np.ndarray, group: PreparedGroup) -> Assignment:
+        """Unit and posterior of each spike: spikes of units that have changed get another posterior."""
+        labels, origins, earlier = self.traced.spikes["unit_index"][rows], self.traced.origins[rows], self.traced.rows
+        posteriors = np.zeros(len(rows), dtype="float32")
+        posteriors[origins >= 0] = self.result.posteriors[earlier[rows][origins >= 0]]
+        is_one_mixture = self._is_one_mixture(group)
+        centres = np.zeros(len(rows), dtype="int64") if is_one_mixture else peaks["channel_index"]
+        is_changed = self.traced.is_changed
+        posteriors = recompute_posteriors(embeddings, posteriors, labels, origins, centres, is_changed)
+        return Assignment(labels, posteriors, is_one_mixture)
+
+    def _is_one_mixture(self, group: PreparedGroup) -> bool:
+        """Whether all spikes of a group were embedded on the same channels."""
+        try:
+            return bool(group.recording.get_num_channels() <= self.encoder.config.num_channels)
+        except (OSError, ValueError) as error:
+            unknown = f"only spikes of the same main channel are compared, for the encoder is not known: {error}"
+            self.log.warning(STAGE, f"group {group.name}: {unknown}")
+            return False
+
+
+def _unit_signs(sorting: BaseSorting) -> np.ndarray:
+    """-1 or 1 (num_units,): whether spikes point down or up; results of early versions point down."""
+    stored = sorting.get_property("peak_sign")
+    if stored is None:
+        return np.full(sorting.get_num_units(), -1)
+    return np.array([SIGNS[name] for name in stored], dtype="int64")
+
+
+def _describe_changes(found: CuratedSorting, traced: TracedSpikes, sorting: BaseSorting) -> str:
+    """One sentence on what the curator did."""
+    num_parts, num_new = (traced.counts > 0).sum(axis=1), int((traced.rows < 0).sum())
+    num_merged = int(((num_parts > 1) & traced.is_changed).sum())
+    num_gone = int((traced.counts.sum(axis=0) < traced.earlier_counts).sum())
+    changes = f"{traced.is_changed.sum()} of them changed, {num_merged} with spikes of several"
+    spikes = f"{num_new} spikes are new, {len(traced.rows) - num_new} of {traced.earlier_counts.sum()} were kept"
+    return (
+        f"{sorting.get_num_units()} units became {len(found.unit_ids)}: {changes}; {num_gone} lost spikes; {spikes}; "
+        f"{len(found.labels)} labels"
+    )
+
+
+def _check_complete(result: SortingResult, found: CuratedSorting, traced: TracedSpikes) -> None:
+    """Refuse what cannot be described without the recording."""
+    remedy = "give the recording (--recording on the command line)"
+    if result.measurements is None and result.sorting.get_num_units():
+        raise ValueError(f"expected a result with templates, found one of an early version; {remedy}")
+    missing = np.flatnonzero(traced.rows < 0)
+    if len(missing):
+        spike = traced.spikes[missing[0]]
+        raise ValueError(
+            f"expected spikes of this result, found {len(missing)} others, the first at sample "
+            f"{spike['sample_index']} of segment {spike['segment_index']}; {remedy}, so that they are embedded"
+        )
+    parts = found.unit_ids[parts_of_units(traced)].tolist()
+    if parts:
+        raise ValueError(
+            f"expected whole units of this result, found that the units {parts[:8]} are parts of units, whose "
+            f"templates it does not hold; {remedy}"
+        )
+
+
+def _label(
+    combined: BaseSorting,
+    source: BaseRecording,
+    order: np.ndarray,
+    result: SortingResult,
+    found: CuratedSorting,
+    traced: TracedSpikes,
+) -> BaseSorting:
+    """The units with the curator's ids and labels; the computed label is kept as "machine_quality"."""
+    unit_ids = found.unit_ids[order]
+    sorting = make_sorting(
+        combined.to_spike_vector(), combined.get_sampling_frequency(), unit_ids, combined.get_num_segments()
+    )
+    for name, values in found.properties.items():
+        sorting.set_property(name, values[order])
+    for name in combined.get_property_keys():
+        sorting.set_property(name, combined.get_property(name))
+    overlapping = combined.get_property("overlapping_unit")
+    none = -1 if unit_ids.dtype.kind in "iu" else ""
+    named = [unit_ids[unit] if unit >= 0 else none for unit in overlapping]
+    sorting.set_property("overlapping_unit", np.array(named, dtype=unit_ids.dtype))
+    columns = {name: sorting.get_property(name).tolist() for name in sorting.get_property_keys()}
+    machine, reasons = label_units(columns)
+    labels = _labels_of_curator(result, found, traced)
+    quality = [labels.get(unit, label) for unit, label in zip(unit_ids.tolist(), machine, strict=True)]
+    said = [
+        reason if label == own else BY_CURATOR for label, own, reason in zip(quality, machine, reasons, strict=True)
+    ]
+    text = {"quality": quality, "quality_reason": said, "machine_quality": machine}
+    for name, words in text.items():
+        sorting.set_property(name, np.array(words, dtype=str) if words else np.zeros(0, dtype="<U4"))
+    sorting.register_recording(source)
+    return sorting
+
+
+def _labels_of_curator(result: SortingResult, found: CuratedSorting, traced: TracedSpikes) -> dict:
+    """The label of each unit that a person gave, now or in an earlier curation of a unit that has not changed."""
+    earlier, machine = (result.sorting.get_property(name) for name in ("quality", "machine_quality"))
+    labels = {}
+    for unit, (unit_id, counts) in enumerate(zip(found.unit_ids.tolist(), traced.counts, strict=True)):
+        before = set() if earlier is None else set(earlier[counts > 0].tolist())
+        if unit_id in found.labels:
+            # SpikeInterface gives a merged unit the property that its parts share: nobody has decided on it
+            is_inherited = not found.is_own_label and traced.is_changed[unit] and before == {found.labels[unit_id]}
+            if not is_inherited:
+                labels[unit_id] = found.labels[unit_id]
+        elif machine is not None and not traced.is_changed[unit]:
+            labels[unit_id] = earlier[counts > 0][0]
+    return labels

@@ -1,0 +1,221 @@
+"""What phy and SpikeInterface made of a result becomes a result again."""
+
+import json
+
+import numpy as np
+import pytest
+import spikeinterface.extractors as extractors
+from phylib.io.model import load_model
+from spikeinterface.core import NumpySorting
+from spikeinterface.curation import apply_curation, bombcell_label_units
+from spikeinterface.widgets import SortingSummaryWidget
+from stand_in import PcaModel
+from tetrodes import QUICK, RATE_HZ
+
+from huidurep import SortingResult
+from huidurep.exporters.curated_result import apply_curated
+
+LABELS = {"quality": {"label_options": ["good", "MUA", "noise"], "exclusive": True}}
+
+
+def curation(result, **changes):
+    """A curation of SpikeInterface; without changes it leaves everything as it is."""
+    base = dict(format_version="2", unit_ids=result.sorting.unit_ids.tolist(), label_definitions=LABELS)
+    return base | dict(manual_labels=[], merges=[], removed=[], splits=[]) | changes
+
+
+def curate(result, curated, recording=None):
+    return apply_curated(result, curated, recording, PcaModel())
+
+
+def trains(sorting):
+    return {unit: sorting.get_unit_spike_train(unit).tolist() for unit in sorting.unit_ids.tolist()}
+
+
+@pytest.fixture(scope="module")
+def phy(result, recording, tmp_path_factory):
+    """The result as phy leaves it: units 0 and 1 merged into 9, unit 2 called noise, a column of the curator."""
+    folder = result.export_to_phy(recording, tmp_path_factory.mktemp("curated") / "phy", copy_recording=False)
+    model = load_model(folder / "params.py")
+    clusters = np.where(model.spike_clusters < 2, 9, model.spike_clusters)
+    model.save_spike_clusters(clusters)
+    model.save_metadata("group", {2: "noise", 3: "unsorted"})
+    model.save_metadata("celltype", {9: "pyramidal"})
+    model.close()
+    # the table that phy writes when it saves, and the only one that read_phy then reads
+    (folder / "cluster_info.tsv").write_text("cluster_id\tgroup\tn_spikes\n2\tnoise\t5\n3\t\t6\n9\t\t7\n")
+    return folder
+
+
+def test_a_sorting_without_changes_changes_nothing(result, recording):
+    same = curate(result, result.sorting)
+    measured = curate(result, result.sorting, recording)
+    for other in (same, measured):
+        assert np.array_equal(other.embeddings, result.embeddings)
+        assert np.array_equal(other.posteriors, result.posteriors)
+        assert np.array_equal(other.sorting.to_spike_vector(), result.sorting.to_spike_vector())
+    names = set(result.sorting.get_property_keys())
+    for name in names:
+        known, found = result.sorting.get_property(name), measured.sorting.get_property(name)
+        assert np.array_equal(known, found, equal_nan=known.dtype.kind == "f"), name
+    # without the recording, noise is known on the main channels alone
+    for name in names - {"template_distance"}:
+        known, found = result.sorting.get_property(name), same.sorting.get_property(name)
+        assert np.allclose(known, found, equal_nan=True) if known.dtype.kind == "f" else (known == found).all(), name
+    assert np.array_equal(same.measurements.templates_uv, result.measurements.templates_uv, equal_nan=True)
+    assert np.array_equal(same.measurements.amplitudes_uv, result.measurements.amplitudes_uv)
+
+
+def test_phy_folder_round_trip(result, phy, tmp_path):
+    curated = result.with_sorting(phy)
+    sorting, num_merged = curated.sorting, np.bincount(result.sorting.to_spike_vector()["unit_index"])[:2].sum()
+    assert trains(sorting) == trains(extractors.read_phy(phy))
+    assert sorted(sorting.unit_ids) == [2, 3, 9]
+    named = dict(zip(sorting.unit_ids.tolist(), sorting.get_property("num_spikes"), strict=True))
+    assert named[9] == num_merged and len(curated.embeddings) == len(result.embeddings)
+    labels = dict(zip(sorting.unit_ids.tolist(), sorting.get_property("quality"), strict=True))
+    machine = dict(zip(sorting.unit_ids.tolist(), sorting.get_property("machine_quality"), strict=True))
+    assert labels[2] == "noise" and machine[2] == "good"
+    assert labels[3] == machine[3]  # unsorted: nobody has decided
+    assert dict(zip(sorting.unit_ids.tolist(), sorting.get_property("celltype"), strict=True))[9] == "pyramidal"
+    loaded = SortingResult.load(curated.save(tmp_path / "out"))
+    assert trains(loaded.sorting) == trains(sorting)
+    assert loaded.sorting.get_property("quality_reason").tolist() == sorting.get_property("quality_reason").tolist()
+
+
+def test_params_of_a_phy_folder_are_not_executed(result, phy, tmp_path):
+    params = phy / "params.py"
+    text = params.read_text()
+    params.write_text("raise SystemExit\n")
+    try:
+        assert result.with_sorting(phy).sorting.get_num_units() == 3
+    finally:
+        params.write_text(text)
+
+
+def test_merged_unit_is_measured_again(result, recording):
+    merge = curation(result, merges=[{"unit_ids": [0, 1]}])
+    stored, measured = curate(result, merge), curate(result, merge, recording)
+    new = stored.sorting.unit_ids.tolist().index(4)
+    counts = result.sorting.get_property("num_spikes")[:2]
+    dense = np.zeros((4, *result.measurements.templates_uv.shape[1:2], len(result.measurements.channel_ids)))
+    for unit in range(4):
+        for column, channel in enumerate(result.measurements.template_channels[unit]):
+            if channel >= 0:
+                dense[unit, :, channel] = result.measurements.templates_uv[unit, :, column]
+    expected = np.average(dense[:2], axis=0, weights=counts)
+    channels = stored.measurements.template_channels[new]
+    known = channels >= 0
+    assert np.allclose(stored.measurements.templates_uv[new][:, known], expected[:, channels[known]], atol=1e-3)
+    for name in ("snr", "peak_uv"):
+        values = [each.sorting.get_property(name)[new] for each in (stored, measured)]
+        assert values[0] == pytest.approx(values[1], rel=0.1)
+    for name in ("short_isi_fraction", "contamination", "num_spikes", "presence_ratio", "mean_posterior"):
+        assert stored.sorting.get_property(name)[new] == measured.sorting.get_property(name)[new]
+    # as one unit, what was of the other one counts as its own
+    spikes = stored.sorting.to_spike_vector()["unit_index"] == new
+    assert stored.posteriors[spikes].mean() > 0.9
+    assert np.array_equal(stored.posteriors[~spikes], result.posteriors[~spikes])
+    assert stored.sorting.get_property("contamination")[new] > 0.1
+    assert stored.sorting.get_property("quality")[new] == "mua"
+
+
+def test_split_needs_the_recording(result, recording):
+    number = int(result.sorting.get_property("num_spikes")[0])
+    split = {"unit_id": 0, "mode": "indices", "indices": [list(range(0, number, 2))]}
+    changes = curation(result, splits=[split])
+    with pytest.raises(ValueError, match=r"parts of units.*--recording"):
+        curate(result, changes)
+    curated = curate(result, changes, recording)
+    assert curated.sorting.get_num_units() == 5
+    assert trains(curated.sorting) == trains(apply_curation(result.sorting.clone(), changes))
+    parts = np.isin(curated.sorting.unit_ids, [4, 5])
+    # two halves of a neuron: each spike is as probable in either
+    assert (curated.sorting.get_property("mean_posterior")[parts] < 0.7).all()
+    assert (curated.sorting.get_property("quality")[parts] == "mua").all()
+    assert "overlaps with unit 5" in curated.sorting.get_property("quality_reason")[np.flatnonzero(parts)[0]]
+
+
+def test_labels_of_a_curation_and_of_an_analyzer(result, recording):
+    labelled = curation(result, manual_labels=[{"unit_id": 1, "quality": ["noise"]}], removed=[2])
+    curated = curate(result, labelled)
+    assert curated.sorting.unit_ids.tolist() == [0, 1, 3]
+    assert curated.sorting.get_property("quality").tolist() == ["good", "noise", "good"]
+    assert curated.sorting.get_property("quality_reason")[1] == "label of the curator"
+    # the label stays when the result is curated once more, with a saved curation
+    again = curate(curated, curation(curated, merges=[{"unit_ids": [0, 3], "new_unit_id": 7}]), recording)
+    assert dict(zip(again.sorting.unit_ids.tolist(), again.sorting.get_property("quality"), strict=True))[1] == "noise"
+    analyzer = result.to_analyzer(recording, extensions=QUICK)
+    merged = apply_curation(analyzer, curation(result, merges=[{"unit_ids": [0, 1]}]), sparsity_overlap=0.1)
+    found = curate(result, merged)
+    assert trains(found.sorting) == trains(merged.sorting)
+    # SpikeInterface let the merged unit inherit "good"
+    assert found.sorting.get_property("quality")[found.sorting.unit_ids.tolist().index(4)] == "mua"
+
+
+def test_sorting_of_another_sorter(result, recording):
+    vector = result.sorting.to_spike_vector()
+    rows = np.flatnonzero(vector["unit_index"] == 1)
+    moved = vector.copy()
+    moved["sample_index"][rows[::3]] += 2  # a third of the spikes of one unit is 2 samples late
+    names = np.array(["a", "b", "c", "d"])
+    other = NumpySorting(moved[np.argsort(moved["sample_index"], kind="stable")], RATE_HZ, names)
+    with pytest.raises(ValueError, match=rf"found {len(rows[::3])} others, the first at sample \d+.*embedded"):
+        curate(result, other)
+    with pytest.raises(OSError, match="set model_name"):
+        result.with_sorting(other, recording)
+    curated = curate(result, other, recording)
+    assert curated.sorting.unit_ids.tolist() == ["a", "b", "c", "d"]
+    spikes = curated.sorting.to_spike_vector()
+    own = curated.embeddings[spikes["unit_index"] == 1]
+    assert np.isfinite(curated.embeddings).all() and len(own) == len(rows)
+    assert curated.sorting.get_property("mean_posterior")[1] > 0.9
+    with pytest.raises(ValueError, match="property 'group'"):
+        curate(result, NumpySorting.from_unit_dict([{"new": np.arange(100, 90000, 4501)}], RATE_HZ), recording)
+    placed = NumpySorting.from_unit_dict([{"new": np.arange(100, 90000, 4501)}], RATE_HZ)
+    placed.set_property("group", np.array(["left"]))
+    assert curate(result, placed, recording).sorting.get_property("group").tolist() == ["left"]
+
+
+def test_bad_curations(result, recording, tmp_path):
+    spikes = result.sorting.to_spike_vector()
+    cases = [
+        (tmp_path / "nothing", FileNotFoundError, "found nothing"),
+        (5, TypeError, "phy folder, found int"),
+        (curation(result, unit_ids=[77]), ValueError, r"units \[0, 1, 2, 3\]"),
+        (NumpySorting(spikes, 20000.0, result.sorting.unit_ids), ValueError, "20000.0 Hz"),
+        (NumpySorting.from_unit_dict([{0: np.array([5])}] * 2, RATE_HZ), ValueError, "1 segments"),
+    ]
+    for curated, error, words in cases:
+        with pytest.raises(error, match=words):
+            curate(result, curated, recording)
+    folder = tmp_path / "phy"
+    folder.mkdir()
+    np.save(folder / "spike_times.npy", np.arange(5))
+    np.save(folder / "spike_clusters.npy", np.arange(4))
+    with pytest.raises(ValueError, match=r"\(5\).*found 4"):
+        curate(result, folder)
+
+
+def test_no_units_are_left(result):
+    empty = curate(result, curation(result, removed=[0, 1, 2, 3]))
+    assert empty.sorting.get_num_units() == 0 and empty.embeddings.shape == (0, result.embeddings.shape[1])
+
+
+def test_curation_file(result, tmp_path):
+    path = tmp_path / "curation.json"
+    path.write_text(json.dumps(curation(result, merges=[{"unit_ids": [0, 1], "new_unit_id": 8}])))
+    assert 8 in result.with_sorting(path).sorting.unit_ids
+
+
+def test_labels_of_bombcell(result, recording):
+    analyzer = result.to_analyzer(recording)
+    analyzer.return_in_uV = True
+    analyzer.compute("template_metrics")
+    labels = bombcell_label_units(analyzer)["bombcell_label"]
+    assert labels.index.tolist() == result.sorting.unit_ids.tolist()
+    analyzer.sorting.set_property("quality", labels.to_numpy(dtype=str))
+    curated = curate(result, analyzer).sorting
+    assert dict(zip(curated.unit_ids.tolist(), curated.get_property("quality"), strict=True)) == labels.to_dict()
+    assert "spikeinterface_gui" in SortingSummaryWidget.get_possible_backends()
+    assert "sortingview" in SortingSummaryWidget.get_possible_backends()
