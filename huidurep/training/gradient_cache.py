@@ -42,8 +42,7 @@ def backward_in_chunks(
     model : HuiduRepForPreTraining
         May be wrapped for several devices. Gradients are added to the existing ones.
     batch : dict of torch.Tensor
-        Arguments of its ``forward``; the first dimension of each tensor is ``num_units``. Of several processes each has
-        its rows.
+        Arguments of its ``forward``; the first dimension of each tensor is ``num_units`` (of this process).
     chunk_size : int
         Maximum number of units in a chunk.
     backward : callable, default torch.Tensor.backward
