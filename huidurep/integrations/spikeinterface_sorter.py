@@ -10,8 +10,8 @@ from spikeinterface.core import BaseRecording, BaseSorting
 from spikeinterface.sorters import BaseSorter, sorter_dict, sorter_full_list
 
 from .. import __version__
-from ..pipeline import SpikeSortingPipeline
 from ..sorting.parameters import SortingParameters
+from .sorter_jobs import reach_workers
 
 OWN_PARAMETERS = {
     "model": "'auto' (by the probe), the name of an embedded checkpoint, a folder or a Hub repository.",
@@ -23,16 +23,17 @@ NO_VALUE = "none"  # stands for None, which means that a parameter is not given
 def register() -> None:
     """Add the sorter "huidurep" to SpikeInterface's sorters, in this process.
 
-    SpikeInterface has no entry points for sorters, so its list is changed. Worker processes that are forked inherit
-    it. Those that are started otherwise (spawn, loky, dask, Slurm) have to call this themselves, as in
-    ``ProcessPoolExecutor(initializer=huidurep.register)`` or ``client.run(huidurep.register)``. Calling it twice does
-    nothing.
+    SpikeInterface has no entry points for sorters, so its list is changed. `run_sorter_jobs` and
+    `run_sorter_by_property` reach the workers of all their engines (joblib, processpoolexecutor, dask, slurm): these
+    register by themselves. Other processes that are not forked have to call this, as in
+    ``ProcessPoolExecutor(initializer=huidurep.register)``. Calling it twice does nothing.
     """
     if sorter_dict.get(HuiduRepSorter.sorter_name) is not HuiduRepSorter:
         # replaces a wrapper of the same name that comes with SpikeInterface
         others = [each for each in sorter_full_list if each.sorter_name != HuiduRepSorter.sorter_name]
         sorter_full_list[:] = [*others, HuiduRepSorter]
         sorter_dict[HuiduRepSorter.sorter_name] = HuiduRepSorter
+    reach_workers()
 
 
 class HuiduRepSorter(BaseSorter):
@@ -98,6 +99,8 @@ class HuiduRepSorter(BaseSorter):
 
     @classmethod
     def _run_from_folder(cls, sorter_output_folder: Path, params: dict, verbose: bool) -> None:
+        from ..pipeline import SpikeSortingPipeline  # with torch, which registering does not need
+
         recording = cls.load_recording_from_folder(sorter_output_folder.parent)
         pipeline = SpikeSortingPipeline.from_pretrained(params["model"], **_given(params))
         result = pipeline(recording, job_kwargs={"progress_bar": verbose, **params["job_kwargs"]})

@@ -186,15 +186,28 @@ class ViewDataset(IterableDataset):
     seed : int
     first_batch : int, default 0
         Number of the batch to begin with.
+    process, num_processes : int
+        With several processes each draws every n-th batch: number of this process, and how many there are.
     """
 
-    def __init__(self, maker: BatchMaker, *, batch_size: int, seed: int, first_batch: int = 0) -> None:
+    def __init__(
+        self,
+        maker: BatchMaker,
+        *,
+        batch_size: int,
+        seed: int,
+        first_batch: int = 0,
+        process: int = 0,
+        num_processes: int = 1,
+    ) -> None:
         super().__init__()
         self.maker, self.batch_size, self.seed, self.first_batch = maker, batch_size, seed, first_batch
+        self.process, self.num_processes = process, num_processes
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         worker = torch.utils.data.get_worker_info()
         number, stride = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        number, stride = self.process + self.num_processes * number, self.num_processes * stride
         index = self.first_batch + number
         while True:
             # A generator for each batch: batch `index` is the same in every run, with any number of workers.

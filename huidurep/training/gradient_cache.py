@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..models.modeling_pretraining import KEYS, QUERIES, comparison_losses, weighted_loss
+from ..models.modeling_pretraining import QUERIES, comparison_losses, weighted_loss
+from .processes import COMPARED, EMBEDDINGS, GROUPS, count_values, gather_rows, num_processes, sum_over_processes
 
 if TYPE_CHECKING:
     from ..models.configuration_huidurep import HuiduRepConfig
 
-GROUPS = ("labels", "recordings")  # they define which units are negatives of each other
-EMBEDDINGS = "view_embeddings"
 Batch = dict[str, Any]
 RandomState = tuple[torch.device, Tensor, Tensor | None]
 
@@ -36,14 +35,14 @@ def backward_in_chunks(
 
     The gradients are those of the whole batch but for the heads' BatchNorm (only the contrastive loss has heads), which
     normalises one chunk at a time: chunks take every n-th unit, so that each represents the batch, and the running
-    statistics are updated once a chunk. With several processes each compares its own batch, as without the cache.
+    statistics are updated once a chunk. Several processes share the batch, as without the cache.
 
     Parameters
     ----------
     model : HuiduRepForPreTraining
         May be wrapped for several devices. Gradients are added to the existing ones.
     batch : dict of torch.Tensor
-        Arguments of its ``forward``; the first dimension of each tensor is ``num_units``.
+        Arguments of its ``forward``; the first dimension of each tensor is ``num_units`` (of this process).
     chunk_size : int
         Maximum number of units in a chunk.
     backward : callable, default torch.Tensor.backward
@@ -76,9 +75,9 @@ def backward_in_chunks(
             output = model(**chunk, return_dict=True)
             error = output["reconstruction_loss"].mean() * share  # a mean: DataParallel returns one a device
             carried = sum((output[name] * each[number]).sum() for name, each in gradients.items())
-            backward(carried + config.reconstruction_weight * error)
+            backward(num_processes() * (carried + config.reconstruction_weight * error))  # they are averaged
         errors.append(error.detach())
-    losses["reconstruction_loss"] = sum(errors, torch.zeros_like(errors[0]))
+    losses["reconstruction_loss"] = sum_over_processes(sum(errors, torch.zeros_like(errors[0])))
     return {"loss": weighted_loss(config, losses), **losses}
 
 
@@ -94,15 +93,8 @@ def _split(batch: Batch, chunk_size: int) -> list[Batch]:
 
 def _shares(chunks: list[Batch], encoder: Any) -> list[float]:
     """Share of each chunk in the values over which the reconstruction loss is a mean."""
-    counts = []
-    for chunk in chunks:
-        count = torch.ones(len(chunk["view_1"]), device=chunk["view_1"].device)
-        # An encoder with weights of its own for every channel reconstructs missing channels, too.
-        for name in ("sample_mask", "channel_mask") if encoder.by_position else ("sample_mask",):
-            if chunk.get(name) is not None:
-                count = count * chunk[name].sum(1)
-        counts.append(float(count.sum()))
-    return [count / max(sum(counts), 1.0) for count in counts]
+    counts = torch.stack([count_values(chunk, encoder) for chunk in chunks]).double()
+    return (counts / sum_over_processes(counts.sum()).clamp(min=1)).tolist()
 
 
 @torch.no_grad()
@@ -116,7 +108,7 @@ def _first_pass(model: torch.nn.Module, chunks: list[Batch]) -> tuple[list[dict[
         accelerator = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
         states.append((device, torch.get_rng_state(), accelerator))
         output = model(**chunk, return_dict=True)
-        outputs.append({name: output[name] for name in (EMBEDDINGS, *QUERIES, *KEYS) if name in output})
+        outputs.append({name: output[name] for name in COMPARED if name in output})
     for buffer, before in buffers:
         buffer.copy_(before)
     return outputs, states
@@ -131,7 +123,8 @@ def _comparison_gradients(
     for name in carriers:
         whole[name].requires_grad_(True)
     with torch.enable_grad():
-        losses = comparison_losses(config, whole, **groups)
+        everywhere = {name: gather_rows(rows) for name, rows in whole.items()}
+        losses = comparison_losses(config, everywhere, **{name: gather_rows(rows) for name, rows in groups.items()})
         gradients = torch.autograd.grad(weighted_loss(config, losses), [whole[name] for name in carriers])
     sizes = [len(output[carriers[0]]) for output in outputs]
     split = {name: each.split(sizes) for name, each in zip(carriers, gradients, strict=True)}

@@ -18,6 +18,8 @@ from ..output_files import new_file
 from .noise import NoiseSettings
 
 if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
     from ..models.configuration_huidurep import HuiduRepConfig
     from ..models.modeling_pretraining import HuiduRepForPreTraining
     from .dataset import BatchMaker
@@ -86,7 +88,8 @@ def pretrain(settings: dict[str, Any], output_dir: str | Path) -> Path:
         ``cache_chunk_size`` (see :class:`huidurep.training.trainer.HuiduRepTrainer`),
         ``templates`` (see :func:`huidurep.training.template_libraries.make_libraries`), ``noise`` (``covariances``:
         folder for MeasuredNoise; NoiseSettings), ``views`` (ViewRecipe), ``training`` (transformers.TrainingArguments;
-        ``per_device_train_batch_size`` is the number of units in a batch) and ``seed``.
+        ``per_device_train_batch_size`` is the number of units in a batch, which the processes of ``accelerate launch``
+        share) and ``seed``.
     output_dir : str or Path
         Folder for the encoder (config.json, model.safetensors, fingerprint), ``pretraining.json`` with all settings,
         ``training.json`` (see :func:`huidurep.training.provenance.write_training_facts`), ``pretraining/`` with the
@@ -101,9 +104,10 @@ def pretrain(settings: dict[str, Any], output_dir: str | Path) -> Path:
     Raises
     ------
     ValueError
-        A section or a setting is unknown, or the folder holds a run with other settings or one of an older version.
+        A section or a setting is unknown, or the folder holds a run with other settings or one of an older version, or
+        the processes cannot share a batch.
     """
-    from transformers import TrainingArguments, set_seed
+    from transformers import set_seed
 
     from ..models.configuration_huidurep import HuiduRepConfig
     from .noise import MeasuredNoise
@@ -116,8 +120,7 @@ def pretrain(settings: dict[str, Any], output_dir: str | Path) -> Path:
     run, noise = output_dir / "run", dict(settings["noise"])
     config, recipe = HuiduRepConfig(**settings["model"]), ViewRecipe(**settings["views"])
     covariances = noise.pop("covariances")
-    fixed = dict(output_dir=str(run), seed=settings["seed"], use_cpu=not torch.cuda.is_available())
-    arguments = TrainingArguments(**{**settings["training"], **fixed})
+    arguments = _training_arguments(settings, run)
     with arguments.main_process_first(local=False):
         _claim(run, settings)
         last = last_whole_checkpoint(run)
@@ -126,7 +129,7 @@ def pretrain(settings: dict[str, Any], output_dir: str | Path) -> Path:
     maker = ViewMaker(libraries, config, recipe, measured, noise_settings=NoiseSettings(**noise))
     set_seed(settings["seed"])
     options: dict[str, Any] = dict(cache_chunk_size=settings["cache_chunk_size"], callbacks=[SessionClock()])
-    model = _initial_model(config, settings["init_from"], maker, arguments.per_device_train_batch_size)
+    model = _initial_model(config, settings["init_from"], maker, settings["training"]["per_device_train_batch_size"])
     trainer = HuiduRepTrainer(model, arguments, maker=maker, **options)
     trainer.train(resume_from_checkpoint=None if last is None else str(last))
     trainer.save_state()
@@ -134,6 +137,27 @@ def pretrain(settings: dict[str, Any], output_dir: str | Path) -> Path:
         _save(trainer.model, settings, output_dir)
         write_training_facts(output_dir)
     return output_dir
+
+
+def _training_arguments(settings: dict[str, Any], run: Path) -> TrainingArguments:
+    """Settings of transformers' Trainer, of several processes with the share of each in a batch."""
+    from transformers import TrainingArguments
+
+    fixed = dict(output_dir=str(run), seed=settings["seed"], use_cpu=not torch.cuda.is_available())
+    arguments = TrainingArguments(**{**settings["training"], **fixed})
+    arguments.per_device_train_batch_size = _share_of_batch(arguments.per_device_train_batch_size, arguments.world_size)
+    return arguments
+
+
+def _share_of_batch(batch_size: int, num_processes: int) -> int:
+    """Units of a batch that each of the processes computes."""
+    share, rest = divmod(batch_size, num_processes)
+    if rest:
+        raise ValueError(
+            f"expected a per_device_train_batch_size that {num_processes} processes can share, found {batch_size}: "
+            "start another number of processes."
+        )
+    return share
 
 
 def _save(trained: Any, settings: dict[str, Any], output_dir: Path) -> None:

@@ -16,6 +16,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from ..models.modeling_pretraining import LOSSES
 from .dataset import BatchMaker, ViewDataset
 from .gradient_cache import backward_in_chunks
+from .processes import SharedLoader, num_processes, shared_losses
 
 if TYPE_CHECKING:
     from ..models.modeling_pretraining import HuiduRepForPreTraining
@@ -83,16 +84,17 @@ class HuiduRepTrainer(Trainer):
     """Trains :class:`huidurep.HuiduRepForPreTraining` on batches drawn by a ViewMaker.
 
     Runs wherever transformers' Trainer does: on a CPU, on one GPU, or on several under ``accelerate launch``, where
-    every process draws its own batches and compares the spikes within them. A resumed run has the same losses as one
-    that was not interrupted. ``data_wait_share`` in the log is the share of the time since the last entry that was
-    spent waiting for data; more ``dataloader_num_workers`` reduce it.
+    the processes share every batch: losses and gradients are those of one process with the whole batch, but for the
+    BatchNorm of the contrastive loss's heads and for dropout. A resumed run, also one on another number of processes,
+    has the same losses as one that was not interrupted. ``data_wait_share`` in the log is the share of the time since
+    the last entry that was spent waiting for data; more ``dataloader_num_workers`` reduce it.
 
     Parameters
     ----------
     model : HuiduRepForPreTraining
     args : transformers.TrainingArguments
-        ``per_device_train_batch_size`` is the number of units in a batch; ``max_steps`` must be given, because
-        the data are endless.
+        ``per_device_train_batch_size`` is the number of units in a batch, of several processes the share of each;
+        ``max_steps`` must be given, because the data are endless.
     maker : ViewMaker
     cache_chunk_size : int, optional
         Maximum number of units in a forward pass, for batches that do not fit into memory; see
@@ -132,19 +134,24 @@ class HuiduRepTrainer(Trainer):
         self._clock = WaitClock()
 
     def get_train_dataloader(self) -> DataLoader:
-        """Batches, from the one with which training begins; every process draws its own."""
+        """Batches, from the one with which training begins; of several processes the rows of this one."""
         args = self.args
-        seed = args.seed * args.world_size + args.process_index
-        self._resume.dataset = ViewDataset(self.maker, batch_size=args.train_batch_size, seed=seed)
+        self._resume.dataset = ViewDataset(
+            self.maker,
+            batch_size=args.train_batch_size * args.world_size,
+            seed=args.seed,
+            process=args.process_index,
+            num_processes=args.world_size,
+        )
         self._parts, self._clock = [], WaitClock()
-        return DataLoader(
+        return SharedLoader(
             self._resume.dataset,
             batch_size=None,
             num_workers=args.dataloader_num_workers,
             prefetch_factor=args.dataloader_prefetch_factor,
             pin_memory=args.dataloader_pin_memory and args.device.type == "cuda",
             # Otherwise the loader draws from the global generator, and dropout differs after a resumption.
-            generator=torch.Generator().manual_seed(seed),
+            generator=torch.Generator().manual_seed(args.seed),
         )
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
@@ -177,6 +184,9 @@ class HuiduRepTrainer(Trainer):
     ) -> Any:
         """Loss of a batch; its parts are logged."""
         output = model(**inputs, return_dict=True)
+        if num_processes() > 1:
+            plain: Any = getattr(model, "module", model)
+            output = shared_losses(plain.config, output, inputs, plain.huidurep)
         self._note(output)
         return (output["loss"], output) if return_outputs else output["loss"]
 

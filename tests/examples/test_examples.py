@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import spikeinterface
+
+import huidurep
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -44,7 +45,6 @@ def test_embed_waveforms(run):
 def test_finetune_own_probe(run, tmp_path, monkeypatch):
     """With small batches and evaluations."""
     pytest.importorskip("accelerate")
-    import huidurep
     from huidurep.finetuning.settings import (
         EmbeddingEvaluationSettings,
         FinetuningSettings,
@@ -66,13 +66,21 @@ def test_finetune_own_probe(run, tmp_path, monkeypatch):
     assert (tmp_path / "out" / "finetuning.json").is_file()
 
 
+@pytest.mark.slow  # each worker compiles for itself what is compiled
 def test_many_recordings(run, tmp_path):
-    """One fails, and the other is there; a second run sorts only what is missing."""
-    words = ("05_many_recordings.py", "--output", tmp_path, "--num-recordings", 2, "--duration-s", 4)
-    printed = run(*words, "--num-workers", 1)
-    assert "rat0: " in printed and "rat1: FAILED, " in printed
-    assert "1 sorted, 1 failed" in printed
-    sorting = spikeinterface.load(tmp_path / "sortings" / "rat0" / "sorter_output" / "sorting")
-    assert sorting.get_num_units() > 0
-    again = run("05_many_recordings.py", "--output", tmp_path, "--num-recordings", 1)
+    """A worker is killed, a recording has lost its samples; a second run sorts only what is missing."""
+    pytest.importorskip("distributed")
+    words = ("05_many_recordings.py", "--output", tmp_path, "--duration-s", 4)
+    recording, _ = huidurep.simulate_recording(num_units=2, duration_s=1.0)
+    for name in ("rat1", "rat2"):
+        recording.save(folder=tmp_path / "recordings" / name, progress_bar=False, n_jobs=1)
+        for raw in (tmp_path / "recordings" / name).glob("*.raw"):
+            raw.unlink()
+    printed = run(*words, "--num-recordings", 4)
+    assert "a worker was killed" in printed and "rat1: FAILED, " in printed and "rat2: FAILED, " in printed
+    assert "2 sorted, 2 failed; speed-up" in printed
+    started = (tmp_path / "sortings" / "started.txt").read_text().split()
+    assert set(started) == {"rat0", "rat1", "rat2", "rat3"} and len(started) <= 5  # at most the killed one again
+    assert huidurep.SortingResult.load(tmp_path / "sortings" / "rat0").model_name == "tetrode"
+    again = run(*words, "--num-recordings", 1)
     assert "1 recordings, 0 to sort" in again and "0 sorted, 0 failed" in again

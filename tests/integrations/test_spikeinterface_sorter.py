@@ -1,8 +1,6 @@
 """HuiduRep through SpikeInterface's run_sorter: what its own common tests ask of every sorter, and our parameters."""
 
 import json
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
@@ -89,15 +87,6 @@ def test_groups_are_sorted_by_property(recording_folder, tmp_path):
     twice = spikeinterface.aggregate_channels({0: recording_folder, 1: recording_folder})
     sorting = sorters.run_sorter_by_property("huidurep", twice, "aggregation_key", folder=tmp_path / "out", **DEFAULTS)
     assert len(sorting.unit_ids) == 6
-
-
-def test_a_process_that_starts_afresh_knows_it_by_register(recording_folder, tmp_path):
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context, initializer=huidurep.register) as pool:
-        sorting = pool.submit(
-            sorters.run_sorter, "huidurep", recording_folder, folder=tmp_path / "out", **DEFAULTS
-        ).result()
-    assert len(sorting.unit_ids) == 3
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from template_libraries import SMALL
 
 from huidurep import HuiduRep
 from huidurep.provenance import current_commit
-from huidurep.training.pretrain import is_interrupted, last_whole_checkpoint, pretrain
+from huidurep.training.pretrain import _share_of_batch, is_interrupted, last_whole_checkpoint, pretrain
 from huidurep.training.provenance import write_training_facts
 
 SETTINGS = {
@@ -154,6 +154,12 @@ def test_training_changes_the_weights_and_the_momentum_branch_follows(contrasted
         assert not torch.equal(before[name], after[name])
     moved = [(after[name] - before[name]).norm() for name in ("huidurep.reduction.weight", "momentum_reduction.weight")]
     assert moved[1] < 0.2 * moved[0]
+
+
+def test_processes_share_a_batch():
+    assert _share_of_batch(128, 2) == 64
+    with pytest.raises(ValueError, match="3 processes.*128"):
+        _share_of_batch(128, 3)
 
 
 def test_other_settings_need_another_folder(finished):
