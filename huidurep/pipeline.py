@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from .hub.select import resolve_auto
 from .provenance import describe_run, peak_memory_mb
 from .result import SortingResult
 from .sorting.aggregation import GroupSorting, assemble, describe_group, empty_group, list_artifacts
-from .sorting.clustering import find_units
+from .sorting.clustering import Assignment, UnitModel, find_units
 from .sorting.curation import merge_over_split_units, reassign_spikes, remove_noise_units
 from .sorting.detection import detect_spikes
 from .sorting.job_kwargs import resolve_job_kwargs
@@ -25,6 +25,7 @@ from .sorting.parameters import SortingParameters
 from .sorting.peak_signs import join_signs, set_apart, sign_offset
 from .sorting.preprocessing import ChannelGroup, PreparedGroup, preprocess, split_groups
 from .sorting.run_log import RunLog
+from .sorting.saved_stages import SavedStages, digest_of
 from .sorting.spike_trains import spike_times_s
 from .sorting.stage_settings import StageSettings
 from .sorting.waveforms import align_to_trough, iterate_waveforms
@@ -172,6 +173,8 @@ class SpikeSortingPipeline:
         *,
         job_kwargs: dict | None = None,
         progress: Callable[[float, str], None] | None = None,
+        stages_folder: str | Path | None = None,
+        resume: bool = False,
     ) -> SortingResult:
         """Sort a recording.
 
@@ -184,6 +187,10 @@ class SpikeSortingPipeline:
         progress : callable | None
             Called before each stage with the share of the work that is done (0 to 1, estimated) and a text such as
             "group 2 of 4, stage 5 of 9: clustering". An exception that it raises ends the sorting.
+        stages_folder : str, Path or None
+            Receives what finished stages found, and stays: remove it when the result is saved. None: nothing is kept.
+        resume : bool
+            Go on from the stages that an interrupted call left in `stages_folder`, to the same result.
 
         Returns
         -------
@@ -192,7 +199,7 @@ class SpikeSortingPipeline:
         Raises
         ------
         TypeError, ValueError
-            As `sort`.
+            As `sort`. ValueError also where the folder holds stages of another sorting, or other files.
         """
         log, job_kwargs = RunLog(progress), resolve_job_kwargs(job_kwargs)
         self.parameters.check_recording(recording)
@@ -202,12 +209,21 @@ class SpikeSortingPipeline:
         # -> one ChannelGroup a tetrode, shank or probe; none where the recording is empty
         pipeline = self if self.model is not None else self._resolve_auto(groups, log)
         # -> with the model for these groups
-        config = pipeline.model.config
-        pipeline.parameters.check_groups(groups, config.num_channels)
-        sorted_groups = [pipeline._sort_group(group, log, job_kwargs) for group in log.iterate_groups(groups)]
+        pipeline.parameters.check_groups(groups, pipeline.model.config.num_channels)
+        stages = pipeline._open_stages(stages_folder, provenance, groups, log, resume)
+        jobs = (log, job_kwargs, stages)
+        sorted_groups = [
+            stages.run("units", pipeline._sort_group, group, *jobs) for group in log.iterate_groups(groups)
+        ]
         # -> one GroupSorting a group
+        return pipeline._assemble(sorted_groups, recording, provenance, log)
+
+    def _assemble(
+        self, groups: list[GroupSorting], recording: BaseRecording, provenance: dict, log: RunLog
+    ) -> SortingResult:
+        """The result of all groups."""
         sorting, embeddings, posteriors, measurements = assemble(
-            sorted_groups, recording, config.embedding_size, quality=self.settings.quality
+            groups, recording, self.model.config.embedding_size, quality=self.settings.quality
         )
         # -> units of all groups, (num_spikes, embedding_size), (num_spikes,), templates and locations
         found = f"{sorting.get_num_units()} units, {len(posteriors)} spikes"
@@ -216,80 +232,138 @@ class SpikeSortingPipeline:
             sorting,
             embeddings,
             posteriors,
-            pipeline.parameters,
-            pipeline.model_name,
-            pipeline.model_revision,
+            self.parameters,
+            self.model_name,
+            self.model_revision,
             log.entries,
             measurements,
             provenance,
-            list_artifacts(sorted_groups, recording),
+            list_artifacts(groups, recording),
         )
 
-    def _sort_group(self, group: ChannelGroup, log: RunLog, job_kwargs: dict) -> GroupSorting:
+    def _sort_group(self, group: ChannelGroup, log: RunLog, job_kwargs: dict, stages: SavedStages) -> GroupSorting:
         """Sort one channel group."""
         prepared = self._preprocess(group, log, job_kwargs)
         if prepared is None:
             return empty_group(self.model.config.embedding_size)
         # -> traces (num_samples, num_channels) uV, filtered, without artefacts, corrected for motion
+        displacement_um = [] if prepared.motion is None else prepared.motion.displacement
+        measured = (prepared.noise_levels_uv, prepared.artifact_periods, *displacement_um)
+        stages.check_same("noise levels, artefacts and motion", *measured)
         periods = prepared.artifact_periods.copy()
         periods["segment_index"] = group.segment_indices[periods["segment_index"]]
-        return replace(self._sort_prepared(prepared, log, job_kwargs), artifact_periods=periods)
+        return replace(self._sort_prepared(prepared, log, job_kwargs, stages), artifact_periods=periods)
 
-    def _sort_prepared(self, prepared: PreparedGroup, log: RunLog, job_kwargs: dict) -> GroupSorting:
+    def _sort_prepared(
+        self, prepared: PreparedGroup, log: RunLog, job_kwargs: dict, stages: SavedStages
+    ) -> GroupSorting:
         """Sort a preprocessed group, stage by stage."""
-        parameters, settings = self.parameters, self.settings
-
-        def options(stage_settings: object) -> dict[str, Any]:
-            return dict(settings=stage_settings, job_kwargs=job_kwargs)
-
-        detector: dict[str, Any] = dict(
-            matched_filter_settings=settings.matched_filter, peak_sign_settings=settings.peak_signs
-        )
-        peaks = detect_spikes(prepared, parameters, log, **detector, job_kwargs=job_kwargs)
-        # -> (num_peaks,)
-        embeddings = self._embed(prepared, peaks, log, job_kwargs)
-        # -> (num_peaks, embedding_size)
-        by_channel = prepared.recording.get_num_channels() > self.model.config.num_channels
-        clustering = options(settings.clustering) | dict(by_channel=by_channel)
-        offset = sign_offset(embeddings, peaks)
-        signed = set_apart(embeddings, peaks, offset)  # no cluster has spikes of both signs
-        units, assignment = find_units(signed, peaks, prepared, parameters, log, **clustering)
-        # -> mixture model of the units; unit and posterior of every peak
-        peaks, units, assignment = join_signs(
-            prepared, peaks, units, assignment, parameters, log, **options(settings.peak_signs)
-        )
+        found = stages.run("clustering", self._find_units, prepared, log, job_kwargs, stages)
+        peaks, units, assignment, offset = found
+        # -> (num_peaks,), mixture model of the units, unit and posterior of every peak
         if units.num_units == 0:
             return empty_group(self.model.config.embedding_size)
-        matching = options(settings.matching)
-        spikes, labels = match_spikes(prepared, peaks, units, assignment, parameters, log, **matching)
-        # -> (num_spikes,), (num_spikes,)
-        curation = settings.curation
-        if by_channel:
-            spikes, labels = remove_noise_units(
-                prepared, peaks, units, spikes, labels, parameters, log, settings=curation
-            )
-        units, spikes, labels = merge_over_split_units(
-            prepared, units, spikes, labels, parameters, log, **options(curation)
-        )
-        # -> fewer units and spikes
+        matching = (prepared, peaks, units, assignment, log, job_kwargs)
+        units, spikes, labels = stages.run("matching", self._match_units, *matching)
+        # -> fewer units; (num_spikes,), (num_spikes,)
         log.skip("curation")
-        embeddings = self._embed(prepared, spikes, log, job_kwargs)
+        embeddings = stages.run("matched-embedding", self._embed, prepared, spikes, log, job_kwargs)
         # -> (num_spikes, embedding_size)
         times_s = spike_times_s(spikes, prepared.recording)
         signed = set_apart(embeddings, spikes, offset)
-        assignment = reassign_spikes(units, signed, labels, times_s, parameters, log, settings=settings.curation)
+        settings = self.settings
+        assignment = reassign_spikes(units, signed, labels, times_s, self.parameters, log, settings=settings.curation)
         # -> unit and posterior of every spike
         return describe_group(
             prepared,
             spikes,
             embeddings,
             assignment,
-            parameters,
+            self.parameters,
             postprocessing=settings.postprocessing,
             quality=settings.quality,
             job_kwargs=job_kwargs,
         )
         # -> spike vector, embeddings, posteriors and properties of the units
+
+    def _find_units(
+        self, prepared: PreparedGroup, log: RunLog, job_kwargs: dict, stages: SavedStages
+    ) -> tuple[np.ndarray, UnitModel, Assignment, np.ndarray]:
+        """Peaks of a group, their units, and the offset in embeddings between spikes of both signs."""
+        parameters, settings = self.parameters, self.settings
+        detector: dict[str, Any] = dict(
+            matched_filter_settings=settings.matched_filter, peak_sign_settings=settings.peak_signs
+        )
+        jobs: dict[str, Any] = dict(job_kwargs=job_kwargs)
+        peaks = stages.run("detection", detect_spikes, prepared, parameters, log, **detector, **jobs)
+        # -> (num_peaks,)
+        embeddings = stages.run("embedding", self._embed, prepared, peaks, log, job_kwargs)
+        # -> (num_peaks, embedding_size)
+        offset = sign_offset(embeddings, peaks)
+        signed = set_apart(embeddings, peaks, offset)  # no cluster has spikes of both signs
+        jobs["by_channel"] = self._is_by_channel(prepared)
+        units, assignment = find_units(signed, peaks, prepared, parameters, log, settings=settings.clustering, **jobs)
+        # -> mixture model of the units; unit and posterior of every peak
+        joined = join_signs(
+            prepared, peaks, units, assignment, parameters, log, settings=settings.peak_signs, job_kwargs=job_kwargs
+        )
+        return *joined, offset
+
+    def _match_units(
+        self,
+        prepared: PreparedGroup,
+        peaks: np.ndarray,
+        units: UnitModel,
+        assignment: Assignment,
+        log: RunLog,
+        job_kwargs: dict,
+    ) -> tuple[UnitModel, np.ndarray, np.ndarray]:
+        """Curated units of a group, their matched spikes (num_spikes,), and the unit of each."""
+        parameters, curation = self.parameters, self.settings.curation
+        matching: dict[str, Any] = dict(settings=self.settings.matching, job_kwargs=job_kwargs)
+        spikes, labels = match_spikes(prepared, peaks, units, assignment, parameters, log, **matching)
+        # -> (num_spikes,), (num_spikes,)
+        if self._is_by_channel(prepared):
+            spikes, labels = remove_noise_units(
+                prepared, peaks, units, spikes, labels, parameters, log, settings=curation
+            )
+        merging: dict[str, Any] = dict(settings=curation, job_kwargs=job_kwargs)
+        return merge_over_split_units(prepared, units, spikes, labels, parameters, log, **merging)
+        # -> fewer units and spikes
+
+    def _is_by_channel(self, prepared: PreparedGroup) -> bool:
+        return prepared.recording.get_num_channels() > self.model.config.num_channels
+
+    def _open_stages(
+        self, folder: str | Path | None, provenance: dict, groups: list[ChannelGroup], log: RunLog, resume: bool
+    ) -> SavedStages:
+        """The stages in a folder, if they are of this sorting."""
+        if folder is None and resume:
+            raise ValueError("expected the folder of an interrupted sorting with resume=True: give stages_folder")
+        if folder is None:
+            return SavedStages(None, {}, log)
+        from .models.fingerprint import digest_model
+
+        channels: list[np.ndarray] = []
+        for group in groups:
+            gains = group.recording.get_property("gain_to_uV")
+            channels += [
+                np.array(str(group.name)),
+                group.recording.channel_ids,
+                group.recording.get_channel_locations(),
+            ]
+            channels += [] if gains is None else [gains]
+        identity = {
+            # a recording may be moved between two runs
+            "recording": {name: value for name, value in provenance["recording"].items() if name != "files"},
+            "channels": digest_of(*channels),
+            "parameters": self.parameters.to_dict(),
+            "settings": asdict(self.settings),
+            "checkpoint": digest_model(self.model),
+            "versions": provenance["versions"],
+            "commit": provenance["commit"],
+        }
+        return SavedStages(Path(folder), identity, log, resume=resume)
 
     def _preprocess(self, group: ChannelGroup, log: RunLog, job_kwargs: dict) -> PreparedGroup | None:
         """Filtered and motion-corrected traces of a group; None where all channels are flat."""
