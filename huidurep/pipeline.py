@@ -43,6 +43,7 @@ def sort(
     recording: BaseRecording,
     model: str | Path | HuiduRep = "auto",
     job_kwargs: dict | None = None,
+    device: str = "auto",
     **parameters: Any,
 ) -> BaseSorting:
     """Sort a recording in one line.
@@ -57,6 +58,9 @@ def sort(
     job_kwargs : dict | None
         SpikeInterface's n_jobs, chunk_duration, progress_bar and others. None: `set_global_job_kwargs` of
         SpikeInterface, else one process without progress bars.
+    device : str
+        Where the network computes: "auto", "cpu", "cuda", "mps" or another device of torch. "auto": CUDA or MPS where
+        the machine has it, else the CPU; a model that is given stays where it is.
     **parameters
         Fields of `SortingParameters`.
 
@@ -74,9 +78,9 @@ def sort(
         A recording or a value that cannot be used; the message says what to change.
     """
     if isinstance(model, str | Path):
-        pipeline = SpikeSortingPipeline.from_pretrained(model, **parameters)
+        pipeline = SpikeSortingPipeline.from_pretrained(model, device=device, **parameters)
     else:
-        pipeline = SpikeSortingPipeline(model, SortingParameters(**parameters))
+        pipeline = SpikeSortingPipeline(model, SortingParameters(**parameters), device=device)
     return pipeline(recording, job_kwargs=job_kwargs).sorting
 
 
@@ -93,11 +97,15 @@ class SpikeSortingPipeline:
         Noted in the result: the name that was asked for, and the commit of a Hub repository.
     settings : StageSettings | None
         Tuned numbers of the stages, for benchmarks. None: the defaults.
+    device : str
+        As `sort`. A model that has to be moved is copied.
 
     Raises
     ------
     TypeError
         Not a model.
+    ValueError
+        A device that this machine does not have.
     """
 
     def __init__(
@@ -108,6 +116,7 @@ class SpikeSortingPipeline:
         model_revision: str | None = None,
         *,
         settings: StageSettings | None = None,
+        device: str = "auto",
     ) -> None:
         if model is not None and not callable(getattr(model, "embed", None)):
             raise TypeError(
@@ -116,7 +125,8 @@ class SpikeSortingPipeline:
             )
         # "auto" overrides the parameters that ship with a checkpoint by these
         self._given = parameters.to_dict() if isinstance(parameters, SortingParameters) else dict(parameters or {})
-        self.model: Any = model
+        self.device = device
+        self.model: Any = model if device == "auto" else _place(model, device)
         self.parameters = SortingParameters(**self._given)
         self.model_name = model_name or getattr(getattr(model, "config", None), "_name_or_path", None) or None
         self.model_revision = model_revision
@@ -129,6 +139,7 @@ class SpikeSortingPipeline:
         *,
         revision: str | None = None,
         settings: StageSettings | None = None,
+        device: str = "auto",
         **parameters: Any,
     ) -> SpikeSortingPipeline:
         """Load a checkpoint with the sorting parameters beside it.
@@ -141,6 +152,8 @@ class SpikeSortingPipeline:
             Of a Hub repository.
         settings : StageSettings | None
             As the class.
+        device : str
+            As `sort`.
         **parameters
             Fields of `SortingParameters`; they override those of the checkpoint. Also ``cache_dir``, ``token``,
             ``local_files_only`` and ``force_download``, as in :meth:`HuiduRep.from_pretrained`.
@@ -152,20 +165,21 @@ class SpikeSortingPipeline:
         Raises
         ------
         OSError, ValueError
-            A checkpoint that is missing, truncated or foreign.
+            A checkpoint that is missing, truncated or foreign, or a device that this machine does not have.
         TypeError
             Unknown parameter.
         """
         hub_options = {key: parameters.pop(key) for key in HUB_KEYWORDS if key in parameters}
         SortingParameters(**parameters)  # a wrong name is found before anything is downloaded
         if str(name) == "auto":
-            return cls(None, parameters, settings=settings)
+            return cls(None, parameters, settings=settings, device=device)
         from .hub.resolve import resolve_checkpoint
         from .models.modeling_huidurep import HuiduRep
 
         folder = resolve_checkpoint(name, revision=revision, **hub_options)
         combined = _combine(folder / PARAMETERS_FILE, parameters)
-        return cls(HuiduRep.from_pretrained(folder), combined, str(name), commit_of(folder), settings=settings)
+        model = _place(HuiduRep.from_pretrained(folder), device)
+        return cls(model, combined, str(name), commit_of(folder), settings=settings)
 
     def __call__(
         self,
@@ -360,6 +374,7 @@ class SpikeSortingPipeline:
             "parameters": self.parameters.to_dict(),
             "settings": asdict(self.settings),
             "checkpoint": digest_model(self.model),
+            "device": self._computes_on.split(":")[0],
             "versions": provenance["versions"],
             "commit": provenance["commit"],
         }
@@ -403,15 +418,27 @@ class SpikeSortingPipeline:
                 channel_positions=batch.channel_positions_um,
                 denoise=self.parameters.denoise,
             )
-        log("embedding", f"group {group.name}: {len(spikes)} spikes")
+        log("embedding", f"group {group.name}: {len(spikes)} spikes on {self._computes_on}")
         return embeddings
+
+    @property
+    def _computes_on(self) -> str:
+        return str(getattr(self.model, "device", "cpu"))
 
     def _resolve_auto(self, groups: list[ChannelGroup], log: RunLog) -> SpikeSortingPipeline:
         """A pipeline with the embedded checkpoint for the channels of these groups."""
         name, reason = resolve_auto([group.recording.get_channel_locations() for group in groups])
-        pipeline = type(self).from_pretrained(name, settings=self.settings, **self._given)
+        pipeline = type(self).from_pretrained(name, settings=self.settings, device=self.device, **self._given)
         log("model", f"auto: checkpoint {name!r}, {reason}")
         return pipeline
+
+
+def _place(model: HuiduRep | None, device: str) -> HuiduRep | None:
+    """The model, or a copy of it, on a device; refuses a device that is not there also where there is no model yet."""
+    from .models.devices import find_device, place_model
+
+    find_device(device)
+    return place_model(model, device) if model is not None and hasattr(model, "parameters") else model
 
 
 def _combine(path: Path, given: dict[str, Any]) -> SortingParameters:

@@ -16,6 +16,7 @@ from .options import (
     AsJson,
     AutoModel,
     DetectionMethod,
+    Device,
     MatchingMethod,
     NumJobs,
     PeakSign,
@@ -75,6 +76,7 @@ def sort(
     overwrite: Overwrite = False,
     resume: Resume = False,
     n_jobs: NumJobs = 1,
+    device: Device = "auto",
     progress: Progress = True,
     as_json: AsJson = False,
 ) -> None:
@@ -102,7 +104,7 @@ def sort(
     started = time.perf_counter()
     bar = stage_bar(is_shown=job_kwargs["progress_bar"])
     with only_results_on_stdout(), _name_stages_left(stages_folder), bar as show_stage:
-        pipeline = SpikeSortingPipeline.from_pretrained(model, **parameters)
+        pipeline = SpikeSortingPipeline.from_pretrained(model, device=device, **parameters)
         kept: dict[str, Any] = dict(stages_folder=stages_folder, resume=resume)
         result = pipeline(recording, job_kwargs=job_kwargs, progress=show_stage, **kept)
         result.save(output, overwrite=overwrite)

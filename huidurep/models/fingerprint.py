@@ -91,6 +91,21 @@ def fingerprint(model: "PreTrainedModel", state_dict: Mapping[str, Tensor] | Non
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
+def fixed_embeddings(model: Any) -> np.ndarray:
+    """Embeddings of a fixed input, computed where the model is.
+
+    Parameters
+    ----------
+    model : HuiduRep
+
+    Returns
+    -------
+    ndarray (4, embedding_size) float32
+    """
+    window, options = _windows(model.config)["probe"]
+    return embed(model, window, **options)
+
+
 def digest_model(model: Any) -> str:
     """SHA-256 of the configuration and the weights of a model.
 

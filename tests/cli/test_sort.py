@@ -120,6 +120,7 @@ def test_only_given_options_reach_the_pipeline(tetrode_folder, tmp_path, monkeyp
     monkeypatch.setattr(huidurep.SpikeSortingPipeline, "from_pretrained", load)
     for words, given in (
         ((), {}),
+        (("--device", "cuda:1"), {"device": "cuda:1"}),
         (("--motion", "rigid_fast", "--unit-threshold", 0), {"motion": "rigid_fast", "unit_threshold": 0.0}),
         (("--motion", "none", "--matching", "none"), {"motion": None, "matching": None}),
         (("--preset", "paper", "--num-units", 3), {"preset": "paper", "num_units": 3}),
@@ -129,7 +130,7 @@ def test_only_given_options_reach_the_pipeline(tetrode_folder, tmp_path, monkeyp
         ),
     ):
         assert_refused(run("sort", tetrode_folder, tmp_path / "out", *words), "stop")
-        assert load.call_args.kwargs == {"seed": 0} | given
+        assert load.call_args.kwargs == {"seed": 0, "device": "auto"} | given
 
 
 def test_raw_binary_gives_the_units_of_the_saved_recording(tetrode_recording, tetrode_folder, tmp_path):
