@@ -400,3 +400,38 @@ def test_stages_of_another_recording_model_or_parameter_are_refused(tmp_path, te
     with pytest.raises(ValueError, match="stages_folder"):
         SpikeSortingPipeline(PcaModel(), options)(recording, resume=True)
     assert {path: path.read_bytes() for path in folder.iterdir()} == files
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_is_computed(tetrode):
+    torch = pytest.importorskip("torch")
+    missing = "mps" if torch.cuda.is_available() else "cuda"
+    for model in ("auto", "tetrode", PcaModel()):
+        with pytest.raises(ValueError, match=f"found '{missing}'"):
+            sort(tetrode[0], model, device=missing)
+
+
+def test_auto_loads_onto_the_device_and_leaves_a_given_model_alone(tetrode, monkeypatch):
+    pytest.importorskip("torch")
+    placed = []
+    monkeypatch.setattr("huidurep.models.devices.find_device", lambda device: device)
+    monkeypatch.setattr("huidurep.models.devices.place_model", lambda model, device: placed.append(device) or model)
+    assert SpikeSortingPipeline.from_pretrained("tetrode").model.config.num_channels == 4
+    SpikeSortingPipeline.from_pretrained("tetrode", device="cuda:1")
+    result = SpikeSortingPipeline.from_pretrained("auto", device="cuda:2", num_units=3, matching=None)(tetrode[0])
+    assert placed == ["auto", "cuda:1", "cuda:2"]
+    assert any("spikes on cpu" in entry["message"] for entry in result.log)
+    model = SpikeSortingPipeline.from_pretrained("tetrode").model
+    placed.clear()
+    assert SpikeSortingPipeline(model).model is model and placed == []
+    SpikeSortingPipeline(model, device="cuda")
+    assert placed == ["cuda"]
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_the_units_of_the_cpu(tetrode_recording):
+    from spikeinterface.comparison import compare_two_sorters
+
+    by_device = [sort(tetrode_recording[0], "tetrode", device=device) for device in ("cpu", "cuda")]
+    agreement = compare_two_sorters(*by_device).get_ordered_agreement_scores()
+    assert agreement.shape[0] == agreement.shape[1]
+    assert np.diag(agreement.to_numpy()).min() >= 0.99

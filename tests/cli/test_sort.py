@@ -81,7 +81,8 @@ def sort_until_killed(*words):
 
 
 def test_killed_then_resumed(tetrode_folder, tmp_path):
-    words = (tetrode_folder, tmp_path / "out", "--model", "tetrode", "--no-progress")
+    options = ("--model", "tetrode", "--no-progress", "--matching", "none", "--num-units", 4)
+    words = (tetrode_folder, tmp_path / "out", *options)
     killed = multiprocessing.get_context("fork").Process(target=sort_until_killed, args=words)
     killed.start()
     killed.join()
@@ -97,7 +98,8 @@ def test_killed_then_resumed(tetrode_folder, tmp_path):
     assert resumed.exit_code == 0 and "embedding was read from" in resumed.stderr, resumed.output
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     found = huidurep.SortingResult.load(tmp_path / "out")
-    expected = huidurep.SpikeSortingPipeline.from_pretrained("tetrode", seed=0)(spikeinterface.load(tetrode_folder))
+    pipeline = huidurep.SpikeSortingPipeline.from_pretrained("tetrode", seed=0, matching=None, num_units=4)
+    expected = pipeline(spikeinterface.load(tetrode_folder))
     np.testing.assert_array_equal(found.sorting.to_spike_vector(), expected.sorting.to_spike_vector())
     np.testing.assert_array_equal(found.embeddings, expected.embeddings)
     np.testing.assert_array_equal(found.posteriors, expected.posteriors)
