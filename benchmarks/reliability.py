@@ -77,7 +77,8 @@ def measure_kills(number, seed):
 
 def clear(path):
     """Remove what a command of ours wrote into the folder of this benchmark, hidden leftovers of the kill included."""
-    subprocess.run(["rm", "-rf", str(path), *map(str, path.parent.glob(f".{path.name}*"))], check=True)
+    hidden = map(str, path.parent.glob(f".{path.name}*"))
+    subprocess.run(["rm", "-rf", str(path), f"{path}.stages", *hidden], check=True)
 
 
 def measure_disk(number, seed):
@@ -100,7 +101,8 @@ def measure_disk(number, seed):
                     out = disk / "out"
                     code, message, _ = run([str(out) if word == str(work / "out") else word for word in command])
                     cases += 1
-                    left = sorted(path.name for path in disk.iterdir())
+                    # finished stages are kept for --resume
+                    left = sorted(path.name for path in disk.iterdir() if path.name != "out.stages")
                     if code not in (0, 1, 2) or (code != 0 and (left or not message.startswith("huidurep: "))):
                         failures.append(f"{name} on {size_mb:g} MB: exit code {code}, left {left}: {message}")
                     clear(out)

@@ -119,12 +119,13 @@ def state_of(output, opens):
 def kill_one(arguments, path, opens, kill_after_s):
     """Kill a command once; returns what it left, and whether that was right and the next run ended well."""
     run_command([*arguments, path], kill_after_s)
+    again = [*arguments, path, *(["--resume"] if arguments[0] == "sort" else [])]
     left, is_continued = state_of(path, opens), (path / "run").is_dir()
     if left == "whole" and not is_continued:  # a second run refuses to replace it, as it should
         return left, True
     # pretrain writes its checkpoint at the end, file by file; the same command writes it again
     is_right = left == "nothing" or is_continued
-    return left, is_right and run_command([*arguments, path]) == 0 and state_of(path, opens) == "whole"
+    return left, is_right and run_command(again) == 0 and state_of(path, opens) == "whole"
 
 
 def kills(count, seed=0):
@@ -148,5 +149,6 @@ def kills(count, seed=0):
                 left.setdefault(name, []).append(found)
                 if not is_good:
                     bad.append(f"{name}, killed after {kill_after_s:.2f} of {duration_s:.2f} s: left {found}")
-                shutil.rmtree(folder / "killed", ignore_errors=True)
+                for left_name in ("killed", "killed.stages"):
+                    shutil.rmtree(folder / left_name, ignore_errors=True)
     return left, bad

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from .hub.select import resolve_auto
 from .provenance import describe_run, peak_memory_mb
 from .result import SortingResult
 from .sorting.aggregation import GroupSorting, assemble, describe_group, empty_group, list_artifacts
-from .sorting.clustering import find_units
+from .sorting.clustering import Assignment, UnitModel, find_units
 from .sorting.curation import merge_over_split_units, reassign_spikes, remove_noise_units
 from .sorting.detection import detect_spikes
 from .sorting.embedding import embed_spikes
@@ -27,6 +27,7 @@ from .sorting.parameters import SortingParameters
 from .sorting.peak_signs import join_signs, set_apart, sign_offset
 from .sorting.preprocessing import ChannelGroup, PreparedGroup, preprocess, split_groups
 from .sorting.run_log import RunLog
+from .sorting.saved_stages import SavedStages, digest_of
 from .sorting.spike_trains import spike_times_s
 from .sorting.stage_settings import StageSettings
 
@@ -43,6 +44,7 @@ def sort(
     recording: BaseRecording,
     model: str | Path | HuiduRep = "auto",
     job_kwargs: dict | None = None,
+    device: str = "auto",
     **parameters: Any,
 ) -> BaseSorting:
     """Sort a recording in one line.
@@ -57,6 +59,9 @@ def sort(
     job_kwargs : dict | None
         SpikeInterface's n_jobs, chunk_duration, progress_bar and others. None: `set_global_job_kwargs` of
         SpikeInterface, else one process without progress bars.
+    device : str
+        Where the network computes: "auto", "cpu", "cuda", "mps" or another device of torch. "auto": CUDA or MPS where
+        the machine has it, else the CPU; a model that is given stays where it is.
     **parameters
         Fields of `SortingParameters`.
 
@@ -74,9 +79,9 @@ def sort(
         A recording or a value that cannot be used; the message says what to change.
     """
     if isinstance(model, str | Path):
-        pipeline = SpikeSortingPipeline.from_pretrained(model, **parameters)
+        pipeline = SpikeSortingPipeline.from_pretrained(model, device=device, **parameters)
     else:
-        pipeline = SpikeSortingPipeline(model, SortingParameters(**parameters))
+        pipeline = SpikeSortingPipeline(model, SortingParameters(**parameters), device=device)
     return pipeline(recording, job_kwargs=job_kwargs).sorting
 
 
@@ -93,11 +98,15 @@ class SpikeSortingPipeline:
         Noted in the result: the name that was asked for, and the commit of a Hub repository.
     settings : StageSettings | None
         Tuned numbers of the stages, for benchmarks. None: the defaults.
+    device : str
+        As `sort`. A model that has to be moved is copied.
 
     Raises
     ------
     TypeError
         Not a model.
+    ValueError
+        A device that this machine does not have.
     """
 
     def __init__(
@@ -108,6 +117,7 @@ class SpikeSortingPipeline:
         model_revision: str | None = None,
         *,
         settings: StageSettings | None = None,
+        device: str = "auto",
     ) -> None:
         if model is not None and not callable(getattr(model, "embed", None)):
             raise TypeError(
@@ -116,7 +126,8 @@ class SpikeSortingPipeline:
             )
         # "auto" overrides the parameters that ship with a checkpoint by these
         self._given = parameters.to_dict() if isinstance(parameters, SortingParameters) else dict(parameters or {})
-        self.model: Any = model
+        self.device = device
+        self.model: Any = model if device == "auto" else _place(model, device)
         self.parameters = SortingParameters(**self._given)
         self.model_name = model_name or getattr(getattr(model, "config", None), "_name_or_path", None) or None
         self.model_revision = model_revision
@@ -129,6 +140,7 @@ class SpikeSortingPipeline:
         *,
         revision: str | None = None,
         settings: StageSettings | None = None,
+        device: str = "auto",
         **parameters: Any,
     ) -> SpikeSortingPipeline:
         """Load a checkpoint with the sorting parameters beside it.
@@ -141,6 +153,8 @@ class SpikeSortingPipeline:
             Of a Hub repository.
         settings : StageSettings | None
             As the class.
+        device : str
+            As `sort`.
         **parameters
             Fields of `SortingParameters`; they override those of the checkpoint. Also ``cache_dir``, ``token``,
             ``local_files_only`` and ``force_download``, as in :meth:`HuiduRep.from_pretrained`.
@@ -152,20 +166,21 @@ class SpikeSortingPipeline:
         Raises
         ------
         OSError, ValueError
-            A checkpoint that is missing, truncated or foreign.
+            A checkpoint that is missing, truncated or foreign, or a device that this machine does not have.
         TypeError
             Unknown parameter.
         """
         hub_options = {key: parameters.pop(key) for key in HUB_KEYWORDS if key in parameters}
         SortingParameters(**parameters)  # a wrong name is found before anything is downloaded
         if str(name) == "auto":
-            return cls(None, parameters, settings=settings)
+            return cls(None, parameters, settings=settings, device=device)
         from .hub.resolve import resolve_checkpoint
         from .models.modeling_huidurep import HuiduRep
 
         folder = resolve_checkpoint(name, revision=revision, **hub_options)
         combined = _combine(folder / PARAMETERS_FILE, parameters)
-        return cls(HuiduRep.from_pretrained(folder), combined, str(name), commit_of(folder), settings=settings)
+        model = _place(HuiduRep.from_pretrained(folder), device)
+        return cls(model, combined, str(name), commit_of(folder), settings=settings)
 
     def __call__(
         self,
@@ -173,6 +188,8 @@ class SpikeSortingPipeline:
         *,
         job_kwargs: dict | None = None,
         progress: Callable[[float, str], None] | None = None,
+        stages_folder: str | Path | None = None,
+        resume: bool = False,
     ) -> SortingResult:
         """Sort a recording.
 
@@ -185,6 +202,10 @@ class SpikeSortingPipeline:
         progress : callable | None
             Called before each stage with the share of the work that is done (0 to 1, estimated) and a text such as
             "group 2 of 4, stage 5 of 9: clustering". An exception that it raises ends the sorting.
+        stages_folder : str, Path or None
+            Receives what finished stages found, and stays: remove it when the result is saved. None: nothing is kept.
+        resume : bool
+            Go on from the stages that an interrupted call left in `stages_folder`, to the same result.
 
         Returns
         -------
@@ -193,7 +214,7 @@ class SpikeSortingPipeline:
         Raises
         ------
         TypeError, ValueError
-            As `sort`.
+            As `sort`. ValueError also where the folder holds stages of another sorting, or other files.
         """
         log, job_kwargs = RunLog(progress), resolve_job_kwargs(job_kwargs)
         self.parameters.check_recording(recording)
@@ -203,12 +224,21 @@ class SpikeSortingPipeline:
         # -> one ChannelGroup a tetrode, shank or probe; none where the recording is empty
         pipeline = self if self.model is not None else self._resolve_auto(groups, log)
         # -> with the model for these groups
-        config = pipeline.model.config
-        pipeline.parameters.check_groups(groups, config.num_channels)
-        sorted_groups = [pipeline._sort_group(group, log, job_kwargs) for group in log.iterate_groups(groups)]
+        pipeline.parameters.check_groups(groups, pipeline.model.config.num_channels)
+        stages = pipeline._open_stages(stages_folder, provenance, groups, log, resume)
+        jobs = (log, job_kwargs, stages)
+        sorted_groups = [
+            stages.run("units", pipeline._sort_group, group, *jobs) for group in log.iterate_groups(groups)
+        ]
         # -> one GroupSorting a group
+        return pipeline._assemble(sorted_groups, recording, provenance, log)
+
+    def _assemble(
+        self, groups: list[GroupSorting], recording: BaseRecording, provenance: dict, log: RunLog
+    ) -> SortingResult:
+        """The result of all groups."""
         sorting, embeddings, posteriors, measurements = assemble(
-            sorted_groups, recording, config.embedding_size, quality=self.settings.quality
+            groups, recording, self.model.config.embedding_size, quality=self.settings.quality
         )
         # -> units of all groups, (num_spikes, embedding_size), (num_spikes,), templates and locations
         found = f"{sorting.get_num_units()} units, {len(posteriors)} spikes"
@@ -217,80 +247,139 @@ class SpikeSortingPipeline:
             sorting,
             embeddings,
             posteriors,
-            pipeline.parameters,
-            pipeline.model_name,
-            pipeline.model_revision,
+            self.parameters,
+            self.model_name,
+            self.model_revision,
             log.entries,
             measurements,
             provenance,
-            list_artifacts(sorted_groups, recording),
+            list_artifacts(groups, recording),
         )
 
-    def _sort_group(self, group: ChannelGroup, log: RunLog, job_kwargs: dict) -> GroupSorting:
+    def _sort_group(self, group: ChannelGroup, log: RunLog, job_kwargs: dict, stages: SavedStages) -> GroupSorting:
         """Sort one channel group."""
         prepared = self._preprocess(group, log, job_kwargs)
         if prepared is None:
             return empty_group(self.model.config.embedding_size)
         # -> traces (num_samples, num_channels) uV, filtered, without artefacts, corrected for motion
+        displacement_um = [] if prepared.motion is None else prepared.motion.displacement
+        measured = (prepared.noise_levels_uv, prepared.artifact_periods, *displacement_um)
+        stages.check_same("noise levels, artefacts and motion", *measured)
         periods = prepared.artifact_periods.copy()
         periods["segment_index"] = group.segment_indices[periods["segment_index"]]
-        return replace(self._sort_prepared(prepared, log, job_kwargs), artifact_periods=periods)
+        return replace(self._sort_prepared(prepared, log, job_kwargs, stages), artifact_periods=periods)
 
-    def _sort_prepared(self, prepared: PreparedGroup, log: RunLog, job_kwargs: dict) -> GroupSorting:
+    def _sort_prepared(
+        self, prepared: PreparedGroup, log: RunLog, job_kwargs: dict, stages: SavedStages
+    ) -> GroupSorting:
         """Sort a preprocessed group, stage by stage."""
-        parameters, settings = self.parameters, self.settings
-
-        def options(stage_settings: object) -> dict[str, Any]:
-            return dict(settings=stage_settings, job_kwargs=job_kwargs)
-
-        detector: dict[str, Any] = dict(
-            matched_filter_settings=settings.matched_filter, peak_sign_settings=settings.peak_signs
-        )
-        peaks = detect_spikes(prepared, parameters, log, **detector, job_kwargs=job_kwargs)
-        # -> (num_peaks,)
-        embeddings = self._embed(prepared, peaks, log, job_kwargs)
-        # -> (num_peaks, embedding_size)
-        by_channel = prepared.recording.get_num_channels() > self.model.config.num_channels
-        clustering = options(settings.clustering) | dict(by_channel=by_channel)
-        offset = sign_offset(embeddings, peaks)
-        signed = set_apart(embeddings, peaks, offset)  # no cluster has spikes of both signs
-        units, assignment = find_units(signed, peaks, prepared, parameters, log, **clustering)
-        # -> mixture model of the units; unit and posterior of every peak
-        peaks, units, assignment = join_signs(
-            prepared, peaks, units, assignment, parameters, log, **options(settings.peak_signs)
-        )
+        found = stages.run("clustering", self._find_units, prepared, log, job_kwargs, stages)
+        peaks, units, assignment, offset = found
+        # -> (num_peaks,), mixture model of the units, unit and posterior of every peak
         if units.num_units == 0:
             return empty_group(self.model.config.embedding_size)
-        matching = options(settings.matching)
-        spikes, labels = match_spikes(prepared, peaks, units, assignment, parameters, log, **matching)
-        # -> (num_spikes,), (num_spikes,)
-        curation = settings.curation
-        if by_channel:
-            spikes, labels = remove_noise_units(
-                prepared, peaks, units, spikes, labels, parameters, log, settings=curation
-            )
-        units, spikes, labels = merge_over_split_units(
-            prepared, units, spikes, labels, parameters, log, **options(curation)
-        )
-        # -> fewer units and spikes
+        matching = (prepared, peaks, units, assignment, log, job_kwargs)
+        units, spikes, labels = stages.run("matching", self._match_units, *matching)
+        # -> fewer units; (num_spikes,), (num_spikes,)
         log.skip("curation")
-        embeddings = self._embed(prepared, spikes, log, job_kwargs)
+        embeddings = stages.run("matched-embedding", self._embed, prepared, spikes, log, job_kwargs)
         # -> (num_spikes, embedding_size)
         times_s = spike_times_s(spikes, prepared.recording)
         signed = set_apart(embeddings, spikes, offset)
-        assignment = reassign_spikes(units, signed, labels, times_s, parameters, log, settings=settings.curation)
+        settings = self.settings
+        assignment = reassign_spikes(units, signed, labels, times_s, self.parameters, log, settings=settings.curation)
         # -> unit and posterior of every spike
         return describe_group(
             prepared,
             spikes,
             embeddings,
             assignment,
-            parameters,
+            self.parameters,
             postprocessing=settings.postprocessing,
             quality=settings.quality,
             job_kwargs=job_kwargs,
         )
         # -> spike vector, embeddings, posteriors and properties of the units
+
+    def _find_units(
+        self, prepared: PreparedGroup, log: RunLog, job_kwargs: dict, stages: SavedStages
+    ) -> tuple[np.ndarray, UnitModel, Assignment, np.ndarray]:
+        """Peaks of a group, their units, and the offset in embeddings between spikes of both signs."""
+        parameters, settings = self.parameters, self.settings
+        detector: dict[str, Any] = dict(
+            matched_filter_settings=settings.matched_filter, peak_sign_settings=settings.peak_signs
+        )
+        jobs: dict[str, Any] = dict(job_kwargs=job_kwargs)
+        peaks = stages.run("detection", detect_spikes, prepared, parameters, log, **detector, **jobs)
+        # -> (num_peaks,)
+        embeddings = stages.run("embedding", self._embed, prepared, peaks, log, job_kwargs)
+        # -> (num_peaks, embedding_size)
+        offset = sign_offset(embeddings, peaks)
+        signed = set_apart(embeddings, peaks, offset)  # no cluster has spikes of both signs
+        jobs["by_channel"] = self._is_by_channel(prepared)
+        units, assignment = find_units(signed, peaks, prepared, parameters, log, settings=settings.clustering, **jobs)
+        # -> mixture model of the units; unit and posterior of every peak
+        joined = join_signs(
+            prepared, peaks, units, assignment, parameters, log, settings=settings.peak_signs, job_kwargs=job_kwargs
+        )
+        return *joined, offset
+
+    def _match_units(
+        self,
+        prepared: PreparedGroup,
+        peaks: np.ndarray,
+        units: UnitModel,
+        assignment: Assignment,
+        log: RunLog,
+        job_kwargs: dict,
+    ) -> tuple[UnitModel, np.ndarray, np.ndarray]:
+        """Curated units of a group, their matched spikes (num_spikes,), and the unit of each."""
+        parameters, curation = self.parameters, self.settings.curation
+        matching: dict[str, Any] = dict(settings=self.settings.matching, job_kwargs=job_kwargs)
+        spikes, labels = match_spikes(prepared, peaks, units, assignment, parameters, log, **matching)
+        # -> (num_spikes,), (num_spikes,)
+        if self._is_by_channel(prepared):
+            spikes, labels = remove_noise_units(
+                prepared, peaks, units, spikes, labels, parameters, log, settings=curation
+            )
+        merging: dict[str, Any] = dict(settings=curation, job_kwargs=job_kwargs)
+        return merge_over_split_units(prepared, units, spikes, labels, parameters, log, **merging)
+        # -> fewer units and spikes
+
+    def _is_by_channel(self, prepared: PreparedGroup) -> bool:
+        return prepared.recording.get_num_channels() > self.model.config.num_channels
+
+    def _open_stages(
+        self, folder: str | Path | None, provenance: dict, groups: list[ChannelGroup], log: RunLog, resume: bool
+    ) -> SavedStages:
+        """The stages in a folder, if they are of this sorting."""
+        if folder is None and resume:
+            raise ValueError("expected the folder of an interrupted sorting with resume=True: give stages_folder")
+        if folder is None:
+            return SavedStages(None, {}, log)
+        from .models.fingerprint import digest_model
+
+        channels: list[np.ndarray] = []
+        for group in groups:
+            gains = group.recording.get_property("gain_to_uV")
+            channels += [
+                np.array(str(group.name)),
+                group.recording.channel_ids,
+                group.recording.get_channel_locations(),
+            ]
+            channels += [] if gains is None else [gains]
+        identity = {
+            # a recording may be moved between two runs
+            "recording": {name: value for name, value in provenance["recording"].items() if name != "files"},
+            "channels": digest_of(*channels),
+            "parameters": self.parameters.to_dict(),
+            "settings": asdict(self.settings),
+            "checkpoint": digest_model(self.model),
+            "device": self._computes_on.split(":")[0],
+            "versions": provenance["versions"],
+            "commit": provenance["commit"],
+        }
+        return SavedStages(Path(folder), identity, log, resume=resume)
 
     def _preprocess(self, group: ChannelGroup, log: RunLog, job_kwargs: dict) -> PreparedGroup | None:
         """Filtered and motion-corrected traces of a group; None where all channels are flat."""
@@ -318,13 +407,17 @@ class SpikeSortingPipeline:
             embeddings = embed_spikes(
                 self.model, group.recording, spikes, self.parameters, start_thread=start, job_kwargs=job_kwargs
             )
-        log("embedding", f"group {group.name}: {len(spikes)} spikes")
+        log("embedding", f"group {group.name}: {len(spikes)} spikes on {self._computes_on}")
         return embeddings
+
+    @property
+    def _computes_on(self) -> str:
+        return str(getattr(self.model, "device", "cpu"))
 
     def _resolve_auto(self, groups: list[ChannelGroup], log: RunLog) -> SpikeSortingPipeline:
         """A pipeline with the embedded checkpoint for the channels of these groups."""
         name, reason = resolve_auto([group.recording.get_channel_locations() for group in groups])
-        pipeline = type(self).from_pretrained(name, settings=self.settings, **self._given)
+        pipeline = type(self).from_pretrained(name, settings=self.settings, device=self.device, **self._given)
         log("model", f"auto: checkpoint {name!r}, {reason}")
         return pipeline
 
@@ -342,6 +435,14 @@ def _torch_threads(num_workers: int) -> Iterator[Callable[[], None] | None]:
         yield lambda: torch.set_num_threads(1)
     finally:
         torch.set_num_threads(before)
+
+
+def _place(model: HuiduRep | None, device: str) -> HuiduRep | None:
+    """The model, or a copy of it, on a device; refuses a device that is not there also where there is no model yet."""
+    from .models.devices import find_device, place_model
+
+    find_device(device)
+    return place_model(model, device) if model is not None and hasattr(model, "parameters") else model
 
 
 def _combine(path: Path, given: dict[str, Any]) -> SortingParameters:

@@ -1,3 +1,4 @@
+import dataclasses
 import logging
 import random
 
@@ -315,3 +316,122 @@ def test_pulses_and_a_transient_change_no_unit(result, tetrode):
     spike_s = 5.0 + found.sorting.to_spike_vector()["sample_index"] / 30000.0
     before = np.searchsorted(periods["start_s"], spike_s, "right") - 1
     assert not ((before >= 0) & (spike_s < periods["end_s"][before.clip(0)])).any()
+
+
+def assert_same_result(first, second):
+    assert np.array_equal(first.sorting.to_spike_vector(), second.sorting.to_spike_vector())
+    assert np.array_equal(first.embeddings, second.embeddings)
+    assert np.array_equal(first.posteriors, second.posteriors)
+    for name in first.sorting.get_property_keys():
+        values = [each.sorting.get_property(name) for each in (first, second)]
+        assert values[0].dtype == values[1].dtype
+        np.testing.assert_array_equal(*values)
+    for field in dataclasses.fields(first.measurements):
+        np.testing.assert_array_equal(*[getattr(each.measurements, field.name) for each in (first, second)])
+    np.testing.assert_array_equal(first.artifact_periods, second.artifact_periods)
+
+
+def interrupt(pipeline, recording, folder, stopped):
+    """Names of the stages that a run leaves when it is interrupted; it goes on from those of the run before."""
+
+    def stop(done, text):
+        if text.endswith(stopped):
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        pipeline(recording, progress=stop, stages_folder=folder, resume=True)
+    return {path.stem for path in folder.glob("*.npz")}
+
+
+def test_interrupted_at_any_stage_the_result_is_the_same(tmp_path):
+    first, *_ = planted(duration_s=4.0, seed=1)
+    second, *_ = planted(duration_s=4.0, seed=2, footprints_uv=((20, 120, 90, 10),))
+    recording = as_recording(np.concatenate([first, second], axis=1))
+    recording.set_property("group", np.repeat([3, 9], 4))
+    pipeline, folder = SpikeSortingPipeline(PcaModel(), SortingParameters(detect_threshold=6.0)), tmp_path / "stages"
+    for stopped, left in (
+        ("1 of 2, stage 5 of 9: clustering", {"0-detection"}),
+        ("1 of 2, stage 6 of 9: matching", {"0-detection", "0-embedding"}),
+        ("1 of 2, stage 9 of 9: postprocessing", {"0-clustering", "0-matching"}),
+        ("2 of 2, stage 9 of 9: postprocessing", {"0-units", "1-clustering", "1-matching"}),
+    ):
+        assert interrupt(pipeline, recording, folder, stopped) == left
+    resumed, uninterrupted = pipeline(recording, stages_folder=folder, resume=True), pipeline(recording)
+    assert_same_result(uninterrupted, resumed)
+    read = [entry["message"] for entry in resumed.log if entry["stage"] == "resume"]
+    assert any("units was read" in message for message in read)
+    # the log of the whole work, with what the stages that were read had said
+    said = [
+        [e["message"] for e in each.log if e["stage"] in ("detection", "matching")] for each in (uninterrupted, resumed)
+    ]
+    assert said[0] == said[1]
+
+
+def test_a_large_group_is_resumed(tmp_path):
+    footprints = np.zeros((2, 10))
+    footprints[0, 1:4] = 40, 150, 40
+    footprints[1, 6:9] = 60, 130, 60
+    traces, *_ = planted(footprints_uv=footprints, num_channels=10, duration_s=4.0)
+    recording = as_recording(traces, positions_um=np.column_stack([np.zeros(10), 25.0 * np.arange(10)]))
+    pipeline = SpikeSortingPipeline(PcaModel(num_channels=4), SortingParameters(detect_threshold=6.0))
+    assert interrupt(pipeline, recording, tmp_path / "stages", "stage 7 of 9: curation") == {"0-clustering"}
+    assert_same_result(pipeline(recording), pipeline(recording, stages_folder=tmp_path / "stages", resume=True))
+
+
+def test_stages_of_another_recording_model_or_parameter_are_refused(tmp_path, tetrode):
+    options = dict(num_units=3, matching=None, detect_threshold=6.0)
+    recording, folder = tetrode[0], tmp_path / "stages"
+    SpikeSortingPipeline(PcaModel(), options)(recording, stages_folder=folder)
+    files = {path: path.read_bytes() for path in folder.iterdir()}
+    shifted = as_recording(recording.get_traces()[::-1], positions_um=TETRODE_UM, channel_ids=["w", "x", "y", "z"])
+    moved = as_recording(recording.get_traces(), positions_um=2 * TETRODE_UM, channel_ids=["w", "x", "y", "z"])
+
+    class Other(PcaModel):
+        pass
+
+    for given, model, changed, word in (
+        (shifted, PcaModel(), options, "recording.sha256"),
+        (moved, PcaModel(), options, "channels"),
+        (recording, Other(), options, "checkpoint"),
+        (recording, PcaModel(), options | {"seed": 5}, r"parameters.seed \(0, now 5\)"),
+    ):
+        with pytest.raises(ValueError, match=word):
+            SpikeSortingPipeline(model, changed)(given, stages_folder=folder, resume=True)
+    with pytest.raises(ValueError, match="stages_folder"):
+        SpikeSortingPipeline(PcaModel(), options)(recording, resume=True)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == files
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_is_computed(tetrode):
+    torch = pytest.importorskip("torch")
+    missing = "mps" if torch.cuda.is_available() else "cuda"
+    for model in ("auto", "tetrode", PcaModel()):
+        with pytest.raises(ValueError, match=f"found '{missing}'"):
+            sort(tetrode[0], model, device=missing)
+
+
+def test_auto_loads_onto_the_device_and_leaves_a_given_model_alone(tetrode, monkeypatch):
+    pytest.importorskip("torch")
+    placed = []
+    monkeypatch.setattr("huidurep.models.devices.find_device", lambda device: device)
+    monkeypatch.setattr("huidurep.models.devices.place_model", lambda model, device: placed.append(device) or model)
+    assert SpikeSortingPipeline.from_pretrained("tetrode").model.config.num_channels == 4
+    SpikeSortingPipeline.from_pretrained("tetrode", device="cuda:1")
+    result = SpikeSortingPipeline.from_pretrained("auto", device="cuda:2", num_units=3, matching=None)(tetrode[0])
+    assert placed == ["auto", "cuda:1", "cuda:2"]
+    assert any("spikes on cpu" in entry["message"] for entry in result.log)
+    model = SpikeSortingPipeline.from_pretrained("tetrode").model
+    placed.clear()
+    assert SpikeSortingPipeline(model).model is model and placed == []
+    SpikeSortingPipeline(model, device="cuda")
+    assert placed == ["cuda"]
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_the_units_of_the_cpu(tetrode_recording):
+    from spikeinterface.comparison import compare_two_sorters
+
+    by_device = [sort(tetrode_recording[0], "tetrode", device=device) for device in ("cpu", "cuda")]
+    agreement = compare_two_sorters(*by_device).get_ordered_agreement_scores()
+    assert agreement.shape[0] == agreement.shape[1]
+    assert np.diag(agreement.to_numpy()).min() >= 0.99

@@ -9,7 +9,7 @@ import typer
 
 from ..output_files import check_output_file, new_file
 from .inputs import check_writable, load_array
-from .options import AsJson, Progress, complete_checkpoint
+from .options import AsJson, Device, Progress, complete_checkpoint
 from .output import is_terminal, only_results_on_stdout, print_result
 
 
@@ -27,6 +27,7 @@ def embed(
     channel_positions: Annotated[Path | None, typer.Option(help=".npy (num_channels, 2), um.")] = None,
     denoise: Annotated[bool, typer.Option("--denoise", help="Denoise the waveforms with the model's decoder.")] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Waveforms in a batch.")] = 1024,
+    device: Device = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT.")] = False,
     progress: Progress = True,
     as_json: AsJson = False,
@@ -44,13 +45,14 @@ def embed(
     from tqdm import tqdm
 
     from huidurep import HuiduRep
+    from huidurep.models.devices import place_model
 
     waveforms = load_array(input_path, "waveforms")
     positions_um = None if channel_positions is None else load_array(channel_positions, "channel_positions")
     num_batches = -(-len(waveforms) // batch_size) * (2 if denoise else 1)
     is_hidden = not (progress and is_terminal())
     with only_results_on_stdout(), tqdm(total=num_batches, desc="embedding", disable=is_hidden, leave=False) as bar:
-        encoder = HuiduRep.from_pretrained(model)
+        encoder = place_model(HuiduRep.from_pretrained(model), device)
         encoder.register_forward_hook(lambda *_: bar.update())
         embeddings = encoder.embed(
             waveforms,

@@ -67,6 +67,21 @@ def complete_motion(incomplete: str) -> list[str]:
     return [name for name in ("auto", "none", *MOTION_PRESETS) if name.startswith(incomplete)]
 
 
+def complete_device(incomplete: str) -> list[str]:
+    """Shell completion of ``--device``, which also accepts such as cuda:1.
+
+    Parameters
+    ----------
+    incomplete : str
+        What is typed so far.
+
+    Returns
+    -------
+    list of str
+    """
+    return [name for name in ("auto", "cpu", "cuda", "mps") if name.startswith(incomplete)]
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 Progress = Annotated[bool, typer.Option("--progress/--no-progress", help="Progress bars, if stderr is a terminal.")]
 Curated = Annotated[
@@ -76,6 +91,13 @@ Curated = Annotated[
     ),
 ]
 NumJobs = Annotated[int, typer.Option(min=1, help="Number of worker processes.")]
+Device = Annotated[
+    str,
+    typer.Option(
+        help="Where the network computes: auto (CUDA or MPS where there is one), cpu, cuda, mps.",
+        autocompletion=complete_device,
+    ),
+]
 Token = Annotated[str | None, typer.Option(help="Access token; default: HF_TOKEN, or that of `hf auth login`.")]
 Seed = Annotated[int, typer.Option(min=0, help="Random seed; the same seed gives the same result.")]
 AutoModel = Annotated[

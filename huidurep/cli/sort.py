@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +17,7 @@ from .options import (
     AsJson,
     AutoModel,
     DetectionMethod,
+    Device,
     MatchingMethod,
     NumJobs,
     PeakSign,
@@ -48,6 +52,10 @@ Motion = Annotated[
 ]
 Preset = Annotated[SortingPreset | None, typer.Option(help="paper: the clustering of the paper; needs --num-units.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on from the stages that an interrupted run left in OUTPUT.stages.")
+]
+logger = logging.getLogger(__name__)
 
 
 @with_recording_options
@@ -67,7 +75,9 @@ def sort(
     motion: Motion = None,
     preset: Preset = None,
     overwrite: Overwrite = False,
+    resume: Resume = False,
     n_jobs: NumJobs = 1,
+    device: Device = "auto",
     progress: Progress = True,
     as_json: AsJson = False,
 ) -> None:
@@ -85,16 +95,21 @@ def sort(
     parameters = {name: value for name, value in parameters.items() if value is not None}
     parameters |= {name: None for name in ("matching", "motion") if parameters.get(name) == "none"}
     check_output(output, overwrite=overwrite, input_path=input_path)
+    stages_folder = output.absolute().with_name(f"{output.absolute().name}.stages")
     recording = read_recording(input_path, recording_options)
 
     from huidurep import SpikeSortingPipeline
+    from huidurep.sorting.saved_stages import remove_stages
 
     job_kwargs: dict[str, Any] = dict(n_jobs=n_jobs, progress_bar=progress and is_terminal())
     started = time.perf_counter()
-    with only_results_on_stdout(), stage_bar(is_shown=job_kwargs["progress_bar"]) as show_stage:
-        pipeline = SpikeSortingPipeline.from_pretrained(model, **parameters)
-        result = pipeline(recording, job_kwargs=job_kwargs, progress=show_stage)
+    bar = stage_bar(is_shown=job_kwargs["progress_bar"])
+    with only_results_on_stdout(), _name_stages_left(stages_folder), bar as show_stage:
+        pipeline = SpikeSortingPipeline.from_pretrained(model, device=device, **parameters)
+        kept: dict[str, Any] = dict(stages_folder=stages_folder, resume=resume)
+        result = pipeline(recording, job_kwargs=job_kwargs, progress=show_stage, **kept)
         result.save(output, overwrite=overwrite)
+    remove_stages(stages_folder)
     facts: dict[str, Any] = {"output": output, **_summarize(result, recording)}
     facts |= {"seconds": round(time.perf_counter() - started, 1)}
     facts |= {"peak_memory_mb": round(peak_memory_mb(workers=n_jobs > 1))}
@@ -105,6 +120,17 @@ def sort(
     )
     text = text.format(**facts, names=_name_some(facts["good_units"]))
     print_result(text, facts, as_json=as_json)
+
+
+@contextmanager
+def _name_stages_left(folder: Path) -> Iterator[None]:
+    """Say after Ctrl-C and after an error of the system, such as a full disk, what --resume can go on from."""
+    try:
+        yield
+    except (KeyboardInterrupt, OSError, MemoryError):
+        if folder.exists():
+            logger.warning("finished stages are in %s: the same command with --resume goes on from them", folder)
+        raise
 
 
 def _summarize(result, recording) -> dict:

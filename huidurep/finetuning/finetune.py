@@ -423,7 +423,7 @@ def _open(
         if name == "auto":
             name, reason = resolve_auto(positions)
             logger.info("auto: checkpoint %s, %s", name, reason)
-        pipeline = SpikeSortingPipeline.from_pretrained(name, seed=seed)
+        pipeline = SpikeSortingPipeline.from_pretrained(name, seed=seed, device="cpu")
     else:
         pipeline = SpikeSortingPipeline(model, SortingParameters(seed=seed))
         name = pipeline.model_name or ""

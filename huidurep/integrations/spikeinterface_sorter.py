@@ -15,6 +15,7 @@ from .sorter_jobs import reach_workers
 
 OWN_PARAMETERS = {
     "model": "'auto' (by the probe), the name of an embedded checkpoint, a folder or a Hub repository.",
+    "device": "Where the network computes: 'auto' (CUDA or MPS where there is one), 'cpu', 'cuda', 'mps'.",
     "job_kwargs": "n_jobs, chunk_duration and others; missing ones are SpikeInterface's global job_kwargs.",
 }
 NO_VALUE = "none"  # stands for None, which means that a parameter is not given
@@ -39,13 +40,14 @@ def register() -> None:
 class HuiduRepSorter(BaseSorter):
     """Wrapper of the pipeline for SpikeInterface's `run_sorter`.
 
-    Its parameters are `model`, `job_kwargs` and the fields of `SortingParameters`. The value None is not given: it is
-    that of the checkpoint, else the default of `SortingParameters`. "none" stands for None, as in ``matching="none"``.
+    Its parameters are `model`, `device`, `job_kwargs` and the fields of `SortingParameters`. The value None is not
+    given: it is that of the checkpoint, else the default of `SortingParameters`. "none" stands for None, as in
+    ``matching="none"``.
     """
 
     sorter_name = "huidurep"
     requires_locations = False
-    gpu_capability = "not-supported"
+    gpu_capability = "nvidia-optional"
     handle_multi_segment = True
     compatible_with_parallel = {"loky": True, "multiprocessing": True, "threading": True}
 
@@ -53,6 +55,7 @@ class HuiduRepSorter(BaseSorter):
         "model": "auto",
         **dict.fromkeys(SortingParameters.describe()),
         "seed": 0,
+        "device": "auto",
         "job_kwargs": {},
     }
     _params_description = {**SortingParameters.describe(), **OWN_PARAMETERS}
@@ -102,7 +105,7 @@ class HuiduRepSorter(BaseSorter):
         from ..pipeline import SpikeSortingPipeline  # with torch, which registering does not need
 
         recording = cls.load_recording_from_folder(sorter_output_folder.parent)
-        pipeline = SpikeSortingPipeline.from_pretrained(params["model"], **_given(params))
+        pipeline = SpikeSortingPipeline.from_pretrained(params["model"], device=params["device"], **_given(params))
         result = pipeline(recording, job_kwargs={"progress_bar": verbose, **params["job_kwargs"]})
         result.save(sorter_output_folder / "sorting")
         lines = [f"{entry['seconds']:.1f} s {entry['stage']}: {entry['message']}" for entry in result.log]

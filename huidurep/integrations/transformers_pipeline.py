@@ -52,7 +52,8 @@ class TransformersSpikeSorting(Pipeline):
 
         model: Any = self.model  # transformers loaded it by AutoModel: a HuiduRep
         name = model.name_or_path
-        loaded = SpikeSortingPipeline.from_pretrained(name, **parameters)  # reads the parameters beside the weights
+        # reads the parameters beside the weights
+        loaded = SpikeSortingPipeline.from_pretrained(name, device="cpu", **parameters)
         return SpikeSortingPipeline(model, loaded.parameters, name)(model_outputs["recording"])
 
 

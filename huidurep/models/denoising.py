@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from .inference import _batches, as_array, model_inputs, ready_for_inference
+from .inference import as_array, in_batches, model_inputs, ready_for_inference
 from .input_contract import MappedWaveforms, _lanczos_weights, map_waveforms
 
 if TYPE_CHECKING:
@@ -53,12 +53,15 @@ def denoise(
     result = np.array(waveforms, np.float32)
     model = ready_for_inference(model, device)
     mapped = map_waveforms(waveforms, model.config, **options)
-    for rows in _batches(mapped, batch_size):
+
+    def denoise_rows(rows: slice) -> None:
         batch = model_inputs(mapped, rows, model.device, model.dtype)
         clean = model(**batch, output_reconstruction=True, return_dict=True).reconstruction.float().cpu().numpy()
         result[rows] = unmap_waveforms(
             clean, mapped[rows], result[rows], model.config, sampling_frequency=sampling_frequency
         )
+
+    in_batches(denoise_rows, len(result), batch_size)
     return result
 
 

@@ -1,6 +1,8 @@
 """Embedding of waveforms of any window, rate and channel count, in batches."""
 
 import copy
+import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +13,8 @@ from .input_contract import MappedWaveforms, map_waveforms
 
 if TYPE_CHECKING:
     from .modeling_huidurep import HuiduRep
+
+logger = logging.getLogger(__name__)
 
 
 def embed(  # noqa: PLR0913 - each describes the waveforms or where they are computed
@@ -91,13 +95,16 @@ def embed_mapped(
     -------
     ndarray (num_spikes, embedding_size) float32
     """
-    embeddings = [np.zeros((0, model.config.embedding_size), np.float32)]
-    for rows in _batches(mapped, batch_size):
+    embeddings = np.zeros((len(mapped.snippets), model.config.embedding_size), np.float32)
+
+    def embed_rows(rows: slice) -> None:
         batch = model_inputs(mapped, rows, model.device, model.dtype)
         if denoise:
             batch["waveforms"] = model(**batch, output_reconstruction=True, return_dict=True).reconstruction
-        embeddings.append(model(**batch, return_dict=True).embeddings.float().cpu().numpy())
-    return np.concatenate(embeddings)
+        embeddings[rows] = model(**batch, return_dict=True).embeddings.float().cpu().numpy()
+
+    in_batches(embed_rows, len(embeddings), batch_size)
+    return embeddings
 
 
 def append_places(
@@ -190,10 +197,55 @@ def ready_for_inference(model: "HuiduRep", device: str | torch.device | None = N
     return copied
 
 
-def _batches(mapped: MappedWaveforms, batch_size: int) -> list[slice]:
+def in_batches(compute: Callable[[slice], None], num_spikes: int, batch_size: int = 1024) -> None:
+    """Compute all spikes in batches, which are halved when the memory of the device is full.
+
+    As ``accelerate.utils.find_executable_batch_size``, but batches that are computed already are not computed again.
+
+    Parameters
+    ----------
+    compute : callable
+        Receives the rows of a batch.
+    num_spikes : int
+    batch_size : int
+
+    Raises
+    ------
+    ValueError
+        If the batch size is no positive whole number.
+    RuntimeError
+        Of torch, if there is no memory for a single spike.
+    """
     if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
         raise ValueError(f"expected batch_size >= 1, found {batch_size!r}: give a positive whole number.")
-    return [slice(start, start + batch_size) for start in range(0, len(mapped.snippets), int(batch_size))]
+    start, size = 0, int(batch_size)
+    while start < num_spikes:
+        is_full = False
+        try:
+            compute(slice(start, start + size))
+        except RuntimeError as error:
+            if size == 1 or not _is_out_of_memory(error):
+                raise
+            is_full = True
+        if is_full:  # the error, whose traceback holds the tensors of the batch, is gone
+            size = min(size, num_spikes - start) // 2 or 1
+            logger.info("the memory of the device is full: batches of %d spikes", size)
+            _free_cached_memory()
+        else:
+            start += size
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    # MPS and the CPU have no error class of their own
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, torch.OutOfMemoryError) or any(each in str(error) for each in words)
+
+
+def _free_cached_memory() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    elif torch.backends.mps.is_available():
+        torch.mps.empty_cache()
 
 
 def model_inputs(

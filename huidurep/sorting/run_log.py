@@ -30,6 +30,8 @@ class RunLog:
     ----------
     entries : list of dict
         stage (str), seconds (float) since the entry before, message (str); is_warning (True) for warnings.
+    group_index : int
+        Place of the current channel group.
 
     Parameters
     ----------
@@ -42,7 +44,7 @@ class RunLog:
         self.entries: list[dict] = []
         self._last = time.perf_counter()
         self._progress = progress
-        self._num_groups, self._group, self._num_finished = 0, 0, 0
+        self._num_groups, self.group_index, self._num_finished = 0, 0, 0
 
     def iterate_groups(self, groups: Sequence) -> Iterator:
         """Iterate over channel groups; stages that are logged meanwhile belong to the current one.
@@ -56,7 +58,7 @@ class RunLog:
         ChannelGroup
         """
         self._num_groups = len(groups)
-        for self._group, group in enumerate(groups):
+        for self.group_index, group in enumerate(groups):
             self._num_finished = 0
             self._report_progress()
             yield group
@@ -75,11 +77,23 @@ class RunLog:
                 self._report_progress()
                 return
 
+    def restore(self, entries: list[dict]) -> None:
+        """Add the entries of stages that an earlier run has finished.
+
+        Parameters
+        ----------
+        entries : list of dict
+            As in `entries`.
+        """
+        self.entries += entries
+        for entry in entries:
+            self.skip(entry["stage"])
+
     def _report_progress(self) -> None:
         if self._progress is None or self._num_finished == len(STAGES):
             return
-        done = (self._group + sum(share for _, share in STAGES[: self._num_finished])) / self._num_groups
-        group = f"group {self._group + 1} of {self._num_groups}, " if self._num_groups > 1 else ""
+        done = (self.group_index + sum(share for _, share in STAGES[: self._num_finished])) / self._num_groups
+        group = f"group {self.group_index + 1} of {self._num_groups}, " if self._num_groups > 1 else ""
         self._progress(done, f"{group}stage {self._num_finished + 1} of {len(STAGES)}: {STAGES[self._num_finished][0]}")
 
     def __call__(self, stage: str, message: str, *, level: int = logging.INFO) -> None:

@@ -1,6 +1,9 @@
 """`huidurep sort`."""
 
 import json
+import multiprocessing
+import os
+import signal
 from typing import get_args
 from unittest.mock import Mock
 
@@ -8,10 +11,11 @@ import numpy as np
 import probeinterface
 import pytest
 import spikeinterface
-from command_line import assert_refused, run
+from command_line import assert_refused, raise_interrupt, run
 
 import huidurep
 from huidurep.cli.options import DetectionMethod, MatchingMethod, PeakSign
+from huidurep.sorting.saved_stages import SavedStages
 
 RAW = ("--sampling-frequency", "30000", "--num-channels", "4", "--dtype", "int16")
 
@@ -63,11 +67,62 @@ def test_sort_and_report_as_json(tetrode_folder, tmp_path):
     }
 
 
+def sort_until_killed(*words):
+    """Sort in this process, which is killed as soon as the embeddings are kept."""
+    write = SavedStages._write
+
+    def write_and_die(self, file_name, *args):
+        write(self, file_name, *args)
+        if file_name.endswith("-embedding.npz"):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    SavedStages._write = write_and_die
+    run("sort", *words)
+
+
+def test_killed_then_resumed(tetrode_folder, tmp_path):
+    options = ("--model", "tetrode", "--no-progress", "--matching", "none", "--num-units", 4)
+    words = (tetrode_folder, tmp_path / "out", *options)
+    killed = multiprocessing.get_context("fork").Process(target=sort_until_killed, args=words)
+    killed.start()
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL
+    stages = tmp_path / "out.stages"
+    assert [path.name for path in tmp_path.iterdir()] == [stages.name]
+    files = {path.name: path.read_bytes() for path in stages.iterdir()}
+    assert set(files) == {"stages.json", "0-detection.npz", "0-embedding.npz"}
+
+    assert_refused(run("sort", *words, "--resume", "--seed", 5), "parameters.seed (0, now 5)", str(stages))
+    assert {path.name: path.read_bytes() for path in stages.iterdir()} == files
+    resumed = run("sort", *words, "--resume", "--verbose")
+    assert resumed.exit_code == 0 and "embedding was read from" in resumed.stderr, resumed.output
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    found = huidurep.SortingResult.load(tmp_path / "out")
+    pipeline = huidurep.SpikeSortingPipeline.from_pretrained("tetrode", seed=0, matching=None, num_units=4)
+    expected = pipeline(spikeinterface.load(tetrode_folder))
+    np.testing.assert_array_equal(found.sorting.to_spike_vector(), expected.sorting.to_spike_vector())
+    np.testing.assert_array_equal(found.embeddings, expected.embeddings)
+    np.testing.assert_array_equal(found.posteriors, expected.posteriors)
+
+
+def test_interrupted_while_saving_then_started_over(tetrode_folder, tmp_path, monkeypatch):
+    words = ("sort", tetrode_folder, tmp_path / "out", "--model", "tetrode", "--no-progress", "--detect-threshold", 15)
+    with monkeypatch.context() as patch:
+        patch.setattr(huidurep.SortingResult, "save", raise_interrupt)
+        interrupted = run(*words)
+    assert interrupted.exit_code == 130 and "--resume" in interrupted.stderr
+    assert [path.name for path in (tmp_path / "out.stages").glob("*.npz")] == ["0-units.npz"]
+    again = run(*words)
+    assert again.exit_code == 0 and "--resume would go on" in again.stderr, again.output
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 def test_only_given_options_reach_the_pipeline(tetrode_folder, tmp_path, monkeypatch):
     load = Mock(side_effect=ValueError("stop"))
     monkeypatch.setattr(huidurep.SpikeSortingPipeline, "from_pretrained", load)
     for words, given in (
         ((), {}),
+        (("--device", "cuda:1"), {"device": "cuda:1"}),
         (("--motion", "rigid_fast", "--unit-threshold", 0), {"motion": "rigid_fast", "unit_threshold": 0.0}),
         (("--motion", "none", "--matching", "none"), {"motion": None, "matching": None}),
         (("--preset", "paper", "--num-units", 3), {"preset": "paper", "num_units": 3}),
@@ -77,7 +132,7 @@ def test_only_given_options_reach_the_pipeline(tetrode_folder, tmp_path, monkeyp
         ),
     ):
         assert_refused(run("sort", tetrode_folder, tmp_path / "out", *words), "stop")
-        assert load.call_args.kwargs == {"seed": 0} | given
+        assert load.call_args.kwargs == {"seed": 0, "device": "auto"} | given
 
 
 def test_raw_binary_gives_the_units_of_the_saved_recording(tetrode_recording, tetrode_folder, tmp_path):

@@ -100,7 +100,7 @@ def test_named_parameters_exist():
     for name, text in TEXTS.items():  # the columns of the pages for those who come from another sorter
         if name.startswith("howto/from_"):
             cells = [row.split("|")[3] for row in re.findall(r"^\| `.*$", text, re.M) if row.count("|") == 6]
-            assert set(re.findall(r"`(\w+)`", "".join(cells))) - valid <= {"job_kwargs"}, name
+            assert set(re.findall(r"`(\w+)`", "".join(cells))) - valid <= {"job_kwargs", "device"}, name
 
 
 def test_named_options_exist():

@@ -33,7 +33,7 @@ def test_parameters_are_json_and_each_is_described():
     defaults = sorters.get_default_sorter_params("huidurep")
     described = sorters.get_sorter_params_description("huidurep")
     assert defaults.keys() == described.keys()
-    assert defaults.keys() == huidurep.SortingParameters().to_dict().keys() | {"model", "job_kwargs"}
+    assert defaults.keys() == huidurep.SortingParameters().to_dict().keys() | {"model", "device", "job_kwargs"}
     assert json.loads(json.dumps(defaults)) == defaults
     assert all(len(text) > 10 for text in described.values())
     assert described["seed"] == huidurep.SortingParameters.describe()["seed"]
