@@ -19,7 +19,7 @@ from huidurep.tracking.settings import Calibration, ShapeModel
 
 NUM_AXES, RIDGE, PENALTY, SEED = 12, 0.02, 1e-3, 1001
 FEATURES = {
-    "bundle": ("embedding", "waveform", "amplitude", "shape", "place"),
+    "bundle": ("embedding", "waveform", "amplitude", "shape"),  # places and shifts are not known there
     "shank": ("embedding", "waveform", "amplitude", "shape", "place", "shifted"),
 }
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
+from table_text import markdown, rows_note
 
 MIN_PRECISION = 0.95
 CALIBRATION_BINS = (0.5, 0.7, 0.85, 0.95, 1.0)
@@ -65,3 +66,30 @@ def print_table(kinds):
         print(f"  error of the displacement: median {median} um, 90th percentile {high} um")
         for low, high, mean, right, number in each["calibration"]:
             print(f"  probability {low:g} to {high:g} (mean {mean:.3f}): {right:.3f} right of {number}")
+
+
+def tracking_block(results):
+    """Block of a file of tracking.py: area under the curve and recall of each method, and how probabilities hold."""
+    kinds, lines = results["rows"], []
+    methods = list(dict.fromkeys(name for each in kinds for name in each["methods"]))
+    for name in methods:
+        scores = [each["methods"].get(name) for each in kinds]
+        lines.append([name, *("-" if each is None else f"{each['auc']:.3f} / {each['recall']:.2f}" for each in scores)])
+    margins = [f"{each['margin']:+.2f}, {'reached' if each['margin'] >= 0.1 else 'missed'}" for each in kinds]
+    lines.append(["margin over the better peer (target +.10)", *margins])
+    lines.append(["neurons: precision / recall", *(_two(each["tracks"].values()) for each in kinds)])
+    lines.append(
+        ["displacement error, um: median / 90th percentile", *(_two(each["displacement_error_um"]) for each in kinds)]
+    )
+    for low, high in zip(CALIBRATION_BINS[:-1], CALIBRATION_BINS[1:], strict=True):
+        found = [next((bin_ for bin_ in each["calibration"] if bin_[0] == low), None) for each in kinds]
+        cells = ["-" if bin_ is None else f"{bin_[2]:.2f}: {bin_[3]:.2f} of {bin_[4]}" for bin_ in found]
+        lines.append([f"probability {low:g} to {high:g}, mean: share that is right", *cells])
+    head = ["AUC / recall at 95 % precision", *(f"{each['kind']} ({each['num_pairs']} pairs)" for each in kinds)]
+    version = results["header"]["versions"].get("UnitMatchPy", "not installed")
+    note = f"{rows_note(results | dict(rows=[results['header']]))} UnitMatchPy {version}."
+    return f"{markdown(head, lines)}\n\n{note}"
+
+
+def _two(values):
+    return " / ".join(f"{each:.2f}" for each in values)
