@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,18 @@ logger = logging.getLogger(__name__)
 SAME_CONTACT_UM = 1.0
 MIN_SHARED_CONTACTS = 0.5  # of the contacts of the session with fewer: bad channels are left out
 LISTED_PROBABILITY = 0.001
+
+
+@dataclass(frozen=True, eq=False)
+class _GroupTracks:
+    """Neurons of one channel group: units of each session, their rows in it, and what was found."""
+
+    rows: list[np.ndarray]
+    units: list[GroupUnits]
+    model: str
+    moves_um: np.ndarray
+    probabilities: dict[tuple[int, int], np.ndarray]
+    neurons: list[np.ndarray]
 
 
 def track(
@@ -79,31 +91,23 @@ def track(
     ValueError
         Less than two sessions, other probes or rates, a session without units or given twice.
     """
-    sessions, calibration = _read_sessions(results, job_kwargs), load_calibration()
+    sessions = _read_sessions(results, job_kwargs)
     groups = list(dict.fromkeys(str(name) for each in sessions for name in each.channel_groups))
     histograms = [isi_histograms(each.sorting) if use_isi else None for each in sessions]
     neurons = [np.full(len(each.unit_groups), -1) for each in sessions]
-    waveforms: list = [[None] * len(each.unit_groups) for each in sessions]
+    waveforms: list[list] = [[None] * len(each.unit_groups) for each in sessions]
     pairs: list[tuple] = []
     displacement_um, models, num_neurons = {}, {}, 0
     for group in groups:
-        rows = [np.flatnonzero(each.unit_groups == group) for each in sessions]
-        name, encoder = _load_model(model, sessions, group)
-        units = [
-            _describe(session, group, own, encoder, isi, settings)
-            for session, own, isi in zip(sessions, rows, histograms, strict=True)
-        ]
-        moves = estimate_displacements(units, calibration, settings=settings)
-        probabilities = compare_sessions(units, moves, calibration, settings=settings)
-        found = assign_neurons([len(own) for own in rows], probabilities, settings=settings)
-        for session, own in enumerate(rows):
-            neurons[session][own] = found[session] + num_neurons
-            for unit, shown in zip(own, near_waveforms(units[session]), strict=True):
+        found = _track_group(group, sessions, histograms, model, settings)
+        for session, rows in enumerate(found.rows):
+            neurons[session][rows] = found.neurons[session] + num_neurons
+            for unit, shown in zip(rows, near_waveforms(found.units[session]), strict=True):
                 waveforms[session][unit] = shown
-        pairs += _list_pairs(probabilities, rows)
-        num_neurons += 1 + max((int(each.max()) for each in found if len(each)), default=-1)
-        displacement_um[group] = [round(float(move), 1) for move in moves[0]]
-        models[group] = name
+        pairs += _list_pairs(found.probabilities, found.rows)
+        num_neurons += 1 + max((int(each.max()) for each in found.neurons if len(each)), default=-1)
+        displacement_um[group] = [round(float(move), 1) for move in found.moves_um[0]]
+        models[group] = found.model
         logger.info("group %s: displacement %s um", group, displacement_um[group])
     info = {"model": models, "use_isi": use_isi, "versions": versions()}
     shapes = np.stack([each for own in waveforms for each in own])
@@ -166,6 +170,27 @@ def compare_sessions(
         odds = log_odds(features, may_match, calibration, bundle=is_bundle(pair[0].positions_um, settings))
         probabilities[first, second] = match_probabilities(odds)
     return probabilities
+
+
+def _track_group(
+    group: str,
+    sessions: Sequence[SessionUnits],
+    histograms: Sequence[np.ndarray | None],
+    model: str | Path | HuiduRep,
+    settings: TrackingSettings,
+) -> _GroupTracks:
+    """Find the neurons of one channel group."""
+    calibration = load_calibration()
+    rows = [np.flatnonzero(each.unit_groups == group) for each in sessions]
+    name, encoder = _load_model(model, sessions, group)
+    units = [
+        _describe(session, group, own, encoder, isi, settings)
+        for session, own, isi in zip(sessions, rows, histograms, strict=True)
+    ]
+    moves_um = estimate_displacements(units, calibration, settings=settings)
+    probabilities = compare_sessions(units, moves_um, calibration, settings=settings)
+    neurons = assign_neurons([len(own) for own in rows], probabilities, settings=settings)
+    return _GroupTracks(rows, units, name, moves_um, probabilities, neurons)
 
 
 def _read_sessions(results: Sequence, job_kwargs: dict | None) -> list[SessionUnits]:
@@ -236,6 +261,8 @@ def _describe(
 ) -> GroupUnits:
     """Units of one channel group."""
     channels = session.channel_groups == group
+    if not channels.any():  # all of them were bad channels: no units, on some contact
+        channels = np.arange(len(channels)) == 0
     units = describe_units(
         session.templates_uv[rows][:, :, channels],
         session.positions_um[channels],

@@ -29,24 +29,26 @@ def draw_neurons(num_neurons, shifts_um, *, positions_um=None, seed=0):
     return units.waveforms[:, 1:, window].swapaxes(0, 1)
 
 
-def make_result(templates_uv, positions_um=None, *, unit_ids=None, rate_hz=RATE_HZ, name="", seed=0):
-    """Result of one channel group with these templates (num_units, num_samples, num_channels) and random spikes."""
+def make_result(templates_uv, positions_um=None, *, unit_ids=None, rate_hz=RATE_HZ, name="", groups=None, seed=0):
+    """Result with these templates (num_units, num_samples, num_channels) and random spikes."""
     rng, num_units = np.random.default_rng(seed), len(templates_uv)
     positions_um = column() if positions_um is None else positions_um
     spikes = np.zeros(20 * num_units, dtype=minimum_spike_dtype)
     spikes["unit_index"] = np.tile(np.arange(num_units), 20)
     spikes["sample_index"] = np.sort(rng.integers(100, int(60 * rate_hz), len(spikes)))
     sorting = make_sorting(spikes, rate_hz, np.arange(num_units) if unit_ids is None else np.array(unit_ids), 1)
-    sorting.set_property("group", np.zeros(num_units, dtype=int))
+    groups = np.zeros(len(positions_um), dtype=int) if groups is None else groups
+    main = (-templates_uv.min(axis=1)).argmax(axis=1)
+    sorting.set_property("group", groups[main])
     sorting.set_property("quality", np.full(num_units, "good"))
-    main = -templates_uv.min(axis=1)
-    distances = np.linalg.norm(positions_um[main.argmax(axis=1)][:, None] - positions_um[None], axis=2)
+    distances = np.linalg.norm(positions_um[main][:, None] - positions_um[None], axis=2)
+    distances += 1e6 * (groups[main][:, None] != groups[None])
     near = np.argsort(distances, axis=1, kind="stable")[:, :MAX_CHANNELS]
     kept = np.take_along_axis(templates_uv, near[:, None, :], axis=2)
     padding = ((0, 0), (0, MAX_CHANNELS - near.shape[1]))
     measurements = UnitMeasurements(
         channel_ids=np.arange(len(positions_um)),
-        channel_groups=np.zeros(len(positions_um), dtype=int),
+        channel_groups=groups,
         channel_positions_um=positions_um,
         templates_uv=np.pad(kept, ((0, 0), *padding), constant_values=np.nan).astype("float32"),
         template_channels=np.pad(near, padding, constant_values=-1),

@@ -112,3 +112,20 @@ def _empty():
 
 def _moved(result):
     return make_result(_dense(result), column() + [0.0, 7.0])
+
+
+def test_channel_groups_are_apart(results):
+    """Two tetrodes in one recording; the second one has no units on day 1, and no good channels on day 2."""
+    tetrode = np.array([(0.0, 0.0), (12.5, 0.0), (0.0, 12.5), (12.5, 12.5)])
+    contacts = np.concatenate([tetrode, tetrode])
+    days = []
+    for templates, units, channels in zip(draw_neurons(4, (0.0,) * 3, positions_um=tetrode), *DAYS, strict=True):
+        both = np.zeros((4, 90, 8), "float32")
+        both[:2, :, :4], both[2:, :, 4:] = templates[:2], templates[2:]
+        days.append(make_result(both[units][:, :, channels], contacts[channels], groups=np.arange(8)[channels] // 4))
+    found = huidurep.track(days)
+    assert found.neurons["neuron"].tolist() == [0, 1, 2, 3, 0, 1, 0, 1, 2, 3]
+    assert set(found.displacement_um) == {"0", "1"}
+
+
+DAYS = ([[0, 1, 2, 3], [0, 1], [0, 1, 2, 3]], [slice(8), slice(4), slice(8)])
