@@ -27,6 +27,7 @@ from table_text import (
     rows_note,
     score_frame,
 )
+from tracking_scores import tracking_block
 
 CHECKPOINTS = ROOT / "huidurep" / "checkpoints"
 SIMULATED = ("cells", "package cells", "package spikeinterface")
@@ -219,6 +220,8 @@ BLOCKS = {  # name of the block: function of the results, name of the results fi
     "ablation": (ablation_block, "ablation"),
     "finetuning": (finetuning_block, "finetuning"),
     "reliability": (reliability_block, "reliability"),
+    "tracking": (tracking_block, "tracking"),
+    "tracking_sortings": (tracking_block, "tracking_sortings"),
 }
 
 

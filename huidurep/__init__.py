@@ -22,11 +22,13 @@ _HOMES = {
     "SortingResult": "result",
     "SpikeEmbedder": "integrations.scikit_learn",
     "SpikeSortingPipeline": "pipeline",
+    "UnitTracks": "tracking.unit_tracks",
     "finetune": "finetuning.finetune",
     "list_checkpoints": "hub.embedded",
     "register": "integrations.spikeinterface_sorter",
     "simulate_recording": "simulation.recordings",
     "sort": "pipeline",
+    "track": "tracking.track",
 }
 
 __all__ = ["__version__", *_HOMES]

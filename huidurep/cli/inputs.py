@@ -16,7 +16,12 @@ TETRODE_DISTANCE_UM = 300.0  # beyond the reach of a spike: no spike is looked f
 
 
 def check_output(
-    output: Path, *, overwrite: bool = False, input_path: Path | None = None, is_replaced: bool = True
+    output: Path,
+    *,
+    overwrite: bool = False,
+    input_path: Path | None = None,
+    is_replaced: bool = True,
+    mark: str = "huidurep.json",
 ) -> None:
     """Check that a command can write the folder OUTPUT.
 
@@ -30,6 +35,8 @@ def check_output(
         What the command reads.
     is_replaced : bool
         The command writes a new folder beside OUTPUT and renames it, rather than files into OUTPUT.
+    mark : str
+        Name of the file by which an earlier result is recognised.
 
     Raises
     ------
@@ -44,7 +51,7 @@ def check_output(
 
     if input_path is not None and input_path.resolve().is_relative_to(output.resolve()):
         raise ValueError(f"expected OUTPUT apart from INPUT, found {input_path} inside {output}: name another OUTPUT.")
-    check_output_folder(output, overwrite=overwrite)
+    check_output_folder(output, overwrite=overwrite, mark=mark)
     check_writable(output.absolute().parent if is_replaced else output)
 
 

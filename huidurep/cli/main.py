@@ -25,6 +25,7 @@ from .push import push
 from .report import report
 from .simulate import simulate_app
 from .sort import sort
+from .track import track
 
 app = typer.Typer(
     name="huidurep",
@@ -70,6 +71,7 @@ app.command("sort")(sort)
 app.command("embed")(embed)
 app.command("report")(report)
 app.command("convert")(convert)
+app.command("track")(track)
 app.command("finetune")(finetune)
 app.command("pretrain")(pretrain)
 app.add_typer(simulate_app, name="simulate")

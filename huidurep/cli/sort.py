@@ -110,16 +110,15 @@ def sort(
         result = pipeline(recording, job_kwargs=job_kwargs, progress=show_stage, **kept)
         result.save(output, overwrite=overwrite)
     remove_stages(stages_folder)
-    facts: dict[str, Any] = {"output": output, **_summarize(result, recording)}
-    facts |= {"seconds": round(time.perf_counter() - started, 1)}
+    seconds = round(time.perf_counter() - started, 1)
+    facts: dict[str, Any] = {"output": output, **_summarize(result, recording), "seconds": seconds}
     facts |= {"peak_memory_mb": round(peak_memory_mb(workers=n_jobs > 1))}
     text = (
         "{num_units} units, {num_good_units} good{names}, {num_spikes} spikes from {duration_s:.1f} s of "
         "{num_channels} channels with model {model} in {seconds} s, peak memory {peak_memory_mb} MiB -> {output}\n"
         "next: huidurep report {output}"
     )
-    text = text.format(**facts, names=_name_some(facts["good_units"]))
-    print_result(text, facts, as_json=as_json)
+    print_result(text.format(**facts, names=_name_some(facts["good_units"])), facts, as_json=as_json)
 
 
 @contextmanager

@@ -144,4 +144,4 @@ def test_every_theme_is_answered():
 
 def test_every_example_is_a_tutorial():
     examples = {path.name for path in (ROOT / "examples").glob("*.*")}
-    assert set(re.findall(r"`examples/(\w+\.(?:py|ipynb))`", TEXTS["tutorials.md"])) == examples
+    assert set(re.findall(r"`examples/(\w+\.(?:py|ipynb|sbatch))`", TEXTS["tutorials.md"])) == examples

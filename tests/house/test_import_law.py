@@ -23,9 +23,10 @@ LAW = {
     "report": {"sorting", "clustering", "output_files", "provenance"},
     "result": {"hub", "models", "sorting", "exporters", "report", "output_files", "provenance"},
     "pipeline": {"models", "sorting", "result", "hub", "provenance"},
+    "tracking": {"hub", "models", "sorting", "result", "report", "output_files", "provenance"},
     "finetuning": {*LEAVES, "models", "sorting", "training", "pipeline"},
     "integrations": {*LEAVES, "", "models", "sorting", "pipeline", "result"},
-    "cli": {*LEAVES, "", "models", "sorting", "training", "pipeline", "finetuning", "report", "exporters"},
+    "cli": {*LEAVES, "", "models", "sorting", "training", "pipeline", "finetuning", "report", "exporters", "tracking"},
     "__main__": {"cli"},
     "": {"integrations"},
 }

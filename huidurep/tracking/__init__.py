@@ -1,0 +1,1 @@
+"""The same neurons in sortings of several sessions."""

@@ -1,0 +1,209 @@
+"""Units of one session, from a result, a SortingAnalyzer, or a phy folder with its recording."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from spikeinterface.core import BaseRecording, BaseSorting, NumpySorting, SortingAnalyzer, create_sorting_analyzer
+from spikeinterface.preprocessing import bandpass_filter
+
+from ..provenance import describe_recording
+from ..result import SortingResult
+from ..sorting.recorded_times import DAMAGED_ARRAY
+
+if TYPE_CHECKING:
+    from spikeinterface.core.sortinganalyzer import ComputeTemplates
+
+logger = logging.getLogger(__name__)
+IDENTITY = ("sha256", "num_samples", "num_channels")
+ISI_EDGES_S = np.geomspace(1e-3, 30.0, 31)
+BEFORE_MS, AFTER_MS = 1.0, 2.0  # of templates that are computed here
+BAND_HZ = (300.0, 6000.0)
+SEED = 0
+
+
+@dataclass(frozen=True, eq=False)
+class SessionUnits:
+    """Templates of one session.
+
+    Attributes
+    ----------
+    sorting : BaseSorting
+    templates_uv : ndarray of float32 (num_units, num_samples, num_channels)
+        0 on channels where a template is not known.
+    unit_groups : ndarray of str (num_units,)
+    channel_groups : ndarray of str (num_channels,)
+    positions_um : ndarray (num_channels, 2)
+    peak_index : int
+        Sample of the spike time.
+    identity : tuple | None
+        By which a session that is given twice is recognised; None where nothing is known.
+    """
+
+    sorting: BaseSorting
+    templates_uv: np.ndarray
+    unit_groups: np.ndarray
+    channel_groups: np.ndarray
+    positions_um: np.ndarray
+    peak_index: int
+    identity: tuple | None = None
+
+
+def read_session(source: Any, *, job_kwargs: dict | None = None) -> SessionUnits:
+    """Read the units of a session.
+
+    Parameters
+    ----------
+    source : SortingResult, SortingAnalyzer, path, or (path, BaseRecording)
+        A path is the folder of a result or of a SortingAnalyzer; with a recording, a phy folder.
+    job_kwargs : dict, optional
+        SpikeInterface's n_jobs, chunk_duration, progress_bar and so on, for phy folders.
+
+    Returns
+    -------
+    SessionUnits
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        No such folder, or one that cannot be used.
+    TypeError
+        Anything else.
+    """
+    if isinstance(source, str | Path):
+        source = SortingResult.load(source)
+    if isinstance(source, SortingResult):
+        return _from_result(source)
+    if isinstance(source, SortingAnalyzer):
+        return _from_analyzer(source)
+    if isinstance(source, tuple) and len(source) == 2 and isinstance(source[1], BaseRecording):
+        return _from_analyzer(_analyze_phy(Path(source[0]), source[1], job_kwargs or {}))
+    raise TypeError(
+        "expected a SortingResult, its folder, a SortingAnalyzer, or a phy folder with its recording, found "
+        f"{type(source).__name__}; sort the session with SpikeSortingPipeline, or give (folder, recording)"
+    )
+
+
+def isi_histograms(sorting: BaseSorting) -> np.ndarray:
+    """Share of the inter-spike intervals of each unit in logarithmic bins from 1 ms to 30 s.
+
+    Parameters
+    ----------
+    sorting : BaseSorting
+
+    Returns
+    -------
+    ndarray (num_units, num_bins)
+        Square roots, so that their distance is that of Hellinger.
+    """
+    histograms = np.zeros((sorting.get_num_units(), len(ISI_EDGES_S) - 1))
+    for segment in range(sorting.get_num_segments()):
+        for index, unit in enumerate(sorting.unit_ids):
+            samples = sorting.get_unit_spike_train(unit, segment_index=segment)
+            intervals_s = np.diff(samples) / sorting.get_sampling_frequency()
+            histograms[index] += np.histogram(np.clip(intervals_s, *ISI_EDGES_S[[0, -1]]), ISI_EDGES_S)[0]
+    return np.sqrt(histograms / np.maximum(histograms.sum(axis=1, keepdims=True), 1))
+
+
+def _from_result(result: SortingResult) -> SessionUnits:
+    measured, num_units = result.measurements, result.sorting.get_num_units()
+    if num_units and measured is None:
+        raise ValueError(
+            "expected a result with templates, found one of an early version without them; sort the session again"
+        )
+    facts = result.provenance.get("recording", {})
+    identity = tuple(str(facts[name]) for name in IDENTITY) if set(IDENTITY) <= set(facts) else None
+    if measured is None:
+        empty = np.zeros(0)
+        return SessionUnits(result.sorting, np.zeros((0, 1, 0)), empty, empty, np.zeros((0, 2)), 0, identity)
+    num_samples, num_channels = measured.templates_uv.shape[1], len(measured.channel_ids)
+    templates = np.zeros((num_units, num_samples, num_channels), dtype="float32")
+    for unit, channels in enumerate(measured.template_channels):
+        known = channels >= 0
+        templates[unit][:, channels[known]] = measured.templates_uv[unit][:, known]
+    return SessionUnits(
+        result.sorting,
+        templates,
+        result.sorting.get_property("group").astype(str),
+        measured.channel_groups.astype(str),
+        measured.channel_positions_um,
+        int(measured.peak_index),
+        identity,
+    )
+
+
+def _from_analyzer(analyzer: SortingAnalyzer) -> SessionUnits:
+    templates: ComputeTemplates | None = analyzer.get_extension("templates")
+    if templates is None:
+        raise ValueError(
+            "expected a SortingAnalyzer with templates, found none; call analyzer.compute(['random_spikes', "
+            "'templates'])"
+        )
+    if analyzer.has_recording() and not analyzer.recording.is_filtered():
+        logger.warning("the recording of an analyzer is not band-passed: filter it to 300-6000 Hz if it is raw")
+    dense = np.asarray(templates.get_templates(operator="average"), dtype="float32")
+    groups = analyzer.get_recording_property("group")
+    channel_groups = np.full(dense.shape[2], "0") if groups is None else groups.astype(str)
+    main = np.ptp(dense, axis=1).argmax(axis=1) if len(dense) else np.zeros(0, dtype=int)
+    identity = None
+    if analyzer.has_recording():
+        facts = describe_recording(analyzer.recording)
+        identity = tuple(str(facts[name]) for name in IDENTITY)
+    positions_um = np.asarray(analyzer.get_channel_locations(), dtype="float64")[:, :2]
+    unit_groups = channel_groups[main]
+    return SessionUnits(
+        analyzer.sorting, dense, unit_groups, channel_groups, positions_um, int(templates.nbefore), identity
+    )
+
+
+def _analyze_phy(folder: Path, recording: BaseRecording, job_kwargs: dict) -> SortingAnalyzer:
+    """Templates of a phy folder's units, from its recording band-passed as phy's own traces are not always there."""
+    sorting = _read_phy(folder, recording)
+    filtered = recording if recording.is_filtered() else bandpass_filter(recording, *BAND_HZ)
+    analyzer = create_sorting_analyzer(
+        sorting, filtered, format="memory", sparse=False, return_in_uV=recording.has_scaleable_traces()
+    )
+    options = {"random_spikes": {"seed": SEED}, "templates": {"ms_before": BEFORE_MS, "ms_after": AFTER_MS}}
+    analyzer.compute(options, **{"n_jobs": 1, "progress_bar": False, **job_kwargs})
+    return analyzer
+
+
+def _read_phy(folder: Path, recording: BaseRecording) -> BaseSorting:
+    """Units of a phy folder without those that were curated as noise.
+
+    From its arrays alone: SpikeInterface's reader runs params.py, which may be anybody's.
+    """
+    try:
+        samples, clusters = (
+            np.load(folder / f"{name}.npy", allow_pickle=False).ravel().astype("int64")
+            for name in ("spike_times", "spike_clusters")
+        )
+    except (FileNotFoundError, *DAMAGED_ARRAY) as error:
+        raise ValueError(
+            f"expected spike_times.npy and spike_clusters.npy of phy in {folder}, found: {error}; give the folder with "
+            "params.py"
+        ) from error
+    if len(samples) != len(clusters) or samples.max(initial=-1) >= recording.get_num_samples(0):
+        raise ValueError(
+            f"expected spikes within the {recording.get_num_samples(0)} samples of the recording, found others in "
+            f"{folder}; give the recording of this folder"
+        )
+    noise = _noise_clusters(folder / "cluster_group.tsv")
+    kept = ~np.isin(clusters, list(noise))
+    order = np.argsort(samples[kept], kind="stable")
+    return NumpySorting.from_samples_and_labels(
+        [samples[kept][order]], [clusters[kept][order]], recording.get_sampling_frequency()
+    )
+
+
+def _noise_clusters(path: Path) -> set[int]:
+    if not path.is_file():
+        return set()
+    with path.open(encoding="utf8", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    return {int(row["cluster_id"]) for row in rows if row.get("group") == "noise"}

@@ -1,0 +1,63 @@
+"""Probabilities of pairs, and the displacement between two sessions."""
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal
+
+from huidurep.tracking.matching import is_bundle, match_probabilities
+from huidurep.tracking.settings import ShapeModel
+
+
+def enumerate_assignments(odds):
+    """Probabilities of pairs from all assignments, each weighted by the odds of its pairs."""
+    num_rows, num_columns = odds.shape
+    total, sums = 0.0, np.zeros(odds.shape)
+    seen = set()
+    for order in permutations([*range(num_columns), *[-1] * num_rows], num_rows):
+        if order in seen:
+            continue
+        seen.add(order)
+        pairs = [(row, column) for row, column in enumerate(order) if column >= 0]
+        weight = np.exp(sum(odds[pair] for pair in pairs))
+        total += weight
+        for pair in pairs:
+            sums[pair] += weight
+    return sums / total
+
+
+def test_a_single_unit_shares_its_odds():
+    odds = np.log([[2.0, 1.0, 3.0]])
+    np.testing.assert_allclose(match_probabilities(odds), [[2 / 7, 1 / 7, 3 / 7]], rtol=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_probabilities_are_near_those_of_all_assignments(seed):
+    odds = np.random.default_rng(seed).normal(0, 2, (3, 4))
+    found = match_probabilities(odds)
+    np.testing.assert_allclose(found, enumerate_assignments(odds), atol=0.06)
+    assert found.sum(axis=0).max() <= 1.001 and found.sum(axis=1).max() <= 1.001
+
+
+def test_impossible_pairs_and_extreme_odds():
+    found = match_probabilities(np.array([[-np.inf, 80.0], [80.0, -np.inf]]))
+    np.testing.assert_allclose(found, [[0, 1], [1, 0]], atol=1e-6)
+    assert match_probabilities(np.zeros((0, 3))).shape == (0, 3)
+
+
+def test_shape_model_is_the_ratio_of_two_gaussians():
+    model = ShapeModel(np.array([0.1, 0.2]), np.eye(2), np.array([4.0, 0.5]))
+    first, second = np.array([[1.0, 0.3]]), np.array([[0.7, -0.4]])
+    expected = 0.0
+    for axis, variance in enumerate(model.variances):
+        pair = np.array([first[0, axis], second[0, axis]]) - model.mean[axis]
+        same = multivariate_normal([0, 0], [[variance + 1, variance], [variance, variance + 1]])
+        expected += same.logpdf(pair) - multivariate_normal([0, 0], (variance + 1) * np.eye(2)).logpdf(pair)
+    assert model.log_likelihood_ratio(first, second)[0, 0] == pytest.approx(expected)
+
+
+def test_bundles():
+    assert is_bundle(np.array([(0.0, 0.0), (12.5, 0.0), (0.0, 12.5), (12.5, 12.5)]))
+    assert not is_bundle(np.array([(0.0, 40.0 * row) for row in range(4)]))
+    assert not is_bundle(np.array([(0.0, 10.0 * row) for row in range(6)]))

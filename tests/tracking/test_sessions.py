@@ -1,0 +1,78 @@
+"""Sessions from SortingAnalyzers and phy folders, and from results alike."""
+
+import numpy as np
+import pytest
+from spikeinterface.core import NumpyRecording, NumpySorting, create_sorting_analyzer
+from tracked_sessions import AFTER, BEFORE, RATE_HZ, column, draw_neurons, make_result
+
+import huidurep
+from huidurep.tracking.sessions import isi_histograms, read_session
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    """Two recordings (20 s of weak noise, filtered) with three neurons, and their spikes."""
+    found, rng = [], np.random.default_rng(0)
+    for templates in draw_neurons(3, (0.0, 15.0), seed=3):
+        traces = rng.normal(0, 4, (int(5 * RATE_HZ), 16)).astype("float32")
+        samples = np.arange(500, len(traces) - 500, 500)
+        units = np.arange(len(samples)) % 3
+        for sample, unit in zip(samples, units, strict=True):
+            traces[sample - BEFORE : sample + AFTER] += templates[unit]
+        recording = NumpyRecording([traces], RATE_HZ)
+        recording.set_dummy_probe_from_locations(column())
+        recording.set_channel_gains(1.0)
+        recording.set_channel_offsets(0.0)
+        recording.annotate(is_filtered=True)
+        sorting = NumpySorting.from_samples_and_labels([samples], [units], RATE_HZ)
+        found.append((recording, sorting))
+    return found
+
+
+def test_analyzers_are_tracked(recorded):
+    analyzers = [create_sorting_analyzer(sorting, recording, sparse=False) for recording, sorting in recorded]
+    with pytest.raises(ValueError, match="random_spikes"):
+        huidurep.track(analyzers)
+    for analyzer in analyzers:
+        analyzer.compute(["random_spikes", "templates"])
+    tracks = huidurep.track(analyzers)
+    assert tracks.neurons["neuron"].tolist() == [0, 1, 2, 0, 1, 2]
+    tracks.set_neurons(analyzers)
+    assert analyzers[1].sorting.get_property("neuron").tolist() == [0, 1, 2]
+
+
+def test_phy_folders_are_tracked_without_running_their_code(recorded, tmp_path):
+    sources = []
+    for number, (recording, sorting) in enumerate(recorded):
+        folder = tmp_path / f"phy{number}"
+        folder.mkdir()
+        spikes = sorting.to_spike_vector()
+        np.save(folder / "spike_times.npy", spikes["sample_index"])
+        np.save(folder / "spike_clusters.npy", spikes["unit_index"] + 5)
+        (folder / "params.py").write_text("raise SystemExit")
+        (folder / "cluster_group.tsv").write_text("cluster_id\tgroup\n5\tgood\n6\tnoise\n7\tgood\n")
+        sources.append((folder, recording))
+    tracks = huidurep.track(sources)
+    assert tracks.neurons["unit"].tolist() == [5, 7, 5, 7] and tracks.neurons["neuron"].tolist() == [0, 1, 0, 1]
+    np.save(tmp_path / "phy0" / "spike_times.npy", spikes["sample_index"] + 10**7)
+    with pytest.raises(ValueError, match="recording of this folder"):
+        huidurep.track(sources)
+    (tmp_path / "phy0" / "spike_times.npy").unlink()
+    with pytest.raises(ValueError, match=r"params\.py"):
+        huidurep.track(sources)
+
+
+def test_templates_of_a_result_are_on_all_channels():
+    templates = draw_neurons(4, (0.0,), positions_um=column(20))[0]
+    session = read_session(make_result(templates, column(20)))
+    assert session.templates_uv.shape == (4, 90, 20)
+    known = session.templates_uv != 0
+    np.testing.assert_array_equal(session.templates_uv[known], templates[known])
+    assert (known.any(axis=1).sum(axis=1) == 16).all()
+
+
+def test_isi_histograms_count_intervals():
+    regular = NumpySorting.from_unit_dict({0: np.arange(0, 30000, 300), 1: np.array([5])}, RATE_HZ)
+    histograms = isi_histograms(regular)
+    assert np.count_nonzero(histograms[0]) == 1 and histograms[0].max() == 1
+    assert not histograms[1].any()
