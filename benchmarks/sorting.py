@@ -74,7 +74,11 @@ def run_one(sorter, recording, *, drifting, model, seed, threads, folder, retry)
 
         result = huidurep.SpikeSortingPipeline.from_pretrained(model, seed=seed)(recording)
         folder = resolve_checkpoint(result.model_name)  # the checkpoint that "auto" chose
-        return result.sorting, dict(checkpoint=folder.name, weights=results_files.weights_digest(folder))
+        stages = {}
+        for entry in result.log:
+            stages[entry["stage"]] = round(stages.get(entry["stage"], 0.0) + entry["seconds"], 1)
+        facts = dict(checkpoint=folder.name, weights=results_files.weights_digest(folder), stages=stages)
+        return result.sorting, facts
     import spikeinterface.sorters as ss
 
     options = peer_options(sorter, num_channels=recording.get_num_channels(), drifting=drifting, seed=seed)
