@@ -13,7 +13,7 @@ from tracking_sessions import KINDS, RATE_HZ, SOURCES, make_sessions
 from huidurep import HuiduRep
 from huidurep.hub.select import resolve_auto
 from huidurep.tracking.group_units import describe_units
-from huidurep.tracking.matching import estimate_displacement, is_bundle, pair_features
+from huidurep.tracking.matching import estimate_displacement, is_bundle, log_odds, match_probabilities, pair_features
 from huidurep.tracking.sessions import isi_histograms
 from huidurep.tracking.settings import Calibration, ShapeModel
 
@@ -49,26 +49,55 @@ def fit_shape(waveforms, neurons):
     return ShapeModel(mean, axes[:, kept], np.maximum(variances[kept] - 1.0, 1e-3))
 
 
-def collect(described, names, calibration=None, shape=None):
-    """Features (num_pairs, num_features), competitors and labels of all pairs that may match, of one kind of probe.
+def compare(described, calibration, *, is_estimated):
+    """Features, which pairs may match, and which are one neuron, of any two sessions.
 
-    `described` has (sessions, units) of each seed. Without a calibration the true displacement is used.
+    `described` has (sessions, units) of each seed. The displacement is estimated or the true one.
     """
-    use = calibration or Calibration(shape, {}, {})
-    columns, competitors, labels = [], [], []
     for sessions, units in described:
         for first, second in combinations(range(len(sessions)), 2):
             displacement = sessions[second].shift_um - sessions[first].shift_um
             if is_bundle(units[first].positions_um):
                 displacement = 0.0
-            elif calibration is not None:
+            elif is_estimated:
                 displacement = estimate_displacement(units[first], units[second], calibration)
-            features, may_match = pair_features(units[first], units[second], displacement, use)
-            columns.append(np.column_stack([features[name][may_match] for name in names]))
-            competitors.append(features["competitors"][may_match])
-            same = sessions[first].neurons[:, None] == sessions[second].neurons[None]
-            labels.append(same[may_match])
+            features, may_match = pair_features(units[first], units[second], displacement, calibration)
+            yield features, may_match, sessions[first].neurons[:, None] == sessions[second].neurons[None]
+
+
+def stack(compared, names):
+    """Features (num_pairs, num_features), competitors and labels of all pairs that may match."""
+    columns, competitors, labels = [], [], []
+    for features, may_match, same in compared:
+        columns.append(np.column_stack([features[name][may_match] for name in names]))
+        competitors.append(features["competitors"][may_match])
+        labels.append(same[may_match])
     return np.concatenate(columns), np.concatenate(competitors), np.concatenate(labels)
+
+
+def sharpen(weights, compared, shape, group):
+    """Weights scaled and shifted so that the probabilities after the competition for partners are right.
+
+    The regression looks at each pair for itself, and is therefore less sure than the marginals of whole assignments.
+    """
+    calibration = Calibration(shape, {group: weights}, {})
+    known = [
+        (log_odds(features, may_match, calibration, bundle=group == "bundle"), features["competitors"], same)
+        for features, may_match, same in compared
+    ]
+
+    def loss(scale_and_shift):
+        scale, shift = scale_and_shift
+        total = 0.0
+        for odds, competitors, same in known:
+            found = match_probabilities(scale * (odds + competitors) + shift - competitors)
+            found = np.clip(found, 1e-6, 1 - 1e-6)
+            total -= np.log(np.where(same, found, 1 - found)).sum()
+        return total
+
+    scale, shift = minimize(loss, [1.0, 0.0], method="Nelder-Mead").x
+    sharpened = {name: round(scale * weight, 4) for name, weight in weights.items()}
+    return sharpened | {"intercept": round(sharpened["intercept"] + shift, 4)}
 
 
 def fit_weights(names, features, competitors, labels, *, with_embedding=True):
@@ -137,11 +166,14 @@ def fit(seeds, path, path_without, commit):
         kinds = [kind for kind in KINDS if (kind == "tetrode") == (group == "bundle")]
         others = [each for kind in kinds for seed, each in described[kind].items() if seed // 2 % 2]
         names = FEATURES[group]
-        weights[group] = fit_weights(names, *collect(others, names, shape=shape))
+        start = Calibration(shape, {}, {})
+        weights[group] = fit_weights(names, *stack(compare(others, start, is_estimated=False), names))
         # once more, with displacements as they are estimated
-        collected = collect(others, names, Calibration(shape, {**weights}, {}))
-        weights[group] = fit_weights(names, *collected)
-        without[group] = fit_weights(names, *collected, with_embedding=False)
+        compared = list(compare(others, Calibration(shape, {**weights}, {}), is_estimated=True))
+        stacked = stack(compared, names)
+        for target, with_embedding in ((weights, True), (without, False)):
+            single = fit_weights(names, *stacked, with_embedding=with_embedding)
+            target[group] = sharpen(single, compared, shape, group)
         print(group, weights[group], flush=True)
     origin = f"benchmarks/tracking.py --fit, seeds {seeds[0]} to {seeds[-1]} of each kind, commit {commit}"
     rounded = {name: np.round(getattr(shape, name), 5).tolist() for name in ("mean", "axes", "variances")}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
     from ..models.modeling_huidurep import HuiduRep
 
-logger = logging.getLogger(__name__)
 SAME_CONTACT_UM = 1.0
 MIN_SHARED_CONTACTS = 0.5  # of the contacts of the session with fewer: bad channels are left out
 LISTED_PROBABILITY = 0.001
@@ -82,23 +80,20 @@ def track(
 
     Raises
     ------
-    FileNotFoundError
-        A folder that does not exist or is no result.
-    ImportError
-        pandas is not installed.
+    FileNotFoundError, ImportError
+        A folder that is no result; pandas is not installed.
     TypeError
         Not a result.
     ValueError
         Less than two sessions, other probes or rates, a session without units or given twice.
     """
     sessions = _read_sessions(results, job_kwargs)
-    groups = list(dict.fromkeys(str(name) for each in sessions for name in each.channel_groups))
     histograms = [isi_histograms(each.sorting) if use_isi else None for each in sessions]
     neurons = [np.full(len(each.unit_groups), -1) for each in sessions]
     waveforms: list[list] = [[None] * len(each.unit_groups) for each in sessions]
     pairs: list[tuple] = []
     displacement_um, models, num_neurons = {}, {}, 0
-    for group in groups:
+    for group in dict.fromkeys(str(name) for each in sessions for name in each.channel_groups):
         found = _track_group(group, sessions, histograms, model, settings)
         for session, rows in enumerate(found.rows):
             neurons[session][rows] = found.neurons[session] + num_neurons
@@ -108,7 +103,6 @@ def track(
         num_neurons += 1 + max((int(each.max()) for each in found.neurons if len(each)), default=-1)
         displacement_um[group] = [round(float(move), 1) for move in found.moves_um[0]]
         models[group] = found.model
-        logger.info("group %s: displacement %s um", group, displacement_um[group])
     info = {"model": models, "use_isi": use_isi, "versions": versions()}
     shapes = np.stack([each for own in waveforms for each in own])
     return UnitTracks(_neuron_table(sessions, neurons), _pair_table(sessions, pairs), displacement_um, shapes, info)
