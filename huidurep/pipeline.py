@@ -357,7 +357,7 @@ class SpikeSortingPipeline:
             raise ValueError("expected the folder of an interrupted sorting with resume=True: give stages_folder")
         if folder is None:
             return SavedStages(None, {}, log)
-        from .models.fingerprint import digest_model
+        from .models.loading import digest_model
 
         channels: list[np.ndarray] = []
         for group in groups:

@@ -1,7 +1,6 @@
 """Fingerprint of a checkpoint: outputs for a fixed input, which show whether weights were loaded as they were saved."""
 
 import copy
-import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -104,27 +103,6 @@ def fixed_embeddings(model: Any) -> np.ndarray:
     """
     window, options = _windows(model.config)["probe"]
     return embed(model, window, **options)
-
-
-def digest_model(model: Any) -> str:
-    """SHA-256 of the configuration and the weights of a model.
-
-    Parameters
-    ----------
-    model : PreTrainedModel or Any
-        What is no torch module is known by its class.
-
-    Returns
-    -------
-    str
-    """
-    digest = hashlib.sha256(type(model).__qualname__.encode())
-    if hasattr(model, "state_dict"):
-        digest.update(model.config.to_json_string().encode())
-        for name, each in sorted(model.state_dict().items()):
-            digest.update(f"{name} {each.dtype} {tuple(each.shape)}".encode())
-            digest.update(each.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _in_single_precision(model: "PreTrainedModel", state_dict: Mapping[str, Tensor] | None) -> Any:

@@ -1,6 +1,7 @@
 """Strict loading of checkpoints by the names that the package gives them."""
 
 import copy
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -121,3 +122,24 @@ def _read_config(cls: Any, folder: Path, kwargs: dict[str, Any]) -> PreTrainedCo
 def _is_float_type(name: Any) -> bool:
     found = getattr(torch, name.removeprefix("torch."), None) if isinstance(name, str) else None
     return isinstance(found, torch.dtype) and found.is_floating_point
+
+
+def digest_model(model: Any) -> str:
+    """SHA-256 of the configuration and the weights of a model.
+
+    Parameters
+    ----------
+    model : PreTrainedModel or Any
+        What is no torch module is known by its class.
+
+    Returns
+    -------
+    str
+    """
+    digest = hashlib.sha256(type(model).__qualname__.encode())
+    if hasattr(model, "state_dict"):
+        digest.update(model.config.to_json_string().encode())
+        for name, each in sorted(model.state_dict().items()):
+            digest.update(f"{name} {each.dtype} {tuple(each.shape)}".encode())
+            digest.update(each.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -269,6 +269,7 @@ def combine_templates(
         amplitudes_uv=(measurements.amplitudes_uv[rows] * scales).astype("float32"),
         positions_um=measurements.positions_um[rows],
         motion_um=measurements.motion_um[rows],
+        **dict.fromkeys(("template_quantiles_uv", "drawn_spikes", "contact_peaks_uv")),  # of the earlier units
         **_near_channels(combined_uv, known, main, group, measurements.template_channels.shape[1]),
     )
 

@@ -15,6 +15,7 @@ COMMANDS = {
     "embed",
     "report",
     "convert",
+    "track",
     "finetune",
     "pretrain",
     "simulate",

@@ -6,7 +6,7 @@ class HuiduRepSorter(BaseSorter):
 
     sorter_name = "huidurep"
     requires_locations = False
-    gpu_capability = "not-supported"
+    gpu_capability = "nvidia-optional"
     handle_multi_segment = True
     compatible_with_parallel = {"loky": True, "multiprocessing": True, "threading": True}
 
