@@ -240,7 +240,7 @@ def principal_axes(embeddings: np.ndarray, max_axes: int) -> tuple[np.ndarray, n
     """
     # equal spikes have no variance, whose shares are NaN
     with np.errstate(invalid="ignore", divide="ignore"):
-        pca = PCA(svd_solver="full").fit(embeddings)
+        pca = PCA(svd_solver="covariance_eigh").fit(embeddings)
     sizes = pca.singular_values_
     num_axes = max(1, min(max_axes, len(embeddings) // 4, int((sizes > 1e-6 * (sizes[0] + 1e-12)).sum())))
     scale = sizes[0] / np.sqrt(len(embeddings))

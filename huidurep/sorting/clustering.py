@@ -348,6 +348,8 @@ def _cluster_by_channel(
     posteriors = np.zeros(len(peaks), dtype="float32")
     times_s = spike_times_s(peaks, group.recording)
     one_start = replace(settings.mixture, num_starts=1)  # template merging compares the units of neighbouring channels
+    if group.is_still:  # tracking drift takes as long as all the rest
+        one_start = replace(one_start, drift=replace(one_start.drift, enabled=False))
     by_channel = [np.flatnonzero(peaks["channel_index"] == channel) for channel in np.unique(peaks["channel_index"])]
     is_large = [len(rows) >= parameters.min_unit_spikes for rows in by_channel]
     # template matching finds the other spikes if they belong to a unit of another channel

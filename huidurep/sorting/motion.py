@@ -134,7 +134,10 @@ def correct_motion(
     name = settings.auto_preset if parameters.motion == "auto" else parameters.motion
     group = find_signs(group, parameters, log, settings=peak_sign_settings, job_kwargs=job_kwargs)
     recording, motion, agreements = _find_motion(group, name, parameters.motion == "auto", settings, job_kwargs)
-    found = _decide(f"group {group.name}: {name}", motion, agreements, settings, log)
+    if motion is not None and range_of(motion) < settings.min_motion_um:
+        log("motion", f"group {group.name}: {name}, {range_of(motion):.1f} um, nothing to correct")
+        return replace(group, is_still=True)
+    found = _decide(f"group {group.name}: {name}", motion, agreements, log)
     if motion is None or found is None:
         return group
     preset = settings.auto_preset if is_motion_folder(name) else name
@@ -147,19 +150,26 @@ def correct_motion(
     return replace(group, recording=corrected, noise_levels_uv=levels_uv, motion=motion)
 
 
-def _decide(
-    name: str, motion: Motion | None, agreements: tuple[float, float] | None, settings: MotionSettings, log: RunLog
-) -> str | None:
-    """What is corrected, in words. None where nothing is large enough to correct, or believed; why, is logged."""
+def range_of(motion: Motion) -> float:
+    """Largest range of the displacement over all segments, um: the probe may move between two of them.
+
+    Parameters
+    ----------
+    motion : Motion
+
+    Returns
+    -------
+    float
+    """
+    return float(np.ptp(np.concatenate(motion.displacement), axis=0).max())
+
+
+def _decide(name: str, motion: Motion | None, agreements: tuple[float, float] | None, log: RunLog) -> str | None:
+    """What is corrected, in words. None where there is no estimate, or it is not believed; why, is logged."""
     if motion is None:
         log.warning("motion", f"{name} found no motion estimate, the traces are not corrected")
         return None
-    # over all segments: the probe may not move within any of them and lie elsewhere in the next
-    range_um = float(np.ptp(np.concatenate(motion.displacement), axis=0).max())
-    found = f"{name}, {range_um:.1f} um"
-    if range_um < settings.min_motion_um:
-        log("motion", f"{found}, nothing to correct")
-        return None
+    found = f"{name}, {range_of(motion):.1f} um"
     if agreements is not None:
         found += f", agreement of depths and amplitudes over time {agreements[0]:.3f}, corrected {agreements[1]:.3f}"
         if agreements[1] <= agreements[0]:

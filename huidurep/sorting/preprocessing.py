@@ -106,6 +106,8 @@ class PreparedGroup:
         Standard deviation of the noise by its median absolute deviation.
     motion : Motion | None
         SpikeInterface's estimate of the probe movement that was corrected in `recording`.
+    is_still : bool
+        Motion was estimated, and is too small to be corrected.
     artifact_periods : ndarray, (num_periods,)
         SpikeInterface's `base_period_dtype`: artefacts and blanks, which are zeros in `recording`; in order of time.
     sign_channels : dict of int to ndarray of bool, (num_channels,) | None
@@ -119,6 +121,7 @@ class PreparedGroup:
     num_groups: int = 1
     is_placed: bool = True
     motion: Motion | None = None
+    is_still: bool = False
     artifact_periods: np.ndarray = field(default_factory=make_periods)
     sign_channels: dict[int, np.ndarray] | None = None
 
