@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from spikeinterface.preprocessing.preprocessing_tools import get_spatial_interpolation_kernel
 
@@ -117,7 +119,7 @@ def _residuals_around(
     return residuals
 
 
-def _lagged(first: np.ndarray, second: np.ndarray, max_lag: int):
+def _lagged(first: np.ndarray, second: np.ndarray, max_lag: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Both arrays (num, num_samples, ...) at each lag up to `max_lag`, without the samples of only one."""
     num_samples = first.shape[1]
     for lag in range(-max_lag, max_lag + 1):

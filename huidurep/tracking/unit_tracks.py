@@ -172,7 +172,9 @@ class UnitTracks:
         displacement_um, info = described.get("displacement_um"), described.get("info")
         if not isinstance(displacement_um, dict) or not displacement_um or not isinstance(info, dict):
             raise ValueError(f"expected displacement_um and info in {folder / INFO_FILE}, found others; {REMEDY}")
-        names = {each: str for each in ("unit", "unit_1", "unit_2")} if described.get("unit_dtype") != "i" else {}
+        names: dict[str, type] = (
+            {each: str for each in ("unit", "unit_1", "unit_2")} if described.get("unit_dtype") != "i" else {}
+        )
         neurons = _read_table(folder / NEURONS_FILE, NEURON_COLUMNS, names)
         pairs = _read_table(folder / PAIRS_FILE, PAIR_COLUMNS, names)
         waveforms_uv = _read_waveforms(folder / WAVEFORMS_FILE, len(neurons))
