@@ -4,6 +4,7 @@ import json
 from itertools import combinations
 
 import numpy as np
+from results_files import write_results
 from scipy.linalg import eigh
 from scipy.optimize import minimize
 from scipy.special import expit
@@ -181,4 +182,4 @@ def fit(seeds, path, path_without, commit):
         json.dumps({"origin": origin, "shape": rounded, "weights": weights, "isi": fit_isi(SEED)}) + "\n",
         encoding="utf8",
     )
-    path_without.write_text(json.dumps(without) + "\n", encoding="utf8")
+    write_results(path_without, without)

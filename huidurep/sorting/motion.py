@@ -74,6 +74,8 @@ class MotionSettings:
         Distance of the depths at which motion is estimated; each from the spikes within three quarters of it.
     auto_peaks_hz : float
         Peaks of a channel, a second of recording, from which it is estimated; drawn where there are more.
+    still_peaks_hz : float
+        With fewer, an estimate of no motion does not show that there is none.
     agreement : AgreementSettings
         Of the check by which an estimate is believed.
     """
@@ -85,10 +87,20 @@ class MotionSettings:
     min_motion_um: float = 2.0
     auto_window_um: float = 200.0
     auto_peaks_hz: float = 1.5
+    still_peaks_hz: float = 0.75
     agreement: AgreementSettings = AgreementSettings()
 
 
 MOTION = MotionSettings()
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """`depth_agreement` without an estimate and with it, and peaks of a channel, a second, from which it is."""
+
+    agreement: float
+    corrected_agreement: float
+    peaks_hz: float
 
 
 def correct_motion(
@@ -133,11 +145,12 @@ def correct_motion(
         return group
     name = settings.auto_preset if parameters.motion == "auto" else parameters.motion
     group = find_signs(group, parameters, log, settings=peak_sign_settings, job_kwargs=job_kwargs)
-    recording, motion, agreements = _find_motion(group, name, parameters.motion == "auto", settings, job_kwargs)
+    recording, motion, evidence = _find_motion(group, name, parameters.motion == "auto", settings, job_kwargs)
     if motion is not None and range_of(motion) < settings.min_motion_um:
         log("motion", f"group {group.name}: {name}, {range_of(motion):.1f} um, nothing to correct")
-        return replace(group, is_still=True)
-    found = _decide(f"group {group.name}: {name}", motion, agreements, log)
+        # of few spikes, motion is estimated as none
+        return replace(group, is_still=evidence is not None and evidence.peaks_hz >= settings.still_peaks_hz)
+    found = _decide(f"group {group.name}: {name}", motion, evidence, log)
     if motion is None or found is None:
         return group
     preset = settings.auto_preset if is_motion_folder(name) else name
@@ -164,15 +177,16 @@ def range_of(motion: Motion) -> float:
     return float(np.ptp(np.concatenate(motion.displacement), axis=0).max())
 
 
-def _decide(name: str, motion: Motion | None, agreements: tuple[float, float] | None, log: RunLog) -> str | None:
+def _decide(name: str, motion: Motion | None, evidence: _Evidence | None, log: RunLog) -> str | None:
     """What is corrected, in words. None where there is no estimate, or it is not believed; why, is logged."""
     if motion is None:
         log.warning("motion", f"{name} found no motion estimate, the traces are not corrected")
         return None
     found = f"{name}, {range_of(motion):.1f} um"
-    if agreements is not None:
-        found += f", agreement of depths and amplitudes over time {agreements[0]:.3f}, corrected {agreements[1]:.3f}"
-        if agreements[1] <= agreements[0]:
+    if evidence is not None:
+        found += f", agreement of depths and amplitudes over time {evidence.agreement:.3f}"
+        found += f", corrected {evidence.corrected_agreement:.3f}"
+        if evidence.corrected_agreement <= evidence.agreement:
             log.warning("motion", f"{found}: the estimate is not believed, the traces are not corrected")
             return None
     return f"{found}: corrected"
@@ -237,10 +251,10 @@ def _read_numbers(path: Path) -> np.ndarray:
 
 def _find_motion(
     group: PreparedGroup, name: str, is_auto: bool, settings: MotionSettings, job_kwargs: dict | None
-) -> tuple[BaseRecording, Motion | None, tuple[float, float] | None]:
-    """The recording of the motion, motion by a preset or from a folder, and the agreement without and with it.
+) -> tuple[BaseRecording, Motion | None, _Evidence | None]:
+    """The recording of the motion, motion by a preset or from a folder, and what speaks for it.
 
-    None where the estimate fails, and without agreement where the user named a motion or a preset: it is believed.
+    None where the estimate fails, and without evidence where the user named a motion or a preset: it is believed.
     """
     recording = group.recording
     if is_motion_folder(name):
@@ -258,7 +272,8 @@ def _find_motion(
     moved_um = motion.get_displacement_at_time_and_depth(times_s, depths_um, 0)
     without = depth_agreement(times_s, depths_um, amplitudes, settings=settings.agreement)
     corrected = depth_agreement(times_s, depths_um - moved_um, amplitudes, settings=settings.agreement)
-    return recording, motion, (without, corrected)
+    peaks_hz = len(peaks) / recording.get_total_duration() / recording.get_num_channels()
+    return recording, motion, _Evidence(without, corrected, peaks_hz)
 
 
 def _estimate_auto(

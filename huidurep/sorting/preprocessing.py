@@ -107,7 +107,7 @@ class PreparedGroup:
     motion : Motion | None
         SpikeInterface's estimate of the probe movement that was corrected in `recording`.
     is_still : bool
-        Motion was estimated, and is too small to be corrected.
+        Motion was estimated from enough spikes, and is too small to be corrected.
     artifact_periods : ndarray, (num_periods,)
         SpikeInterface's `base_period_dtype`: artefacts and blanks, which are zeros in `recording`; in order of time.
     sign_channels : dict of int to ndarray of bool, (num_channels,) | None

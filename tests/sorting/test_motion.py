@@ -134,6 +134,14 @@ def test_an_estimate_that_fails_costs_no_sorting(moving, monkeypatch, motion, pl
     assert log.entries[-1]["is_warning"]
 
 
+def test_only_enough_spikes_show_that_nothing_moves():
+    group = prepared(moves=False)
+    assert correct_motion(group, SortingParameters(), RunLog()).is_still
+    demanding = MotionSettings(still_peaks_hz=2 * MotionSettings().auto_peaks_hz)
+    assert not correct_motion(group, SortingParameters(), RunLog(), settings=demanding).is_still
+    assert not correct_motion(group, SortingParameters(motion="dredge_fast"), RunLog()).is_still
+
+
 @pytest.mark.parametrize(
     "moved_um",
     [lambda time_s: np.where(time_s > 15, 81.0, 0.0), lambda time_s: -moved_by(time_s)],
