@@ -115,7 +115,7 @@ def write_page(
         Another recording than the one that was sorted.
     """
     check_output_file(path, overwrite=overwrite)
-    template = _load_template()
+    template = load_template("page.html")
     measurements = get_measurements(result, recording)
     text = template.render(name=name, **_collect(result, measurements, seed, settings))
     with new_file(path, overwrite=overwrite) as partial:
@@ -123,7 +123,23 @@ def write_page(
     return Path(path)
 
 
-def _load_template() -> Any:
+def load_template(name: str) -> Any:
+    """One of the templates in this folder.
+
+    Parameters
+    ----------
+    name : str
+        Of the file.
+
+    Returns
+    -------
+    jinja2.Template
+
+    Raises
+    ------
+    ImportError
+        jinja2 is not installed.
+    """
     try:
         import jinja2
     except ImportError as error:
@@ -137,7 +153,7 @@ def _load_template() -> Any:
     )
     # JSON has no NaN: an error here is better than a page without figures
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
-    return environment.get_template("page.html")
+    return environment.get_template(name)
 
 
 def _collect(result: SortingResult, measurements: UnitMeasurements | None, seed: int, settings: ReportSettings) -> dict:

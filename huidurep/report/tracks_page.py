@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..output_files import check_output_file, new_file
+from .page import load_template
 
 if TYPE_CHECKING:
     from ..tracking.unit_tracks import UnitTracks
@@ -39,18 +40,7 @@ def write_tracks_page(tracks: UnitTracks, path: str | Path, *, overwrite: bool =
         jinja2 is not installed.
     """
     check_output_file(path, overwrite=overwrite)
-    try:
-        import jinja2
-    except ImportError as error:
-        raise ImportError("expected jinja2 for the report, found none; pip install huidurep[report]") from error
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    text = environment.get_template("tracks_page.html").render(**describe_tracks(tracks))
+    text = load_template("tracks_page.html").render(**describe_tracks(tracks))
     with new_file(path, overwrite=overwrite) as partial:
         partial.write_text(text, encoding="utf8")
     return Path(path)

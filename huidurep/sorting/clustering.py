@@ -351,18 +351,20 @@ def _cluster_by_channel(
     if group.is_still:  # tracking drift takes as long as all the rest
         one_start = replace(one_start, drift=replace(one_start.drift, enabled=False))
     by_channel = [np.flatnonzero(peaks["channel_index"] == channel) for channel in np.unique(peaks["channel_index"])]
-    is_large = [len(rows) >= parameters.min_unit_spikes for rows in by_channel]
-    # template matching finds the other spikes if they belong to a unit of another channel
-    large = [rows for rows, is_enough in zip(by_channel, is_large, strict=True) if is_enough]
-    mixtures = Parallel(n_jobs=resolve_job_kwargs(job_kwargs)["n_jobs"])(
-        delayed(_cluster)(embeddings[rows], times_s[rows], parameters, None, one_start) for rows in large
+    # template matching finds the spikes of the other channels if they belong to a unit of one of these
+    mixtures = iter(
+        Parallel(n_jobs=resolve_job_kwargs(job_kwargs)["n_jobs"])(
+            delayed(_cluster)(embeddings[rows], times_s[rows], parameters, None, one_start)
+            for rows in by_channel
+            if len(rows) >= parameters.min_unit_spikes
+        )
     )
     found: list[tuple] = []  # (channel, mixture, its unit), one a label before merging
-    for rows, is_enough in zip(by_channel, is_large, strict=True):
-        if not is_enough:
+    for rows in by_channel:
+        if len(rows) < parameters.min_unit_spikes:
             small[rows] = small.max() + 1
             continue
-        mixture, channel = mixtures.pop(0), peaks["channel_index"][rows[0]]
+        mixture, channel = next(mixtures), peaks["channel_index"][rows[0]]
         channel_labels = np.asarray(mixture.labels, dtype="int64")
         labels[rows] = np.where(channel_labels >= 0, channel_labels + len(found), -1)
         posteriors[rows] = mixture.posteriors
