@@ -40,13 +40,19 @@ CELLS = {name: settings | dict(is_rigid=name.startswith("tet")) for name, settin
 CELLS["tet_far"] = SIMULATED["tet_drift"] | dict(drift_um=39.0)  # of the table of strong drift, made by --only alone
 
 CELLS["staggered_drift"] = dict(probe="staggered-16", num_units=12, duration_s=120.0, drift_um=10.0)
+# of the table of dense probes, made by --only alone
+CELLS["column_drift"], CELLS["patch_static"], CELLS["patch_drift"] = (
+    SIMULATED[name] | dict(is_rigid=False) for name in ("lin32_drift", "np1_static", "np1_drift")
+)
+CELLS["array_static"] = dict(probe="hd-mea-64", num_units=40, duration_s=120.0)
 CELLS["wire"] = dict(probe="single-contact-1", num_units=3, duration_s=120.0)
 
 # kind -> name -> seeds of the recordings behind the published table
 SEEDS = {
     "simulated": {name: (61,) for name in SIMULATED},
     "cells": {name: (number, 40 + number, 50 + number) for number, name in enumerate(SIMULATED, start=1)}
-    | dict(tet_far=(81, 82, 89, 90, 91, 92), staggered_drift=(71, 72, 73, 74), wire=(75, 76, 77, 78)),
+    | dict(tet_far=(81, 82, 89, 90, 91, 92), staggered_drift=(71, 72, 73, 74), wire=(75, 76, 77, 78))
+    | {name: (131, 132, 133, 134) for name in ("column_drift", "patch_static", "patch_drift", "array_static")},
     "opto": {name: (201, 202) for name in ("opto_linear", "opto_neuropixels10")},
 }
 
