@@ -3,10 +3,12 @@
     python benchmarks/made_recordings.py FOLDER --kind simulated
     python benchmarks/made_recordings.py FOLDER --kind cells --cells CELLS [--seed 1] [--only tet_static,...]
     python benchmarks/made_recordings.py FOLDER --kind opto --opto FILE.npz --noise FOLDER
+    python benchmarks/made_recordings.py FOLDER --kind generated --only generated384_60s
 
 `simulated` makes the recordings of `SIMULATED` with `huidurep.simulate_recording`. `cells` makes those of `CELLS` with
 detailed neuron models (cell_recordings.py), CELLS being the folder of `huidurep simulate cells CELLS`. `opto` makes
-hybrid recordings (benchmarks/hybrid_recordings.py), one for each probe. Without --seed, the seeds of the published
+hybrid recordings (benchmarks/hybrid_recordings.py), one for each probe. `generated` makes those of SpikeInterface's
+`generate_ground_truth_recording` that --only names. Without --seed, the seeds of the published
 tables (`SEEDS`) are made. Each recording is a folder FOLDER/NAME_sSEED with recording.json (int16 traces), sorting/ and
 ground_truth.npz; folders that exist are left as they are.
 
@@ -24,7 +26,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 GAIN_UV = 0.195  # of Intan's converters
-OPTO_NOISE_UV = 10.0
+RATE_HZ, OPTO_NOISE_UV = 30000.0, 10.0
 
 # name -> arguments of `simulate_recording`; its default noise is 8 uV, probes are those of `make_probe`
 SIMULATED = {
@@ -47,6 +49,15 @@ CELLS["column_drift"], CELLS["patch_static"], CELLS["patch_drift"] = (
 CELLS["array_static"] = dict(probe="hd-mea-64", num_units=40, duration_s=120.0)
 CELLS["wire"] = dict(probe="single-contact-1", num_units=3, duration_s=120.0)
 
+# name -> probe, units and seconds of SpikeInterface's generator
+GENERATED = {
+    "generated4": ("tetrode", 10, 120.0),
+    "generated32": ("linear-32", 20, 120.0),
+    "generated64": ("np1-64", 40, 120.0),
+    "generated384": ("np1-384", 200, 120.0),
+    "generated384_60s": ("np1-384", 120, 60.0),
+}
+
 # kind -> name -> seeds of the recordings behind the published table
 SEEDS = {
     "simulated": {name: (61,) for name in SIMULATED},
@@ -54,6 +65,7 @@ SEEDS = {
     | dict(tet_far=(81, 82, 89, 90, 91, 92), staggered_drift=(71, 72, 73, 74), wire=(75, 76, 77, 78))
     | {name: (131, 132, 133, 134) for name in ("column_drift", "patch_static", "patch_drift", "array_static")},
     "opto": {name: (201, 202) for name in ("opto_linear", "opto_neuropixels10")},
+    "generated": {name: (31, 32, 33, 34) if name == "generated384_60s" else (21,) for name in GENERATED},
 }
 
 
@@ -73,21 +85,24 @@ def make_probe(name):
 
 
 def write(recording, sorting, folder, drifting):
-    """Write a recording in uV and its ground truth; the folder appears when it is complete."""
-    from spikeinterface.core import NumpyRecording
+    """Write a recording in uV, second by second, and its ground truth; the folder appears when it is complete."""
+    from spikeinterface.core import read_binary
 
     from huidurep.output_files import new_folder
 
-    traces = np.round(recording.get_traces() / GAIN_UV).clip(-32768, 32767).astype("int16")
-    made = NumpyRecording([traces], recording.get_sampling_frequency())
-    made = made.set_probe(recording.get_probe()) or made
-    made.set_channel_gains(GAIN_UV)
-    made.set_channel_offsets(0.0)
+    rate_hz, end = recording.get_sampling_frequency(), recording.get_num_samples()
     spikes = sorting.to_spike_vector()
     truth = dict(samples=spikes["sample_index"], labels=spikes["unit_index"])
     truth |= dict(peak_uv=sorting.get_property("peak_uv"), drift_um=np.array([0.0, float(drifting)]))
     with new_folder(folder) as temporary:
-        stored = made.save(folder=temporary / "traces", format="binary", progress_bar=False, n_jobs=1)
+        with open(temporary / "traces.raw", "wb") as stream:
+            for start in range(0, end, int(rate_hz)):
+                traces = recording.get_traces(start_frame=start, end_frame=min(end, start + int(rate_hz)))
+                np.round(traces / GAIN_UV).clip(-32768, 32767).astype("int16").tofile(stream)
+        stored = read_binary(
+            temporary / "traces.raw", rate_hz, "int16", recording.get_num_channels(), gain_to_uV=GAIN_UV, offset_to_uV=0
+        )
+        stored = stored.set_probe(recording.get_probe()) or stored
         stored.dump(temporary / "recording.json", relative_to=temporary)
         sorting.save(folder=temporary / "sorting")
         np.savez(temporary / "ground_truth.npz", **truth)
@@ -110,6 +125,22 @@ def make_cells(name, seed, cells):
     fields = dict(CELLS[name])
     probe, settings = make_probe(fields.pop("probe")), CellRecordingSettings(**fields)
     return *simulate_cell_recording(load_cells(cells), probe, settings, seed=seed), settings.drift_um
+
+
+def make_generated(name, seed):
+    """Recording (lazy), ground truth and drift in um of SpikeInterface's generator."""
+    recording, truth = generate(*GENERATED[name], seed)
+    truth.set_property("peak_uv", np.abs(recording.templates).max(axis=(1, 2)))
+    return recording, truth, 0.0
+
+
+def generate(probe, num_units, duration_s, seed):
+    """SpikeInterface's generated recording (lazy) and its true sorting."""
+    from spikeinterface.core import generate_ground_truth_recording
+
+    made = make_probe(probe)
+    options = dict(durations=[duration_s], num_channels=made.get_contact_count(), num_units=num_units)
+    return generate_ground_truth_recording(probe=made, seed=seed, sampling_frequency=RATE_HZ, **options)
 
 
 def make_opto(name, seed, opto, noise):
@@ -161,7 +192,7 @@ def main():
             elif arguments.kind == "cells":
                 made = make_cells(name, seed, arguments.cells)
             else:
-                made = make_simulated(name, seed)
+                made = dict(simulated=make_simulated, generated=make_generated)[arguments.kind](name, seed)
             recording, truth, drift_um = made
             write(recording, truth, folder, drift_um)
             print(f"{folder}: {len(truth.unit_ids)} units, {recording.get_total_duration():.0f} s", flush=True)

@@ -24,50 +24,12 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import results_files
 import sorting
-from made_recordings import GAIN_UV, make_probe
+from made_recordings import generate, make_generated, write
 from table_text import markdown
 
 OUTPUT = results_files.ROOT / "benchmarks/results/speed.json"
 PEERS = ("huidurep", "spykingcircus2", "lupin", "tridesclous2", "mountainsort5", "kilosort4")
-UNITS_OF = {4: 10, 32: 20, 64: 40, 384: 200}
-DURATION_S, RATE_HZ = 120.0, 30000.0
-
-
-def probe_of(num_contacts):
-    return make_probe({4: "tetrode", 32: "linear-32"}.get(num_contacts, f"np1-{num_contacts}"))
-
-
-def generate(num_contacts, duration_s, seed, num_units=None):
-    """SpikeInterface's generated recording (lazy) and its true sorting."""
-    from spikeinterface.core import generate_ground_truth_recording
-
-    count = num_units or UNITS_OF.get(num_contacts, num_contacts // 2)
-    options = dict(durations=[duration_s], sampling_frequency=RATE_HZ, num_channels=num_contacts, num_units=count)
-    return generate_ground_truth_recording(probe=probe_of(num_contacts), seed=seed, **options)
-
-
-def write_generated(folder, num_contacts, seed):
-    """Write a generated recording as int16, in the layout that sorting.py reads."""
-    from spikeinterface.core import read_binary
-
-    recording, truth = generate(num_contacts, DURATION_S, seed)
-    folder.mkdir(parents=True)
-    with open(folder / "traces.raw", "wb") as stream:
-        for start in range(0, recording.get_num_samples(), int(RATE_HZ)):
-            traces = recording.get_traces(start_frame=start, end_frame=start + int(RATE_HZ))
-            np.round(traces / GAIN_UV).clip(-32768, 32767).astype("int16").tofile(stream)
-    written = read_binary(folder / "traces.raw", RATE_HZ, "int16", num_contacts, gain_to_uV=GAIN_UV, offset_to_uV=0.0)
-    written = written.set_probe(recording.get_probe()) or written
-    written.dump_to_json(folder / "recording.json", relative_to=folder)
-    truth.save(folder=folder / "sorting")
-    spikes = truth.to_spike_vector()
-    np.savez(
-        folder / "ground_truth.npz",
-        peak_uv=np.abs(recording.templates).max(axis=(1, 2)),
-        drift_um=np.zeros(2),
-        samples=spikes["sample_index"],
-        labels=spikes["unit_index"],
-    )
+CONTACTS = (4, 32, 64, 384)
 
 
 def time_encoders(repeats=5):
@@ -119,9 +81,10 @@ def time_sorts(folder, contacts, sorters, seed):
     """Rows of sorting.py for generated recordings, with the seconds of each stage of huidurep."""
     rows = []
     for num_contacts in contacts:
-        place = folder / f"generated{num_contacts}_s{seed}"
+        name = f"generated{num_contacts}"
+        place = folder / f"{name}_s{seed}"
         if not place.exists():
-            write_generated(place, num_contacts, seed)
+            write(*make_generated(name, seed)[:2], place, drifting=0.0)
         for sorter in sorters:
             row = sorting.run_child(place, sorter, model="auto", seed=0, threads=2, timeout_s=3600.0)
             row = {name: value for name, value in row.items() if name not in ("units", "log_tail")}
@@ -138,7 +101,9 @@ def grow(request):
     from huidurep.provenance import peak_memory_mb
 
     set_global_job_kwargs(n_jobs=1, progress_bar=False)
-    recording, _ = generate(request["contacts"], 60.0 * request["minutes"], seed=request["seed"])
+    contacts = request["contacts"]
+    probe, num_units = ("tetrode", 10) if contacts == 4 else (f"np1-{contacts}", contacts // 2)
+    recording, _ = generate(probe, num_units, 60.0 * request["minutes"], request["seed"])
     began = time.process_time()
     result = huidurep.SpikeSortingPipeline.from_pretrained("auto")(recording)
     seconds = time.process_time() - began
@@ -215,7 +180,7 @@ def main():
     if arguments.part == "encoder":
         rows = time_encoders()
     elif arguments.part == "sorts":
-        rows = time_sorts(arguments.folder, arguments.contacts or list(UNITS_OF), arguments.sorters, arguments.seed)
+        rows = time_sorts(arguments.folder, arguments.contacts or list(CONTACTS), arguments.sorters, arguments.seed)
     else:
         rows = time_growth(arguments.minutes, arguments.contacts or [32, 128, 384], arguments.seed)
     if arguments.part == "sorts":  # rows of other runs are kept
