@@ -47,6 +47,9 @@ class MatchingSettings:
         And the mean template of the whole recording at least as large as this.
     template_rank : int
         Rank of the templates in larger groups, with the method "wobble". Its default of 5 takes half as long again.
+    min_error_decrease : float
+        A template becomes a spike in larger groups where it lowers the squared error of the whitened traces by more,
+        with the method "wobble" (its `threshold`). Its default of 50 takes more noise for spikes of small units.
     pooled_spikes : float
         Weight, in spikes, of the template of the whole recording in the template of each interval.
     noise_levels : NoiseLevelSettings
@@ -61,6 +64,7 @@ class MatchingSettings:
     min_peak_to_peak: float = 2.0
     min_mean_peak_to_peak: float = 1.0
     template_rank: int = 3
+    min_error_decrease: float = 60.0
     pooled_spikes: float = 15.0
     noise_levels: NoiseLevelSettings = NOISE_LEVELS
 
@@ -296,7 +300,10 @@ class _Matching:
             part = part.frame_slice(start, stop)
         method_kwargs: dict = {}
         if self.parameters.matching == "wobble" and recording.get_num_channels() > self.settings.num_dense_channels:
-            method_kwargs["parameters"] = {"approx_rank": self.settings.template_rank}
+            method_kwargs["parameters"] = {
+                "approx_rank": self.settings.template_rank,
+                "threshold": self.settings.min_error_decrease,
+            }
         if matching_methods[self.parameters.matching].need_noise_levels:
             # of whitened traces
             method_kwargs["noise_levels"] = np.ones(recording.get_num_channels(), dtype="float32")
