@@ -86,7 +86,7 @@ def measure(kind, seed, sort_s):
         seed=seed,
         num_units=[len(each.neurons) for each in sessions],
         shifts_um=[round(float(each), 1) for each in shifts],
-        displacement_errors_um=[round(float(each), 1) for each in errors],
+        displacement_errors_um=[round(float(each), 1) for each in errors if np.isfinite(each)],
         joined=[int((joined & same).sum()), int(joined.sum()), int(same.sum())],
         seconds=round(time.process_time() - began, 1),
     )

@@ -47,7 +47,9 @@ def pool(kind, measured):
         methods=methods,
         tracks=dict(precision=round(right / max(joined, 1), 3), recall=round(right / max(total, 1), 3)),
         margin=round(methods["huidurep"]["recall"] - best_peer, 3),
-        displacement_error_um=[round(float(each), 1) for each in np.quantile(errors, (0.5, 0.9))],
+        displacement_error_um=[round(float(each), 1) for each in np.quantile(errors, (0.5, 0.9))]
+        if len(errors)
+        else [],
         calibration=calibration_table(own, same),
     )
 
@@ -62,8 +64,7 @@ def print_table(kinds):
         reached = "reached" if each["margin"] >= 0.1 else "missed"
         print(f"  margin over the better peer {each['margin']:+.3f} (target +.10: {reached})")
         print(f"  neurons: precision {each['tracks']['precision']:.3f}, recall {each['tracks']['recall']:.3f}")
-        median, high = each["displacement_error_um"]
-        print(f"  error of the displacement: median {median} um, 90th percentile {high} um")
+        print(f"  error of the displacement, um: median / 90th percentile {_two(each['displacement_error_um'])}")
         for low, high, mean, right, number in each["calibration"]:
             print(f"  probability {low:g} to {high:g} (mean {mean:.3f}): {right:.3f} right of {number}")
 
@@ -92,4 +93,4 @@ def tracking_block(results):
 
 
 def _two(values):
-    return " / ".join(f"{each:.2f}" for each in values)
+    return " / ".join(f"{each:.2f}" for each in values) or "not measurable"

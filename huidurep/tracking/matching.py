@@ -50,10 +50,10 @@ def estimate_displacement(
     Returns
     -------
     float
-        um; 0 for bundles of contacts.
+        um; NaN where it is not known: on bundles of contacts, and without units that may be the same.
     """
     if is_bundle(first.positions_um, settings) or not len(first) or not len(second):
-        return 0.0
+        return float("nan")
     weights = calibration.weights["shank"]
     alike = sum(weights[name] * values for name, values in shape_features(first, second, calibration.shape).items())
     alike = np.where(first.points_up[:, None] == second.points_up[None], alike, -np.inf)
@@ -62,7 +62,7 @@ def estimate_displacement(
     across = second.places_um[None, :, 0] - first.places_um[:, None, 0]
     votes = votes * np.exp(-0.5 * (across / settings.vote_um) ** 2) * np.isfinite(alike)
     if not votes.any():
-        return 0.0
+        return float("nan")
     grid = np.arange(-settings.max_displacement_um, settings.max_displacement_um + GRID_UM, GRID_UM)
     kernels = np.exp(-0.5 * ((moves[:, :, None] - grid) / settings.vote_um) ** 2)
     best = float(grid[(votes[:, :, None] * kernels).sum(axis=(0, 1)).argmax()])

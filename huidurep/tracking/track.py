@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -101,7 +102,7 @@ def track(
                 waveforms[session][unit] = shown
         pairs += _list_pairs(found.probabilities, found.rows)
         num_neurons += 1 + max((int(each.max()) for each in found.neurons if len(each)), default=-1)
-        displacement_um[group] = [round(float(move), 1) for move in found.moves_um[0]]
+        displacement_um[group] = [None if np.isnan(move) else round(float(move), 1) for move in found.moves_um[0]]
         models[group] = found.model
     info = {"model": models, "use_isi": use_isi, "versions": versions()}
     shapes = np.stack([each for own in waveforms for each in own])
@@ -123,8 +124,9 @@ def estimate_displacements(
     Returns
     -------
     ndarray (num_sessions, num_sessions)
-        um; how much higher neurons lie in the second session. The median of the direct estimate, counted twice, and
-        of the ways over each other session, so that a session with few common neurons is placed by the others.
+        um; how much higher neurons lie in the second session, NaN where it is not known. The median of the direct
+        estimate, counted twice, and of the ways over each other session, so that a session with few common neurons is
+        placed by the others.
     """
     num_sessions = len(units)
     direct = np.zeros((num_sessions, num_sessions))
@@ -132,7 +134,10 @@ def estimate_displacements(
         move = estimate_displacement(units[first], units[second], calibration, settings=settings)
         direct[first, second], direct[second, first] = move, -move
     # over the first or the second session itself, the way is the direct estimate
-    return np.median(direct[:, :, None] + direct[None], axis=1)
+    ways = direct[:, :, None] + direct[None]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN slice")  # no way is known
+        return np.nanmedian(ways, axis=1)
 
 
 def compare_sessions(
@@ -160,7 +165,8 @@ def compare_sessions(
     probabilities = {}
     for first, second in combinations(range(len(units)), 2):
         pair = units[first], units[second]
-        features, may_match = pair_features(*pair, moves_um[first, second], calibration, settings=settings)
+        move_um = float(np.nan_to_num(moves_um[first, second]))
+        features, may_match = pair_features(*pair, move_um, calibration, settings=settings)
         odds = log_odds(features, may_match, calibration, bundle=is_bundle(pair[0].positions_um, settings))
         probabilities[first, second] = match_probabilities(odds)
     return probabilities

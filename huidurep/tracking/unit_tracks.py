@@ -37,9 +37,9 @@ class UnitTracks:
     pairs : pandas.DataFrame
         Pairs of units of different sessions with a probability above 0.001 of being one neuron: session_1, unit_1,
         session_2, unit_2, probability. The most probable come first.
-    displacement_um : dict of str to list of float
-        For each channel group, how far neurons lie above their place in session 0, in each session; 0 for tetrodes, on
-        which it cannot be known.
+    displacement_um : dict of str to list of float or None
+        For each channel group, how far neurons lie above their place in session 0, in each session; None where it is
+        not known, as on tetrodes, whose contacts do not tell depths apart.
     waveforms_uv : ndarray of float32 (num_rows, num_contacts, num_samples)
         Templates of the rows of `neurons` on the main channel and up to three others nearest to it, at 30 kHz; NaN
         where a channel group has fewer.
@@ -49,7 +49,7 @@ class UnitTracks:
 
     neurons: pd.DataFrame
     pairs: pd.DataFrame
-    displacement_um: dict[str, list[float]]
+    displacement_um: dict[str, list[float | None]]
     waveforms_uv: np.ndarray
     info: dict[str, Any]
 

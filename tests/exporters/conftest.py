@@ -1,9 +1,12 @@
 """Fixtures of the exporter tests."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from stand_in import as_recording, planted
 from tetrodes import RATE_HZ, sort
+
+from huidurep.tracking.unit_tracks import NEURON_COLUMNS, UnitTracks
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -26,3 +29,16 @@ def recording(tmp_path_factory):
 @pytest.fixture(scope="session")
 def result(recording):
     return sort(recording)
+
+
+@pytest.fixture(scope="session")
+def track_one_session():
+    """Gives the units of a result the neurons 10, 11, ... as `huidurep.track` does, the last unit the first one."""
+
+    def give(result):
+        unit_ids = result.sorting.unit_ids.tolist()
+        rows = [(10 + number, 0, unit) for number, unit in enumerate(reversed(unit_ids))]
+        UnitTracks(pd.DataFrame(rows, columns=NEURON_COLUMNS), None, {"left": [0.0]}, None, {}).set_neurons([result])
+        return list(range(9 + len(unit_ids), 9, -1))
+
+    return give

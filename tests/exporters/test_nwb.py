@@ -58,8 +58,10 @@ def recording(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def result(recording):
-    return sort(recording)
+def result(recording, track_one_session):
+    found = sort(recording)
+    track_one_session(found)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +96,7 @@ def test_properties_are_there_and_described(nwb, result):
     for name in set(result.sorting.get_property_keys()) - {"group", "overlapping_unit", "amplitude_cutoff"}:
         np.testing.assert_array_equal(nwb.units[name][:], result.sorting.get_property(name))
         assert nwb.units[name].description not in ("", "No description.", "no description")
+    assert nwb.units["neuron"][:].tolist() == list(range(9 + len(nwb.units), 9, -1))  # as `track_one_session` gave them
     names = np.array(["left", "right"])[result.sorting.get_property("group")]
     assert [group.name for group in nwb.units["electrode_group"][:]] == names.tolist()
 

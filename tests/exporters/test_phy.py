@@ -73,6 +73,14 @@ def test_phylib_opens_one_unit_without_its_recording(recording, tmp_path):
     assert len(model.get_template(0).channel_ids) == 4
 
 
+def test_neurons_of_several_sessions_are_a_column(result, recording, track_one_session, tmp_path):
+    tracked = SortingResult.load(result.save(tmp_path / "result"))
+    neurons = track_one_session(tracked)
+    folder = tracked.export_to_phy(recording, tmp_path / "phy", copy_recording=False)
+    lines = (folder / "cluster_neuron.tsv").read_text().split("\n")
+    assert lines == ["cluster_id\tneuron", *(f"{unit}\t{neuron}" for unit, neuron in enumerate(neurons)), ""]
+
+
 def test_names_with_tabs_and_line_breaks_are_one_line_a_unit(result, recording, tmp_path):
     shown = SortingResult.load(result.save(tmp_path / "result"))
     sorting = shown.sorting

@@ -8,6 +8,7 @@ from scipy.stats import multivariate_normal
 
 from huidurep.tracking.matching import is_bundle, match_probabilities
 from huidurep.tracking.settings import ShapeModel
+from huidurep.tracking.track import estimate_displacements
 
 
 def enumerate_assignments(odds):
@@ -55,6 +56,15 @@ def test_shape_model_is_the_ratio_of_two_gaussians():
         same = multivariate_normal([0, 0], [[variance + 1, variance], [variance, variance + 1]])
         expected += same.logpdf(pair) - multivariate_normal([0, 0], (variance + 1) * np.eye(2)).logpdf(pair)
     assert model.log_likelihood_ratio(first, second)[0, 0] == pytest.approx(expected)
+
+
+def test_displacements_over_other_sessions(monkeypatch):
+    """Sessions 0 and 2 have no units in common, and session 3 has none at all."""
+    direct = {(0, 1): 10.0, (1, 2): 5.0}
+    estimate = lambda first, second, *_, **__: direct.get((first, second), np.nan)  # noqa: E731
+    monkeypatch.setattr("huidurep.tracking.track.estimate_displacement", estimate)
+    found = estimate_displacements(range(4), None)
+    assert found[0, :3].tolist() == [0.0, 10.0, 15.0] and np.isnan(found[:3, 3]).all()
 
 
 def test_bundles():

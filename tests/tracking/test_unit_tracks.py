@@ -53,11 +53,19 @@ def test_damaged_tracks_are_refused(tmp_path):
 def test_page_shows_every_neuron(tmp_path):
     tracks = make_tracks(["3", "<b>"])
     page = tracks.write_report(tmp_path / "tracks.html").read_text(encoding="utf8")
+    assert "session 0: +0 µm, +12 µm." in page
     assert page.count("<polyline") == 3 * 4 and "&lt;b&gt;" in page and "<b>" not in page
-    assert 'id="neuron-0"' in page and "0.88 (0, 1)" in page and "+12" in page
+    assert 'id="neuron-0"' in page and "0.88 (0, 1)" in page
     assert "http://" not in page and "<script" not in page
     with pytest.raises(FileExistsError):
         tracks.write_report(tmp_path / "tracks.html")
+
+
+def test_a_displacement_that_is_not_known_is_said_in_words(tmp_path):
+    tracks = make_tracks([0, 1])
+    tracks.displacement_um["0"] = [0.0, None]
+    assert UnitTracks.load(tracks.save(tmp_path / "tracks")).displacement_um == {"0": [0.0, None]}
+    assert "session 0: not measurable." in tracks.write_report(tmp_path / "tracks.html").read_text(encoding="utf8")
 
 
 def test_page_names_rivals(tmp_path):
