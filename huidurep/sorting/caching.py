@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import shutil
@@ -58,9 +59,9 @@ def cache_traces(
     """Compute a lazy recording once.
 
     Up to 256 MiB stay in memory. More is written to a file in the system's temporary folder (`TMPDIR` names another),
-    which is deleted as soon as nothing uses the recording any more; where the disk is too small, the recording stays
-    lazy, and slow. The file is as large as the recording as int16: traces are rounded to 0.1 uV, a tenth of the noise
-    or less, and cut at 3.2 mV, which no spike reaches.
+    which is deleted as soon as nothing uses the recording any more; where the disk is too small, or full before all is
+    written, the recording stays lazy, and slow. The file is as large as the recording as int16: traces are rounded to
+    0.1 uV, a tenth of the noise or less, and cut at 3.2 mV, which no spike reaches.
 
     Parameters
     ----------
@@ -90,22 +91,33 @@ def cache_traces(
     parent = Path(tempfile.gettempdir())
     free = shutil.disk_usage(parent).free
     if free < num_bytes + settings.spare_disk_bytes:
-        log.warning(
-            stage,
-            f"the traces need {num_bytes / 2**30:.1f} GiB, {parent} has {free / 2**30:.1f} GiB free: they are computed "
-            "whenever they are read, which takes longer; name a larger disk with the variable TMPDIR",
-        )
+        _warn_of_full_disk(log, stage, num_bytes, parent)
         return recording
     left = _folders_of_killed(parent)
     if left:
         log.warning(stage, f"found traces of sortings that were killed: remove {', '.join(map(str, left))}")
     folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=parent))
-    cached = _save(stored, folder, jobs)
+    try:
+        cached = _save(stored, folder, jobs)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        _warn_of_full_disk(log, stage, num_bytes, parent)  # others write to this disk, too
+        return recording
     if is_rounded:
         cached = spre.scale(cached, gain=settings.step_uv, dtype="float32")
         cached.set_channel_gains(1.0)  # scaling keeps the gains, by which exports would scale again
     weakref.finalize(cached, _remove, folder, os.getpid())
     return cached
+
+
+def _warn_of_full_disk(log: RunLog, stage: str, num_bytes: float, parent: Path) -> None:
+    free = shutil.disk_usage(parent).free
+    log.warning(
+        stage,
+        f"the traces need {num_bytes / 2**30:.1f} GiB, {parent} has {free / 2**30:.1f} GiB free: they are computed "
+        "whenever they are read, which takes longer; name a larger disk with the variable TMPDIR",
+    )
 
 
 def _save(recording: BaseRecording, folder: Path, jobs: dict) -> BaseRecording:
