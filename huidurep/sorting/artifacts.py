@@ -95,9 +95,9 @@ class ArtifactSettings:
     max_spike_uv: float = 3000.0
     large_ms: float = 0.25
     plateau_ms: float = 1.0
-    plateau_step_ms: float = 0.1
+    plateau_step_ms: float = 0.07
     plateau_lag_ms: float = 6.0
-    min_plateau: float = 15.0
+    min_plateau: float = 10.0
     min_plateau_share: float = 0.7
     min_steep_share: float = 0.8
     max_plateau_slope_per_ms: float = 5.0
@@ -453,7 +453,8 @@ class FindArtifacts(PipelineNode):
         distances = _distance_from_both(levels, lag)
         resting = (levels - distances)[:, None]
         deflections = np.abs(traces[: len(means) * step].reshape(len(means), step, -1) - resting).max(axis=1)
-        slopes = np.abs(np.diff(means, axis=0, prepend=means[:1])) * self._samples_per_ms / step
+        slopes = np.zeros_like(means)
+        slopes[2:] = np.abs(means[2:] - means[:-2]) * self._samples_per_ms / (2 * step)
         kept = self._summed(np.abs(distances))
         # a spike on the same channels is as large as what the median leaves of it is small
         around = (maximum_filter1d(each, 2 * lag + 1, axis=0) for each in (deflections, slopes))

@@ -324,8 +324,10 @@ class RefractoryMergingSettings:
     min_cosine : float
         Smallest cosine similarity of two templates around their trough, at the best shift. Templates of one neuron in a
         burst are scaled versions of each other.
-    min_log_likelihood_ratio : float
-        Evidence of spike times for one neuron, natural logarithm of the likelihood ratio against two.
+    min_log_likelihood_ratio, same_log_likelihood_ratio : float
+        Evidence of spike times for one neuron, natural logarithm of the likelihood ratio against two, that templates of
+        cosine `min_cosine` need, and those of cosine 1; in between it is interpolated. Two neurons that fire at random
+        reach 3 with a probability of 1 %, 5 with 0.1 %.
     max_shift_ms, half_window_ms : float
         Largest shift between two templates, and what is compared before and after the trough: other spikes overlap what
         follows.
@@ -337,6 +339,7 @@ class RefractoryMergingSettings:
 
     min_cosine: float = 0.99
     min_log_likelihood_ratio: float = 5.0
+    same_log_likelihood_ratio: float = 3.0
     max_shift_ms: float = 0.2
     half_window_ms: float = 0.5
     radius_um: float = 60.0
@@ -384,7 +387,9 @@ def merge_refractory_units(
         return labels.copy()
     vector = to_spike_vector(spikes, unit_index)
     templates = mean_waveforms(group.recording, vector, len(unit_ids), parameters, job_kwargs=job_kwargs)
-    is_similar = _cosines(templates, group, parameters, settings) >= settings.min_cosine
+    cosines = _cosines(templates, group, parameters, settings)
+    is_similar = cosines >= settings.min_cosine
+    more_needed = settings.min_log_likelihood_ratio - settings.same_log_likelihood_ratio
     times_s = spike_times_s(spikes, group.recording)
     trains = [times_s[rows] for rows in _rows_by_unit(unit_index)]
 
@@ -395,9 +400,10 @@ def merge_refractory_units(
 
     def statistic(first: list[int], second: list[int]) -> float:
         both = (np.concatenate([trains[unit] for unit in units]) for units in (first, second))
-        return two_neurons_log_likelihood_ratio(*both, settings.refractory)
+        unlike = (1.0 - cosines[np.ix_(first, second)].max()) / (1.0 - settings.min_cosine)
+        return two_neurons_log_likelihood_ratio(*both, settings.refractory) + more_needed * unlike
 
-    limit = parameters.merge_bias - settings.min_log_likelihood_ratio
+    limit = parameters.merge_bias - settings.same_log_likelihood_ratio
     merged_index = np.arange(len(unit_ids))
     for members in merge_groups(range(len(unit_ids)), candidate_pairs, statistic, limit).values():
         merged_index[members] = max(members, key=lambda unit: counts[unit])
