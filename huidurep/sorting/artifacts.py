@@ -55,10 +55,11 @@ class ArtifactSettings:
         Smallest distance of the medians, in noise levels of the traces' changes over `plateau_lag_ms`.
     min_plateau_share, min_steep_share : float
         Smallest share that the median keeps of the largest deflection within this time, summed over the channels; with
-        gentle flanks, and with any. Of 800 pairs of overlapping spikes 1.5 % had 0.7 and none 0.8.
+        gentle flanks, and with any. Of 1,000 pairs of overlapping spikes of 300 to 900 uV 0.8 % had 0.7 and none 0.8.
     max_plateau_slope_per_ms : float
-        Steepest gentle flank within this time, as a share of the plateau: the share 0.7 and gentle flanks had none of
-        80 neurons of 900 uV, of those pairs and of 300 bursts, and every half-sine from 1 ms on.
+        Steepest gentle flank within this time, as a share of the plateau. A share of 0.7 with gentle flanks had none of
+        80 neurons, of these pairs and of 200 bursts, and each half-sine from 1 ms on; an exponential has a steep edge,
+        which is found where the sampling frequency is high enough for it.
     plateau_end : float
         The period of a plateau ends where the distance is below this number of noise levels.
     min_channel_share : float

@@ -10,6 +10,7 @@ from huidurep.sorting.parameters import SortingParameters
 from huidurep.sorting.preprocessing import preprocess, split_groups
 from huidurep.sorting.run_log import RunLog
 from huidurep.sorting.template_merging import (
+    RefractoryMergingSettings,
     TemplateMergingSettings,
     _agglomerate,
     _common_activity,
@@ -163,6 +164,14 @@ def test_smaller_spikes_of_a_burst_are_merged():
     merged = merge_refractory_units(group, spikes, labels, SortingParameters())
     assert set(merged.tolist()) == {0}
     kept = merge_refractory_units(group, spikes, labels, SortingParameters(merge_bias=-1000.0))
+    assert np.array_equal(kept, labels)
+
+
+def test_the_same_template_needs_less_evidence_of_spike_times():
+    group, spikes, labels = bursting(0.6, (95, 240), num_bursts=42)
+    assert set(merge_refractory_units(group, spikes, labels, SortingParameters()).tolist()) == {0}
+    as_others = RefractoryMergingSettings(same_log_likelihood_ratio=5.0)
+    kept = merge_refractory_units(group, spikes, labels, SortingParameters(), settings=as_others)
     assert np.array_equal(kept, labels)
 
 
