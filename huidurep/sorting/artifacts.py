@@ -95,7 +95,7 @@ class ArtifactSettings:
     slope_window_ms: float = 0.5
     max_spike_uv: float = 3000.0
     large_ms: float = 0.25
-    plateau_ms: float = 1.0
+    plateau_ms: float = 0.9
     plateau_step_ms: float = 0.07
     plateau_lag_ms: float = 6.0
     min_plateau: float = 10.0
@@ -199,12 +199,8 @@ def _slow_noise(traces: list[np.ndarray], sampling_frequency: float, settings: A
 def _plateau_samples(sampling_frequency: float, settings: ArtifactSettings) -> tuple[int, int, int]:
     """Samples of a step; steps of the lag, and of the running median, an odd number."""
     step = max(1, round(settings.plateau_step_ms * sampling_frequency / 1000.0))
-    steps_per_ms = sampling_frequency / 1000.0 / step
-    return (
-        step,
-        max(1, round(settings.plateau_lag_ms * steps_per_ms)),
-        2 * int(settings.plateau_ms * steps_per_ms / 2.2) + 1,
-    )
+    per_ms = sampling_frequency / 1000.0 / step
+    return step, max(1, round(settings.plateau_lag_ms * per_ms)), 2 * int(settings.plateau_ms * per_ms / 2) + 1
 
 
 def _step_means(traces: np.ndarray, step: int) -> np.ndarray:
