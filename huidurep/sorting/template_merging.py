@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import rel_entr
 from spikeinterface.core import get_channel_distances
 from spikeinterface.sortingcomponents.tools import compute_sparsity_from_peaks_and_label
 from threadpoolctl import threadpool_limits
@@ -22,7 +23,7 @@ from ..clustering.separation import MergeSettings, merge_groups, merge_limit, me
 from .parameters import SortingParameters
 from .peak_signs import unit_signs
 from .preprocessing import PreparedGroup
-from .spike_trains import spike_times_s
+from .spike_trains import has_coincident, running_sample_index, spike_times_s
 from .waveforms import iterate_waveforms, mean_waveforms, nearest_channels, to_spike_vector
 
 
@@ -328,6 +329,9 @@ class RefractoryMergingSettings:
         Evidence of spike times for one neuron, natural logarithm of the likelihood ratio against two, that templates of
         cosine `min_cosine` need, and those of cosine 1; in between it is interpolated. Two neurons that fire at random
         reach 3 with a probability of 1 %, 5 with 0.1 %.
+    overlap_ms, min_overlap_share : float
+        A snippet shows spikes of other units within this time. If more than this share of a unit's spikes have one of a
+        third unit there, how improbable that is by chance counts as evidence, up to `min_log_likelihood_ratio`.
     max_shift_ms, half_window_ms : float
         Largest shift between two templates, and what is compared before and after the trough: other spikes overlap what
         follows.
@@ -340,6 +344,8 @@ class RefractoryMergingSettings:
     min_cosine: float = 0.99
     min_log_likelihood_ratio: float = 5.0
     same_log_likelihood_ratio: float = 3.0
+    overlap_ms: float = 3.0
+    min_overlap_share: float = 0.8
     max_shift_ms: float = 0.2
     half_window_ms: float = 0.5
     radius_um: float = 60.0
@@ -361,7 +367,8 @@ def merge_refractory_units(
     """Merge units whose templates are scaled versions of each other and which share a refractory period.
 
     A burst whose spikes become smaller, or a fast neuron whose spikes are on the tails of each other, has several
-    clusters. Their spikes follow each other within milliseconds, but never within a refractory period.
+    clusters. Their spikes follow each other within milliseconds, but never within a refractory period. Beside a fast
+    neuron, the spikes of another one that its spikes overlap with are a cluster, too.
 
     Parameters
     ----------
@@ -392,6 +399,9 @@ def merge_refractory_units(
     more_needed = settings.min_log_likelihood_ratio - settings.same_log_likelihood_ratio
     times_s = spike_times_s(spikes, group.recording)
     trains = [times_s[rows] for rows in _rows_by_unit(unit_index)]
+    samples = running_sample_index(group.recording, spikes)
+    sample_trains = [np.sort(samples[rows]) for rows in _rows_by_unit(unit_index)]
+    overlap = round(settings.overlap_ms * group.recording.get_sampling_frequency() / 1000.0)
 
     def candidate_pairs(groups: dict[int, list[int]]) -> list[tuple[int, int]]:
         keys = sorted(groups)
@@ -401,13 +411,36 @@ def merge_refractory_units(
     def statistic(first: list[int], second: list[int]) -> float:
         both = (np.concatenate([trains[unit] for unit in units]) for units in (first, second))
         unlike = (1.0 - cosines[np.ix_(first, second)].max()) / (1.0 - settings.min_cosine)
-        return two_neurons_log_likelihood_ratio(*both, settings.refractory) + more_needed * unlike
+        overlaps = _overlap_evidence(sample_trains, first, second, overlap, settings)
+        return two_neurons_log_likelihood_ratio(*both, settings.refractory) + more_needed * unlike - overlaps
 
     limit = parameters.merge_bias - settings.same_log_likelihood_ratio
     merged_index = np.arange(len(unit_ids))
     for members in merge_groups(range(len(unit_ids)), candidate_pairs, statistic, limit).values():
         merged_index[members] = max(members, key=lambda unit: counts[unit])
     return unit_ids[merged_index][unit_index]
+
+
+def _overlap_evidence(
+    trains: list[np.ndarray], first: list[int], second: list[int], reach: int, settings: RefractoryMergingSettings
+) -> float:
+    """Evidence that the spikes of one of two groups of units are those that overlap with spikes of a third unit.
+
+    Log-likelihood ratio of their number against that by chance, which is the number with spikes shifted by some
+    reaches; 0 for groups of which many spikes are without overlap.
+    """
+    evidence = 0.0
+    for units in (first, second):
+        own = np.sort(np.concatenate([trains[unit] for unit in units]))
+        for third in set(range(len(trains))) - {*first, *second}:
+            share = has_coincident(own, trains[third], reach).mean()
+            if share <= settings.min_overlap_share:
+                continue
+            shifted = [has_coincident(own + shift * reach, trains[third], reach).mean() for shift in (-6, -4, 4, 6)]
+            chance = float(np.clip(np.mean(shifted), 1e-3, 1.0))
+            if share > chance:
+                evidence = max(evidence, len(own) * float(rel_entr(share, chance) + rel_entr(1 - share, 1 - chance)))
+    return min(evidence, settings.min_log_likelihood_ratio)
 
 
 def _cosines(
