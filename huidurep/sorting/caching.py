@@ -89,20 +89,16 @@ def cache_traces(
     stored = _to_int16(recording, settings.step_uv) if is_rounded else recording
     num_bytes = stored.get_total_memory_size()
     parent = Path(tempfile.gettempdir())
-    free = shutil.disk_usage(parent).free
-    if free < num_bytes + settings.spare_disk_bytes:
+    if shutil.disk_usage(parent).free < num_bytes + settings.spare_disk_bytes:
         _warn_of_full_disk(log, stage, num_bytes, parent)
         return recording
     left = _folders_of_killed(parent)
     if left:
         log.warning(stage, f"found traces of sortings that were killed: remove {', '.join(map(str, left))}")
     folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=parent))
-    try:
-        cached = _save(stored, folder, jobs)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        _warn_of_full_disk(log, stage, num_bytes, parent)  # others write to this disk, too
+    cached = _save(stored, folder, jobs)
+    if cached is None:
+        _warn_of_full_disk(log, stage, num_bytes, parent)
         return recording
     if is_rounded:
         cached = spre.scale(cached, gain=settings.step_uv, dtype="float32")
@@ -120,15 +116,17 @@ def _warn_of_full_disk(log: RunLog, stage: str, num_bytes: float, parent: Path) 
     )
 
 
-def _save(recording: BaseRecording, folder: Path, jobs: dict) -> BaseRecording:
-    """The recording, computed into a file in `folder`, which is removed where that fails."""
+def _save(recording: BaseRecording, folder: Path, jobs: dict) -> BaseRecording | None:
+    """The recording, computed into a file in `folder`, which is removed where that fails; None where the disk is full."""
     try:
         with warnings.catch_warnings(), _cheap_collections():
             # SpikeInterface warns that the folder cannot reopen a recording in memory; nobody will ask it to
             warnings.filterwarnings("ignore", category=UserWarning, module="spikeinterface")
             return recording.save(format="binary", folder=folder / "traces", **jobs)
-    except BaseException:  # Ctrl-C too leaves no file behind
+    except BaseException as error:  # Ctrl-C too leaves no file behind
         shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return None
         raise
 
 

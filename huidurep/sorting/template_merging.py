@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from scipy.special import rel_entr
@@ -395,18 +396,14 @@ def merge_refractory_units(
     vector = to_spike_vector(spikes, unit_index)
     templates = mean_waveforms(group.recording, vector, len(unit_ids), parameters, job_kwargs=job_kwargs)
     cosines = _cosines(templates, group, parameters, settings)
-    is_similar = cosines >= settings.min_cosine
     more_needed = settings.min_log_likelihood_ratio - settings.same_log_likelihood_ratio
-    times_s = spike_times_s(spikes, group.recording)
-    trains = [times_s[rows] for rows in _rows_by_unit(unit_index)]
-    samples = running_sample_index(group.recording, spikes)
-    sample_trains = [np.sort(samples[rows]) for rows in _rows_by_unit(unit_index)]
+    both_times = spike_times_s(spikes, group.recording), running_sample_index(group.recording, spikes)
+    trains, sample_trains = ([each[rows] for rows in _rows_by_unit(unit_index)] for each in both_times)
     overlap = round(settings.overlap_ms * group.recording.get_sampling_frequency() / 1000.0)
 
     def candidate_pairs(groups: dict[int, list[int]]) -> list[tuple[int, int]]:
-        keys = sorted(groups)
-        pairs = [(first, second) for first in keys for second in keys if first < second]
-        return [pair for pair in pairs if is_similar[np.ix_(groups[pair[0]], groups[pair[1]])].any()]
+        pairs = combinations(sorted(groups), 2)
+        return [(a, b) for a, b in pairs if cosines[np.ix_(groups[a], groups[b])].max() >= settings.min_cosine]
 
     def statistic(first: list[int], second: list[int]) -> float:
         both = (np.concatenate([trains[unit] for unit in units]) for units in (first, second))
