@@ -74,7 +74,7 @@ def sort_variant(sorter, recording, truth, *, model, seed):
 def without_drift_tracking():
     """Stage settings in which clusters do not track drift."""
     from huidurep.clustering.drift import DriftSettings
-    from huidurep.clustering.mixture import MixtureSettings
+    from huidurep.clustering.unit_mixture import MixtureSettings
     from huidurep.sorting.clustering import ClusteringSettings
     from huidurep.sorting.stage_settings import StageSettings
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .mixture import DEFAULT_SETTINGS, MixtureSettings, UnitMixture, _fit_units
 from .separation import principal_axes
+from .unit_mixture import DEFAULT_SETTINGS, MixtureSettings, UnitMixture, fit_units
 
 
 def posteriors_of_given_units(
@@ -40,5 +40,5 @@ def posteriors_of_given_units(
     mean, axes = principal_axes(embeddings, max_dimensions)
     points = (embeddings.astype("float64") - mean) @ axes
     labels = np.unique(units, return_inverse=True)[1]
-    fitted = _fit_units(points, np.ones((len(points), 1)), components, labels, True, settings)
+    fitted = fit_units(points, np.ones((len(points), 1)), components, labels, True, settings)
     return UnitMixture(mean=mean, axes=axes, **fitted).posterior_of(embeddings, labels)

@@ -29,148 +29,13 @@ from .consensus import agreed_units, log_densities
 from .drift import Drift, DriftSettings, estimate_drift
 from .drifting_mixture import REGULARISATION, fit_line, fit_linear_mixture, one_hot
 from .separation import (
-    MergeSettings,
     ashman_d,
-    covariance_of,
     merge_groups,
     merge_limit,
     merge_statistic,
     principal_axes,
 )
-
-
-@dataclass(frozen=True)
-class MixtureSettings:
-    """Settings of `cluster_embeddings`.
-
-    Parameters
-    ----------
-    max_components : int
-        Maximum number of components of the over-split mixture.
-    spikes_per_component : int
-        There is one component for this number of spikes.
-    min_components, min_spikes_per_component : int
-        Short recordings have up to `min_components`, as long as each has `min_spikes_per_component`.
-    num_neighbours : int
-        Number of nearest groups with which each group is compared for merging.
-    shared_covariance_spikes : float
-        The covariance of a component is shrunk to the average one as by this number of spikes.
-    background_weight, background_spread : float
-        Weight of the background component, and its covariance in units of the covariance of all spikes.
-    num_starts : int
-        Number of mixtures, from different starts, whose units vote (`consensus`). One where `num_units` is given.
-    drift : DriftSettings
-    merge : MergeSettings
-    """
-
-    max_components: int = 25
-    spikes_per_component: int = 90
-    min_components: int = 10
-    min_spikes_per_component: int = 25
-    num_neighbours: int = 8
-    shared_covariance_spikes: float = 30
-    background_weight: float = 0.02
-    background_spread: float = 2.0
-    num_starts: int = 3
-    drift: DriftSettings = DriftSettings()
-    merge: MergeSettings = MergeSettings()
-
-
-DEFAULT_SETTINGS = MixtureSettings()
-
-
-@dataclass(frozen=True, kw_only=True)
-class UnitMixture:
-    """A Gaussian mixture whose components are grouped into units.
-
-    Parameters
-    ----------
-    num_units : int
-    mean, axes : ndarray (embedding_size,), (embedding_size, num_dimensions)
-        Transform embeddings to the space of the mixture.
-    weights : ndarray (num_components,)
-    means : ndarray (num_components, num_terms, num_dimensions)
-        The second term, if there are two, is the slope on drift.
-    cholesky_factors : ndarray (num_components, num_dimensions, num_dimensions)
-        Lower Cholesky factors of the covariances.
-    component_units : ndarray (num_components,) int64
-        Unit of each component, -1 for a component of no unit.
-    drift : Drift | None
-        Probe drift, on which the means depend.
-    """
-
-    num_units: int
-    mean: np.ndarray
-    axes: np.ndarray
-    weights: np.ndarray
-    means: np.ndarray
-    cholesky_factors: np.ndarray
-    component_units: np.ndarray
-    drift: Drift | None = None
-
-    def unit_posteriors(self, embeddings: np.ndarray, times_s: np.ndarray | None = None) -> np.ndarray:
-        """Posterior of every unit.
-
-        Parameters
-        ----------
-        embeddings : ndarray (num_spikes, embedding_size)
-        times_s : ndarray (num_spikes,), optional
-            Needed with drift: without them components have their average means.
-
-        Returns
-        -------
-        ndarray (num_spikes, num_units + 1) float32
-            The last column is for components that belong to no unit.
-        """
-        result = np.zeros((len(embeddings), self.num_units + 1), np.float32)
-        if len(embeddings) and len(self.weights):
-            points = (np.asarray(embeddings, float) - self.mean) @ self.axes
-            design = np.eye(1, self.means.shape[1]).repeat(len(points), axis=0)  # the average of drift is 0
-            if self.drift is not None and times_s is not None:
-                design = self.drift.design(times_s)
-            logs = log_densities(points, design, self.weights, self.means, self.cholesky_factors)
-            responsibilities = np.exp(logs - logsumexp(logs, axis=1, keepdims=True))
-            for component, unit in enumerate(self.component_units):
-                result[:, unit] += responsibilities[:, component]  # unit -1 is the last column
-        return result
-
-    def predict(self, embeddings: np.ndarray, times_s: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Most probable unit of each spike, and its posterior.
-
-        Parameters
-        ----------
-        embeddings : ndarray (num_spikes, embedding_size)
-        times_s : ndarray (num_spikes,), optional
-            Needed with drift: without them components have their average means.
-
-        Returns
-        -------
-        labels : ndarray (num_spikes,) int64
-            -1 for spikes of no unit.
-        posteriors : ndarray (num_spikes,) float32
-        """
-        posteriors = self.unit_posteriors(embeddings, times_s)
-        if not self.num_units:
-            return np.full(len(embeddings), -1), np.zeros(len(embeddings), np.float32)
-        labels = posteriors.argmax(1)
-        labels[labels == self.num_units] = -1
-        return labels, np.where(labels >= 0, posteriors.max(1), 0).astype(np.float32)
-
-    def posterior_of(self, embeddings: np.ndarray, labels: np.ndarray, times_s: np.ndarray | None = None) -> np.ndarray:
-        """Posterior of the units that are given in `labels`.
-
-        Parameters
-        ----------
-        embeddings : ndarray (num_spikes, embedding_size)
-        labels : ndarray (num_spikes,) int
-        times_s : ndarray (num_spikes,), optional
-            Needed with drift: without them components have their average means.
-
-        Returns
-        -------
-        ndarray (num_spikes,) float32
-        """
-        return self.unit_posteriors(embeddings, times_s)[np.arange(len(embeddings)), np.asarray(labels, int)]
+from .unit_mixture import DEFAULT_SETTINGS, MixtureSettings, UnitMixture, fit_units, renumber
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,7 +113,7 @@ def cluster_embeddings(  # noqa: PLR0913 (each is a parameter that users set, bu
     found, posteriors = mixture.predict(embeddings, times_s)
     if num_units is not None and len(np.unique(found[found >= 0])) < num_units:
         # a unit that loses every spike to its neighbours' posteriors keeps those to which the mixture was fitted
-        found[rows] = np.where(units >= 0, _renumber(units), found[rows])
+        found[rows] = np.where(units >= 0, renumber(units), found[rows])
         posteriors = mixture.posterior_of(embeddings, found, times_s)
     small_groups = _of_all_spikes(small, rows, num_spikes)
     return Clustering(labels=found, posteriors=posteriors, small_groups=small_groups, **vars(mixture))
@@ -286,7 +151,7 @@ def _find_units(
         groups = _Merging(points, design, kept, times_s, rng, limit, settings).run(num_units)
         units = _drop_small(groups, smallest if num_units is None else 1)
         every_group.append(np.where(groups >= 0, groups, groups.max(initial=-1) + 1 + components))
-        fits.append(_fit_units(points, design, kept, units, num_units is None, settings))
+        fits.append(fit_units(points, design, kept, units, num_units is None, settings))
     fitted = fits[0]
     if len(fits) > 1:
         units, fitted = _pool(points, design, fits, smallest)
@@ -503,54 +368,6 @@ def _log_determinant(residuals: np.ndarray) -> float:
     """Log determinant of the covariance of residuals around 0."""
     covariance = residuals.T @ residuals / len(residuals)
     return np.linalg.slogdet(covariance + REGULARISATION * np.eye(len(covariance)))[1]
-
-
-def _renumber(labels: np.ndarray) -> np.ndarray:
-    """Labels renumbered from 0; -1 is kept."""
-    values = np.unique(labels[labels >= 0])
-    return np.where(labels >= 0, np.searchsorted(values, labels), -1)
-
-
-def _fit_units(
-    points: np.ndarray,
-    design: np.ndarray,
-    components: np.ndarray,
-    units: np.ndarray,
-    with_background: bool,
-    settings: MixtureSettings,
-) -> dict:
-    """Mixture parameters of the components, each estimated from its points, and the unit of each component."""
-    numbers, sizes = np.unique(components[components >= 0], return_counts=True)
-    unit_of_point = _renumber(units)
-    num_terms, num_dimensions = design.shape[1], points.shape[1]
-    ridge = settings.drift.slope_ridge
-    means, covariances, owners = [], [], []
-    for number in numbers:
-        rows = components == number
-        own, own_design = points[rows], design[rows]
-        means.append(own.mean(0)[None] if num_terms == 1 else fit_line(own, own_design, slope_ridge=ridge))
-        covariances.append(covariance_of(own - own_design @ means[-1]))
-        owners.append(int(unit_of_point[rows][0]))
-    weights = list(sizes / len(points))
-    shared = sum(size * each for size, each in zip(sizes, covariances, strict=True)) / max(sizes.sum(), 1)
-    num_shared = settings.shared_covariance_spikes
-    covariances = [
-        (size * each + num_shared * shared) / (size + num_shared) for size, each in zip(sizes, covariances, strict=True)
-    ]
-    if with_background and len(numbers):
-        share = settings.background_weight
-        weights = [weight * (1 - share) for weight in weights] + [share]
-        means.append(np.eye(num_terms, 1) * points.mean(0))
-        covariances.append(settings.background_spread * covariance_of(points))
-        owners.append(-1)
-    factors = [np.linalg.cholesky(each + REGULARISATION * np.eye(num_dimensions)) for each in covariances]
-    return {
-        "num_units": int(unit_of_point.max()) + 1 if len(unit_of_point) else 0,
-        "weights": np.array(weights),
-        "means": np.array(means).reshape(-1, num_terms, num_dimensions),
-        "cholesky_factors": np.array(factors).reshape(-1, num_dimensions, num_dimensions),
-        "component_units": np.array(owners, int),
-    }
 
 
 def cluster_as_in_paper(

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.signal import butter, lfilter, sosfilt
 
-from .cell_library import DetailedCell
 from .probes import contact_layout
 from .templates import UnitTemplates, draw_templates
 
@@ -25,7 +22,7 @@ UM_PER_UNIT = {"um": 1.0, "mm": 1e3, "m": 1e6}  # si_units of probeinterface
 TRAIN_REFRACTORY_MS = 3.0
 
 
-def simulate_recording(  # noqa: PLR0913 - each is an option of a simulation
+def simulate_recording(
     *,
     probe: str | Probe = "tetrode",
     num_units: int = 10,
@@ -34,10 +31,9 @@ def simulate_recording(  # noqa: PLR0913 - each is an option of a simulation
     drift_um: float = 0.0,
     amplitude_range_uv: tuple[float, float] = (40.0, 300.0),
     sampling_frequency: float = 30000.0,
-    source: str | Path | Sequence[DetailedCell] = "cells",
     seed: int = 0,
 ) -> tuple[BaseRecording, BaseSorting]:
-    """Simulate a recording with known units (neurons of `source`, SpikeInterface spike trains and injection).
+    """Simulate a recording with known units (procedural neurons, SpikeInterface spike trains and injection).
 
     Parameters
     ----------
@@ -51,8 +47,6 @@ def simulate_recording(  # noqa: PLR0913 - each is an option of a simulation
     amplitude_range_uv : tuple of float
         Largest negative peak of a unit before filtering.
     sampling_frequency : float, default 30000.0 (Hz)
-    source : {"cells", "spikeinterface"}, path or list of DetailedCell, default "cells"
-        Procedural neurons, SpikeInterface's templates, or detailed cells (folder of ``huidurep simulate cells``).
     seed : int, default 0
 
     Returns
@@ -65,7 +59,7 @@ def simulate_recording(  # noqa: PLR0913 - each is an option of a simulation
     Raises
     ------
     ValueError
-        If a value is impossible, the source is unknown, or too few units fall into the amplitude range.
+        If a value is impossible, or too few units fall into the amplitude range.
     """
     if num_units < 1 or duration_s <= 0 or noise_uv < 0 or drift_um < 0:
         raise ValueError(
@@ -76,9 +70,7 @@ def simulate_recording(  # noqa: PLR0913 - each is an option of a simulation
     along = _drift_steps(drift_um)
     options: dict[str, Any] = dict(amplitude_range_uv=amplitude_range_uv, sampling_frequency=sampling_frequency)
     displacements_um = np.stack([0 * along, 0 * along, along], 1)
-    units = draw_templates(
-        rng, made_probe.contact_positions, num_units, displacements_um=displacements_um, source=source, **options
-    )
+    units = draw_templates(rng, made_probe.contact_positions, num_units, displacements_um=displacements_um, **options)
     sorting = _draw_trains(rng, num_units, duration_s, sampling_frequency)
     noise = _noise(rng, made_probe, int(duration_s * sampling_frequency), noise_uv, sampling_frequency)
     gains = (1 + SPIKE_GAIN_JITTER * rng.standard_normal(sorting.count_total_num_spikes())).astype(np.float32)

@@ -3,7 +3,8 @@
 SpikeInterface finds saturation and envelopes (`detect_artifact_periods`) in the traces of all channels, both by their
 size alone, and `remove_artifacts` fills windows of one length around given triggers. Spikes of 1 mV and pulses of 1 mV
 have one size, and what a filter makes of a pulse lasts as long as the pulse is large: here an edge that no spike has
-decides, and each period has its own length. Silencing after the filter is SpikeInterface's `silence_periods`.
+decides, or a plateau that lasts longer than one, and each period has its own length. Silencing after the filter is
+SpikeInterface's `silence_periods`.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.ndimage import maximum_filter1d, minimum_filter1d
-from scipy.signal import iirfilter, lfilter, sosfiltfilt
+from scipy.ndimage import label, maximum_filter1d, median_filter, minimum_filter1d
+from scipy.signal import iirfilter, sosfiltfilt
 from spikeinterface.core import BaseRecording
 from spikeinterface.core.base import base_period_dtype
 from spikeinterface.core.node_pipeline import PipelineNode, run_node_pipeline
-from spikeinterface.preprocessing.basepreprocessor import BasePreprocessor, BasePreprocessorSegment
 
+from .filled_periods import fill_periods
 from .job_kwargs import resolve_job_kwargs
 from .noise_levels import MAD_TO_SD, NOISE_LEVELS, NoiseLevelSettings, long_runs, median_deviation
 
@@ -45,6 +46,22 @@ class ArtifactSettings:
         Larger changes within `large_ms` are no spikes, whatever their shape; only where the gains are to uV.
     large_ms : float
         Shorter than the trough of most spikes, so that slow waves do not count.
+    plateau_ms, plateau_step_ms : float
+        A running median over this time removes spikes and keeps smooth pulses; it is taken of means over short steps.
+    plateau_lag_ms : float
+        A pulse is shorter: its median lies on one side of those this time before and after it. Longer waves are those
+        of the local field.
+    min_plateau : float
+        Smallest distance of the medians, in noise levels of the traces' changes over `plateau_lag_ms`.
+    min_plateau_share, min_steep_share : float
+        Smallest share that the median keeps of the largest deflection within this time, summed over the channels; with
+        gentle flanks, and with any. Of 1,000 pairs of overlapping spikes of 300 to 900 uV 0.8 % had 0.7 and none 0.8.
+    max_plateau_slope_per_ms : float
+        Steepest gentle flank within this time, as a share of the plateau. A share of 0.7 with gentle flanks had none of
+        80 neurons, of these pairs and of 200 bursts, and each half-sine from 1 ms on; an exponential has a steep edge,
+        which is found where the sampling frequency is high enough for it.
+    plateau_end : float
+        The period of a plateau ends where the distance is below this number of noise levels.
     min_channel_share : float
         Share of the channels of a group, one of a tetrode, that an artefact is seen on. Single bad contacts of a
         large probe must not take the others with them.
@@ -78,6 +95,14 @@ class ArtifactSettings:
     slope_window_ms: float = 0.5
     max_spike_uv: float = 3000.0
     large_ms: float = 0.25
+    plateau_ms: float = 0.9
+    plateau_step_ms: float = 0.07
+    plateau_lag_ms: float = 6.0
+    min_plateau: float = 10.0
+    min_plateau_share: float = 0.7
+    min_steep_share: float = 0.8
+    max_plateau_slope_per_ms: float = 5.0
+    plateau_end: float = 3.0
     min_channel_share: float = 0.25
     min_blank_share: float = 0.75
     trigger_ms: tuple[float, float] = (0.5, 2.0)
@@ -138,6 +163,7 @@ def find_artifacts(
         # the ends of cut templates in a simulation of little noise are no jumps
         jump_levels=np.maximum(jump_noise, settings.min_jump_ratio * jump_deviation),
         noise_levels=_noise([sosfiltfilt(sos, chunk, axis=0) for chunk in traces], settings)[0],
+        slow_levels=_slow_noise(traces, recording.get_sampling_frequency(), settings),
         band_hz=band_hz,
         trigger_samples=trigger_samples,
         is_in_uv=is_in_uv,
@@ -159,6 +185,36 @@ def _noise(chunks: list[np.ndarray], settings: ArtifactSettings) -> tuple[np.nda
     noise = median_deviation(joined) / MAD_TO_SD
     deviation = joined.std(axis=0, dtype="float64")
     return np.where(noise > settings.min_noise_ratio * deviation, noise, deviation), deviation
+
+
+def _slow_noise(traces: list[np.ndarray], sampling_frequency: float, settings: ArtifactSettings) -> np.ndarray:
+    """Noise (num_channels,) of the changes of chunks over `plateau_lag_ms`; 0 where all chunks are shorter."""
+    step, lag, _ = _plateau_samples(sampling_frequency, settings)
+    means = [each for each in (_step_means(chunk, step) for chunk in traces) if len(each) > lag]
+    if not means:
+        return np.zeros(traces[0].shape[1])
+    return _noise([each[lag:] - each[:-lag] for each in means], settings)[0]
+
+
+def _plateau_samples(sampling_frequency: float, settings: ArtifactSettings) -> tuple[int, int, int]:
+    """Samples of a step; steps of the lag, and of the running median, an odd number."""
+    step = max(1, round(settings.plateau_step_ms * sampling_frequency / 1000.0))
+    per_ms = sampling_frequency / 1000.0 / step
+    return step, max(1, round(settings.plateau_lag_ms * per_ms)), 2 * int(settings.plateau_ms * per_ms / 2) + 1
+
+
+def _step_means(traces: np.ndarray, step: int) -> np.ndarray:
+    """Means (num_steps, num_channels) over steps of samples."""
+    num_steps = len(traces) // step
+    return traces[: num_steps * step].reshape(num_steps, step, traces.shape[1]).mean(axis=1)
+
+
+def _distance_from_both(levels: np.ndarray, lag: int) -> np.ndarray:
+    """Distance of levels (num_steps, num_channels) from the nearer of those before and after; 0 if between them."""
+    before, after = np.zeros_like(levels), np.zeros_like(levels)
+    before[lag:], after[:-lag] = levels[lag:] - levels[:-lag], levels[:-lag] - levels[lag:]
+    nearer = np.where(np.abs(before) < np.abs(after), before, after)
+    return np.where(before * after > 0, nearer, 0)
 
 
 def merge_periods(periods: np.ndarray, gap: int = 0) -> np.ndarray:
@@ -255,8 +311,9 @@ class FindArtifacts(PipelineNode):
     ----------
     recording : BaseRecording
         Scaled, not filtered.
-    jump_levels, noise_levels : ndarray, (num_channels,)
-        Noise of the changes from sample to sample, and of the filtered traces; 0 on flat channels.
+    jump_levels, noise_levels, slow_levels : ndarray, (num_channels,)
+        Noise of the changes from sample to sample, of the filtered traces, and of the changes over `plateau_lag_ms`;
+        0 on flat channels.
     band_hz, trigger_samples, is_in_uv, has_blanks, settings
         As `find_artifacts`.
     """
@@ -264,7 +321,17 @@ class FindArtifacts(PipelineNode):
     _compute_has_extended_signature = True
 
     def __init__(  # noqa: PLR0913 - the arguments of a node are those of one function
-        self, recording, *, jump_levels, noise_levels, band_hz, trigger_samples, is_in_uv, has_blanks, settings
+        self,
+        recording,
+        *,
+        jump_levels,
+        noise_levels,
+        slow_levels,
+        band_hz,
+        trigger_samples,
+        is_in_uv,
+        has_blanks,
+        settings,
     ):
         super().__init__(recording, return_output=True)
         sampling_frequency = recording.get_sampling_frequency()
@@ -273,6 +340,8 @@ class FindArtifacts(PipelineNode):
         self._is_alive = jump_levels > 0
         self._min_jump = np.where(self._is_alive, settings.min_jump * jump_levels, np.inf)
         self._threshold = np.where(self._is_alive, settings.end_noise_levels * noise_levels, np.inf)
+        self._slow_levels = np.where(self._is_alive & (slow_levels > 0), slow_levels, np.inf)
+        self._plateau_samples = _plateau_samples(sampling_frequency, settings)
         self._min_share = settings.max_spike_slope_per_ms * 1000.0 / sampling_frequency
         self._min_channels = max(1, int(np.ceil(settings.min_channel_share * self._is_alive.sum())))
         self._lengths = [recording.get_num_samples(index) for index in range(recording.get_num_segments())]
@@ -281,6 +350,7 @@ class FindArtifacts(PipelineNode):
         self._kwargs.update(
             jump_levels=jump_levels,
             noise_levels=noise_levels,
+            slow_levels=slow_levels,
             band_hz=band_hz,
             trigger_samples=trigger_samples,
             is_in_uv=is_in_uv,
@@ -339,7 +409,7 @@ class FindArtifacts(PipelineNode):
         return max(1, round(duration_ms * self._samples_per_ms))
 
     def _find(self, traces):
-        """Samples (num_samples,) of steep edges, of changes that are too large, and of blanks."""
+        """Samples (num_samples,) of steep edges, of changes that are too large, of smooth pulses, and of blanks."""
         is_found = np.zeros(len(traces), dtype=bool)
         jumps = np.abs(np.diff(traces, axis=0))
         rows, channels = np.nonzero(jumps > self._min_jump)
@@ -351,6 +421,7 @@ class FindArtifacts(PipelineNode):
             where = np.flatnonzero(np.count_nonzero(is_large, axis=1) >= self._min_channels)
             for start in where:
                 is_found[start : start + lag + 1] = True
+        is_found |= self._is_plateau(traces)
         if self._has_blanks:
             is_found |= self._is_blank(traces)
         return is_found
@@ -368,6 +439,38 @@ class FindArtifacts(PipelineNode):
         # the edge of one pulse may lie a sample later on some channels
         near = is_steep | np.roll(is_steep, 1, axis=0) | np.roll(is_steep, -1, axis=0)
         return is_steep.any(axis=1) & (np.count_nonzero(near, axis=1) >= self._min_channels)
+
+    def _is_plateau(self, traces):
+        """Samples (num_samples,) of pulses that last longer than a spike, on enough channels."""
+        settings, (step, lag, width) = self._settings, self._plateau_samples
+        is_found, means = np.zeros(len(traces), dtype=bool), _step_means(traces, step)
+        if len(means) <= 2 * lag or not self._are_enough(_distance_from_both(means, lag), settings.min_plateau).any():
+            return is_found  # most chunks have none
+        levels = median_filter(means, (width, 1))
+        distances = _distance_from_both(levels, lag)
+        resting = (levels - distances)[:, None]
+        deflections = np.abs(traces[: len(means) * step].reshape(len(means), step, -1) - resting).max(axis=1)
+        slopes = np.zeros_like(means)
+        slopes[2:] = np.abs(means[2:] - means[:-2]) * self._samples_per_ms / (2 * step)
+        kept = self._summed(np.abs(distances))
+        # a spike on the same channels is as large as what the median leaves of it is small
+        around = (maximum_filter1d(each, 2 * lag + 1, axis=0) for each in (deflections, slopes))
+        largest, steepest = map(self._summed, around)
+        is_gentle = steepest < settings.max_plateau_slope_per_ms * kept
+        is_kept = kept > np.where(is_gentle, settings.min_plateau_share, settings.min_steep_share) * largest
+        is_plateau = is_kept & self._are_enough(distances, settings.min_plateau)
+        runs = label(self._are_enough(distances, settings.plateau_end))[0]
+        is_step = (runs > 0) & np.isin(runs, runs[is_plateau])
+        is_found[: len(means) * step] = np.repeat(is_step, step)
+        return is_found
+
+    def _summed(self, sizes):
+        """Sum (num_steps,) over the living channels."""
+        return sizes[:, self._is_alive].sum(axis=1)
+
+    def _are_enough(self, distances, num_levels):
+        """Steps (num_steps,) at which distances (num_steps, num_channels) are large on enough channels."""
+        return np.count_nonzero(np.abs(distances) > num_levels * self._slow_levels, axis=1) >= self._min_channels
 
     def _is_blank(self, traces):
         """Samples (num_samples,) of stretches in which the living channels stand still, with the edges of both ends."""
@@ -410,100 +513,3 @@ def _band_pass(band_hz: tuple[float, float], sampling_frequency: float) -> np.nd
 
 def _dilate(flags: np.ndarray, reach: int) -> np.ndarray:
     return maximum_filter1d(flags.view("uint8"), 2 * reach + 1, mode="constant").view(bool)
-
-
-def fill_periods(traces: np.ndarray, periods: np.ndarray, num_level: int, decay: float) -> np.ndarray:
-    """Replace periods by the level before them, and let what follows begin at this level.
-
-    A difference in level decays so slowly that no band-pass filter for spikes sees it; no filter rings.
-
-    Parameters
-    ----------
-    traces : ndarray, (num_samples, num_channels)
-    periods : ndarray of int, (num_periods, 2)
-        First sample, and first sample after the period.
-    num_level : int
-        Samples beside a period whose median is its level.
-    decay : float
-        Time constant of the decay, samples.
-
-    Returns
-    -------
-    ndarray of float32, (num_samples, num_channels)
-    """
-    levels = []
-    for start, end in periods:
-        before, after = traces[max(0, start - num_level) : start], traces[end : end + num_level]
-        levels.append([np.median(each, axis=0) if len(each) else None for each in (before, after)])
-    return _fill(traces, periods, levels, decay)
-
-
-def _fill(traces: np.ndarray, periods: np.ndarray, levels: list, decay: float) -> np.ndarray:
-    """`fill_periods` with given levels (num_channels,) before and after each period; None at the end of a segment."""
-    filled = traces.astype("float32")
-    steps = np.zeros(filled.shape)
-    for (start, end), (before, after) in zip(periods, levels, strict=True):
-        nearest = next((level for level in (before, after) if level is not None), 0.0)
-        filled[max(0, start) : max(0, end)] = nearest
-        if before is not None and after is not None and 0 <= end < len(steps):
-            steps[end] = after - before
-    if not steps.any():
-        return filled
-    # (1 + t / decay) exp(-t / decay): flat at its start, for the filter would answer a kink too
-    pole = np.exp(-1.0 / decay)
-    decayed = lfilter([1.0, pole * (1.0 / decay - 1.0)], [1.0, -2.0 * pole, pole**2], steps, axis=0)
-    return filled - decayed.astype("float32")
-
-
-class FilledPeriodsRecording(BasePreprocessor):
-    """A recording with filled periods, so that no filter rings from them; lazy.
-
-    Parameters
-    ----------
-    recording : BaseRecording
-        Scaled, float.
-    periods : list of (int, int, int)
-        Segment, first sample, and first sample after the period; in order of time, at least `num_level` apart.
-    num_level : int
-        As `fill_periods`.
-    decay : float
-        As `fill_periods`.
-    """
-
-    def __init__(self, recording, periods, num_level, decay):
-        super().__init__(recording, dtype="float32")
-        rows = np.asarray(periods, dtype="int64").reshape(-1, 3)
-        for index, parent in enumerate(recording.segments):
-            own = rows[rows[:, 0] == index][:, 1:]
-            self.add_recording_segment(_FilledPeriodsSegment(parent, own, num_level, decay))
-        self._kwargs = dict(recording=recording, periods=rows.tolist(), num_level=num_level, decay=decay)
-
-
-class _FilledPeriodsSegment(BasePreprocessorSegment):
-    def __init__(self, parent, periods, num_level, decay):
-        super().__init__(parent)
-        self._periods, self._num_level, self._decay = periods, num_level, decay
-        self._reach = int(15 * decay)  # a difference in level is gone after it
-
-    def get_traces(self, start_frame, end_frame, channel_indices):
-        parent = self.parent_recording_segment
-        is_near = (self._periods[:, 1] > start_frame - self._reach) & (self._periods[:, 0] < end_frame)
-        if not is_near.any():
-            return parent.get_traces(start_frame, end_frame, channel_indices).astype("float32", copy=False)
-        near, num_samples = self._periods[is_near], self.get_num_samples()
-        # from the first level on, except where a long blank lies before the chunk
-        first = max(0, start_frame - self._reach - self._num_level)
-        last = min(num_samples, end_frame + self._num_level)
-        traces = parent.get_traces(first, last, channel_indices)
-
-        def level(start, end):
-            start, end = max(0, start), min(num_samples, end)
-            if start >= end:
-                return None
-            if start >= first and end <= last:
-                return np.median(traces[start - first : end - first], axis=0)
-            return np.median(parent.get_traces(start, end, channel_indices), axis=0)
-
-        levels = [(level(start - self._num_level, start), level(end, end + self._num_level)) for start, end in near]
-        filled = _fill(traces, near - first, levels, self._decay)
-        return filled[start_frame - first : end_frame - first]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import shutil
@@ -58,9 +59,9 @@ def cache_traces(
     """Compute a lazy recording once.
 
     Up to 256 MiB stay in memory. More is written to a file in the system's temporary folder (`TMPDIR` names another),
-    which is deleted as soon as nothing uses the recording any more; where the disk is too small, the recording stays
-    lazy, and slow. The file is as large as the recording as int16: traces are rounded to 0.1 uV, a tenth of the noise
-    or less, and cut at 3.2 mV, which no spike reaches.
+    which is deleted as soon as nothing uses the recording any more; where the disk is too small, or full before all is
+    written, the recording stays lazy, and slow. The file is as large as the recording as int16: traces are rounded to
+    0.1 uV, a tenth of the noise or less, and cut at 3.2 mV, which no spike reaches.
 
     Parameters
     ----------
@@ -88,19 +89,17 @@ def cache_traces(
     stored = _to_int16(recording, settings.step_uv) if is_rounded else recording
     num_bytes = stored.get_total_memory_size()
     parent = Path(tempfile.gettempdir())
-    free = shutil.disk_usage(parent).free
-    if free < num_bytes + settings.spare_disk_bytes:
-        log.warning(
-            stage,
-            f"the traces need {num_bytes / 2**30:.1f} GiB, {parent} has {free / 2**30:.1f} GiB free: they are computed "
-            "whenever they are read, which takes longer; name a larger disk with the variable TMPDIR",
-        )
+    if shutil.disk_usage(parent).free < num_bytes + settings.spare_disk_bytes:
+        _warn_of_full_disk(log, stage, num_bytes, parent)
         return recording
     left = _folders_of_killed(parent)
     if left:
         log.warning(stage, f"found traces of sortings that were killed: remove {', '.join(map(str, left))}")
     folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=parent))
     cached = _save(stored, folder, jobs)
+    if cached is None:
+        _warn_of_full_disk(log, stage, num_bytes, parent)
+        return recording
     if is_rounded:
         cached = spre.scale(cached, gain=settings.step_uv, dtype="float32")
         cached.set_channel_gains(1.0)  # scaling keeps the gains, by which exports would scale again
@@ -108,15 +107,26 @@ def cache_traces(
     return cached
 
 
-def _save(recording: BaseRecording, folder: Path, jobs: dict) -> BaseRecording:
-    """The recording, computed into a file in `folder`, which is removed where that fails."""
+def _warn_of_full_disk(log: RunLog, stage: str, num_bytes: float, parent: Path) -> None:
+    free = shutil.disk_usage(parent).free
+    log.warning(
+        stage,
+        f"the traces need {num_bytes / 2**30:.1f} GiB, {parent} has {free / 2**30:.1f} GiB free: they are computed "
+        "whenever they are read, which takes longer; name a larger disk with the variable TMPDIR",
+    )
+
+
+def _save(recording: BaseRecording, folder: Path, jobs: dict) -> BaseRecording | None:
+    """The recording, computed into a file in `folder`, which is removed where that fails; None where the disk is full."""
     try:
         with warnings.catch_warnings(), _cheap_collections():
             # SpikeInterface warns that the folder cannot reopen a recording in memory; nobody will ask it to
             warnings.filterwarnings("ignore", category=UserWarning, module="spikeinterface")
             return recording.save(format="binary", folder=folder / "traces", **jobs)
-    except BaseException:  # Ctrl-C too leaves no file behind
+    except BaseException as error:  # Ctrl-C too leaves no file behind
         shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return None
         raise
 
 

@@ -13,7 +13,8 @@ import numpy as np
 from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
-from ..clustering.mixture import Clustering, MixtureSettings, UnitMixture, cluster_as_in_paper, cluster_embeddings
+from ..clustering.mixture import Clustering, cluster_as_in_paper, cluster_embeddings
+from ..clustering.unit_mixture import MixtureSettings, UnitMixture
 from .job_kwargs import resolve_job_kwargs
 from .parameters import PAPER, SortingParameters
 from .preprocessing import PreparedGroup

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from spikeinterface.core import BaseSorting, get_channel_distances
+from spikeinterface.core import BaseSorting
 
 from ..clustering.given_units import posteriors_of_given_units
 from .parameters import SortingParameters
-from .postprocessing import UnitMeasurements, main_channels
+from .postprocessing import UnitMeasurements, keep_near_channels, main_channels
 from .preprocessing import PreparedGroup
 from .recorded_times import RecordedTimes
 
@@ -270,7 +270,9 @@ def combine_templates(
         positions_um=measurements.positions_um[rows],
         motion_um=measurements.motion_um[rows],
         **dict.fromkeys(("template_quantiles_uv", "drawn_spikes", "contact_peaks_uv")),  # of the earlier units
-        **_near_channels(combined_uv, known, main, group, measurements.template_channels.shape[1]),
+        **keep_near_channels(
+            combined_uv, main, group.recording, measurements.template_channels.shape[1], is_known=known
+        ),
     )
 
 
@@ -282,22 +284,6 @@ def _mean_templates(
     weights = counts * is_whole / (counts * is_whole).sum(axis=1, keepdims=True)
     combined_uv = np.tensordot(weights, dense_uv, axes=1) * known[:, None, :]
     return combined_uv.astype("float32"), known
-
-
-def _near_channels(
-    templates_uv: np.ndarray, known: np.ndarray, main: np.ndarray, group: PreparedGroup, num_near: int
-) -> dict[str, np.ndarray]:
-    """Templates on the known channels nearest to the main one, and these channels, as `measure_units` keeps them."""
-    distances_um = np.where(known, get_channel_distances(group.recording)[main], np.inf)
-    near = np.argsort(distances_um, axis=1, kind="stable")[:, :num_near]
-    is_missing = ~np.take_along_axis(known, near, axis=1)
-    kept_uv = np.take_along_axis(templates_uv, near[:, None, :], axis=2)
-    kept_uv[np.broadcast_to(is_missing[:, None, :], kept_uv.shape)] = np.nan
-    padding = ((0, 0), (0, num_near - near.shape[1]))
-    return dict(
-        templates_uv=np.pad(kept_uv, ((0, 0), *padding), constant_values=np.nan),
-        template_channels=np.pad(np.where(is_missing, -1, near), padding, constant_values=-1),
-    )
 
 
 def parts_of_units(traced: TracedSpikes, *, settings: CuratedSettings = CURATED_SETTINGS) -> np.ndarray:

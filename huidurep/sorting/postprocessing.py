@@ -188,10 +188,8 @@ def measure_units(
     num_units, num_samples, num_channels = templates_uv.shape
     options: dict[str, Any] = dict(signs=signs, settings=settings)
     channels, peaks, peaks_uv = main_channels(templates_uv, sampling_frequency, parameters, **options)
-    max_channels = settings.max_template_channels
-    near = np.argsort(get_channel_distances(recording)[channels], axis=1, kind="stable")[:, :max_channels]
-    padding = ((0, 0), (0, max_channels - near.shape[1]))
-    kept_uv = np.take_along_axis(templates_uv, near[:, None, :], axis=2).astype("float32")
+    kept = keep_near_channels(templates_uv, channels, recording, settings.max_template_channels)
+    near = kept["template_channels"][:, :num_channels]
     sorting = make_sorting(spike_vector, sampling_frequency, np.arange(num_units), recording.get_num_segments())
     sorting.set_property("main_channel_id", recording.channel_ids[channels])
     # spike times may lie a few samples off the peak of the template, where the amplitude is read
@@ -202,13 +200,52 @@ def measure_units(
         channel_ids=np.array(recording.channel_ids.tolist()),
         channel_groups=np.array([group.name] * num_channels),
         channel_positions_um=recording.get_channel_locations().astype("float64"),
-        templates_uv=np.pad(kept_uv, ((0, 0), *padding), constant_values=np.nan),
-        template_channels=np.pad(near, padding, constant_values=-1),
         peak_index=np.array(parameters.num_samples_before(sampling_frequency)),
         amplitudes_uv=amplitudes_uv,
         positions_um=positions_um,
         motion_um=_motion_of_spikes(group, spike_vector, positions_um[:, 1]),
+        **kept,
         **_measure_spread(recording, spike_vector, near, signed_peaks, parameters, settings, job_kwargs),
+    )
+
+
+def keep_near_channels(
+    templates_uv: np.ndarray,
+    main: np.ndarray,
+    recording: BaseRecording,
+    num_near: int,
+    *,
+    is_known: np.ndarray | None = None,
+) -> dict[str, np.ndarray]:
+    """Templates on the channels nearest to their main ones, as `UnitMeasurements` has them.
+
+    Parameters
+    ----------
+    templates_uv : ndarray of float, (num_units, num_samples, num_channels)
+    main : ndarray of int, (num_units,)
+        Main channel of each.
+    recording : BaseRecording
+        With contacts.
+    num_near : int
+        Number of channels; NaN, and channel -1, where there are fewer.
+    is_known : ndarray of bool, (num_units, num_channels) | None
+        Channels on which each template is known, its main one among them. None: all.
+
+    Returns
+    -------
+    dict of str to ndarray
+        ``templates_uv`` float32 and ``template_channels``.
+    """
+    known = np.ones((len(main), templates_uv.shape[2]), dtype=bool) if is_known is None else is_known
+    distances_um = np.where(known, get_channel_distances(recording)[main], np.inf)
+    near = np.argsort(distances_um, axis=1, kind="stable")[:, :num_near]
+    is_missing = ~np.take_along_axis(known, near, axis=1)
+    kept_uv = np.take_along_axis(templates_uv, near[:, None, :], axis=2).astype("float32")
+    kept_uv[np.broadcast_to(is_missing[:, None, :], kept_uv.shape)] = np.nan
+    padding = ((0, 0), (0, num_near - near.shape[1]))
+    return dict(
+        templates_uv=np.pad(kept_uv, ((0, 0), *padding), constant_values=np.nan),
+        template_channels=np.pad(np.where(is_missing, -1, near), padding, constant_values=-1),
     )
 
 

@@ -14,9 +14,10 @@ import spikeinterface.preprocessing as spre
 from spikeinterface.core import BaseRecording
 from spikeinterface.core.motion import Motion
 
-from .artifacts import ARTIFACTS, ArtifactSettings, FilledPeriodsRecording, find_artifacts, is_in_periods, make_periods
+from .artifacts import ARTIFACTS, ArtifactSettings, find_artifacts, is_in_periods, make_periods
 from .bad_channels import BAD_CHANNELS, BadChannelSettings, useful_channels
 from .caching import CACHING, CachingSettings, cache_traces
+from .filled_periods import FilledPeriodsRecording
 from .geometry import GEOMETRY, GeometrySettings, group_of_channels, place_groups
 from .noise_levels import (
     MAD_TO_SD,

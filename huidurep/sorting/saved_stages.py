@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..clustering.drift import Drift
-from ..clustering.mixture import Clustering, UnitMixture
+from ..clustering.mixture import Clustering
+from ..clustering.unit_mixture import UnitMixture
 from .aggregation import GroupSorting
 from .clustering import Assignment, UnitModel
 from .postprocessing import UnitMeasurements

@@ -11,8 +11,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
+from scipy.special import rel_entr
 from spikeinterface.core import get_channel_distances
 from spikeinterface.sortingcomponents.tools import compute_sparsity_from_peaks_and_label
 from threadpoolctl import threadpool_limits
@@ -22,7 +24,7 @@ from ..clustering.separation import MergeSettings, merge_groups, merge_limit, me
 from .parameters import SortingParameters
 from .peak_signs import unit_signs
 from .preprocessing import PreparedGroup
-from .spike_trains import spike_times_s
+from .spike_trains import has_coincident, running_sample_index, spike_times_s
 from .waveforms import iterate_waveforms, mean_waveforms, nearest_channels, to_spike_vector
 
 
@@ -324,8 +326,13 @@ class RefractoryMergingSettings:
     min_cosine : float
         Smallest cosine similarity of two templates around their trough, at the best shift. Templates of one neuron in a
         burst are scaled versions of each other.
-    min_log_likelihood_ratio : float
-        Evidence of spike times for one neuron, natural logarithm of the likelihood ratio against two.
+    min_log_likelihood_ratio, same_log_likelihood_ratio : float
+        Evidence of spike times for one neuron, natural logarithm of the likelihood ratio against two, that templates of
+        cosine `min_cosine` need, and those of cosine 1; in between it is interpolated. Two neurons that fire at random
+        reach 3 with a probability of 1 %, 5 with 0.1 %.
+    overlap_ms, min_overlap_share : float
+        A snippet shows spikes of other units within this time. If more than this share of a unit's spikes have one of a
+        third unit there, how improbable that is by chance counts as evidence, up to `min_log_likelihood_ratio`.
     max_shift_ms, half_window_ms : float
         Largest shift between two templates, and what is compared before and after the trough: other spikes overlap what
         follows.
@@ -337,6 +344,9 @@ class RefractoryMergingSettings:
 
     min_cosine: float = 0.99
     min_log_likelihood_ratio: float = 5.0
+    same_log_likelihood_ratio: float = 3.0
+    overlap_ms: float = 3.0
+    min_overlap_share: float = 0.8
     max_shift_ms: float = 0.2
     half_window_ms: float = 0.5
     radius_um: float = 60.0
@@ -358,7 +368,8 @@ def merge_refractory_units(
     """Merge units whose templates are scaled versions of each other and which share a refractory period.
 
     A burst whose spikes become smaller, or a fast neuron whose spikes are on the tails of each other, has several
-    clusters. Their spikes follow each other within milliseconds, but never within a refractory period.
+    clusters. Their spikes follow each other within milliseconds, but never within a refractory period. Beside a fast
+    neuron, the spikes of another one that its spikes overlap with are a cluster, too.
 
     Parameters
     ----------
@@ -384,24 +395,49 @@ def merge_refractory_units(
         return labels.copy()
     vector = to_spike_vector(spikes, unit_index)
     templates = mean_waveforms(group.recording, vector, len(unit_ids), parameters, job_kwargs=job_kwargs)
-    is_similar = _cosines(templates, group, parameters, settings) >= settings.min_cosine
-    times_s = spike_times_s(spikes, group.recording)
-    trains = [times_s[rows] for rows in _rows_by_unit(unit_index)]
+    cosines = _cosines(templates, group, parameters, settings)
+    more_needed = settings.min_log_likelihood_ratio - settings.same_log_likelihood_ratio
+    both_times = spike_times_s(spikes, group.recording), running_sample_index(group.recording, spikes)
+    trains, sample_trains = ([each[rows] for rows in _rows_by_unit(unit_index)] for each in both_times)
+    overlap = round(settings.overlap_ms * group.recording.get_sampling_frequency() / 1000.0)
 
     def candidate_pairs(groups: dict[int, list[int]]) -> list[tuple[int, int]]:
-        keys = sorted(groups)
-        pairs = [(first, second) for first in keys for second in keys if first < second]
-        return [pair for pair in pairs if is_similar[np.ix_(groups[pair[0]], groups[pair[1]])].any()]
+        pairs = combinations(sorted(groups), 2)
+        return [(a, b) for a, b in pairs if cosines[np.ix_(groups[a], groups[b])].max() >= settings.min_cosine]
 
     def statistic(first: list[int], second: list[int]) -> float:
         both = (np.concatenate([trains[unit] for unit in units]) for units in (first, second))
-        return two_neurons_log_likelihood_ratio(*both, settings.refractory)
+        unlike = (1.0 - cosines[np.ix_(first, second)].max()) / (1.0 - settings.min_cosine)
+        overlaps = _overlap_evidence(sample_trains, first, second, overlap, settings)
+        return two_neurons_log_likelihood_ratio(*both, settings.refractory) + more_needed * unlike - overlaps
 
-    limit = parameters.merge_bias - settings.min_log_likelihood_ratio
+    limit = parameters.merge_bias - settings.same_log_likelihood_ratio
     merged_index = np.arange(len(unit_ids))
     for members in merge_groups(range(len(unit_ids)), candidate_pairs, statistic, limit).values():
         merged_index[members] = max(members, key=lambda unit: counts[unit])
     return unit_ids[merged_index][unit_index]
+
+
+def _overlap_evidence(
+    trains: list[np.ndarray], first: list[int], second: list[int], reach: int, settings: RefractoryMergingSettings
+) -> float:
+    """Evidence that the spikes of one of two groups of units are those that overlap with spikes of a third unit.
+
+    Log-likelihood ratio of their number against that by chance, which is the number with spikes shifted by some
+    reaches; 0 for groups of which many spikes are without overlap.
+    """
+    evidence = 0.0
+    for units in (first, second):
+        own = np.sort(np.concatenate([trains[unit] for unit in units]))
+        for third in set(range(len(trains))) - {*first, *second}:
+            share = has_coincident(own, trains[third], reach).mean()
+            if share <= settings.min_overlap_share:
+                continue
+            shifted = [has_coincident(own + shift * reach, trains[third], reach).mean() for shift in (-6, -4, 4, 6)]
+            chance = float(np.clip(np.mean(shifted), 1e-3, 1.0))
+            if share > chance:
+                evidence = max(evidence, len(own) * float(rel_entr(share, chance) + rel_entr(1 - share, 1 - chance)))
+    return min(evidence, settings.min_log_likelihood_ratio)
 
 
 def _cosines(

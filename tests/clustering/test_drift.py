@@ -6,7 +6,8 @@ from stand_in import agreement
 
 from huidurep.clustering.drift import DriftSettings, estimate_drift
 from huidurep.clustering.drifting_mixture import fit_drifting_mixture, fit_line, fit_linear_mixture, one_hot
-from huidurep.clustering.mixture import MixtureSettings, cluster_embeddings, fit_mixture
+from huidurep.clustering.mixture import cluster_embeddings, fit_mixture
+from huidurep.clustering.unit_mixture import MixtureSettings
 
 SETTINGS = DriftSettings()
 NUM_UNITS, NUM_DIMENSIONS, DURATION_S = 5, 6, 200.0

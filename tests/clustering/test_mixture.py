@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from stand_in import agreement
 
-from huidurep.clustering.mixture import MixtureSettings, cluster_embeddings
+from huidurep.clustering.mixture import cluster_embeddings
 from huidurep.clustering.separation import MergeSettings
+from huidurep.clustering.unit_mixture import MixtureSettings
 
 
 def planted_clusters(sizes, *, distance=8.0, num_dimensions=8, seed=0):

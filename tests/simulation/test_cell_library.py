@@ -5,7 +5,6 @@ import logging
 import numpy as np
 import pytest
 
-import huidurep
 from huidurep.simulation.cell_library import CELLS_HZ, draw_time_warp, load_cells, resampling_operator, spike_potentials
 from huidurep.simulation.cells import line_source_potential
 from huidurep.simulation.templates import draw_templates
@@ -150,12 +149,10 @@ def test_a_unit_that_moves_away_grows_smaller(folder):
     assert (peak_uv[:, 2] < peak_uv[:, 0]).all() and (peak_uv[:, 3] < 0.3 * peak_uv[:, 0]).all()
 
 
-def test_a_recording_of_detailed_cells(folder):
-    """Without drift each unit has one view; with drift, several."""
-    options = dict(num_units=2, duration_s=1.0, amplitude_range_uv=(10.0, 2000.0), source=folder)
-    still, drifting = (huidurep.simulate_recording(**options, drift_um=drift_um) for drift_um in (0.0, 4.0))
-    assert still[0].get_traces().shape == (30000, 4)
-    assert (still[1].get_property("peak_uv") > 10).all() and (drifting[1].get_property("peak_uv") > 10).all()
+def test_one_view_of_detailed_cells(folder):
+    options = dict(num_views=1, displacements_um=np.zeros((1, 3)), amplitude_range_uv=(10.0, 2000.0), source=folder)
+    units = draw_templates(np.random.default_rng(0), COLUMN_UM, 2, **options)
+    assert units.waveforms.shape[:2] == (2, 1) and (units.waveforms.min((1, 2, 3)) < -10).all()
 
 
 def test_a_source_that_is_no_folder_of_cells_raises(tmp_path):

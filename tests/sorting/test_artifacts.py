@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from stand_in import RATE_HZ, TETRODE_UM, as_recording, planted, waveform
 
-from huidurep.sorting.artifacts import fill_periods, is_in_periods, make_periods, merge_periods
+from huidurep.sorting.artifacts import is_in_periods, make_periods, merge_periods
 from huidurep.sorting.parameters import SortingParameters
 from huidurep.sorting.preprocessing import preprocess, split_groups
 from huidurep.sorting.run_log import RunLog
@@ -58,6 +58,43 @@ def test_large_spikes_are_no_artefacts(num_channels, peak_uv):
     group, _ = prepare(as_recording(traces, positions_um=TETRODE_UM[:num_channels]))
     assert len(group.artifact_periods) == 0
     assert -group.recording.get_traces().min() > 0.7 * peak_uv
+
+
+SMOOTH = {
+    "half a sine of 1 ms": -np.sin(np.pi * np.arange(30) / 30),
+    "half a sine of 5 ms": -np.sin(np.pi * np.arange(150) / 150),
+    "a bell of 3 ms": -0.5 * (1 - np.cos(2 * np.pi * np.arange(90) / 90)),
+    "an exponential of 1 ms": -np.exp(-np.arange(90) / 15),
+    "an exponential of 5 ms": np.exp(-np.arange(300) / 75),
+}
+
+
+@pytest.mark.parametrize("num_channels", [1, 4])
+@pytest.mark.parametrize(("shape", "size_uv"), [(each, size) for each in SMOOTH for size in (500.0, 5000.0)])
+def test_smooth_pulses(shape, size_uv, num_channels):
+    footprint = np.array([1.0, 0.95, 1.05, 0.9])[:num_channels]
+    traces = add(spikes()[:, :num_channels], SMOOTH[shape], size_uv, footprint)
+    plain, _ = prepare(as_recording(spikes()[:, :num_channels], positions_um=TETRODE_UM[:num_channels]))
+    group, _ = prepare(as_recording(traces, positions_um=TETRODE_UM[:num_channels]))
+    periods = group.artifact_periods
+    assert len(periods) == len(STARTS)
+    assert is_in_periods(0, STARTS + np.abs(SMOOTH[shape]).argmax() + 1, periods).all()
+    rest = np.abs(group.recording.get_traces()) - np.abs(plain.recording.get_traces()).max()
+    assert rest.max() < 3 * plain.noise_levels_uv.max()  # nothing larger than the spikes
+    assert (periods["end_sample_index"] - periods["start_sample_index"]).max() < 0.02 * RATE_HZ
+
+
+def test_waves_of_the_local_field_and_overlapping_spikes_are_no_artefacts():
+    """Spikes of 900 uV one on another, and in bursts, on waves of 8 and 40 Hz and ripples of 180 Hz."""
+    rng, traces, seconds = np.random.default_rng(1), spikes(), np.arange(150000) / RATE_HZ
+    first = np.cumsum(rng.integers(600, 3000, 70))
+    for lags in (np.zeros(70, dtype=int), rng.integers(3, 25, 70), rng.integers(90, 180, 70)):
+        starts = first + lags
+        traces = add(traces, waveform(width=5.0), 900.0, (1.0, 0.9, 0.95, 0.85), starts[starts < 149000])
+    ripples = 60.0 * np.sin(2 * np.pi * 180 * seconds) * (np.sin(2 * np.pi * 2 * seconds) > 0.9)
+    waves = 300.0 * np.sin(2 * np.pi * 8 * seconds) + 60.0 * np.sin(2 * np.pi * 40 * seconds) + ripples
+    group, _ = prepare(as_recording(traces + waves[:, None].astype("float32"), positions_um=TETRODE_UM))
+    assert len(group.artifact_periods) == 0
 
 
 def test_without_artefacts_the_traces_are_those_of_spikeinterface():
@@ -148,26 +185,7 @@ def test_chunks_do_not_matter():
     assert np.abs(found[0].recording.get_traces() - found[1].recording.get_traces()).max() < 1.0
 
 
-def test_fill_periods_keeps_the_level():
-    traces = np.concatenate([np.zeros(1000), np.full(50, 9e3), np.full(4000, 500.0)])[:, None].astype("float32")
-    filled = fill_periods(traces, np.array([[1000, 1050]]), 30, 600.0)[:, 0]
-    assert np.abs(np.diff(filled)).max() < 1.0  # no step is left
-    assert filled[1060] == pytest.approx(0.0, abs=1)
-    assert filled[-1] == pytest.approx(500.0, abs=6)
-
-
 def test_periods_that_overlap_or_are_close_are_one():
     periods = make_periods([(1, 5, 9), (0, 10, 20), (0, 15, 30), (0, 40, 50), (0, 34, 36)])
     assert merge_periods(periods, gap=5).tolist() == make_periods([(0, 10, 50), (1, 5, 9)]).tolist()
     assert is_in_periods(0, np.array([9, 10, 49, 50]), merge_periods(periods, 5)).tolist() == [False, True, True, False]
-
-
-def test_filled_recordings_are_pickled_for_other_processes():
-    recording = as_recording(add(spikes(), PULSE, 3000.0), positions_um=TETRODE_UM)
-    (group,) = split_groups(recording, SortingParameters(), RunLog())
-    parallel = {"n_jobs": 2, "progress_bar": False, "chunk_duration": "1s"}
-    found = [
-        preprocess(group, SortingParameters(), RunLog(), job_kwargs=each)
-        for each in (parallel, {**parallel, "n_jobs": 1})
-    ]
-    assert np.array_equal(found[0].recording.get_traces(), found[1].recording.get_traces())

@@ -1,5 +1,6 @@
 """Cached traces: in memory, in a temporary file that is deleted with the recording, or not where the disk is full."""
 
+import errno
 import gc
 from dataclasses import replace
 
@@ -82,6 +83,20 @@ def test_a_full_disk_costs_time_not_the_sorting(lazy, folder):
     assert caching.cache_traces(lazy, "motion", log, settings=replace(TO_DISK, spare_disk_bytes=2**60)) is lazy
     assert log.entries[-1]["stage"] == "motion" and "TMPDIR" in log.entries[-1]["message"]
     assert not list(folder.iterdir())
+
+
+def test_a_disk_that_fills_while_traces_are_written_costs_time_only(lazy, folder, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("spikeinterface.core.time_series_tools._write_binary_chunk", full)
+    log = RunLog()
+    assert caching.cache_traces(lazy, "motion", log, settings=replace(TO_DISK, spare_disk_bytes=0)) is lazy
+    assert "TMPDIR" in log.entries[-1]["message"] and not list(folder.iterdir())
+    monkeypatch.undo()
+    monkeypatch.setattr(type(lazy), "save", lambda *_, **__: (_ for _ in ()).throw(PermissionError(13, "refused")))
+    with pytest.raises(PermissionError):
+        caching.cache_traces(lazy, "motion", log, settings=replace(TO_DISK, spare_disk_bytes=0))
 
 
 def test_an_interrupt_leaves_nothing_behind(lazy, folder, monkeypatch):

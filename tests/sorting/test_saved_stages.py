@@ -6,7 +6,7 @@ import pytest
 from spikeinterface.core.base import base_peak_dtype
 
 from huidurep.clustering.drift import Drift
-from huidurep.clustering.mixture import UnitMixture
+from huidurep.clustering.unit_mixture import UnitMixture
 from huidurep.sorting.clustering import Assignment, UnitModel
 from huidurep.sorting.run_log import RunLog
 from huidurep.sorting.saved_stages import MANIFEST, SavedStages, digest_of, remove_stages
