@@ -99,9 +99,9 @@ def write(recording, sorting, folder, drifting):
             for start in range(0, end, int(rate_hz)):
                 traces = recording.get_traces(start_frame=start, end_frame=min(end, start + int(rate_hz)))
                 np.round(traces / GAIN_UV).clip(-32768, 32767).astype("int16").tofile(stream)
-        stored = read_binary(
-            temporary / "traces.raw", rate_hz, "int16", recording.get_num_channels(), gain_to_uV=GAIN_UV, offset_to_uV=0
-        )
+        options = dict(gain_to_uV=GAIN_UV, offset_to_uV=0.0, channel_ids=recording.channel_ids)
+        channels = recording.get_num_channels()
+        stored = read_binary(temporary / "traces.raw", rate_hz, "int16", channels, **options)
         stored = stored.set_probe(recording.get_probe()) or stored
         stored.dump(temporary / "recording.json", relative_to=temporary)
         sorting.save(folder=temporary / "sorting")
