@@ -117,7 +117,7 @@ def _warn_of_full_disk(log: RunLog, stage: str, num_bytes: float, parent: Path) 
 
 
 def _save(recording: BaseRecording, folder: Path, jobs: dict) -> BaseRecording | None:
-    """The recording, computed into a file in `folder`, which is removed where that fails; None where the disk is full."""
+    """The recording, computed into a file in `folder`, which is removed where that fails; None if the disk is full."""
     try:
         with warnings.catch_warnings(), _cheap_collections():
             # SpikeInterface warns that the folder cannot reopen a recording in memory; nobody will ask it to

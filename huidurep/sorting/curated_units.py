@@ -260,7 +260,7 @@ def combine_templates(
     new_main = main[np.searchsorted(units, traced.spikes["unit_index"][is_spike])]
     at_peak_uv = dense_uv[np.arange(len(dense_uv)), peaks]
     scales = at_peak_uv[origins, new_main] / at_peak_uv[origins, channels[origins]]
-    is_own = measurements.channel_groups == group.name
+    is_own, num_near = measurements.channel_groups == group.name, measurements.template_channels.shape[1]
     return combined_uv, replace(
         measurements,
         channel_ids=measurements.channel_ids[is_own],
@@ -270,9 +270,7 @@ def combine_templates(
         positions_um=measurements.positions_um[rows],
         motion_um=measurements.motion_um[rows],
         **dict.fromkeys(("template_quantiles_uv", "drawn_spikes", "contact_peaks_uv")),  # of the earlier units
-        **keep_near_channels(
-            combined_uv, main, group.recording, measurements.template_channels.shape[1], is_known=known
-        ),
+        **keep_near_channels(combined_uv, main, group.recording, num_near, is_known=known),
     )
 
 
