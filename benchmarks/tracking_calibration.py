@@ -14,13 +14,22 @@ from tracking_sessions import KINDS, RATE_HZ, SOURCES, make_sessions
 from huidurep import HuiduRep
 from huidurep.hub.select import resolve_auto
 from huidurep.tracking.group_units import describe_units
-from huidurep.tracking.matching import estimate_displacement, is_bundle, log_odds, match_probabilities, pair_features
+from huidurep.tracking.matching import (
+    estimate_displacement,
+    is_bundle,
+    log_odds,
+    match_probabilities,
+    pair_features,
+    share_odds,
+)
 from huidurep.tracking.sessions import isi_histograms
 from huidurep.tracking.settings import Calibration, ShapeModel
 
 NUM_AXES, RIDGE, PENALTY, SEED = 12, 0.02, 1e-3, 1001
+GROUPS = {"bundle": ("tetrode",), "column": ("column",), "shank": ("staggered", "neuropixels")}  # as `probe_group`
 FEATURES = {
     "bundle": ("embedding", "waveform", "amplitude", "shape"),  # places and shifts are not known there
+    "column": ("embedding", "waveform", "amplitude", "shape", "place", "shifted"),
     "shank": ("embedding", "waveform", "amplitude", "shape", "place", "shifted"),
 }
 
@@ -67,13 +76,13 @@ def compare(described, calibration, *, is_estimated):
 
 
 def stack(compared, names):
-    """Features (num_pairs, num_features), competitors and labels of all pairs that may match."""
-    columns, competitors, labels = [], [], []
+    """Features (num_pairs, num_features), prior log-odds and labels of all pairs that may match."""
+    columns, priors, labels = [], [], []
     for features, may_match, same in compared:
         columns.append(np.column_stack([features[name][may_match] for name in names]))
-        competitors.append(features["competitors"][may_match])
+        priors.append(share_odds(same.sum(), same.shape) - features["competitors"][may_match])
         labels.append(same[may_match])
-    return np.concatenate(columns), np.concatenate(competitors), np.concatenate(labels)
+    return np.concatenate(columns), np.concatenate(priors), np.concatenate(labels)
 
 
 def sharpen(weights, compared, shape, group):
@@ -82,16 +91,17 @@ def sharpen(weights, compared, shape, group):
     The regression looks at each pair for itself, and is therefore less sure than the marginals of whole assignments.
     """
     calibration = Calibration(shape, {group: weights}, {})
-    known = [
-        (log_odds(features, may_match, calibration, bundle=group == "bundle"), features["competitors"], same)
-        for features, may_match, same in compared
-    ]
+    known = []
+    for features, may_match, same in compared:
+        prior = share_odds(same.sum(), same.shape) - features["competitors"]
+        odds = log_odds(features, may_match, calibration, group=group) + features["competitors"]
+        known.append((odds, prior, same))
 
     def loss(scale_and_shift):
         scale, shift = scale_and_shift
         total = 0.0
-        for odds, competitors, same in known:
-            found = match_probabilities(scale * (odds + competitors) + shift - competitors)
+        for odds, prior, same in known:
+            found = match_probabilities(scale * odds + shift + prior)
             found = np.clip(found, 1e-6, 1 - 1e-6)
             total -= np.log(np.where(same, found, 1 - found)).sum()
         return total
@@ -101,14 +111,14 @@ def sharpen(weights, compared, shape, group):
     return sharpened | {"intercept": round(sharpened["intercept"] + shift, 4)}
 
 
-def fit_weights(names, features, competitors, labels, *, with_embedding=True):
-    """Weights of a logistic regression with the fixed term -log(number of competitors)."""
+def fit_weights(names, features, priors, labels, *, with_embedding=True):
+    """Weights of a logistic regression with fixed terms: the share of common neurons, -log(number of competitors)."""
     features = features * [with_embedding or name != "embedding" for name in names]
     mean, scale = features.mean(axis=0), features.std(axis=0) + 1e-9
     standard = np.column_stack([np.ones(len(features)), (features - mean) / scale])
 
     def loss(weights):
-        odds = standard @ weights - competitors
+        odds = standard @ weights + priors
         value = np.mean(np.logaddexp(0, odds) - labels * odds) + PENALTY * (weights[1:] ** 2).sum() / 2
         gradient = standard.T @ (expit(odds) - labels) / len(odds)
         gradient[1:] += PENALTY * weights[1:]
@@ -163,8 +173,7 @@ def fit(seeds, path, path_without, commit):
                 neurons += [each.neurons + 1000 * seed + 10**8 * number for each in sessions]
     shape = fit_shape(np.concatenate(waveforms), np.concatenate(neurons))
     weights, without = {}, {}
-    for group in ("bundle", "shank"):
-        kinds = [kind for kind in KINDS if (kind == "tetrode") == (group == "bundle")]
+    for group, kinds in GROUPS.items():
         others = [each for kind in kinds for seed, each in described[kind].items() if seed // 2 % 2]
         names = FEATURES[group]
         start = Calibration(shape, {}, {})

@@ -35,6 +35,8 @@ class GroupUnits:
     points_up : ndarray of bool (num_units,)
         Whether the spikes point up; `templates_uv` are then turned over.
     embeddings : ndarray (num_units, embedding_size)
+    usual_distance : float
+        Of the embeddings of two neurons by this checkpoint.
     isi_histograms : ndarray (num_units, num_bins) | None
     """
 
@@ -46,6 +48,7 @@ class GroupUnits:
     places_um: np.ndarray
     points_up: np.ndarray
     embeddings: np.ndarray
+    usual_distance: float
     isi_histograms: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -106,6 +109,7 @@ def describe_units(
         places_um=(weights[:, :, None] * positions_um).sum(axis=1) / np.maximum(weights.sum(axis=1), 1e-9)[:, None],
         points_up=points_up,
         embeddings=embeddings,
+        usual_distance=settings.usual_linear_distance if model.config.linear_size else settings.usual_distance,
         isi_histograms=isi_histograms,
     )
 

@@ -11,6 +11,7 @@ from .settings import TRACKING_SETTINGS, Calibration, TrackingSettings
 GRID_UM = 2.0  # of the vote on the displacement
 REFINED_UM = np.arange(-12.0, 12.1, 3.0)  # around its maximum
 MAX_ITERATIONS, TOLERANCE = 500, 1e-6  # of belief propagation
+MAX_STEPS, SHARE_TOLERANCE = 30, 1e-3  # of the share of common neurons
 
 
 def is_bundle(positions_um: np.ndarray, settings: TrackingSettings = TRACKING_SETTINGS) -> bool:
@@ -27,6 +28,26 @@ def is_bundle(positions_um: np.ndarray, settings: TrackingSettings = TRACKING_SE
     """
     spans = np.linalg.norm(positions_um[:, None] - positions_um[None], axis=2)
     return len(positions_um) <= 4 and spans.max() < settings.bundle_um
+
+
+def probe_group(positions_um: np.ndarray, settings: TrackingSettings = TRACKING_SETTINGS) -> str:
+    """Whether the contacts are a bundle, one column, or an area, on which the same differences mean more or less.
+
+    Contacts in one line do not tell on which side a neuron lies: other neurons look alike there more often.
+
+    Parameters
+    ----------
+    positions_um : ndarray (num_channels, 2)
+    settings : TrackingSettings
+
+    Returns
+    -------
+    {"bundle", "column", "shank"}
+        Key of `Calibration.weights`.
+    """
+    if is_bundle(positions_um, settings):
+        return "bundle"
+    return "column" if np.ptp(positions_um[:, 0]) <= settings.column_um else "shank"
 
 
 def estimate_displacement(
@@ -54,7 +75,7 @@ def estimate_displacement(
     """
     if is_bundle(first.positions_um, settings) or not len(first) or not len(second):
         return float("nan")
-    weights = calibration.weights["shank"]
+    weights = calibration.weights[probe_group(first.positions_um, settings)]
     alike = sum(weights[name] * values for name, values in shape_features(first, second, calibration.shape).items())
     alike = np.where(first.points_up[:, None] == second.points_up[None], alike, -np.inf)
     votes = _softmax(alike, 0) * _softmax(alike, 1)
@@ -117,30 +138,75 @@ def pair_features(
 
 
 def log_odds(
-    features: dict[str, np.ndarray], may_match: np.ndarray, calibration: Calibration, *, bundle: bool
+    features: dict[str, np.ndarray], may_match: np.ndarray, calibration: Calibration, *, group: str
 ) -> np.ndarray:
-    """Log-odds that two units are one neuron, without regard to other pairs.
+    """Log-odds that two units are one neuron, for themselves, if half of the neurons are in both sessions.
 
     Parameters
     ----------
     features, may_match
         From `pair_features`.
     calibration : Calibration
-    bundle : bool
-        The contacts are a tetrode or another bundle.
+    group : str
+        From `probe_group`.
 
     Returns
     -------
     ndarray (num_first, num_second)
         -inf where two units cannot be one neuron.
     """
-    weights = calibration.weights["bundle" if bundle else "shank"]
+    weights = calibration.weights[group]
     # with twice as many units in reach, a pair is half as likely to be the right one
     odds = weights["intercept"] - features["competitors"]
     odds = odds + sum(weights[name] * values for name, values in features.items() if name in weights)
     if "isi" in features:
         odds = odds + calibration.isi["intercept"] + calibration.isi["distance"] * features["isi"]
     return np.where(may_match, odds, -np.inf)
+
+
+def share_odds(num_common: float, shape: tuple[int, ...], *, settings: TrackingSettings = TRACKING_SETTINGS) -> float:
+    """Log-odds that a neuron of one session is in the other one too.
+
+    Parameters
+    ----------
+    num_common : float
+        Number of neurons in both.
+    shape : (int, int)
+        Numbers of units.
+    settings : TrackingSettings
+
+    Returns
+    -------
+    float
+    """
+    # with few units, a share of one half is the best guess
+    common = num_common + settings.share_units / 2
+    return float(np.log(common) - np.log(max(np.mean(shape) + settings.share_units - common, 1e-3)))
+
+
+def pair_probabilities(odds: np.ndarray, *, settings: TrackingSettings = TRACKING_SETTINGS) -> np.ndarray:
+    """Probability of each pair, with the share of common neurons as the pairs themselves tell it.
+
+    The longer sessions are apart, the fewer neurons they share, and the less a similar unit means. Expectation
+    maximisation as Saerens et al., Neural Computation 2002, adjust a classifier to new prior probabilities.
+
+    Parameters
+    ----------
+    odds : ndarray (num_first, num_second)
+        From `log_odds`.
+    settings : TrackingSettings
+
+    Returns
+    -------
+    ndarray (num_first, num_second)
+    """
+    prior, found = 0.0, match_probabilities(odds)
+    for _ in range(MAX_STEPS):
+        new = share_odds(found.sum(), odds.shape, settings=settings)
+        if abs(new - prior) < SHARE_TOLERANCE:
+            break
+        prior, found = new, match_probabilities(odds + new)
+    return found
 
 
 def match_probabilities(odds: np.ndarray) -> np.ndarray:

@@ -28,7 +28,7 @@ def shape_features(
     Returns
     -------
     dict of str to ndarray (num_first, num_second)
-        embedding (distance of the embeddings), waveform (logarithm of 1 minus the cosine of the waveforms on the main
+        embedding (see `embedding_distances`), waveform (logarithm of 1 minus the cosine of the waveforms on the main
         channels, at their best lag), amplitude (logarithm of the ratio) and shape (log-likelihood ratio / 5).
     """
     max_lag = int(settings.max_lag_ms * SAMPLES_PER_MS)
@@ -37,11 +37,35 @@ def shape_features(
         cosine = np.maximum(cosine, early @ late.T)
     ratio = shape.log_likelihood_ratio(first.waveforms, second.waveforms)
     return {
-        "embedding": np.linalg.norm(first.embeddings[:, None] - second.embeddings[None], axis=2),
+        "embedding": embedding_distances(first, second, settings=settings),
         "waveform": np.log(1.002 - cosine),
         "amplitude": np.abs(np.log(first.amplitudes_uv)[:, None] - np.log(second.amplitudes_uv)[None]),
         "shape": np.clip(ratio, -LARGEST_RATIO, LARGEST_RATIO) / 5.0,
     }
+
+
+def embedding_distances(
+    first: GroupUnits, second: GroupUnits, *, settings: TrackingSettings = TRACKING_SETTINGS
+) -> np.ndarray:
+    """Distances of the embeddings in units of that of two neurons, which depends on the checkpoint.
+
+    Units of one session are different neurons: the unit is the median of their distances. The usual distance of the
+    checkpoint counts beside them like `settings.usual_pairs` pairs, so that there is a unit for single neurons too.
+
+    Parameters
+    ----------
+    first, second : GroupUnits
+    settings : TrackingSettings
+
+    Returns
+    -------
+    ndarray (num_first, num_second)
+    """
+    within = np.concatenate([_distances(each, each)[np.triu_indices(len(each), 1)] for each in (first, second)])
+    known = len(within) / (len(within) + settings.usual_pairs)
+    median = np.median(within) if len(within) else 1.0
+    unit = max(median, 1e-6) ** known * first.usual_distance ** (1 - known)
+    return _distances(first, second) / unit
 
 
 def place_distances(first: GroupUnits, second: GroupUnits, displacement_um: float) -> np.ndarray:
@@ -89,6 +113,10 @@ def shifted_residuals(
     forth = _residuals_around(first, second, -displacement_um, pairs, settings)
     back = _residuals_around(second, first, displacement_um, pairs.T, settings).T
     return np.where(np.isnan(forth), back, np.where(np.isnan(back), forth, (forth + back) / 2))
+
+
+def _distances(first: GroupUnits, second: GroupUnits) -> np.ndarray:
+    return np.linalg.norm(first.embeddings[:, None] - second.embeddings[None], axis=2)
 
 
 def _residuals_around(

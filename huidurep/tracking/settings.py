@@ -22,6 +22,10 @@ class TrackingSettings:
     embedded_uv : float
         Peak-to-peak amplitude to which templates are scaled before they are embedded, so that amplitudes that change
         from day to day do not move the embedding.
+    usual_distance, usual_linear_distance : float
+        Of the embeddings of two neurons, by checkpoints without and with linear axes (`linear_size`).
+    usual_pairs : float
+        Pairs of units as many as which these count beside the distances of the sessions' own units.
     centre_radius_um : float
         Contacts around the main channel that the centre of mass takes into account.
     max_lag_ms : float
@@ -42,11 +46,19 @@ class TrackingSettings:
         Units within this distance compete for being the same neuron.
     bundle_um : float
         Contacts that span less than this (tetrodes) do not tell places along the probe: no displacement is estimated.
+    column_um : float
+        Contacts that span less than this across the probe are one column.
+    share_units : float
+        Units, half of which have a partner, that count beside those of the sessions when the share of neurons that are
+        in both is estimated.
     min_probability : float
         Two units below this probability are not joined.
     """
 
     embedded_uv: float = 150.0
+    usual_distance: float = 1.75
+    usual_linear_distance: float = 16.0
+    usual_pairs: float = 10.0
     centre_radius_um: float = 75.0
     max_lag_ms: float = 0.2
     shifted_radius_um: float = 60.0
@@ -57,6 +69,8 @@ class TrackingSettings:
     max_distance_um: float = 100.0
     competition_um: float = 60.0
     bundle_um: float = 61.0
+    column_um: float = 10.0
+    share_units: float = 4.0
     min_probability: float = 0.5
 
 
@@ -111,7 +125,8 @@ class Calibration:
     ----------
     shape : ShapeModel
     weights : dict of str to dict of str to float
-        For "bundle" and "shank": log-odds for each feature, and the "intercept".
+        For "bundle", "column" and "shank": log-odds for each feature, and the "intercept", if half of the neurons are
+        in both sessions.
     isi : dict of str to float
         "intercept" and "distance": log-likelihood ratio by the distance of two ISI histograms, used only if asked for.
     """

@@ -17,10 +17,10 @@ from .assignment import assign_neurons
 from .group_units import GroupUnits, describe_units, near_waveforms
 from .matching import (
     estimate_displacement,
-    is_bundle,
     log_odds,
-    match_probabilities,
     pair_features,
+    pair_probabilities,
+    probe_group,
 )
 from .sessions import SessionUnits, isi_histograms, read_session
 from .settings import TRACKING_SETTINGS, Calibration, TrackingSettings, load_calibration
@@ -167,8 +167,8 @@ def compare_sessions(
         pair = units[first], units[second]
         move_um = float(np.nan_to_num(moves_um[first, second]))
         features, may_match = pair_features(*pair, move_um, calibration, settings=settings)
-        odds = log_odds(features, may_match, calibration, bundle=is_bundle(pair[0].positions_um, settings))
-        probabilities[first, second] = match_probabilities(odds)
+        odds = log_odds(features, may_match, calibration, group=probe_group(pair[0].positions_um, settings))
+        probabilities[first, second] = pair_probabilities(odds, settings=settings)
     return probabilities
 
 

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from huidurep.tracking.matching import is_bundle, match_probabilities
+from huidurep.tracking.group_units import GroupUnits
+from huidurep.tracking.matching import is_bundle, match_probabilities, pair_probabilities, probe_group, share_odds
+from huidurep.tracking.pair_features import embedding_distances
 from huidurep.tracking.settings import ShapeModel
 from huidurep.tracking.track import estimate_displacements
 
@@ -47,6 +49,35 @@ def test_impossible_pairs_and_extreme_odds():
     assert match_probabilities(np.zeros((0, 3))).shape == (0, 3)
 
 
+def test_a_similar_unit_means_less_where_few_neurons_are_common():
+    """The same even odds of one pair, among pairs that are surely one neuron and among pairs that surely are not."""
+    common, other = (np.where(np.eye(20, dtype=bool), value, -20.0) for value in (20.0, -20.0))
+    common[0, 0] = other[0, 0] = 0.0
+    few, many = pair_probabilities(other)[0, 0], pair_probabilities(common)[0, 0]
+    assert few < 0.2 and many > 0.8
+    # 19 of 20 units, and 2 of the 4 that count beside them, have a partner
+    assert share_odds(19, (20, 20)) == pytest.approx(np.log(21 / 3))
+    assert pair_probabilities(np.zeros((1, 1)))[0, 0] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("scale", [0.5, 40.0])
+def test_distances_of_embeddings_do_not_depend_on_the_scale_of_the_checkpoint(scale):
+    drawn = np.random.default_rng(0).normal(size=(2, 12, 8))
+    first, second = (_embedded(each, usual_distance=1.0) for each in drawn)
+    expected = embedding_distances(first, second)
+    found = embedding_distances(*(_embedded(scale * each, usual_distance=scale) for each in drawn))
+    np.testing.assert_allclose(found, expected)
+    assert 0.8 < np.median(expected) < 1.2
+    # with one unit each, the usual distance is all that is known
+    single = [_embedded(each[:1], usual_distance=2.0) for each in drawn]
+    assert embedding_distances(*single)[0, 0] == pytest.approx(np.linalg.norm(drawn[0, 0] - drawn[1, 0]) / 2)
+
+
+def _embedded(embeddings, usual_distance):
+    """Units of which nothing is known but their embeddings."""
+    return GroupUnits(embeddings, *[None] * 6, embeddings, usual_distance)
+
+
 def test_shape_model_is_the_ratio_of_two_gaussians():
     model = ShapeModel(np.array([0.1, 0.2]), np.eye(2), np.array([4.0, 0.5]))
     first, second = np.array([[1.0, 0.3]]), np.array([[0.7, -0.4]])
@@ -71,3 +102,9 @@ def test_bundles():
     assert is_bundle(np.array([(0.0, 0.0), (12.5, 0.0), (0.0, 12.5), (12.5, 12.5)]))
     assert not is_bundle(np.array([(0.0, 40.0 * row) for row in range(4)]))
     assert not is_bundle(np.array([(0.0, 10.0 * row) for row in range(6)]))
+
+
+def test_groups_of_contacts():
+    assert probe_group(np.array([(0.0, 0.0), (12.5, 0.0), (0.0, 12.5), (12.5, 12.5)])) == "bundle"
+    assert probe_group(np.array([(0.0, 20.0 * row) for row in range(8)])) == "column"
+    assert probe_group(np.array([(16.0 * (row % 2), 20.0 * row) for row in range(8)])) == "shank"
