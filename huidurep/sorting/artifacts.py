@@ -60,6 +60,9 @@ class ArtifactSettings:
         Steepest gentle flank within this time, as a share of the plateau. A share of 0.7 with gentle flanks had none of
         80 neurons, of these pairs and of 200 bursts, and each half-sine from 1 ms on; an exponential has a steep edge,
         which is found where the sampling frequency is high enough for it.
+    num_screened_channels : int
+        On about so many channels of a large probe a chunk is searched for plateaus at first; half of
+        `min_channel_share` of them are enough for a closer look.
     plateau_end : float
         The period of a plateau ends where the distance is below this number of noise levels.
     min_channel_share : float
@@ -102,6 +105,7 @@ class ArtifactSettings:
     min_plateau_share: float = 0.7
     min_steep_share: float = 0.8
     max_plateau_slope_per_ms: float = 5.0
+    num_screened_channels: int = 32
     plateau_end: float = 3.0
     min_channel_share: float = 0.25
     min_blank_share: float = 0.75
@@ -443,9 +447,10 @@ class FindArtifacts(PipelineNode):
     def _is_plateau(self, traces):
         """Samples (num_samples,) of pulses that last longer than a spike, on enough channels."""
         settings, (step, lag, width) = self._settings, self._plateau_samples
-        is_found, means = np.zeros(len(traces), dtype=bool), _step_means(traces, step)
-        if len(means) <= 2 * lag or not self._are_enough(_distance_from_both(means, lag), settings.min_plateau).any():
-            return is_found  # most chunks have none
+        is_found = np.zeros(len(traces), dtype=bool)
+        if len(traces) // step <= 2 * lag or not self._may_have_plateau(traces):
+            return is_found
+        means = _step_means(traces, step)
         levels = median_filter(means, (width, 1))
         distances = _distance_from_both(levels, lag)
         resting = (levels - distances)[:, None]
@@ -463,6 +468,14 @@ class FindArtifacts(PipelineNode):
         is_step = (runs > 0) & np.isin(runs, runs[is_plateau])
         is_found[: len(means) * step] = np.repeat(is_step, step)
         return is_found
+
+    def _may_have_plateau(self, traces):
+        """Whether some of the channels have steps far from those before and after, which most chunks do not have."""
+        settings, (step, lag, _) = self._settings, self._plateau_samples
+        stride = max(1, traces.shape[1] // settings.num_screened_channels)
+        distances = _distance_from_both(_step_means(traces[:, ::stride], step), lag)
+        is_far = np.abs(distances) > settings.min_plateau * self._slow_levels[::stride]
+        return (np.count_nonzero(is_far, axis=1) >= max(1, self._min_channels // stride // 2)).any()
 
     def _summed(self, sizes):
         """Sum (num_steps,) over the living channels."""
