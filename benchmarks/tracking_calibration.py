@@ -18,8 +18,8 @@ from huidurep.tracking.matching import (
     estimate_displacement,
     is_bundle,
     log_odds,
-    match_probabilities,
     pair_features,
+    pair_probabilities,
     share_odds,
 )
 from huidurep.tracking.sessions import isi_histograms
@@ -86,22 +86,22 @@ def stack(compared, names):
 
 
 def sharpen(weights, compared, shape, group):
-    """Weights scaled and shifted so that the probabilities after the competition for partners are right.
+    """Weights scaled and shifted so that the probabilities of `pair_probabilities` are right.
 
-    The regression looks at each pair for itself, and is therefore less sure than the marginals of whole assignments.
+    The regression looks at each pair for itself, with the true share of common neurons, and is therefore less sure than
+    the marginals of whole assignments, and surer than these with an estimated share.
     """
     calibration = Calibration(shape, {group: weights}, {})
     known = []
     for features, may_match, same in compared:
-        prior = share_odds(same.sum(), same.shape) - features["competitors"]
         odds = log_odds(features, may_match, calibration, group=group) + features["competitors"]
-        known.append((odds, prior, same))
+        known.append((odds, features["competitors"], same))
 
     def loss(scale_and_shift):
         scale, shift = scale_and_shift
         total = 0.0
-        for odds, prior, same in known:
-            found = match_probabilities(scale * odds + shift + prior)
+        for odds, competitors, same in known:
+            found = pair_probabilities(scale * odds + shift - competitors)
             found = np.clip(found, 1e-6, 1 - 1e-6)
             total -= np.log(np.where(same, found, 1 - found)).sum()
         return total
