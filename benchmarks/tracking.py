@@ -34,7 +34,7 @@ from huidurep.tracking.assignment import assign_neurons
 from huidurep.tracking.settings import load_calibration
 from huidurep.tracking.track import compare_sessions, estimate_displacements
 
-CALIBRATION_SEEDS = range(1001, 1017)
+CALIBRATION_SEEDS = range(1001, 1065)
 NUM_SESSIONS = (2, 3, 4, 5)
 WITHOUT_EMBEDDING = ROOT / "benchmarks/results/tracking_weights_without_embedding.json"
 

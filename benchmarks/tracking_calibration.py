@@ -18,8 +18,8 @@ from huidurep.tracking.matching import (
     estimate_displacement,
     is_bundle,
     log_odds,
-    match_probabilities,
     pair_features,
+    pair_probabilities,
     share_odds,
 )
 from huidurep.tracking.sessions import isi_histograms
@@ -86,22 +86,22 @@ def stack(compared, names):
 
 
 def sharpen(weights, compared, shape, group):
-    """Weights scaled and shifted so that the probabilities after the competition for partners are right.
+    """Weights scaled and shifted so that the probabilities of `pair_probabilities` are right.
 
-    The regression looks at each pair for itself, and is therefore less sure than the marginals of whole assignments.
+    The regression looks at each pair for itself, with the true share of common neurons, and is therefore less sure than
+    the marginals of whole assignments, and surer than these with an estimated share.
     """
     calibration = Calibration(shape, {group: weights}, {})
     known = []
     for features, may_match, same in compared:
-        prior = share_odds(same.sum(), same.shape) - features["competitors"]
         odds = log_odds(features, may_match, calibration, group=group) + features["competitors"]
-        known.append((odds, prior, same))
+        known.append((odds, features["competitors"], same))
 
     def loss(scale_and_shift):
         scale, shift = scale_and_shift
         total = 0.0
-        for odds, prior, same in known:
-            found = match_probabilities(scale * odds + shift + prior)
+        for odds, competitors, same in known:
+            found = pair_probabilities(scale * odds + shift - competitors)
             found = np.clip(found, 1e-6, 1 - 1e-6)
             total -= np.log(np.where(same, found, 1 - found)).sum()
         return total
@@ -168,19 +168,23 @@ def fit(seeds, path, path_without, commit):
     waveforms, neurons = [], []
     for number, found in enumerate(described.values()):
         for seed, (sessions, units) in found.items():
-            if seed // 2 % 2 == 0:  # half of the sessions for the waveforms, the other half for the weights
+            if seed // 2 % 2 == 0:  # half of the sessions for the waveforms, a quarter each for weights and sharpening
                 waveforms += [each.waveforms for each in units]
                 neurons += [each.neurons + 1000 * seed + 10**8 * number for each in sessions]
     shape = fit_shape(np.concatenate(waveforms), np.concatenate(neurons))
     weights, without = {}, {}
     for group, kinds in GROUPS.items():
-        others = [each for kind in kinds for seed, each in described[kind].items() if seed // 2 % 2]
+        pairs = [(seed // 2 % 4, each) for kind in kinds for seed, each in described[kind].items()]
+        others, unseen = ([each for part, each in pairs if part == wanted] for wanted in (1, 3))
         names = FEATURES[group]
         start = Calibration(shape, {}, {})
         weights[group] = fit_weights(names, *stack(compare(others, start, is_estimated=False), names))
         # once more, with displacements as they are estimated
-        compared = list(compare(others, Calibration(shape, {**weights}, {}), is_estimated=True))
-        stacked = stack(compared, names)
+        estimated = Calibration(shape, {**weights}, {})
+        stacked = stack(compare(others, estimated, is_estimated=True), names)
+        compared = list(
+            compare(unseen, estimated, is_estimated=True)
+        )  # weights are too sure of what they were fitted to
         for target, with_embedding in ((weights, True), (without, False)):
             single = fit_weights(names, *stacked, with_embedding=with_embedding)
             target[group] = sharpen(single, compared, shape, group)
