@@ -182,9 +182,8 @@ def fit(seeds, path, path_without, commit):
         # once more, with displacements as they are estimated
         estimated = Calibration(shape, {**weights}, {})
         stacked = stack(compare(others, estimated, is_estimated=True), names)
-        compared = list(
-            compare(unseen, estimated, is_estimated=True)
-        )  # weights are too sure of what they were fitted to
+        # weights are too sure of what they were fitted to
+        compared = list(compare(unseen, estimated, is_estimated=True))
         for target, with_embedding in ((weights, True), (without, False)):
             single = fit_weights(names, *stacked, with_embedding=with_embedding)
             target[group] = sharpen(single, compared, shape, group)
