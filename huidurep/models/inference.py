@@ -40,7 +40,8 @@ def embed(  # noqa: PLR0913 - each describes the waveforms or where they are com
     sampling_frequency : float, default 30000.0
         Hz.
     peak_index : int, optional
-        Sample of the trough, the same for all spikes; by default each spike's own.
+        Sample of the trough, the same for all spikes; by default each spike's own. Give it where a detector has aligned
+        the spikes: a trough that is found in noise is a sample or two off.
     peak_sign : {"neg", "pos"} or array_like of them (num_spikes,), optional
         Whether the spikes point down or up; by default each spike's own, found at its trough. Trough and sign are found
         spike by spike: a row never depends on the other rows of the array.

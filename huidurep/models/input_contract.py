@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 LANCZOS_LOBES = 8
 SIGN_MS = 0.07  # around a given peak index: the width of a trough
 TROUGH_MS = 0.15  # around the largest deflection, where the trough is not given
-# Where a trough is expected in a snippet, as a share of its window, and how much a deflection elsewhere counts.
-EXPECTED_PLACE, PLACE_SPREAD, ELSEWHERE = 1 / 3, 0.2, 0.3
+# Standard deviations of a smoothed trough and of what is subtracted: after-waves of a spike are slower than its trough.
+SMOOTHED_MS, SLOW_MS = 0.05, 0.35
+# Where a trough is expected in a snippet, as shares of its window, and how much a deflection elsewhere counts.
+EXPECTED_PLACES, PLACE_SPREAD, ELSEWHERE = (0.21, 0.45), 0.2, 0.3
 UPWARD_FACTOR = 1.4  # most spikes point down: fewer are turned over because of noise or of an overlapping spike
 NOMINAL_TETRODE_UM = ((0.0, 0.0), (12.5, 0.0), (0.0, 12.5), (12.5, 12.5))
 NOMINAL_PITCH_UM = 25.0
@@ -101,10 +103,12 @@ def _find_peaks(
 ) -> tuple[np.ndarray, ...]:
     """Sample (num_spikes,) of each spike's trough, and its sign (num_spikes,): -1 where it points up, else 1.
 
-    The largest deflection of the snippet, where one far from the first third counts less.
+    The largest deflection of the snippet without its slow waves; one that is early or late in the window counts less.
     """
     num_samples = waveforms.shape[1]
-    offset = (np.arange(num_samples) / num_samples - EXPECTED_PLACE) / PLACE_SPREAD
+    waveforms = np.matmul(_smoothing(num_samples, sampling_frequency), waveforms)
+    places = np.arange(num_samples) / num_samples
+    offset = (places - np.clip(places, *EXPECTED_PLACES)) / PLACE_SPREAD
     weights = ELSEWHERE + (1 - ELSEWHERE) * np.exp(-0.5 * offset**2)
     down, up = -waveforms.min(2), waveforms.max(2)
     is_up = (up * weights).max(1) > UPWARD_FACTOR * (down * weights).max(1)
@@ -114,6 +118,13 @@ def _find_peaks(
     reach = max(1, int(round(TROUGH_MS * 1e-3 * sampling_frequency)))
     near = np.abs(np.arange(num_samples) - (size * weights).argmax(1)[:, None]) <= reach
     return np.where(near, size, -np.inf).argmax(1), np.where(is_up, -1, 1).astype(np.float32)
+
+
+def _smoothing(num_samples: int, sampling_frequency: float) -> np.ndarray:
+    """Operator (num_samples, num_samples) float32: the difference of a narrow and a wide Gaussian mean."""
+    lags_ms = (np.arange(num_samples)[:, None] - np.arange(num_samples)) * 1e3 / sampling_frequency
+    narrow, wide = (np.exp(-0.5 * (lags_ms / width_ms) ** 2) for width_ms in (SMOOTHED_MS, SLOW_MS))
+    return (narrow / narrow.sum(1, keepdims=True) - wide / wide.sum(1, keepdims=True)).astype(np.float32)
 
 
 def _select_channels(
@@ -267,8 +278,8 @@ def map_waveforms(
     sampling_frequency : float, default 30000.0
         Hz.
     peak_index : int, optional
-        Sample of the trough, the same for all spikes; by default each spike's own: its largest deflection, where those
-        far from the first third count less. Windows of converted research checkpoints are not aligned.
+        Sample of the trough, the same for all spikes; by default each spike's own: its largest deflection without slow
+        waves; early and late ones count less. Windows of converted research checkpoints are not aligned.
     peak_sign : {"neg", "pos"} or array_like of them (num_spikes,), optional
         By default each spike's own: up where its deflections at the trough are 1.4 times as large upwards.
     channel_positions : array_like (num_channels, 2), optional

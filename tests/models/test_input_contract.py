@@ -106,6 +106,16 @@ def test_after_wave_larger_than_the_trough_turns_no_spike_over():
     assert found.polarity[0] == -1 and found.peak_index[0] == 45
 
 
+def test_slow_after_wave_in_noise_turns_no_spike_over():
+    # of a Utah array: the trough is early in the window, the after-wave is as large with noise, but slower
+    time = np.arange(48)
+    spike = -60 * np.exp(-0.5 * ((time - 10) / 2.5) ** 2) + 45 * np.exp(-0.5 * ((time - 20) / 6) ** 2)
+    waveforms = spike[None, :, None] + np.random.default_rng(0).normal(0, 12, (500, 48, 1))
+    mapped = map_waveforms(waveforms, CONFIG)
+    assert (mapped.polarity < 0).mean() < 0.03
+    assert (np.abs(mapped.peak_index - 10) <= 2).mean() > 0.95
+
+
 def test_a_given_sign_is_taken(model):
     waveforms, _ = company()
     up = model.embed(waveforms, peak_index=30, peak_sign="pos")
