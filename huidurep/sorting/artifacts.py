@@ -61,8 +61,8 @@ class ArtifactSettings:
         80 neurons, of these pairs and of 200 bursts, and each half-sine from 1 ms on; an exponential has a steep edge,
         which is found where the sampling frequency is high enough for it.
     num_screened_channels : int
-        On about so many channels of a large probe a chunk is searched for plateaus at first; half of
-        `min_channel_share` of them are enough for a closer look.
+        On about so many channels of a large probe a chunk is looked at first; only where half of `min_channel_share`
+        of them show something, all channels are.
     plateau_end : float
         The period of a plateau ends where the distance is below this number of noise levels.
     min_channel_share : float
@@ -348,6 +348,8 @@ class FindArtifacts(PipelineNode):
         self._plateau_samples = _plateau_samples(sampling_frequency, settings)
         self._min_share = settings.max_spike_slope_per_ms * 1000.0 / sampling_frequency
         self._min_channels = max(1, int(np.ceil(settings.min_channel_share * self._is_alive.sum())))
+        self._stride = max(1, len(jump_levels) // settings.num_screened_channels)
+        self._few_channels = max(1, self._min_channels // self._stride // 2)
         self._lengths = [recording.get_num_samples(index) for index in range(recording.get_num_segments())]
         self._samples_per_ms = sampling_frequency / 1000.0
         self._sos = _band_pass(band_hz, sampling_frequency)
@@ -415,20 +417,27 @@ class FindArtifacts(PipelineNode):
     def _find(self, traces):
         """Samples (num_samples,) of steep edges, of changes that are too large, of smooth pulses, and of blanks."""
         is_found = np.zeros(len(traces), dtype=bool)
+        if not self._may_have_artifact(traces):
+            return is_found
         jumps = np.abs(np.diff(traces, axis=0))
         rows, channels = np.nonzero(jumps > self._min_jump)
         if len(rows):
             is_found[:-1] |= self._is_steep(traces, jumps, rows, channels)
-        if self._is_in_uv:
-            lag = self._samples(self._settings.large_ms)
-            is_large = np.abs(traces[lag:] - traces[:-lag]) > self._settings.max_spike_uv
-            where = np.flatnonzero(np.count_nonzero(is_large, axis=1) >= self._min_channels)
-            for start in where:
-                is_found[start : start + lag + 1] = True
+        lag = self._samples(self._settings.large_ms)
+        for start in np.flatnonzero(self._is_large(traces, self._min_channels)):
+            is_found[start : start + lag + 1] = True
         is_found |= self._is_plateau(traces)
         if self._has_blanks:
             is_found |= self._is_blank(traces)
         return is_found
+
+    def _is_large(self, traces, num_channels):
+        """Samples (num_samples - lag,) from which on so many of the channels change by more than a spike."""
+        lag = self._samples(self._settings.large_ms)
+        if not self._is_in_uv:
+            return np.zeros(max(0, len(traces) - lag), dtype=bool)
+        is_large = np.abs(traces[lag:] - traces[:-lag]) > self._settings.max_spike_uv
+        return np.count_nonzero(is_large, axis=1) >= num_channels
 
     def _is_steep(self, traces, jumps, rows, channels):
         """Samples (num_samples - 1,) before an edge that no spike has, on enough channels."""
@@ -448,7 +457,7 @@ class FindArtifacts(PipelineNode):
         """Samples (num_samples,) of pulses that last longer than a spike, on enough channels."""
         settings, (step, lag, width) = self._settings, self._plateau_samples
         is_found = np.zeros(len(traces), dtype=bool)
-        if len(traces) // step <= 2 * lag or not self._may_have_plateau(traces):
+        if not self._may_have_plateau(traces):
             return is_found
         means = _step_means(traces, step)
         levels = median_filter(means, (width, 1))
@@ -469,13 +478,40 @@ class FindArtifacts(PipelineNode):
         is_found[: len(means) * step] = np.repeat(is_step, step)
         return is_found
 
+    def _may_have_artifact(self, traces):
+        """Whether some channels of a large probe show anything, which in most chunks they do not; all of a small one.
+
+        Half as many as an artefact needs are enough.
+        """
+        if self._stride == 1:
+            return True
+        some, few = traces[:, :: self._stride], self._few_channels
+        is_jump = np.abs(np.diff(some, axis=0)) > self._min_jump[:: self._stride]
+        # the edge of one pulse may lie a sample later on some channels
+        counts = np.count_nonzero(is_jump, axis=1)
+        if (counts[1:] + counts[:-1] >= few).any() or self._is_large(some, few).any():
+            return True
+        return self._may_have_plateau(traces) or (self._has_blanks and self._may_have_blank(some))
+
     def _may_have_plateau(self, traces):
-        """Whether some of the channels have steps far from those before and after, which most chunks do not have."""
-        settings, (step, lag, _) = self._settings, self._plateau_samples
-        stride = max(1, traces.shape[1] // settings.num_screened_channels)
-        distances = _distance_from_both(_step_means(traces[:, ::stride], step), lag)
-        is_far = np.abs(distances) > settings.min_plateau * self._slow_levels[::stride]
-        return (np.count_nonzero(is_far, axis=1) >= max(1, self._min_channels // stride // 2)).any()
+        """Whether some of the channels have steps far from those before and after."""
+        settings, (step, lag, width) = self._settings, self._plateau_samples
+        if len(traces) // step <= 2 * lag:
+            return False
+        limits = settings.min_plateau * self._slow_levels[:: self._stride]
+
+        def is_far(levels):
+            are_far = np.abs(_distance_from_both(levels, lag)) > limits
+            return (np.count_nonzero(are_far, axis=1) >= self._few_channels).any()
+
+        means = _step_means(traces[:, :: self._stride], step)
+        # the median removes spikes; it is slow, and seldom needed
+        return is_far(means) and is_far(median_filter(means, (width, 1)))
+
+    def _may_have_blank(self, some):
+        step = max(1, self._samples(self._settings.noise_levels.blank_ms) // 4)
+        alive = some[:, self._is_alive[:: self._stride]]
+        return _stand_still(alive, step, self._settings.min_blank_share * alive.shape[1] / 2)
 
     def _summed(self, sizes):
         """Sum (num_steps,) over the living channels."""
@@ -488,14 +524,10 @@ class FindArtifacts(PipelineNode):
     def _is_blank(self, traces):
         """Samples (num_samples,) of stretches in which the living channels stand still, with the edges of both ends."""
         alive = traces[:, self._is_alive]
-        if alive.shape[1] == 0:
-            return np.zeros(len(traces), dtype=bool)
         length = self._samples(self._settings.noise_levels.blank_ms)
-        step = max(1, length // 4)
         needed = self._settings.min_blank_share * alive.shape[1]
-        sparse = alive[::step]
         # every stretch shows in every fourth of its length; only then is each sample compared
-        if not (np.count_nonzero(sparse[1:] == sparse[:-1], axis=1) >= needed).any():
+        if not _stand_still(alive, max(1, length // 4), needed):
             return np.zeros(len(traces), dtype=bool)
         is_constant = np.zeros(len(traces), dtype=bool)
         is_constant[1:] = np.count_nonzero(alive[1:] == alive[:-1], axis=1) >= needed
@@ -522,6 +554,13 @@ class FindArtifacts(PipelineNode):
 def _band_pass(band_hz: tuple[float, float], sampling_frequency: float) -> np.ndarray:
     """The filter of `preprocess`."""
     return iirfilter(2, band_hz, fs=sampling_frequency, btype="bandpass", ftype="bessel", output="sos")
+
+
+def _stand_still(traces: np.ndarray, step: int, num_channels: float) -> bool:
+    """Whether so many channels of (num_samples, num_channels) have the same value a step later, at any step."""
+    sparse = traces[::step]
+    counts = np.count_nonzero(sparse[1:] == sparse[:-1], axis=1)
+    return bool(traces.shape[1] and (counts >= num_channels).any())
 
 
 def _dilate(flags: np.ndarray, reach: int) -> np.ndarray:
