@@ -20,6 +20,7 @@ from spikeinterface.core import BaseRecording
 
 from .job_kwargs import resolve_job_kwargs
 from .run_log import RunLog
+from .scaling import scale_traces
 
 PREFIX = "huidurep-"  # of temporary folders; then the number of the process
 
@@ -101,7 +102,7 @@ def cache_traces(
         _warn_of_full_disk(log, stage, num_bytes, parent)
         return recording
     if is_rounded:
-        cached = spre.scale(cached, gain=settings.step_uv, dtype="float32")
+        cached = scale_traces(cached, settings.step_uv)
         cached.set_channel_gains(1.0)  # scaling keeps the gains, by which exports would scale again
     weakref.finalize(cached, _remove, folder, os.getpid())
     return cached
@@ -132,7 +133,7 @@ def _save(recording: BaseRecording, folder: Path, jobs: dict) -> BaseRecording |
 
 def _to_int16(recording: BaseRecording, step: float) -> BaseRecording:
     limit = float(np.iinfo("int16").max)
-    return spre.astype(spre.clip(spre.scale(recording, gain=1.0 / step, dtype="float32"), -limit, limit), "int16")
+    return spre.astype(spre.clip(scale_traces(recording, 1.0 / step), -limit, limit), "int16")
 
 
 def _folders_of_killed(parent: Path) -> list[Path]:

@@ -354,7 +354,8 @@ def _cluster_by_channel(
     by_channel = [np.flatnonzero(peaks["channel_index"] == channel) for channel in np.unique(peaks["channel_index"])]
     # template matching finds the spikes of the other channels if they belong to a unit of one of these
     mixtures = iter(
-        Parallel(n_jobs=resolve_job_kwargs(job_kwargs)["n_jobs"])(
+        # idle workers hold 330 MB each
+        Parallel(n_jobs=resolve_job_kwargs(job_kwargs)["n_jobs"], backend="loky", idle_worker_timeout=2)(
             delayed(_cluster)(embeddings[rows], times_s[rows], parameters, None, one_start)
             for rows in by_channel
             if len(rows) >= parameters.min_unit_spikes

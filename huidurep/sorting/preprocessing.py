@@ -32,6 +32,7 @@ from .noise_levels import (
 )
 from .parameters import SortingParameters
 from .run_log import RunLog
+from .scaling import scale_traces
 
 
 @dataclass(frozen=True)
@@ -262,14 +263,14 @@ def _select_scale_reference(
     if len(kept) < filtered.get_num_channels():
         filtered = filtered.select_channels(filtered.channel_ids[kept])
     if factor != 1.0:
-        filtered = spre.scale(filtered, gain=factor, dtype="float32")
+        filtered = scale_traces(filtered, factor)
     if common_reference is None:
         common_reference = len(kept) >= settings.reference_channels
     if common_reference:
         filtered = spre.common_reference(filtered, reference="global", operator="median", dtype="float32")
     if len(periods):
         filtered = spre.silence_periods(filtered, periods=periods)
-    # the traces are in uV, but spre.scale keeps the gains of the raw samples: whoever asks for uV would scale twice
+    # the traces are in uV, but scaling keeps the gains of the raw samples: whoever asks for uV would scale twice
     filtered.set_channel_gains(1.0)
     filtered.set_channel_offsets(0.0)
     return filtered
@@ -287,7 +288,7 @@ def _scale(recording: BaseRecording, offsets: np.ndarray) -> BaseRecording:
     gains = _read_gains(recording)
     # The offset is measured, not read, so that the electrode's own offset is subtracted with that of the amplifier,
     # before the filter can ring on it.
-    return spre.scale(recording, gain=gains, offset=-gains * offsets, dtype="float32")
+    return scale_traces(recording, gains, -gains * offsets)
 
 
 def _filter(recording: BaseRecording, band_hz: tuple[float, float]) -> BaseRecording:

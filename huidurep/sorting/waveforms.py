@@ -18,7 +18,7 @@ from spikeinterface.core.node_pipeline import (
 from .job_kwargs import resolve_job_kwargs
 from .parameters import SortingParameters
 
-BATCH_BYTES = 128 * 2**20  # of snippets held at a time
+BATCH_BYTES = 64 * 2**20  # of snippets; extraction holds four times as much
 NUM_PHASES, LANCZOS_LOBES = 16, 8  # of `align_to_trough`
 
 
@@ -88,11 +88,11 @@ def iterate_waveforms(
         waveforms = _extract(recording, batch, window, None if is_small else near, job_kwargs)
         if is_small:
             yield WaveformBatch(np.arange(start, start + len(batch)), waveforms, positions_um, num_before)
-            continue
-        for channel_index in np.unique(batch["channel_index"]):
+        for channel_index in np.unique(batch["channel_index"]) if not is_small else ():
             rows = np.flatnonzero(batch["channel_index"] == channel_index)
             # ExtractSparseWaveforms orders channels by their indices, and so does the mask
             yield WaveformBatch(start + rows, waveforms[rows], positions_um[near[channel_index]], num_before)
+        del waveforms  # before the next batch is extracted
 
 
 def has_whole_snippet(spikes: np.ndarray, recording: BaseRecording, parameters: SortingParameters) -> np.ndarray:
