@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import results_files
 import sorting
 from made_recordings import generate, make_generated, write
-from table_text import markdown
+from speed_tables import tables
 
 OUTPUT = results_files.ROOT / "benchmarks/results/speed.json"
 PEERS = ("huidurep", "spykingcircus2", "lupin", "tridesclous2", "mountainsort5", "kilosort4")
@@ -129,36 +129,6 @@ def time_growth(minutes, contacts, seed):
     return rows
 
 
-def slope(rows, axis):
-    """Slope of log seconds on the log of minutes or contacts."""
-    chosen = [row for row in rows if row["axis"] == axis]
-    if len(chosen) < 2:
-        return float("nan")
-    return float(np.polyfit(*(np.log([row[name] for row in chosen]) for name in (axis, "cpu_seconds")), 1)[0])
-
-
-def print_tables(results):
-    """Print what is measured so far."""
-    if results.get("encoder"):
-        print(
-            markdown(
-                ["encoder", "spikes a second", "share of a matrix product"],
-                [list(row.values()) for row in results["encoder"]],
-            )
-        )
-    if results.get("sorts"):
-        names = ("contacts", "sorter", "accuracy", "seconds", "peak_memory_mb", "false_positive_units")
-        print(markdown(list(names), [[row.get(name, "-") for name in names] for row in results["sorts"]]))
-        for row in results["sorts"]:
-            if row.get("stages"):
-                total = sum(row["stages"].values())
-                print(row["contacts"], {stage: f"{100 * each / total:.0f} %" for stage, each in row["stages"].items()})
-    if results.get("growth"):
-        names = ("axis", "contacts", "minutes", "cpu_seconds", "peak_memory_mb", "spikes")
-        print(markdown(list(names), [[row[name] for name in names] for row in results["growth"]]))
-        print({axis: round(slope(results["growth"], axis), 2) for axis in ("minutes", "contacts")})
-
-
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=["encoder", "sorts", "growth"])
@@ -187,9 +157,9 @@ def main():
         new = {(row["contacts"], row["sorter"]) for row in rows}
         rows = [row for row in results.get("sorts", []) if (row["contacts"], row["sorter"]) not in new] + rows
     results["header"] = results_files.run_header(seed=arguments.seed, threads=2)
-    results[arguments.part] = rows
+    results[arguments.part] = [dict(commit=results["header"]["commit"]) | row for row in rows]
     results_files.write_results(arguments.output, results)
-    print_tables(results)
+    print(tables(results))
 
 
 if __name__ == "__main__":

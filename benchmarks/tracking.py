@@ -9,7 +9,7 @@ neurons with peaks above 40 uV, with templates as means of 100 to 3000 spikes (t
 recordings of that duration are sorted with the default checkpoint instead. Each row of benchmarks/results/tracking.json
 is one kind of probe. Scores of every pair of units of different sessions are pooled over the seeds: area under the ROC
 curve, and recall at 95 % precision. Other methods are counted with and without a one-to-one
-assignment of their scores, whichever gives the higher recall. `no embedding` is `huidurep.track` without the embedding,
+assignment of their scores, whichever gives the higher recall. Rows of kinds that --only leaves out are kept. `no embedding` is `huidurep.track` without the embedding,
 with weights fitted again. `--fit` fits the constants in huidurep/tracking/calibration.json to sessions of other seeds
 (from 1001).
 """
@@ -25,7 +25,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import tracking_calibration
-from results_files import ROOT, package_version, run_header, write_results
+from results_files import ROOT, package_version, read_results, run_header, write_results
 from tracking_peers import correlation, has_unitmatch, one_to_one, unitmatch
 from tracking_scores import pool, print_table
 from tracking_sessions import KINDS, SOURCES, make_sessions, sort_sessions
@@ -110,14 +110,16 @@ def main():
         print("UnitMatchPy is not installed: its rows are missing (pip install --no-deps unitmatchpy mtscomp)")
     name = "tracking_sortings" if arguments.sortings else "tracking"
     output, rows, kinds = arguments.output or ROOT / f"benchmarks/results/{name}.json", [], []
+    old = read_results(output)
+    kept = {key: [row for row in old.get(key, []) if row["kind"] not in arguments.only] for key in ("rows", "sets")}
     for kind in arguments.only:
         measured = []
         for seed in arguments.seeds:
             measured.append(measure(kind, seed, arguments.sortings))
             rows.append(measured[-1][0])
             print(json.dumps(rows[-1]), flush=True)
-        kinds.append(pool(kind, measured))
-        write_results(output, dict(header=header, rows=kinds, sets=rows))
+        kinds.append(pool(kind, measured) | dict(seeds=arguments.seeds, commit=header["commit"]))
+        write_results(output, dict(header=header, rows=kept["rows"] + kinds, sets=kept["sets"] + rows))
     print(f"seeds {arguments.seeds}, commit {header['commit']}, {header['versions']}")
     print_table(kinds)
     return 0

@@ -88,7 +88,8 @@ def tracking_block(results):
         lines.append([f"probability {low:g} to {high:g}, mean: share that is right", *cells])
     head = ["AUC / recall at 95 % precision", *(f"{each['kind']} ({each['num_pairs']} pairs)" for each in kinds)]
     version = results["header"]["versions"].get("UnitMatchPy", "not installed")
-    note = f"{rows_note(results | dict(rows=[results['header']]))} UnitMatchPy {version}."
+    seeds = "; ".join(f"{each['kind']}: {min(each['seeds'])} to {max(each['seeds'])}" for each in kinds)
+    note = f"{rows_note(results)} UnitMatchPy {version}. Seeds of the sets: {seeds}."
     return f"{markdown(head, lines)}\n\n{note}"
 
 

@@ -86,7 +86,7 @@ class MotionSettings:
     auto_min_duration_s: float = 30.0
     min_motion_um: float = 2.0
     auto_window_um: float = 200.0
-    auto_peaks_hz: float = 1.5
+    auto_peaks_hz: float = 1.0
     still_peaks_hz: float = 0.75
     agreement: AgreementSettings = AgreementSettings()
 
