@@ -24,7 +24,7 @@ NUM_PHASES, LANCZOS_LOBES = 16, 8  # of `align_to_trough`
 
 @dataclass(frozen=True)
 class WaveformBatch:
-    """Snippets that share their channels.
+    """Snippets on channels that lie alike.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class WaveformBatch:
     waveforms : ndarray of float32, (num_spikes, num_samples, num_channels)
         uV.
     channel_positions_um : ndarray of float, (num_channels, 2)
-        Contacts of the channels of these snippets.
+        Contacts of the channels of these snippets, from the first of them.
     peak_index : int
         Sample of the peak in each snippet.
     """
@@ -82,17 +82,31 @@ def iterate_waveforms(
     positions_um = recording.get_channel_locations()
     is_small = recording.get_num_channels() <= num_channels
     near = nearest_channels(recording, num_channels)
+    arrangements, arrangement_of_channel = _arrangements(positions_um, near)
     batch_size = max(1, batch_bytes // (4 * num_samples * min(num_channels, recording.get_num_channels())))
     for start in range(0, len(spikes), batch_size):
         batch = spikes[start : start + batch_size]
         waveforms = _extract(recording, batch, window, None if is_small else near, job_kwargs)
         if is_small:
-            yield WaveformBatch(np.arange(start, start + len(batch)), waveforms, positions_um, num_before)
-        for channel_index in np.unique(batch["channel_index"]) if not is_small else ():
-            rows = np.flatnonzero(batch["channel_index"] == channel_index)
+            places_um = positions_um - positions_um[:1]
+            yield WaveformBatch(np.arange(start, start + len(batch)), waveforms, places_um, num_before)
+        arrangement_of_spike = arrangement_of_channel[batch["channel_index"]]
+        for arrangement in np.unique(arrangement_of_spike) if not is_small else ():
+            rows = np.flatnonzero(arrangement_of_spike == arrangement)
             # ExtractSparseWaveforms orders channels by their indices, and so does the mask
-            yield WaveformBatch(start + rows, waveforms[rows], positions_um[near[channel_index]], num_before)
+            yield WaveformBatch(start + rows, waveforms[rows], arrangements[arrangement], num_before)
         del waveforms  # before the next batch is extracted
+
+
+def _arrangements(positions_um: np.ndarray, near: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How channels lie around a channel: contacts (num_arrangements, num_near, 2) um from the first, and which of them.
+
+    A probe repeats itself along its shank, so that few arrangements are found around hundreds of channels.
+    """
+    places_um = np.stack([positions_um[is_near] for is_near in near])
+    places_um = np.round(places_um - places_um[:, :1], 3)
+    arrangements_um, arrangement = np.unique(places_um, axis=0, return_inverse=True)
+    return arrangements_um, arrangement.ravel()
 
 
 def has_whole_snippet(spikes: np.ndarray, recording: BaseRecording, parameters: SortingParameters) -> np.ndarray:

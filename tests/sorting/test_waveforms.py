@@ -53,9 +53,19 @@ def test_large_group_gives_the_channels_around_each_peak():
         assert batch.waveforms.shape[1:] == (90, 3)
         for row, waveform in zip(batch.spike_indices, batch.waveforms, strict=True):
             channels = np.round((waveform[30] - spikes["sample_index"][row]) / 0.01).astype(int)
-            assert batch.channel_positions_um[:, 1].tolist() == (20.0 * channels).tolist()
+            assert batch.channel_positions_um[:, 1].tolist() == (20.0 * (channels - channels[0])).tolist()
             seen[int(row)] = channels.tolist()
     assert seen == {0: [0, 1, 2], 1: [4, 5, 6], 2: [4, 5, 6], 3: [7, 8, 9]}
+
+
+def test_snippets_of_channels_that_lie_alike_are_one_batch():
+    recording = recording_of(10)
+    spikes = spikes_at(np.arange(200, 2200, 200), np.arange(10))
+    batches = list(iterate_waveforms(recording, spikes, PARAMETERS, num_channels=3))
+    assert len(batches) == 1  # at the ends of a column too, three contacts are 20 um apart
+    recording.set_dummy_probe_from_locations(np.column_stack([np.zeros(10), np.arange(10) ** 2]))
+    # channels 0 to 2 have the same three contacts, and so have 8 and 9
+    assert len(list(iterate_waveforms(recording, spikes, PARAMETERS, num_channels=3))) == 7
 
 
 def test_no_spikes_no_batches():
