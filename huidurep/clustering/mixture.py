@@ -97,14 +97,18 @@ def cluster_embeddings(  # noqa: PLR0913 (each is a parameter that users set, bu
     ValueError
         Fewer spikes than `num_units`, embeddings that are not finite, or `times_s` of another length.
     """
-    embeddings, times_s = _check(np.asarray(embeddings, float), times_s, num_units)
+    embeddings = np.asarray(embeddings)
+    if embeddings.dtype.kind != "f":  # those of float32 are not copied: there may be millions
+        embeddings = embeddings.astype(float)
+    embeddings, times_s = _check(embeddings, times_s, num_units)
     if (num_spikes := len(embeddings)) < (min_unit_spikes if num_units is None else 1):
         return _without_units(embeddings)
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.permutation(num_spikes)[: max(max_fit_spikes, num_units or 1)])
     smallest = max(2, int(min_unit_spikes * len(rows) / num_spikes))
-    mean, axes = principal_axes(embeddings[rows], max_dimensions)
-    points = (embeddings[rows] - mean) @ axes
+    drawn = embeddings[rows].astype(float)
+    mean, axes = principal_axes(drawn, max_dimensions)
+    points = (drawn - mean) @ axes
     times = None if times_s is None else times_s[rows]
     limit = merge_limit(merge_bias, settings.merge)
     with threadpool_limits(limits=1):  # the matrices are small: more threads only wait for each other

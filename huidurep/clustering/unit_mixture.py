@@ -12,6 +12,8 @@ from .drift import Drift, DriftSettings
 from .drifting_mixture import REGULARISATION, fit_line
 from .separation import MergeSettings, covariance_of
 
+BLOCK_SPIKES = 20000  # whose posteriors are computed at a time: there are hundreds of components
+
 
 @dataclass(frozen=True)
 class MixtureSettings:
@@ -97,15 +99,18 @@ class UnitMixture:
             The last column is for components that belong to no unit.
         """
         result = np.zeros((len(embeddings), self.num_units + 1), np.float32)
-        if len(embeddings) and len(self.weights):
-            points = (np.asarray(embeddings, float) - self.mean) @ self.axes
+        if not len(self.weights):
+            return result
+        for start in range(0, len(embeddings), BLOCK_SPIKES):
+            block = slice(start, start + BLOCK_SPIKES)
+            points = (np.asarray(embeddings[block], float) - self.mean) @ self.axes
             design = np.eye(1, self.means.shape[1]).repeat(len(points), axis=0)  # the average of drift is 0
             if self.drift is not None and times_s is not None:
-                design = self.drift.design(times_s)
+                design = self.drift.design(times_s[block])
             logs = log_densities(points, design, self.weights, self.means, self.cholesky_factors)
             responsibilities = np.exp(logs - logsumexp(logs, axis=1, keepdims=True))
             for component, unit in enumerate(self.component_units):
-                result[:, unit] += responsibilities[:, component]  # unit -1 is the last column
+                result[block, unit] += responsibilities[:, component]  # unit -1 is the last column
         return result
 
     def predict(self, embeddings: np.ndarray, times_s: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from stand_in import agreement
@@ -175,6 +177,27 @@ def test_predict_repeats_the_labels():
     labels, posteriors = found.predict(points)
     assert np.array_equal(labels, found.labels)
     assert posteriors == pytest.approx(found.posteriors, abs=1e-6)
+
+
+def test_blocks_of_spikes_have_the_posteriors_of_all_at_once(monkeypatch):
+    embeddings, _ = planted_clusters((300, 200))
+    times_s = np.sort(np.random.default_rng(0).uniform(0, 100, len(embeddings)))
+    found = cluster_embeddings(embeddings, times_s=times_s)
+    expected = found.unit_posteriors(embeddings, times_s)
+    monkeypatch.setattr("huidurep.clustering.unit_mixture.BLOCK_SPIKES", 7)
+    np.testing.assert_allclose(found.unit_posteriors(embeddings, times_s), expected, atol=1e-6)
+
+
+def test_memory_does_not_grow_with_spikes_times_components(monkeypatch):
+    monkeypatch.setattr("huidurep.clustering.unit_mixture.BLOCK_SPIKES", 2000)
+    embeddings, _ = planted_clusters((300,) * 4)
+    found = cluster_embeddings(embeddings)
+    many = np.tile(embeddings, (80, 1)).astype("float32")
+    tracemalloc.start()
+    found.predict(many)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 0.5 * 8 * len(many) * len(found.weights)
 
 
 def test_a_greater_merge_bias_never_gives_more_units():
