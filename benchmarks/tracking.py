@@ -3,15 +3,15 @@
     python benchmarks/tracking.py [--seeds 1 2 3 4 5 6 7 8] [--only tetrode,column] [--sortings SECONDS]
     python benchmarks/tracking.py --fit
 
-Two to five sessions of a tetrode, a column, a staggered shank and a patch of Neuropixels 1.0. Between any two sessions
-the probe moves by up to 60 um, amplitudes change by 0.7 to 1.4 and a third of the neurons are replaced. Units are the
-neurons with peaks above 40 uV, with templates as means of 100 to 3000 spikes (true sortings); with `--sortings`,
-recordings of that duration are sorted with the default checkpoint instead. Each row of benchmarks/results/tracking.json
-is one kind of probe. Scores of every pair of units of different sessions are pooled over the seeds: area under the ROC
-curve, and recall at 95 % precision. Other methods are counted with and without a one-to-one
-assignment of their scores, whichever gives the higher recall. Rows of kinds that --only leaves out are kept. `no embedding` is `huidurep.track` without the embedding,
-with weights fitted again. `--fit` fits the constants in huidurep/tracking/calibration.json to sessions of other seeds
-(from 1001).
+Two to five sessions of a tetrode, a column, a staggered shank and a patch of Neuropixels 1.0. Between any two
+sessions the probe moves by up to 60 um, amplitudes change by 0.7 to 1.4 and a third of the neurons are replaced.
+Units are the neurons with peaks above 40 uV, with templates as means of 100 to 3000 spikes (true sortings); with
+`--sortings`, recordings of that duration are sorted with the default checkpoint instead. Each row of
+benchmarks/results/tracking.json is one kind of probe. Scores of every pair of units of different sessions are pooled
+over the seeds: area under the ROC curve, and recall at 95 % precision. Other methods are counted with and without a
+one-to-one assignment of their scores, whichever gives the higher recall. Rows of kinds that --only leaves out are
+kept. `no embedding` is `huidurep.track` without the embedding, with weights fitted again. `--fit` fits the constants
+in huidurep/tracking/calibration.json to sessions of other seeds (from 1001).
 """
 
 import argparse
