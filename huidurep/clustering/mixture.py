@@ -218,10 +218,16 @@ def _over_split(
     seed = int(rng.integers(2**31))
     # k-means where a covariance cannot be estimated, or where components lost all their points
     if len(points) >= max(2 * wanted, 2):
-        labels = fit_mixture(points, wanted, "tied", seed).predict(points)
+        labels = _split(points, wanted, seed)
         if num_units is None or len(np.unique(labels)) >= num_units:
             return labels
     return KMeans(wanted, n_init=1, random_state=seed).fit_predict(points)
+
+
+def _split(points: np.ndarray, num_components: int, seed: int) -> np.ndarray:
+    """Component of each point in a mixture whose components share one covariance."""
+    start = one_hot(KMeans(num_components, n_init=1, random_state=seed).fit_predict(points))
+    return fit_linear_mixture(points, start, np.ones((len(points), 1))).responsibilities.argmax(1)
 
 
 def fit_mixture(points: np.ndarray, num_components: int, covariance_type: str, seed: int) -> GaussianMixture:
@@ -258,9 +264,7 @@ def _track_drift(
     """Component of each point in a mixture that drifts, the design (num_points, num_terms) of its means, and drift."""
     drift = None
     if times_s is not None:
-        drift = estimate_drift(
-            points, times_s, components, lambda number: fit_mixture(points, number, "tied", 0).predict(points), settings
-        )
+        drift = estimate_drift(points, times_s, components, lambda number: _split(points, number, 0), settings)
     if times_s is None or drift is None:
         return components, np.ones((len(points), 1)), None
     design = drift.design(times_s)

@@ -23,6 +23,7 @@ from sklearn.decomposition import PCA
 
 from .refractory import RefractorySettings, refractory_log_likelihood_ratio
 
+MAX_STEP = 1e-9  # standard deviations of a sample: means that move by less have converged
 PSEUDO_COUNT = 1e-9  # spikes at 0 that every Gaussian has: one without any spike would have no mean
 
 
@@ -312,11 +313,13 @@ def _fit_two_gaussians(
         np.dot((constant, m2 / v2 - m1 / v1, 0.5 / v1 - 0.5 / v2), powers, out=odds)
         second = (weighted @ expit(odds, out=odds)).tolist()
         first = [of_both - of_second for of_both, of_second in zip(whole, second, strict=True)]
-        components = []
+        before, components = components, []
         for count, total, squares in (first, second):
             size = max(count, 0.0) + PSEUDO_COUNT
             mean = (total + PSEUDO_COUNT * zero) / size
             components.append((size, mean, max((squares - mean * (2 * total - mean * count)) / size, 0.0) + floor))
+        if max(abs(after[1] - old[1]) for after, old in zip(components, before, strict=True)) < MAX_STEP:
+            break
     num_points = sum(size for size, *_ in components)
     return [(size / num_points, mean, variance) for size, mean, variance in components]
 
