@@ -45,7 +45,7 @@ class MixtureSettings:
     shared_covariance_spikes: float = 30
     background_weight: float = 0.02
     background_spread: float = 2.0
-    num_starts: int = 3
+    num_starts: int = 15
     drift: DriftSettings = DriftSettings()
     merge: MergeSettings = MergeSettings()
 
