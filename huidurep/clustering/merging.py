@@ -154,7 +154,7 @@ class Merging:
                     yield min(keys[row], keys[column]), max(keys[row], keys[column])
 
     def _statistic(self, first: list[int], second: list[int]) -> float:
-        rows, sums = [self._rows_of(each) for each in (first, second)], [self._sums_of(each) for each in (first, second)]
+        rows, sums = (list(map(of, (first, second))) for of in (self._rows_of, self._sums_of))
         lines = np.zeros((self.design.shape[1], self.points.shape[1]))
         if self.design.shape[1] > 1:
             lines = _lines_of_drift(*sums, self.settings.drift.slope_ridge)
