@@ -154,7 +154,10 @@ def stability_block(results):
         units = [f"{min(row['num_units'])} to {max(row['num_units'])} ({row['num_units_true']})" for row in rows]
         names = [f"{row['recording']}, {commit}" for row in rows]
         for name, text, values in zip(
-            [*names, f"**mean**, {commit}"], [*units, "-"], [*found, map(mean_of, zip(*found, strict=True))], strict=True
+            [*names, f"**mean**, {commit}"],
+            [*units, "-"],
+            [*found, map(mean_of, zip(*found, strict=True))],
+            strict=True,
         ):
             lines.append([name, text, *(f"{value:.3f}" for value in values)])
     head = ["recording, commit", "units (true)", "accuracy", *(name.replace("_", " ") for name in changes)]

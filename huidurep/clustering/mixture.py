@@ -4,7 +4,7 @@
    Its components share one covariance, so that none covers several units.
 2. If spike times are given, probe drift is estimated (`drift`) and the means of the components become linear functions
    of it.
-3. The groups of components with the lowest merge statistic are merged (`separation`), until all exceed a limit that
+3. The groups of components with the lowest merge statistic are merged (`merging`), until all exceed a limit that
    `merge_bias` shifts. Drift is removed before groups are compared.
 4. Steps 1 to 3 are repeated from other starts, and units are what most of them find (`consensus`).
 5. A unit is a mixture of its components (Baudry et al. 2010, doi:10.1198/jcgs.2010.08111), each with a covariance of

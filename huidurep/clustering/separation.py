@@ -18,12 +18,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit, logsumexp
+from scipy.special import expit
 from sklearn.decomposition import PCA
 
 from .refractory import RefractorySettings, refractory_log_likelihood_ratio
 
-MAX_STEP = 1e-9  # standard deviations of a sample: means that move by less have converged
+MAX_STEP = 1e-11  # standard deviations of a sample: means that move by less have converged
 PSEUDO_COUNT = 1e-9  # spikes at 0 that every Gaussian has: one without any spike would have no mean
 
 
@@ -286,7 +286,7 @@ def _distance_of_two_gaussians(a: np.ndarray, b: np.ndarray, settings: MergeSett
         return 0.0  # one Gaussian has all the spikes
     logs = _log_densities(x, weight, mean, variance)
     spread = whole[2] / total - (whole[1] / total) ** 2
-    gain = counts @ logsumexp(logs, axis=1) + 0.5 * total * (np.log(max(spread, 0) + 1e-300) + 1)
+    gain = counts @ np.logaddexp(*logs.T) + 0.5 * total * (np.log(max(spread, 0) + 1e-300) + 1)
     if gain < settings.min_gain_per_log_spikes * np.log(total):
         return 0.0  # one Gaussian fits as well: the discriminant cut off its tail
     return float(abs(mean[0] - mean[1]) / np.sqrt(variance.mean()))

@@ -32,7 +32,8 @@ class MixtureSettings:
     background_weight, background_spread : float
         Weight of the background component, and its covariance in units of the covariance of all spikes.
     num_starts : int
-        Number of mixtures, from different starts, whose units vote (`consensus`). One where `num_units` is given.
+        Number of mixtures, from different starts, whose units vote (`consensus`). One where `num_units` is given. With
+        fewer, small changes of a recording change more units (`benchmarks/stability.py`).
     drift : DriftSettings
     merge : MergeSettings
     """
