@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 sys.path.append(str(Path(__file__).resolve().parent))
-from table_text import bold_best, frame_markdown, header_note, markdown, rows_note
+from table_text import bold_best, frame_markdown, header_note, markdown, mean_of, rows_note
 
 FEW_VIOLATIONS = 0.01  # largest fraction of inter-spike intervals below 1.5 ms in a unit that counts as clean
 REAL = "opto"  # recordings of units of real recordings; the others are simulated
@@ -143,3 +143,22 @@ def locust_block(results):
     few = f"units below {100 * FEW_VIOLATIONS:g} %"
     head = ["recording", "sorter", "units", few, "their spikes", "worst unit, %", "lowest SNR"]
     return f"{markdown(head, lines)}\n\n{header_note(results['header'])} %: inter-spike intervals below 1.5 ms."
+
+
+def stability_block(results):
+    """Block of a file of stability.py: accuracy (mean over the sortings), numbers of units, agreement by change."""
+    changes, lines = results["header"]["settings"]["changes"], []
+    for commit in dict.fromkeys(row["commit"] for row in results["rows"]):
+        rows = [row for row in results["rows"] if row["commit"] == commit]
+        found = [[mean_of(row["accuracy"]), *(row["agreement"][name] for name in changes)] for row in rows]
+        units = [f"{min(row['num_units'])} to {max(row['num_units'])} ({row['num_units_true']})" for row in rows]
+        names = [f"{row['recording']}, {commit}" for row in rows]
+        for name, text, values in zip(
+            [*names, f"**mean**, {commit}"],
+            [*units, "-"],
+            [*found, map(mean_of, zip(*found, strict=True))],
+            strict=True,
+        ):
+            lines.append([name, text, *(f"{value:.3f}" for value in values)])
+    head = ["recording, commit", "units (true)", "accuracy", *(name.replace("_", " ") for name in changes)]
+    return f"{markdown(head, lines)}\n\n{header_note(results['header'])}"

@@ -5,7 +5,8 @@
 FOLDER holds recordings with ground truth, as `made_recordings.py` writes them: recording.json and sorting/. Each is
 sorted as it is, then changed: with other seeds, cut into two segments, with its channels in reversed order, mirrored,
 without its first sample, with 0.1 uV of white noise. Agreement of two sortings: mean, over the units of both, of the
-best agreement (spikes in common / spikes in either, within 0.4 ms) with a unit of the other. One row a recording.
+best agreement (spikes in common / spikes in either, within 0.4 ms) with a unit of the other. One row a recording; FILE
+keeps its rows of other recordings and commits.
 """
 
 import argparse
@@ -15,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import probeinterface
 import spikeinterface.core as si
-from results_files import run_header, write_results
+from results_files import read_results, run_header, write_results
+from sorting_tables import stability_block
 from spikeinterface.comparison import compare_sorter_to_ground_truth, compare_two_sorters
-from table_text import markdown
 
 import huidurep
 
@@ -96,18 +97,11 @@ def run(place, changes):
     return row
 
 
-def table(rows, changes):
-    """Markdown table: accuracy (mean over the sortings), numbers of units and agreement of each recording."""
-    lines = []
-    for row in rows:
-        units = f"{min(row['num_units'])} to {max(row['num_units'])}"
-        scores = [f"{row['agreement'][name]:.3f}" for name in changes]
-        lines.append([row["recording"], row["num_units_true"], units, f"{np.mean(row['accuracy']):.3f}", *scores])
-    means = [f"{np.mean([row['agreement'][name] for row in rows]):.3f}" for name in changes]
-    lines.append(["mean", "", "", f"{np.mean([np.mean(row['accuracy']) for row in rows]):.3f}", *means])
-    return markdown(
-        ["recording", "true units", "units", "accuracy", *(name.replace("_", " ") for name in changes)], lines
-    )
+def with_row(rows, row):
+    """Rows with this one in place of that of the same recording and commit, by commit."""
+    key = ("recording", "commit")
+    kept = [each for each in rows if [each[name] for name in key] != [row[name] for name in key]]
+    return sorted([*kept, row], key=lambda each: each["commit"] == row["commit"])
 
 
 def main():
@@ -118,15 +112,14 @@ def main():
     parser.add_argument("--output", type=Path, help="a results file")
     arguments = parser.parse_args()
     names = arguments.only or sorted(path.parent.name for path in arguments.folder.glob("*/recording.json"))
-    header, rows = run_header(seed=SEED, changes=arguments.changes), []
+    header = run_header(seed=SEED, changes=arguments.changes)
+    rows = read_results(arguments.output).get("rows", []) if arguments.output else []
     for name in names:
-        rows.append(run(arguments.folder / name, arguments.changes))
+        rows = with_row(rows, run(arguments.folder / name, arguments.changes) | dict(commit=header["commit"]))
         print(rows[-1], flush=True)
         if arguments.output:
             write_results(arguments.output, dict(header=header, rows=rows))
-    print(table(rows, arguments.changes))
-    versions = ", ".join(f"{package} {version}" for package, version in header["versions"].items())
-    print(f"\nCommit {header['commit']}, seed {SEED}, {versions}.")
+    print(stability_block(dict(header=header, rows=rows)))
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.linalg import solve_triangular
-from scipy.spatial.distance import pdist
+from scipy.spatial.distance import squareform
 
-MAX_SHARE_APART = 0.5  # two points are of one unit where at least half of the starts say so
+MAX_SHARE_APART = 0.5  # two points are of one unit where at least half of the starts in which both have one say so
 
 
 def agreed_units(
@@ -87,7 +87,16 @@ def _vote(votes: np.ndarray) -> np.ndarray:
     if is_unit.sum() < 2:
         agreed[is_unit] = 0
         return agreed
-    tree = linkage(pdist(votes[is_unit].astype(float), "hamming"), "average")
+    own = votes[is_unit]
+    together, both = np.zeros((2, len(own), len(own)), np.float32)
+    for start in own.T:
+        # a start in which a point has no unit, because too few went with it, does not say to which it belongs
+        has_unit = start >= 0
+        both += np.outer(has_unit, has_unit)
+        together += (start[:, None] == start) & has_unit
+    apart = 1 - together / np.maximum(both, 1)
+    np.fill_diagonal(apart, 0)
+    tree = linkage(squareform(apart, checks=False), "average")
     agreed[is_unit] = fcluster(tree, MAX_SHARE_APART, "distance") - 1
     return agreed
 

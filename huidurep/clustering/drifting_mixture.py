@@ -129,7 +129,7 @@ def fit_linear_mixture(
     num_components = responsibilities.shape[1]
     squares = (design[:, :, None] * design[:, None]).reshape(num_points, -1)
     products = (design[:, :, None] * points[:, None]).reshape(num_points, -1)
-    scatter, ridge = points.T @ points, np.diag(_ridge(num_terms, slope_ridge))
+    scatter, ridge = points.T @ points, np.diag(ridge_of_terms(num_terms, slope_ridge))
     before = -np.inf
     for _ in range(max_iterations):
         weights = np.maximum(responsibilities.sum(0), 1e-9) / num_points
@@ -178,12 +178,23 @@ def fit_line(
         Intercepts and slopes.
     """
     weighted = design if weights is None else design * weights[:, None]
-    ridge = np.diag(_ridge(design.shape[1], slope_ridge))
+    ridge = np.diag(ridge_of_terms(design.shape[1], slope_ridge))
     return np.linalg.solve(weighted.T @ design + ridge, weighted.T @ points)
 
 
-def _ridge(num_terms: int, slope_ridge: float) -> np.ndarray:
-    """Ridge penalty of each term: none of the first, but for one that keeps a mean without points solvable."""
+def ridge_of_terms(num_terms: int, slope_ridge: float) -> np.ndarray:
+    """Ridge penalty of each term: none of the first, but for one that keeps a mean without points solvable.
+
+    Parameters
+    ----------
+    num_terms : int
+    slope_ridge : float
+        As in `fit_line`.
+
+    Returns
+    -------
+    ndarray (num_terms,)
+    """
     return np.array([1e-9] + [slope_ridge] * (num_terms - 1))
 
 

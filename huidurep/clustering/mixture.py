@@ -4,7 +4,7 @@
    Its components share one covariance, so that none covers several units.
 2. If spike times are given, probe drift is estimated (`drift`) and the means of the components become linear functions
    of it.
-3. The groups of components with the lowest merge statistic are merged (`separation`), until all exceed a limit that
+3. The groups of components with the lowest merge statistic are merged (`merging`), until all exceed a limit that
    `merge_bias` shifts. Drift is removed before groups are compared.
 4. Steps 1 to 3 are repeated from other starts, and units are what most of them find (`consensus`).
 5. A unit is a mixture of its components (Baudry et al. 2010, doi:10.1198/jcgs.2010.08111), each with a covariance of
@@ -15,7 +15,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,14 +26,9 @@ from threadpoolctl import threadpool_limits
 
 from .consensus import agreed_units, log_densities
 from .drift import Drift, DriftSettings, estimate_drift
-from .drifting_mixture import REGULARISATION, fit_line, fit_linear_mixture, one_hot
-from .separation import (
-    ashman_d,
-    merge_groups,
-    merge_limit,
-    merge_statistic,
-    principal_axes,
-)
+from .drifting_mixture import REGULARISATION, fit_linear_mixture, one_hot
+from .merging import Merging
+from .separation import merge_limit, principal_axes
 from .unit_mixture import DEFAULT_SETTINGS, MixtureSettings, UnitMixture, fit_units, renumber
 
 
@@ -152,7 +146,7 @@ def _find_units(
         kept = _drop_small(components, smallest // 2)
         if num_units is not None and len(np.unique(kept[kept >= 0])) < num_units:
             kept = components  # a given number of units needs as many components
-        groups = _Merging(points, design, kept, times_s, rng, limit, settings).run(num_units)
+        groups = Merging(points, design, kept, times_s, rng, limit, settings).run(num_units)
         units = _drop_small(groups, smallest if num_units is None else 1)
         every_group.append(np.where(groups >= 0, groups, groups.max(initial=-1) + 1 + components))
         fits.append(fit_units(points, design, kept, units, num_units is None, settings))
@@ -228,10 +222,16 @@ def _over_split(
     seed = int(rng.integers(2**31))
     # k-means where a covariance cannot be estimated, or where components lost all their points
     if len(points) >= max(2 * wanted, 2):
-        labels = fit_mixture(points, wanted, "tied", seed).predict(points)
+        labels = _split(points, wanted, seed)
         if num_units is None or len(np.unique(labels)) >= num_units:
             return labels
     return KMeans(wanted, n_init=1, random_state=seed).fit_predict(points)
+
+
+def _split(points: np.ndarray, num_components: int, seed: int) -> np.ndarray:
+    """Component of each point in a mixture whose components share one covariance."""
+    start = one_hot(KMeans(num_components, n_init=1, random_state=seed).fit_predict(points))
+    return fit_linear_mixture(points, start, np.ones((len(points), 1))).responsibilities.argmax(1)
 
 
 def fit_mixture(points: np.ndarray, num_components: int, covariance_type: str, seed: int) -> GaussianMixture:
@@ -268,9 +268,7 @@ def _track_drift(
     """Component of each point in a mixture that drifts, the design (num_points, num_terms) of its means, and drift."""
     drift = None
     if times_s is not None:
-        drift = estimate_drift(
-            points, times_s, components, lambda number: fit_mixture(points, number, "tied", 0).predict(points), settings
-        )
+        drift = estimate_drift(points, times_s, components, lambda number: _split(points, number, 0), settings)
     if times_s is None or drift is None:
         return components, np.ones((len(points), 1)), None
     design = drift.design(times_s)
@@ -290,88 +288,6 @@ def _follow_drift(
 def _drop_small(labels: np.ndarray, min_spikes: int) -> np.ndarray:
     values, counts = np.unique(labels[labels >= 0], return_counts=True)
     return np.where(np.isin(labels, values[counts >= min_spikes]), labels, -1)
-
-
-@dataclass(frozen=True)
-class _Merging:
-    """Components of a mixture, merged by the criterion of `separation`."""
-
-    points: np.ndarray
-    design: np.ndarray
-    components: np.ndarray
-    times_s: np.ndarray | None
-    rng: np.random.Generator
-    limit: float
-    settings: MixtureSettings
-
-    def run(self, num_units: int | None) -> np.ndarray:
-        """Group of each point, -1 for none. Merging stops at the limit, or at `num_units`."""
-        groups = merge_groups(
-            np.unique(self.components[self.components >= 0]).tolist(),
-            self._neighbours,
-            self._statistic,
-            self.limit if num_units is None else np.inf,
-            min_groups=num_units or 1,
-        )
-        labels = self.components.copy()
-        for group, members in groups.items():
-            labels[self._rows(members)] = group
-        return labels
-
-    def _rows(self, members: list[int]) -> np.ndarray:
-        return np.flatnonzero(np.isin(self.components, members))
-
-    def _neighbours(self, groups: dict[int, list[int]]) -> Iterator[tuple[int, int]]:
-        """Pairs of groups whose centres are near each other."""
-        keys = list(groups)
-        centres = np.stack([self.points[self._rows(members)].mean(0) for members in groups.values()])
-        distances = np.linalg.norm(centres[:, None] - centres[None], axis=-1)
-        for row, order in enumerate(distances.argsort(1)):
-            for column in order[: self.settings.num_neighbours + 1]:
-                if column != row:
-                    yield min(keys[row], keys[column]), max(keys[row], keys[column])
-
-    def _statistic(self, first: list[int], second: list[int]) -> float:
-        rows = self._rows(first), self._rows(second)
-        first_points, second_points = _without_drift(self.points, self.design, *rows, self.settings.drift.slope_ridge)
-        distance = ashman_d(first_points, second_points, self.rng, self.settings.merge)
-        if self.times_s is None:
-            return distance
-        times = (self.times_s[each] for each in rows)
-        return merge_statistic(distance, *times, limit=self.limit, settings=self.settings.merge)
-
-
-def _without_drift(
-    points: np.ndarray, design: np.ndarray, first: np.ndarray, second: np.ndarray, slope_ridge: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Points of two groups of rows, with drift removed.
-
-    One regression line on drift removes it from two parts of one unit. The same line would remove the distance between
-    two units of which one stops firing when the other starts. So two parallel lines are fitted, too: if they improve
-    the BIC, their slope is removed and their distance is kept.
-    """
-    a, b = points[first], points[second]
-    if design.shape[1] == 1:
-        return a, b
-    both = np.concatenate([first, second])
-    line = fit_line(points[both], design[both], slope_ridge=slope_ridge)
-    one_line = points[both] - design[both] @ line
-    # the common slope is estimated from points and drift centred within each group
-    centred = [
-        (group - group.mean(0), design[rows, 1] - design[rows, 1].mean()) for group, rows in ((a, first), (b, second))
-    ]
-    slope = sum(drift @ group for group, drift in centred) / (sum(drift @ drift for _, drift in centred) + slope_ridge)
-    two_lines = np.concatenate([group - np.outer(drift, slope) for group, drift in centred])
-    gain = 0.5 * len(both) * (_log_determinant(one_line) - _log_determinant(two_lines))
-    if gain > points.shape[1] * np.log(len(both)):
-        line[1] = slope
-    return a - design[first] @ line, b - design[second] @ line
-
-
-def _log_determinant(residuals: np.ndarray) -> float:
-    """Log determinant of the covariance of residuals around 0."""
-    covariance = residuals.T @ residuals / len(residuals)
-    return np.linalg.slogdet(covariance + REGULARISATION * np.eye(len(covariance)))[1]
 
 
 def cluster_as_in_paper(

@@ -2,7 +2,7 @@
 
 It is used by the mixture of a channel group, by template merging and by the report.
 
-1. `ashman_d`: both groups are projected on their linear discriminant (Fisher 1936), two Gaussians are fitted to the
+1. `separation`: both groups are projected on their linear discriminant (Fisher 1936), two Gaussians are fitted to the
    projection of all spikes, and Ashman's D = |m1 - m2| / sqrt((s1^2 + s2^2) / 2) (Ashman, Bird & Zepf 1994) is their
    distance. Unlike the p value of a unimodality test, D does not grow with the number of spikes. The axis was chosen to
    separate the groups, so D is 0 unless two Gaussians fit better than one by a log-likelihood of 3 log(num_spikes),
@@ -18,11 +18,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit, logsumexp
+from scipy.special import expit
 from sklearn.decomposition import PCA
 
 from .refractory import RefractorySettings, refractory_log_likelihood_ratio
 
+MAX_STEP = 1e-11  # standard deviations of a sample: means that move by less have converged
 PSEUDO_COUNT = 1e-9  # spikes at 0 that every Gaussian has: one without any spike would have no mean
 
 
@@ -176,17 +177,39 @@ def separation(
         0 where one Gaussian fits the projection as well as two.
     """
     mean, axes = principal_axes(np.concatenate([first, second]).astype(float), max_dimensions)
-    return ashman_d((first - mean) @ axes, (second - mean) @ axes, np.random.default_rng(seed), settings)
+    first, second = (first - mean) @ axes, (second - mean) @ axes
+    axis = linear_discriminant(first.mean(0), second.mean(0), covariance_of(first), covariance_of(second))
+    return distance_along(first @ axis, second @ axis, np.random.default_rng(seed), settings)
 
 
-def ashman_d(
-    first: np.ndarray, second: np.ndarray, rng: np.random.Generator, settings: MergeSettings = DEFAULT_SETTINGS
-) -> float:
-    """Ashman's D of two groups of points on their linear discriminant.
+def linear_discriminant(
+    first_mean: np.ndarray, second_mean: np.ndarray, first_covariance: np.ndarray, second_covariance: np.ndarray
+) -> np.ndarray:
+    """Axis that separates two groups best (Fisher 1936).
 
     Parameters
     ----------
-    first, second : ndarray (num_points, num_dimensions)
+    first_mean, second_mean : ndarray (num_dimensions,)
+    first_covariance, second_covariance : ndarray (num_dimensions, num_dimensions)
+
+    Returns
+    -------
+    ndarray (num_dimensions,)
+    """
+    within = first_covariance + second_covariance
+    # equal points have no covariance: the axis must exist all the same
+    within += 1e-6 * np.trace(within) * np.eye(len(within)) + 1e-12 * np.eye(len(within))
+    return np.linalg.solve(within, second_mean - first_mean)
+
+
+def distance_along(
+    first: np.ndarray, second: np.ndarray, rng: np.random.Generator, settings: MergeSettings = DEFAULT_SETTINGS
+) -> float:
+    """Ashman's D of two groups of points that were projected on their linear discriminant.
+
+    Parameters
+    ----------
+    first, second : ndarray (num_points,)
         At least two points each.
     rng : numpy.random.Generator
         Draws from large groups.
@@ -197,15 +220,10 @@ def ashman_d(
     float
         0 where one Gaussian fits the projection as well as two.
     """
-    within = covariance_of(first) + covariance_of(second)
-    # equal points have no covariance: the axis must exist all the same
-    within += 1e-6 * np.trace(within) * np.eye(len(within)) + 1e-12 * np.eye(len(within))
-    axis = np.linalg.solve(within, second.mean(0) - first.mean(0))
-    a, b = first @ axis, second @ axis
-    share = min(1.0, settings.max_projected_spikes / (len(a) + len(b)))
+    share = min(1.0, settings.max_projected_spikes / (len(first) + len(second)))
     if share < 1:
-        a, b = (rng.choice(x, max(2, int(share * len(x))), replace=False) for x in (a, b))
-    return _distance_of_two_gaussians(a, b, settings)
+        first, second = (rng.choice(x, max(2, int(share * len(x))), replace=False) for x in (first, second))
+    return _distance_of_two_gaussians(first, second, settings)
 
 
 def covariance_of(points: np.ndarray) -> np.ndarray:
@@ -268,7 +286,7 @@ def _distance_of_two_gaussians(a: np.ndarray, b: np.ndarray, settings: MergeSett
         return 0.0  # one Gaussian has all the spikes
     logs = _log_densities(x, weight, mean, variance)
     spread = whole[2] / total - (whole[1] / total) ** 2
-    gain = counts @ logsumexp(logs, axis=1) + 0.5 * total * (np.log(max(spread, 0) + 1e-300) + 1)
+    gain = counts @ np.logaddexp(*logs.T) + 0.5 * total * (np.log(max(spread, 0) + 1e-300) + 1)
     if gain < settings.min_gain_per_log_spikes * np.log(total):
         return 0.0  # one Gaussian fits as well: the discriminant cut off its tail
     return float(abs(mean[0] - mean[1]) / np.sqrt(variance.mean()))
@@ -295,11 +313,13 @@ def _fit_two_gaussians(
         np.dot((constant, m2 / v2 - m1 / v1, 0.5 / v1 - 0.5 / v2), powers, out=odds)
         second = (weighted @ expit(odds, out=odds)).tolist()
         first = [of_both - of_second for of_both, of_second in zip(whole, second, strict=True)]
-        components = []
+        before, components = components, []
         for count, total, squares in (first, second):
             size = max(count, 0.0) + PSEUDO_COUNT
             mean = (total + PSEUDO_COUNT * zero) / size
             components.append((size, mean, max((squares - mean * (2 * total - mean * count)) / size, 0.0) + floor))
+        if max(abs(after[1] - old[1]) for after, old in zip(components, before, strict=True)) < MAX_STEP:
+            break
     num_points = sum(size for size, *_ in components)
     return [(size / num_points, mean, variance) for size, mean, variance in components]
 

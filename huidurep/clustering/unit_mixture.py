@@ -34,7 +34,8 @@ class MixtureSettings:
     background_weight, background_spread : float
         Weight of the background component, and its covariance in units of the covariance of all spikes.
     num_starts : int
-        Number of mixtures, from different starts, whose units vote (`consensus`). One where `num_units` is given.
+        Number of mixtures, from different starts, whose units vote (`consensus`). One where `num_units` is given. With
+        fewer, small changes of a recording change more units (`benchmarks/stability.py`).
     drift : DriftSettings
     merge : MergeSettings
     """
@@ -47,7 +48,7 @@ class MixtureSettings:
     shared_covariance_spikes: float = 30
     background_weight: float = 0.02
     background_spread: float = 2.0
-    num_starts: int = 3
+    num_starts: int = 15
     drift: DriftSettings = DriftSettings()
     merge: MergeSettings = MergeSettings()
 

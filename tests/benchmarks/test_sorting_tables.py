@@ -98,3 +98,19 @@ def test_locust_table_counts_units_without_short_intervals(tmp_path):
     text = make_tables(make_results() | dict(rows=rows), tmp_path, "locust")
     assert "| trial | HuiduRep 1.0 | 2 | 1 | 90 | 3.4 | 4.2 |" in text
     assert "| trial | lupin 2.0 | - | - | - | - | - |" in text
+
+
+def test_stability_has_a_mean_for_each_commit(tmp_path):
+    rows = [
+        dict(
+            recording=f"tet_s{seed}", commit=commit, num_units=[8, 9], num_units_true=8, accuracy=[0.5 + seed / 10, 0.6]
+        )
+        | dict(agreement=dict(two_segments=agreement + seed / 10))
+        for commit, agreement in (("abc", 0.5), ("abd", 0.8))
+        for seed in (0, 1)
+    ]
+    header = make_results()["header"] | dict(settings=dict(changes=["two_segments"]))
+    made = make_tables(dict(header=header, rows=rows), tmp_path, name="stability")
+    assert "| recording, commit | units (true) | accuracy | two segments |" in made
+    assert "| tet_s1, abc | 8 to 9 (8) | 0.600 | 0.600 |" in made
+    assert "| **mean**, abc | - | 0.575 | 0.550 |" in made and "| **mean**, abd | - | 0.575 | 0.850 |" in made

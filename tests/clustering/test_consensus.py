@@ -37,6 +37,16 @@ def test_points_of_no_unit():
     assert (units == -1).all()
 
 
+def test_starts_in_which_a_point_has_no_unit_do_not_separate_it():
+    truth = np.repeat([0, 1], 60)
+    cut = np.where(np.arange(120) < 30, 2, truth)
+    responsibilities = [one_hot(truth, 2)] * 2 + [one_hot(cut, 3)] * 3
+    # one of three starts that cut the first unit in two finds a unit in both parts
+    owners = [np.arange(2)] * 2 + [np.arange(3), np.array([0, 1, -1]), np.array([0, 1, -1])]
+    units, _ = agreed_units(responsibilities, owners)
+    assert len(np.unique(units)) == 2 and (np.diff(units[truth == 0]) == 0).all()
+
+
 def test_units_hardly_depend_on_the_seed():
     rng = np.random.default_rng(0)
     centres = 4.5 * np.eye(6)[rng.integers(0, 6, 2400)]
