@@ -22,6 +22,7 @@ from huidurep.tracking.matching import (
     pair_probabilities,
     share_odds,
 )
+from huidurep.tracking.pair_features import isi_features
 from huidurep.tracking.sessions import isi_histograms
 from huidurep.tracking.settings import Calibration, ShapeModel
 
@@ -144,7 +145,7 @@ def fit_isi(seed, *, num_neurons=300, duration_s=600.0):
             train_s = np.cumsum(refractory_s + rng.gamma(shape, mean_s / shape, int(2 * duration_s / mean_s)))
             sorting = NumpySorting.from_unit_dict({0: (train_s[train_s < duration_s] * RATE_HZ).astype(int)}, RATE_HZ)
             session.append(isi_histograms(sorting)[0])
-    distances = np.linalg.norm(np.array(histograms[0])[:, None] - np.array(histograms[1])[None], axis=2)
+    distances = isi_features(*(np.array(each) for each in histograms))["isi"]
     same = np.eye(num_neurons, dtype=bool)
     values, balance = np.append(distances[same], distances[~same]), np.log((~same).sum() / same.sum())
     labels = np.append(np.ones(num_neurons), np.zeros((~same).sum()))

@@ -326,27 +326,25 @@ class RefractoryMergingSettings:
     min_cosine : float
         Smallest cosine similarity of two templates around their trough, at the best shift. Templates of one neuron in a
         burst are scaled versions of each other.
-    min_log_likelihood_ratio, same_log_likelihood_ratio : float
-        Evidence of spike times for one neuron, natural logarithm of the likelihood ratio against two, that templates of
-        cosine `min_cosine` need, and those of cosine 1; in between it is interpolated. Two neurons that fire at random
-        reach 3 with a probability of 1 %, 5 with 0.1 %.
-    overlap_ms, min_overlap_share : float
-        A snippet shows spikes of other units within this time. If more than this share of a unit's spikes have one of a
-        third unit there, how improbable that is by chance counts as evidence, up to `min_log_likelihood_ratio`.
+    min_log_likelihood_ratio : float
+        Evidence of spike times for one neuron that is needed: the natural logarithm of the likelihood ratio against
+        two, of the refractory period and of overlaps with a third unit. Two neurons that fire at random reach 5 with a
+        probability of 0.1 %.
+    overlap_ms : float
+        A snippet shows spikes of other units within this time. Overlaps count up to `min_log_likelihood_ratio`.
     max_shift_ms, half_window_ms : float
         Largest shift between two templates, and what is compared before and after the trough: other spikes overlap what
         follows.
     radius_um : float
-        Channels around both main channels on which templates are compared.
+        Channels around both main channels on which templates are compared. Units whose main channels are further apart
+        do not overlap.
     refractory : RefractorySettings
         Lags that are compared.
     """
 
     min_cosine: float = 0.99
     min_log_likelihood_ratio: float = 5.0
-    same_log_likelihood_ratio: float = 3.0
     overlap_ms: float = 3.0
-    min_overlap_share: float = 0.8
     max_shift_ms: float = 0.2
     half_window_ms: float = 0.5
     radius_um: float = 60.0
@@ -395,10 +393,9 @@ def merge_refractory_units(
         return labels.copy()
     vector = to_spike_vector(spikes, unit_index)
     templates = mean_waveforms(group.recording, vector, len(unit_ids), parameters, job_kwargs=job_kwargs)
-    cosines = _cosines(templates, group, parameters, settings)
-    more_needed = settings.min_log_likelihood_ratio - settings.same_log_likelihood_ratio
+    cosines, is_near = _cosines(templates, group, parameters, settings)
     both_times = spike_times_s(spikes, group.recording), running_sample_index(group.recording, spikes)
-    trains, sample_trains = ([each[rows] for rows in _rows_by_unit(unit_index)] for each in both_times)
+    trains = [[each[rows] for rows in _rows_by_unit(unit_index)] for each in both_times]
     overlap = round(settings.overlap_ms * group.recording.get_sampling_frequency() / 1000.0)
 
     def candidate_pairs(groups: dict[int, list[int]]) -> list[tuple[int, int]]:
@@ -406,44 +403,59 @@ def merge_refractory_units(
         return [(a, b) for a, b in pairs if cosines[np.ix_(groups[a], groups[b])].max() >= settings.min_cosine]
 
     def statistic(first: list[int], second: list[int]) -> float:
-        both = (np.concatenate([trains[unit] for unit in units]) for units in (first, second))
-        unlike = (1.0 - cosines[np.ix_(first, second)].max()) / (1.0 - settings.min_cosine)
-        overlaps = _overlap_evidence(sample_trains, first, second, overlap, settings)
-        return two_neurons_log_likelihood_ratio(*both, settings.refractory) + more_needed * unlike - overlaps
+        times_s, samples = ([np.concatenate([of[u] for u in units]) for units in (first, second)] for of in trains)
+        thirds = set(np.flatnonzero(is_near[first + second].any(axis=0)).tolist()) - {*first, *second}
+        overlaps = _overlap_evidence(*samples, [trains[1][unit] for unit in thirds], overlap)
+        two_neurons = two_neurons_log_likelihood_ratio(*times_s, settings.refractory)
+        return two_neurons - min(overlaps, settings.min_log_likelihood_ratio)
 
-    limit = parameters.merge_bias - settings.same_log_likelihood_ratio
+    limit = parameters.merge_bias - settings.min_log_likelihood_ratio
     merged_index = np.arange(len(unit_ids))
     for members in merge_groups(range(len(unit_ids)), candidate_pairs, statistic, limit).values():
         merged_index[members] = max(members, key=lambda unit: counts[unit])
     return unit_ids[merged_index][unit_index]
 
 
-def _overlap_evidence(
-    trains: list[np.ndarray], first: list[int], second: list[int], reach: int, settings: RefractoryMergingSettings
-) -> float:
+def _overlap_evidence(first: np.ndarray, second: np.ndarray, thirds: list[np.ndarray], reach: int) -> float:
     """Evidence that the spikes of one of two groups of units are those that overlap with spikes of a third unit.
 
-    Log-likelihood ratio of their number against that by chance, which is the number with spikes shifted by some
-    reaches; 0 for groups of which many spikes are without overlap.
+    One neuron overlaps by chance, whichever of its spikes are in a group of their own, and its other spikes less often
+    than that. Of two neurons, one of which the third unit drives, the other overlaps by chance.
+
+    Parameters
+    ----------
+    first, second : ndarray of int64 (num_first,) and (num_second,)
+        Samples of the spikes of each group.
+    thirds : list of ndarray of int64
+        Those of every other unit nearby, in ascending order.
+    reach : int
+        Samples within which spikes overlap.
+
+    Returns
+    -------
+    float
+        Largest log-likelihood ratio of one neuron against two, over all third units; at least 0. Overlaps are binomial;
+        chance is their share with spikes shifted by some reaches.
     """
-    evidence = 0.0
-    for units in (first, second):
-        own = np.sort(np.concatenate([trains[unit] for unit in units]))
-        for third in set(range(len(trains))) - {*first, *second}:
-            share = has_coincident(own, trains[third], reach).mean()
-            if share <= settings.min_overlap_share:
-                continue
-            shifted = [has_coincident(own + shift * reach, trains[third], reach).mean() for shift in (-6, -4, 4, 6)]
-            chance = float(np.clip(np.mean(shifted), 1e-3, 1.0))
-            if share > chance:
-                evidence = max(evidence, len(own) * float(rel_entr(share, chance) + rel_entr(1 - share, 1 - chance)))
-    return min(evidence, settings.min_log_likelihood_ratio)
+    groups, evidence = (first, second, np.concatenate([first, second])), 0.0
+    for third in thirds:
+        shifted = [has_coincident(groups[2] + shift * reach, third, reach).mean() for shift in (-6, -4, 4, 6)]
+        chance = float(np.clip(np.mean(shifted), 1e-3, 1.0 - 1e-3))
+        shares = np.array([has_coincident(own, third, reach).mean() for own in groups])
+        sizes = np.array([len(own) for own in groups])
+        ratios = sizes * (rel_entr(shares, chance) + rel_entr(1 - shares, 1 - chance))
+        fewer, more = ratios * (shares < chance), ratios * (shares > chance)
+        evidence = max(evidence, float(fewer[:2].max() - more[2]))
+    return evidence
 
 
 def _cosines(
     templates: np.ndarray, group: PreparedGroup, parameters: SortingParameters, settings: RefractoryMergingSettings
-) -> np.ndarray:
-    """Cosine similarity (num_units, num_units) of templates around their trough, at the best shift of the second."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cosine similarity (num_units, num_units) of templates around their trough, at the best shift of the second.
+
+    And which units are near to each other (num_units, num_units), by their main channels.
+    """
     sampling_frequency = group.recording.get_sampling_frequency()
     peak = parameters.num_samples_before(sampling_frequency)
     half = min(round(settings.half_window_ms * sampling_frequency / 1000.0), peak, templates.shape[1] - peak - 1)
@@ -463,4 +475,4 @@ def _cosines(
             other = templates[second, start : start + 2 * half + 1][:, compared].ravel()
             norms = np.linalg.norm(one) * np.linalg.norm(other)
             cosines[first, second] = max(cosines[first, second], one @ other / norms if norms else 0.0)
-    return np.maximum(cosines, cosines.T)
+    return np.maximum(cosines, cosines.T), is_near[:, channels]

@@ -38,6 +38,7 @@ class GroupUnits:
     usual_distance : float
         Of the embeddings of two neurons by this checkpoint.
     isi_histograms : ndarray (num_units, num_bins) | None
+        Numbers of inter-spike intervals.
     """
 
     templates_uv: np.ndarray

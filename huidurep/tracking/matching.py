@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .group_units import GroupUnits
-from .pair_features import place_distances, shape_features, shifted_residuals
+from .pair_features import isi_features, place_distances, shape_features, shifted_residuals
 from .settings import TRACKING_SETTINGS, Calibration, TrackingSettings
 
 GRID_UM = 2.0  # of the vote on the displacement
@@ -116,8 +116,8 @@ def pair_features(
     -------
     features : dict of str to ndarray (num_first, num_second)
         Those of `shape_features`; place (distance / 10 um), shifted (see `shifted_residuals`; 0 as for unlike
-        templates where it is not known), competitors (logarithm of the number of units that compete), and isi (distance
-        of the histograms) where both have some.
+        templates where it is not known), competitors (logarithm of the number of units that compete), and those of
+        `isi_features` where both have histograms.
     may_match : ndarray of bool (num_first, num_second)
         Spikes of the same sign, places within reach.
     """
@@ -133,7 +133,7 @@ def pair_features(
         "competitors": np.log(np.maximum(competitors, 1.0)),
     }
     if first.isi_histograms is not None and second.isi_histograms is not None:
-        features["isi"] = np.linalg.norm(first.isi_histograms[:, None] - second.isi_histograms[None], axis=2)
+        features |= isi_features(first.isi_histograms, second.isi_histograms)
     return features, may_match
 
 
@@ -160,7 +160,10 @@ def log_odds(
     odds = weights["intercept"] - features["competitors"]
     odds = odds + sum(weights[name] * values for name, values in features.items() if name in weights)
     if "isi" in features:
-        odds = odds + calibration.isi["intercept"] + calibration.isi["distance"] * features["isi"]
+        intercept, slope = calibration.isi["intercept"], calibration.isi["distance"]
+        # few intervals say less: half of it, where their noise is as large as a distance that says nothing
+        known = 1.0 / (1.0 + features["isi_noise"] * (slope / intercept) ** 2)
+        odds = odds + known * (intercept + slope * features["isi"])
     return np.where(may_match, odds, -np.inf)
 
 

@@ -85,6 +85,30 @@ def place_distances(first: GroupUnits, second: GroupUnits, displacement_um: floa
     return np.linalg.norm(first.places_um[:, None] - moved[None], axis=2)
 
 
+def isi_features(first: np.ndarray, second: np.ndarray) -> dict[str, np.ndarray]:
+    """Distances of histograms of inter-spike intervals, without what counting few intervals adds to them.
+
+    Parameters
+    ----------
+    first, second : ndarray (num_first, num_bins) and (num_second, num_bins)
+        Numbers of intervals.
+
+    Returns
+    -------
+    dict of str to ndarray (num_first, num_second)
+        isi (Hellinger distance, less the next in squares) and isi_noise (the square that is expected of two samples of
+        one distribution: the square root of a share of n intervals has the variance 1 / 4n).
+    """
+    counts = [each.sum(axis=1) for each in (first, second)]
+    roots = [np.sqrt(each / np.maximum(n, 1)[:, None]) for each, n in zip((first, second), counts, strict=True)]
+    squares = ((roots[0][:, None] - roots[1][None]) ** 2).sum(axis=2)
+    num_bins = np.maximum(((first[:, None] + second[None]) > 0).sum(axis=2), 2)
+    # less than one interval: nothing is known
+    inverse = [np.divide(1.0, n, out=np.full(len(n), 1e9), where=n > 0) for n in counts]
+    noise = (num_bins - 1) / 4 * (inverse[0][:, None] + inverse[1][None])
+    return {"isi": np.sqrt(np.maximum(squares - noise, 0.0)), "isi_noise": noise}
+
+
 def shifted_residuals(
     first: GroupUnits,
     second: GroupUnits,

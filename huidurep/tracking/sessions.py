@@ -90,7 +90,7 @@ def read_session(source: Any, *, job_kwargs: dict | None = None) -> SessionUnits
 
 
 def isi_histograms(sorting: BaseSorting) -> np.ndarray:
-    """Share of the inter-spike intervals of each unit in logarithmic bins from 1 ms to 30 s.
+    """Number of inter-spike intervals of each unit in logarithmic bins from 1 ms to 30 s.
 
     Parameters
     ----------
@@ -99,7 +99,6 @@ def isi_histograms(sorting: BaseSorting) -> np.ndarray:
     Returns
     -------
     ndarray (num_units, num_bins)
-        Square roots, so that their distance is that of Hellinger.
     """
     histograms = np.zeros((sorting.get_num_units(), len(ISI_EDGES_S) - 1))
     for segment in range(sorting.get_num_segments()):
@@ -107,7 +106,7 @@ def isi_histograms(sorting: BaseSorting) -> np.ndarray:
             samples = sorting.get_unit_spike_train(unit, segment_index=segment)
             intervals_s = np.diff(samples) / sorting.get_sampling_frequency()
             histograms[index] += np.histogram(np.clip(intervals_s, *ISI_EDGES_S[[0, -1]]), ISI_EDGES_S)[0]
-    return np.sqrt(histograms / np.maximum(histograms.sum(axis=1, keepdims=True), 1))
+    return histograms
 
 
 def _from_result(result: SortingResult) -> SessionUnits:

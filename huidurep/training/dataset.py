@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -13,8 +12,6 @@ from numpy.typing import ArrayLike
 from sklearn.decomposition import PCA
 from torch import Tensor
 from torch.utils.data import IterableDataset
-
-from .augmentations import filter_response
 
 # torch's generator uses 32 bits of a seed: the batches of different seeds lie far apart among them.
 SEED_STRIDE = 2654435761
@@ -74,25 +71,6 @@ class TemplateLibrary:
             features = PCA(min(num_components, *flat.shape), random_state=0).fit_transform(flat)
         scores = torch.from_numpy(features)
         return torch.cdist(scores, scores).argsort(1)[:, :num_neighbours]
-
-    @cached_property
-    def upward_peaks(self) -> tuple[Tensor, Tensor]:
-        """Largest upward peak of each unit: samples after the trough, and size relative to it (num_units,).
-
-        In the first view, within 1.5 ms of the trough and after a band-pass of 300 to 6000 Hz, as a detector sees it.
-        """
-        waves, rate, reach = (
-            self.waveforms[:, 0].float(),
-            self.sampling_frequency,
-            int(1.5e-3 * self.sampling_frequency),
-        )
-        num_samples = waves.shape[1]
-        response = filter_response(num_samples, rate, high_pass_hz=300.0, low_pass_hz=6000.0, order=2, causal=False)
-        waves = torch.fft.irfft(torch.fft.rfft(waves, dim=1) * response[None, :, None], n=num_samples, dim=1)
-        first = max(0, self.peak_index - reach)
-        near = waves[:, first : self.peak_index + reach + 1]
-        size, sample = near.amax(2).max(1)
-        return sample + first - self.peak_index, (size / -near.amin((1, 2)).clamp(max=-1e-6)).clamp(min=1e-3)
 
     def draw_neighbours(self, count: int, group_size: int, generator: torch.Generator) -> Tensor:
         """Draw `count` different units in groups of neighbours.

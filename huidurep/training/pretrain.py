@@ -32,6 +32,10 @@ BEFORE_PROTOTYPES: dict[str, dict[str, Any]] = {
     "views": {"views_per_unit": 2},
 }
 
+# Of the settings beside embedded checkpoints, what changed nothing that was measured, and was removed.
+REMOVED_VIEWS = ("flipped_probability", "flipped_ratio", "background_probability", "background_rate_hz")
+REMOVED_VIEWS += ("background_units", "background_size")
+
 DEFAULT_SETTINGS: dict[str, Any] = {
     "seed": 0,
     "model": {},
@@ -202,7 +206,7 @@ def complete_settings(settings: dict[str, Any]) -> dict[str, Any]:
     """Fill in the default of every setting, so that stored settings keep their meaning when defaults change.
 
     Complete settings that were stored before the prototype loss existed, as beside embedded checkpoints, keep the
-    contrastive loss of pairs alone.
+    contrastive loss of pairs alone. Ingredients that were removed since are left out, with a warning.
 
     Parameters
     ----------
@@ -240,7 +244,7 @@ def complete_settings(settings: dict[str, Any]) -> dict[str, Any]:
     own = {each.name: getattr(config, each.name) for each in names if each.kind is inspect.Parameter.KEYWORD_ONLY}
     complete["model"] = {**own, **complete["model"]}
     complete["model"].pop("adapter", None)  # of earlier versions
-    complete["views"] = asdict(ViewRecipe(**complete["views"]))
+    complete["views"] = asdict(ViewRecipe(**_without_removed(complete["views"])))
     return json.loads(json.dumps(complete))
 
 
@@ -252,6 +256,14 @@ def _with_older_objective(settings: dict[str, Any]) -> dict[str, Any]:
     if not {"conv_final_activation", "initializer_range", "layer_norm_eps"} <= sections["model"].keys():
         return settings  # written by hand: complete_settings would have named them all
     return {**settings, **{name: {**sections[name], **new} for name, new in BEFORE_PROTOTYPES.items()}}
+
+
+def _without_removed(views: dict[str, Any]) -> dict[str, Any]:
+    """Settings of views without ingredients of earlier versions, of which the log tells where they were used."""
+    used = [name for name in REMOVED_VIEWS if name.endswith("probability") and views.get(name)]
+    if used:
+        logger.warning("left out %s: earlier versions had these distortions, which changed nothing", ", ".join(used))
+    return {name: value for name, value in views.items() if name not in REMOVED_VIEWS}
 
 
 def _claim(run: Path, settings: dict[str, Any]) -> None:

@@ -41,8 +41,6 @@ class RecordingConditions:
     sample_mask : torch.Tensor (num_samples,)
     positions : torch.Tensor (num_channels, 2)
         Contact positions that the model receives, um.
-    flipped : torch.Tensor (num_units,) bool
-        Units of the library that are turned over.
     """
 
     response: Callable[[int], Tensor]
@@ -55,7 +53,6 @@ class RecordingConditions:
     channel_mask: Tensor
     sample_mask: Tensor
     positions: Tensor
-    flipped: Tensor
 
 
 def draw_conditions(
@@ -94,7 +91,6 @@ def draw_conditions(
         channel_mask=(channels >= 0).float(),
         sample_mask=_draw_window(config, recipe, chance[3] < recipe.truncation_probability, generator),
         positions=positions,
-        flipped=_draw_flipped(library, recipe, generator),
     )
 
 
@@ -146,15 +142,6 @@ def _draw_channels(
     if total <= 4 and torch.rand(1, generator=generator) < recipe.nominal_probability:
         positions = nominal
     return channels, positions
-
-
-def _draw_flipped(library: TemplateLibrary, recipe: ViewRecipe, generator: torch.Generator) -> Tensor:
-    """Whether each unit of the library is turned over (num_units,); without a draw if none is."""
-    count = len(library.waveforms)
-    if not recipe.flipped_probability:
-        return torch.zeros(count, dtype=torch.bool)
-    is_able = library.upward_peaks[1] >= recipe.flipped_ratio
-    return is_able & (torch.rand(count, generator=generator) < recipe.flipped_probability)
 
 
 def _draw_window(config: HuiduRepConfig, recipe: ViewRecipe, is_truncated: bool, generator: torch.Generator) -> Tensor:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -76,14 +75,6 @@ class ViewRecipe:
         Share of these whose noise is a recorded segment, where there is one; the others have the measured covariance.
     misalignment_probability : float
         Share of snippets that are cut one sample early or late.
-    flipped_probability, flipped_ratio : float
-        Share of units that are turned over, so that the largest upward peak is the trough, with the amplitude of the
-        unturned trough: units whose spikes point up before the input contract turns them. Only of units whose upward
-        peak is at least so large relative to the trough, because the other peak of a turned spike is larger by as much.
-    background_probability, background_rate_hz : float, tuple of float
-        Share of recordings with multi-unit background, and its spikes in all, per second.
-    background_units, background_size : int, tuple of float
-        Units of the background, and the trough of each in standard deviations of the noise.
     negatives : {"recording", "batch"}
         Whether the negatives of a unit are the units of its recording or those of the whole batch.
     same_spike : bool
@@ -124,12 +115,6 @@ class ViewRecipe:
     measured_noise_probability: float = 0.4
     noise_segment_share: float = 0.5
     misalignment_probability: float = 0.2
-    flipped_probability: float = 0.0
-    flipped_ratio: float = 0.5
-    background_probability: float = 0.0
-    background_rate_hz: tuple[float, float] = (100.0, 1000.0)
-    background_units: int = 16
-    background_size: tuple[float, float] = (1.0, 4.0)
     negatives: str = "recording"
     same_spike: bool = False
 
@@ -231,9 +216,6 @@ class ViewMaker:
         units = library.draw_neighbours(count, recipe.group_size, generator)
         conditions = self._draw_conditions(library, generator)
         noise = self._draw_noise(library, conditions, generator)
-        # Without background nothing is drawn, so that stored settings give the batches that they gave.
-        if recipe.background_probability and torch.rand(1, generator=generator) < recipe.background_probability:
-            noise = noise + self._draw_background(library, conditions, noise, generator)
         # View by view, all units in each: distortions of the same spike share its drift and amplitude.
         num_spikes = 1 if recipe.same_spike else recipe.views_per_unit
         template_views = torch.randint(library.waveforms.shape[1], (num_spikes * count,), generator=generator)
@@ -281,27 +263,6 @@ class ViewMaker:
             settings=self.noise_settings,
         )
         return segment * conditions.noise_uv
-
-    def _draw_background(
-        self, library: TemplateLibrary, conditions: RecordingConditions, noise: Tensor, generator: torch.Generator
-    ) -> Tensor:
-        """Multi-unit background like `noise` (num_samples, num_channels): spikes of small units at any time, in uV."""
-        recipe, count = self.recipe, self.recipe.background_units
-        units = torch.randint(len(library.waveforms), (count,), generator=generator)
-        waves = self._filter(library, units, 0 * units, torch.ones(count), conditions, generator)
-        before, after = (int(ms * 1e-3 * library.sampling_frequency) for ms in (1.0, 3.0))
-        waves = waves[:, max(0, library.peak_index - before) : library.peak_index + after]
-        sizes = float(noise.std()) * aug.log_uniform(*recipe.background_size, (count,), generator)
-        waves = waves * (sizes / -waves.amin((1, 2)).clamp(max=-1e-6))[:, None, None]
-        length, total = waves.shape[1], waves.shape[1] + len(noise)
-        rate_hz = aug.log_uniform(*recipe.background_rate_hz, (1,), generator)
-        num_spikes = int(torch.poisson(rate_hz * total / library.sampling_frequency, generator=generator))
-        start = torch.randint(total, (num_spikes,), generator=generator)
-        which = torch.randint(count, (num_spikes,), generator=generator)
-        background, shapes = np.zeros((total + length, noise.shape[1]), np.float32), waves.numpy()
-        for first, unit in zip(start.tolist(), which.tolist(), strict=True):  # faster than one call of index_add_
-            background[first : first + length] += shapes[unit]
-        return torch.from_numpy(background[length:total])
 
     def _draw_gains(self, bursting: Tensor, conditions: RecordingConditions, generator: torch.Generator) -> Tensor:
         """Amplitude of each spike relative to its template (num_spikes,)."""
@@ -361,11 +322,6 @@ class ViewMaker:
         """Templates (num_spikes, library samples, channels) after the filters and the sampling of the recording."""
         waves = library.waveforms[units, views].float() * gain[:, None, None]
         delay = aug.uniform(-0.5, 0.5, (len(units),), generator)
-        turned = conditions.flipped[units]
-        if turned.any():
-            lags, ratios = library.upward_peaks
-            waves = waves * torch.where(turned, -1 / ratios[units], 1.0)[:, None, None]
-            delay = delay - turned * lags[units]
         spectra = torch.fft.rfft(waves, dim=1) * conditions.response(waves.shape[1])[None, :, None]
         return torch.fft.irfft(aug.shift(spectra, delay), n=waves.shape[1], dim=1)
 

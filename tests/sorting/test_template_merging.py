@@ -10,7 +10,6 @@ from huidurep.sorting.parameters import SortingParameters
 from huidurep.sorting.preprocessing import preprocess, split_groups
 from huidurep.sorting.run_log import RunLog
 from huidurep.sorting.template_merging import (
-    RefractoryMergingSettings,
     TemplateMergingSettings,
     _agglomerate,
     _common_activity,
@@ -168,27 +167,18 @@ def test_smaller_spikes_of_a_burst_are_merged():
     assert np.array_equal(kept, labels)
 
 
-def test_the_same_template_needs_less_evidence_of_spike_times():
-    group, spikes, labels = bursting(0.6, (95, 240), num_bursts=42)
-    assert set(merge_refractory_units(group, spikes, labels, SortingParameters()).tolist()) == {0}
-    as_others = RefractoryMergingSettings(same_log_likelihood_ratio=5.0)
-    kept = merge_refractory_units(group, spikes, labels, SortingParameters(), settings=as_others)
-    assert np.array_equal(kept, labels)
-
-
 def test_spikes_that_overlap_with_a_third_unit_are_no_unit():
-    rng, settings = np.random.default_rng(0), RefractoryMergingSettings()
+    rng = np.random.default_rng(0)
     fast = np.cumsum(60 + rng.integers(0, 780, 2800))  # 66 Hz at 30 kHz
     slow = np.sort(rng.integers(0, fast[-1], 400))
     is_near = np.abs(slow[:, None] - fast).min(axis=1) <= 60
     overlapping, others = slow[is_near], slow[~is_near]
-    evidence = [
-        _overlap_evidence([fast, *pair], [1], [2], 90, settings)
-        for pair in ((others, overlapping), (slow[::2], slow[1::2]), (others, fast[::20] + 60))
-    ]
-    assert evidence == [settings.min_log_likelihood_ratio, 0.0, settings.min_log_likelihood_ratio]
-    # the last one is driven by the fast neuron: only spike times and another template keep it
-    assert _overlap_evidence([slow, fast], [0], [1], 90, settings) == 0.0
+    assert _overlap_evidence(others, overlapping, [fast], 90) > 20
+    assert _overlap_evidence(overlapping, others, [slow[::3] + 200, fast], 90) > 20
+    # chance, a neuron that the third one drives, no third one that overlaps
+    assert _overlap_evidence(slow[::2], slow[1::2], [fast], 90) < 1
+    assert _overlap_evidence(slow, fast[::20] + 60, [fast], 90) == 0.0
+    assert _overlap_evidence(slow, fast, [], 90) == 0.0
 
 
 def test_a_smaller_neuron_that_fires_at_all_lags_is_not_merged():

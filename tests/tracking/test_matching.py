@@ -7,9 +7,16 @@ import pytest
 from scipy.stats import multivariate_normal
 
 from huidurep.tracking.group_units import GroupUnits
-from huidurep.tracking.matching import is_bundle, match_probabilities, pair_probabilities, probe_group, share_odds
-from huidurep.tracking.pair_features import embedding_distances
-from huidurep.tracking.settings import ShapeModel
+from huidurep.tracking.matching import (
+    is_bundle,
+    log_odds,
+    match_probabilities,
+    pair_probabilities,
+    probe_group,
+    share_odds,
+)
+from huidurep.tracking.pair_features import embedding_distances, isi_features
+from huidurep.tracking.settings import Calibration, ShapeModel
 from huidurep.tracking.track import estimate_displacements
 
 
@@ -108,3 +115,19 @@ def test_groups_of_contacts():
     assert probe_group(np.array([(0.0, 0.0), (12.5, 0.0), (0.0, 12.5), (12.5, 12.5)])) == "bundle"
     assert probe_group(np.array([(0.0, 20.0 * row) for row in range(8)])) == "column"
     assert probe_group(np.array([(16.0 * (row % 2), 20.0 * row) for row in range(8)])) == "shank"
+
+
+def test_few_intervals_say_less():
+    rng, shares = np.random.default_rng(0), np.geomspace(1, 0.01, 20)
+    own, other = ([rng.multinomial(n, each / each.sum()) for n in (0, 60, 6000)] for each in (shares, shares[::-1]))
+    calibration = Calibration(None, {"bundle": {"intercept": 0.0}}, {"intercept": 3.0, "distance": -8.0})
+
+    def evidence(first, second):
+        features = {"competitors": np.zeros((3, 3))} | isi_features(np.array(first), np.array(second))
+        return log_odds(features, np.ones((3, 3), dtype=bool), calibration, group="bundle")
+
+    same, apart = (evidence(own, each) for each in ([*own[:2], rng.multinomial(6000, shares / shares.sum())], other))
+    np.testing.assert_allclose([same[0], same[:, 0], apart[0], apart[:, 0]], 0.0, atol=1e-4)
+    # of one distribution there is no distance but that of counting
+    assert isi_features(np.array(own), np.array(own))["isi"][1, 2] < 0.2  # 0.32 with it
+    assert 2.5 < same[2, 2] <= 3.0 and 0.5 < same[1, 2] < same[2, 2] and apart[2, 2] < apart[1, 2] < apart[1, 1] < 0

@@ -74,5 +74,5 @@ def test_templates_of_a_result_are_on_all_channels():
 def test_isi_histograms_count_intervals():
     regular = NumpySorting.from_unit_dict({0: np.arange(0, 30000, 300), 1: np.array([5])}, RATE_HZ)
     histograms = isi_histograms(regular)
-    assert np.count_nonzero(histograms[0]) == 1 and histograms[0].max() == 1
+    assert np.count_nonzero(histograms[0]) == 1 and histograms[0].max() == 99
     assert not histograms[1].any()

@@ -119,3 +119,11 @@ def test_the_command_on_the_card_repeats_the_objective(name):
     if "prototype_weight" not in stored["model"]:
         assert whole["model"]["contrastive_weight"] == 1.0 and whole["views"]["views_per_unit"] == 2
         assert trained.contrastive_temperature == whole["model"]["contrastive_temperature"]
+
+
+def test_removed_ingredients_are_left_out(caplog):
+    plain = complete_settings({})
+    assert complete_settings({"views": {"flipped_ratio": 0.35, "background_probability": 0.0}}) == plain
+    assert not caplog.records
+    assert complete_settings({"views": {"flipped_probability": 0.25, "background_size": [1, 4]}}) == plain
+    assert "flipped_probability" in caplog.text and "background" not in caplog.text
