@@ -91,10 +91,7 @@ def cluster_embeddings(  # noqa: PLR0913 (each is a parameter that users set, bu
     ValueError
         Fewer spikes than `num_units`, embeddings that are not finite, or `times_s` of another length.
     """
-    embeddings = np.asarray(embeddings)
-    if embeddings.dtype.kind != "f":  # those of float32 are not copied: there may be millions
-        embeddings = embeddings.astype(float)
-    embeddings, times_s = _check(embeddings, times_s, num_units)
+    embeddings, times_s = _check(np.asarray(embeddings), times_s, num_units)
     if (num_spikes := len(embeddings)) < (min_unit_spikes if num_units is None else 1):
         return _without_units(embeddings)
     rng = np.random.default_rng(seed)
@@ -179,6 +176,8 @@ def _pool(points: np.ndarray, design: np.ndarray, fits: list[dict], smallest: in
 def _check(
     embeddings: np.ndarray, times_s: np.ndarray | None, num_units: int | None
 ) -> tuple[np.ndarray, np.ndarray | None]:
+    if embeddings.dtype.kind != "f":  # those of float32 are not copied: there may be millions
+        embeddings = embeddings.astype(float)
     if num_units is not None and num_units > len(embeddings):
         raise ValueError(
             f"expected at least num_units={num_units} spikes, found {len(embeddings)}: lower num_units or "
