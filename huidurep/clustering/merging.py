@@ -154,14 +154,15 @@ class Merging:
                     yield min(keys[row], keys[column]), max(keys[row], keys[column])
 
     def _statistic(self, first: list[int], second: list[int]) -> float:
-        rows, sums = (list(map(of, (first, second))) for of in (self._rows_of, self._sums_of))
+        rows = [self._rows_of(members) for members in (first, second)]
+        one, other = self._sums_of(first), self._sums_of(second)
         lines = np.zeros((self.design.shape[1], self.points.shape[1]))
         if self.design.shape[1] > 1:
-            lines = _lines_of_drift(*sums, self.settings.drift.slope_ridge)
-            sums = [each.residuals(lines) for each in sums]
-        axis = linear_discriminant(*(each.mean for each in sums), *(each.covariance() for each in sums))
-        projected = [self.points[own] @ axis - self.design[own] @ (lines @ axis) for own in rows]
-        distance = distance_along(*projected, self.rng, self.settings.merge)
+            lines = _lines_of_drift(one, other, self.settings.drift.slope_ridge)
+            one, other = one.residuals(lines), other.residuals(lines)
+        axis = linear_discriminant(one.mean, other.mean, one.covariance(), other.covariance())
+        a, b = (self.points[own] @ axis - self.design[own] @ (lines @ axis) for own in rows)
+        distance = distance_along(a, b, self.rng, self.settings.merge)
         if self.times_s is None:
             return distance
         times = (self.times_s[own] for own in rows)
