@@ -49,8 +49,8 @@ def test_starts_in_which_a_point_has_no_unit_do_not_separate_it():
 
 def test_units_hardly_depend_on_the_seed():
     rng = np.random.default_rng(0)
-    centres = 4.5 * np.eye(6)[rng.integers(0, 6, 2400)]
-    points = centres + rng.normal(size=(2400, 6))
+    centres = 4.5 * np.eye(6)[rng.integers(0, 6, 1200)]
+    points = centres + rng.normal(size=(1200, 6))
     labels = [cluster_embeddings(points, seed=seed) for seed in range(2)]
     assert labels[0].num_units == labels[1].num_units == 6
     pairs = np.unique(np.stack([each.labels for each in labels]), axis=1, return_counts=True)[1]

@@ -4,13 +4,19 @@ import numpy as np
 import pytest
 from stand_in import agreement
 
+from huidurep.clustering import mixture
 from huidurep.clustering.drift import DriftSettings, estimate_drift
 from huidurep.clustering.drifting_mixture import fit_drifting_mixture, fit_line, fit_linear_mixture, one_hot
-from huidurep.clustering.mixture import cluster_embeddings, fit_mixture
+from huidurep.clustering.mixture import fit_mixture
 from huidurep.clustering.unit_mixture import MixtureSettings
 
 SETTINGS = DriftSettings()
+FEW_STARTS = MixtureSettings(num_starts=3)  # the votes have tests of their own
 NUM_UNITS, NUM_DIMENSIONS, DURATION_S = 5, 6, 200.0
+
+
+def cluster_embeddings(embeddings, **options):
+    return mixture.cluster_embeddings(embeddings, **dict(settings=FEW_STARTS) | options)
 
 
 def drift_at(times_s):
