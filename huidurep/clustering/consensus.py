@@ -43,13 +43,15 @@ def agreed_units(
     owners : list of ndarray (num_components,) int
         The agreed unit of every component of each start, -1 for none.
     """
-    partitions = [_most_probable(each, owners) for each, owners in zip(responsibilities, component_units, strict=True)]
+    partitions = [
+        _most_probable([each], [owners]) for each, owners in zip(responsibilities, component_units, strict=True)
+    ]
     votes = np.stack(partitions, axis=1)
     rows = np.unique(np.linspace(0, len(votes) - 1, min(len(votes), max_points)).astype(int))
     agreed = _vote(votes[rows])
     owners = [_owners(each[rows], agreed) for each in responsibilities]
     for _ in range(num_iterations):
-        agreed = _most_probable(np.concatenate(responsibilities, axis=1), np.concatenate(owners))
+        agreed = _most_probable(responsibilities, owners)
         owners = [_owners(each, agreed) for each in responsibilities]
     return agreed, owners
 
@@ -107,7 +109,10 @@ def _owners(responsibilities: np.ndarray, units: np.ndarray) -> np.ndarray:
     return masses.argmax(0) - 1
 
 
-def _most_probable(responsibilities: np.ndarray, owners: np.ndarray) -> np.ndarray:
+def _most_probable(responsibilities: list[np.ndarray], owners: list[np.ndarray]) -> np.ndarray:
     """The most probable unit of each point, -1 for none, where `owners` are the units of the components."""
-    posteriors = [responsibilities[:, owners == unit].sum(1) for unit in range(-1, owners.max(initial=-1) + 1)]
-    return np.argmax(posteriors, axis=0) - 1
+    units = np.arange(-1, max(each.max(initial=-1) for each in owners) + 1)
+    posteriors = np.zeros((len(responsibilities[0]), len(units)))
+    for each, own in zip(responsibilities, owners, strict=True):
+        posteriors += each @ (own[:, None] == units).astype(each.dtype)
+    return posteriors.argmax(axis=1) - 1

@@ -159,7 +159,7 @@ def _pool(points: np.ndarray, design: np.ndarray, fits: list[dict], smallest: in
     responsibilities = []
     for fit in fits:
         logs = log_densities(points, design, fit["weights"], fit["means"], fit["cholesky_factors"])
-        responsibilities.append(np.exp(logs - logsumexp(logs, axis=1, keepdims=True)))
+        responsibilities.append(np.exp(logs - logsumexp(logs, axis=1, keepdims=True)).astype("float32"))
     units, owners = agreed_units(responsibilities, [fit["component_units"] for fit in fits])
     units = _drop_small(units, smallest)
     kept = np.unique(units[units >= 0])

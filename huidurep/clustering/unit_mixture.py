@@ -12,7 +12,7 @@ from .drift import Drift, DriftSettings
 from .drifting_mixture import REGULARISATION, fit_line
 from .separation import MergeSettings, covariance_of
 
-BLOCK_SPIKES = 20000  # whose posteriors are computed at a time: there are hundreds of components
+BLOCK_SPIKES = 4000  # whose posteriors are computed at a time: there are hundreds of components
 
 
 @dataclass(frozen=True)
