@@ -329,7 +329,8 @@ class RefractoryMergingSettings:
     min_log_likelihood_ratio : float
         Evidence of spike times for one neuron that is needed: the natural logarithm of the likelihood ratio against
         two, of the refractory period and of overlaps with a third unit. Two neurons that fire at random reach 5 with a
-        probability of 0.1 %.
+        probability of 0.1 %. With 3 for templates of cosine 1, 2 of 33 fast or bursting neurons had a cluster less, and
+        one pair of alike neurons in 18 was merged.
     overlap_ms : float
         A snippet shows spikes of other units within this time. Overlaps count up to `min_log_likelihood_ratio`.
     max_shift_ms, half_window_ms : float

@@ -34,8 +34,12 @@ BEFORE_PROTOTYPES: dict[str, dict[str, Any]] = {
 
 # Of the settings beside embedded checkpoints, what changed nothing that was measured, and was removed.
 REMOVED_VIEWS = (
-    *("flipped_probability", "flipped_ratio"),
-    *("background_probability", "background_rate_hz", "background_units", "background_size"),
+    "flipped_probability",
+    "flipped_ratio",
+    "background_probability",
+    "background_rate_hz",
+    "background_units",
+    "background_size",
 )
 
 DEFAULT_SETTINGS: dict[str, Any] = {
