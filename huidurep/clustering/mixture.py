@@ -97,10 +97,9 @@ def cluster_embeddings(  # noqa: PLR0913 (each is a parameter that users set, bu
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.permutation(num_spikes)[: max(max_fit_spikes, num_units or 1)])
     smallest = max(2, int(min_unit_spikes * len(rows) / num_spikes))
-    drawn = embeddings[rows].astype(float)
+    drawn, times = embeddings[rows].astype(float), None if times_s is None else times_s[rows]
     mean, axes = principal_axes(drawn, max_dimensions)
     points = (drawn - mean) @ axes
-    times = None if times_s is None else times_s[rows]
     limit = merge_limit(merge_bias, settings.merge)
     with threadpool_limits(limits=1):  # the matrices are small: more threads only wait for each other
         units, small, fitted = _find_units(points, times, num_units, smallest, limit, rng, settings)
