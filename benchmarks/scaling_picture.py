@@ -10,15 +10,10 @@ huidurep/checkpoints/single-contact/pretraining.json (2,500 steps, width 64, 30 
 width or libraries differ, 600 steps.
 """
 
-import argparse
-import json
-from pathlib import Path
-
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
+from pictures import draw_from_command_line, label_values, save_picture
+
+import matplotlib.pyplot as plt  # isort: skip - after `pictures`, which chooses where it draws
 
 TITLES = {"steps": "steps", "width": "width (600 steps)", "libraries": "template libraries (600 steps)"}
 SAME = {"width_64": "steps_600", "libraries_30": "steps_600"}  # one checkpoint under the names of two settings
@@ -37,8 +32,9 @@ def points(rows, setting):
     return [value for value, _ in values], means
 
 
-def draw(rows, path):
+def draw(results, path):
     """Write the picture: a panel for each setting, a line for each source, and principal components as dotted lines."""
+    rows = results["rows"]
     figure, panels = plt.subplots(1, len(TITLES), figsize=(10, 3.6), sharey=True, layout="constrained")
     for panel, (setting, title) in zip(panels, TITLES.items(), strict=True):
         values, means = points(rows, setting)
@@ -46,20 +42,10 @@ def draw(rows, path):
             panel.plot(values, means[source], "o-", color=color, label=label)
             pca = np.mean([row["mean"]["pca12"] for row in rows if row["source"] == source])
             panel.axhline(pca, color=color, linestyle=":", label=f"{label}: 12 principal components")
-        panel.set(xlabel=title, xscale="log", xticks=values, xticklabels=values)
-        panel.minorticks_off()
+        label_values(panel, title, values, values)
     panels[0].set_ylabel("adjusted Rand index")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize="small")
-    figure.savefig(path)
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", type=Path)
-    parser.add_argument("picture", type=Path)
-    arguments = parser.parse_args()
-    draw(json.loads(arguments.results.read_text())["rows"], arguments.picture)
+    save_picture(figure, panels, path)
 
 
 if __name__ == "__main__":
-    main()
+    draw_from_command_line(__doc__, draw)

@@ -3,10 +3,6 @@
 python benchmarks/speed_tables.py benchmarks/results/speed.json docs/images/growth.svg
 """
 
-import argparse
-import json
-from pathlib import Path
-
 import numpy as np
 from table_text import markdown, rows_note
 
@@ -29,11 +25,11 @@ def slope(rows, axis):
 
 def sorts_table(rows):
     """Whole sortings, by contacts."""
-    lines = []
-    for contacts in sorted({row["contacts"] for row in rows}):
-        these = [row for row in rows if row["contacts"] == contacts and "error" not in row]
-        for row in these:
-            lines.append([f"{contacts} contacts: {row['sorter']}", *(row.get(each, "-") for each in SORT_COLUMNS)])
+    ordered = sorted((row for row in rows if "error" not in row), key=lambda row: row["contacts"])
+    lines = [
+        [f"{row['contacts']} contacts: {row['sorter']}", *(row.get(each, "-") for each in SORT_COLUMNS)]
+        for row in ordered
+    ]
     return markdown(["recording: sorter", *SORT_COLUMNS.values()], lines)
 
 
@@ -92,35 +88,3 @@ def speed_block(results):
     """Block of a file of speed.py."""
     rows = [row for part in ("sorts", "growth", "encoder") for row in results.get(part, [])]
     return f"{tables(results)}\n\n{rows_note(results | dict(rows=rows))}"
-
-
-def draw_growth(rows, path):
-    """Write the picture: a panel for each axis, seconds and memory."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, panels = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
-    for panel, (axis, title) in zip(panels, AXES.items(), strict=True):
-        chosen = [row for row in rows if row["axis"] == axis]
-        values = [row[axis] for row in chosen]
-        panel.plot(values, [row["cpu_seconds"] for row in chosen], "o-", color="C0", label="CPU seconds")
-        panel.plot(values, [row["peak_memory_mb"] for row in chosen], "s--", color="C1", label="memory, MiB")
-        panel.set(xlabel=title, xscale="log", yscale="log", xticks=values, xticklabels=[f"{each:g}" for each in values])
-        panel.set_title(f"slope of seconds {slope(rows, axis):.2f}", fontsize="medium")
-        panel.minorticks_off()
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize="small")
-    figure.savefig(path)
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", type=Path)
-    parser.add_argument("picture", type=Path)
-    arguments = parser.parse_args()
-    draw_growth(json.loads(arguments.results.read_text(encoding="utf8"))["growth"], arguments.picture)
-
-
-if __name__ == "__main__":
-    main()

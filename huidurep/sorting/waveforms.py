@@ -90,11 +90,12 @@ def iterate_waveforms(
         if is_small:
             places_um = positions_um - positions_um[:1]
             yield WaveformBatch(np.arange(start, start + len(batch)), waveforms, places_um, num_before)
-        arrangement_of_spike = arrangement_of_channel[batch["channel_index"]]
-        for arrangement in np.unique(arrangement_of_spike) if not is_small else ():
-            rows = np.flatnonzero(arrangement_of_spike == arrangement)
-            # ExtractSparseWaveforms orders channels by their indices, and so does the mask
-            yield WaveformBatch(start + rows, waveforms[rows], arrangements[arrangement], num_before)
+        else:
+            arrangement_of_spike = arrangement_of_channel[batch["channel_index"]]
+            for arrangement in np.unique(arrangement_of_spike):
+                rows = np.flatnonzero(arrangement_of_spike == arrangement)
+                # ExtractSparseWaveforms orders channels by their indices, and so does the mask
+                yield WaveformBatch(start + rows, waveforms[rows], arrangements[arrangement], num_before)
         del waveforms  # before the next batch is extracted
 
 
