@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from huidurep.training.pretrain import REMOVED_VIEWS
 from huidurep.training.template_libraries import source_shares
 
 PROBES_IN_WORDS = {
@@ -185,6 +186,10 @@ def start_notes(chain):
     files = " and ".join(f"`{file}`" for file in files if file is not None)
     if files:
         yield f"To run it again, put the real data (sources above) at {files}, or name other places: none are shipped."
+    removed = [f"`{each}` {settings['views'][each]}" for each in REMOVED_VIEWS if settings["views"].get(each)]
+    if removed:
+        text = f"It will not give the same weights: {', '.join(removed)} have been removed from the training since,"
+        yield text + " and are left out with a warning."
 
 
 def commit_text(commit):
