@@ -18,7 +18,7 @@ from ..clustering.unit_mixture import MixtureSettings, UnitMixture
 from .job_kwargs import resolve_job_kwargs
 from .parameters import PAPER, SortingParameters
 from .preprocessing import PreparedGroup
-from .redundant_units import RedundancySettings, remove_redundant_units
+from .redundant_units import OverlapUnitSettings, RedundancySettings, remove_overlap_units, remove_redundant_units
 from .run_log import RunLog
 from .spike_trains import spike_times_s
 from .template_merging import TemplateMergingSettings, merge_templates
@@ -36,11 +36,13 @@ class ClusteringSettings:
     template_merging : TemplateMergingSettings
         Used in groups that are clustered channel by channel.
     redundancy : RedundancySettings
+    overlap_units : OverlapUnitSettings
     """
 
     mixture: MixtureSettings = MixtureSettings()
     template_merging: TemplateMergingSettings = TemplateMergingSettings()
     redundancy: RedundancySettings = RedundancySettings()
+    overlap_units: OverlapUnitSettings = OverlapUnitSettings()
 
 
 DEFAULT_SETTINGS = ClusteringSettings()
@@ -329,9 +331,9 @@ def _cluster_together(
     units = UnitModel(np.array(channels, dtype="int64"), components)
     small = np.full(len(peaks), -1) if mixture.small_groups is None else mixture.small_groups
     if parameters.num_units is None:
-        labels = remove_redundant_units(
-            group, peaks, labels, parameters, settings=settings.redundancy, job_kwargs=job_kwargs
-        )
+        options: dict = dict(job_kwargs=job_kwargs)
+        labels = remove_redundant_units(group, peaks, labels, parameters, settings=settings.redundancy, **options)
+        labels = remove_overlap_units(group, peaks, labels, parameters, settings=settings.overlap_units, **options)
     posteriors = np.where(labels >= 0, mixture.posteriors, 0).astype("float32")
     return units, Assignment(labels, posteriors), small
 

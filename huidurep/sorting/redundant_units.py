@@ -1,9 +1,12 @@
-"""Remove units that are a second view of another one: its after-waves, or its spikes on another channel.
+"""Remove units that are no neuron of their own: second views of another unit, and overlapping spikes of two others.
 
 A large spike can have a second trough 1 to 2 ms behind its first, which is detected as a spike of its own. The spikes
 of such a unit have one fixed lag to those of a larger unit, and where none of them is detected the larger unit's
 waveform has the same deflection at this lag all the same. A second neuron that often fires together with another one
 has neither: its lags vary, and the other neuron's waveform is flat where it does not fire.
+
+Spikes of two fast neurons overlap so often that those at one lag become a cluster. Its template is the sum of the two
+others (Yger et al. 2018, doi 10.7554/eLife.34518), and it has no more spikes than overlap by chance.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import uniform_filter1d
 from spikeinterface.core import NumpySorting, get_channel_distances
 
 from .parameters import SortingParameters
@@ -53,6 +57,36 @@ class RedundancySettings:
 
 
 DEFAULT_SETTINGS = RedundancySettings()
+
+
+@dataclass(frozen=True)
+class OverlapUnitSettings:
+    """Settings of `remove_overlap_units`.
+
+    Parameters
+    ----------
+    min_explained : float
+        A unit is overlapping spikes of two others if their sum explains this share of what the better one of them
+        leaves of its template.
+    max_chance_ratio : float
+        Units with more spikes than this times those of two others that overlap by chance are neurons.
+    chance_window_ms : float
+        Lags that may lie in one cluster of overlapping spikes.
+    max_shift_ms, max_lag_ms : float
+        Largest distance of the spikes of the first, and of the second, from those of the unit.
+    lag_spread_ms : float
+        The second's template is also tried as its mean over lags that differ by this much.
+    """
+
+    min_explained: float = 0.7
+    max_chance_ratio: float = 2.0
+    chance_window_ms: float = 1.0
+    max_shift_ms: float = 0.3
+    max_lag_ms: float = 1.5
+    lag_spread_ms: float = 0.4
+
+
+OVERLAP_UNITS = OverlapUnitSettings()
 
 
 def remove_redundant_units(
@@ -129,6 +163,83 @@ def _without_coincident_units(
     # a pair does not say which of its units is redundant
     redundant = {min(pair, key=lambda unit: mean_amplitudes[unit]) for pair in pairs}
     return np.where(np.isin(labels, unit_ids[list(redundant)]), -1, labels)
+
+
+def remove_overlap_units(
+    group: PreparedGroup,
+    spikes: np.ndarray,
+    labels: np.ndarray,
+    parameters: SortingParameters,
+    *,
+    settings: OverlapUnitSettings = OVERLAP_UNITS,
+    job_kwargs: dict | None = None,
+) -> np.ndarray:
+    """Remove the labels of units that are overlapping spikes of two larger units.
+
+    Parameters
+    ----------
+    group, spikes, labels, parameters
+        As in :func:`remove_redundant_units`.
+    settings : OverlapUnitSettings
+    job_kwargs : dict | None
+        SpikeInterface's job keyword arguments.
+
+    Returns
+    -------
+    ndarray of int64, (num_spikes,)
+        -1 for overlapping spikes: template matching finds both.
+    """
+    labels = labels.copy()
+    unit_ids, counts = np.unique(labels[labels >= 0], return_counts=True)
+    chance_s = settings.chance_window_ms * 1e-3 / group.recording.get_total_duration()
+    max_counts = settings.max_chance_ratio * chance_s * np.outer(counts, counts)  # of overlapping spikes of each pair
+    by_count = np.argsort(counts, kind="stable")
+    if len(unit_ids) < 3 or counts[by_count[0]] > max_counts[by_count[-1], by_count[-2]]:
+        return labels
+    rows = np.flatnonzero(labels >= 0)
+    vector = to_spike_vector(spikes[rows], np.searchsorted(unit_ids, labels[rows]))
+    templates = mean_waveforms(group.recording, vector, len(unit_ids), parameters, job_kwargs=job_kwargs)
+    sums = _Sums(templates, group.recording.get_sampling_frequency(), settings)
+    remaining = list(by_count)
+    for unit in by_count:
+        others = [other for other in remaining if other != unit and counts[other] >= counts[unit]]
+        pairs = [(a, b) for a in others for b in others if a != b and counts[unit] <= max_counts[a, b]]
+        if pairs and max(sums.explained(unit, *pair) for pair in pairs) >= settings.min_explained:
+            remaining.remove(unit)
+            labels[labels == unit_ids[unit]] = -1
+    return labels
+
+
+class _Sums:
+    """Templates as sums of two others."""
+
+    def __init__(self, templates: np.ndarray, sampling_frequency: float, settings: OverlapUnitSettings) -> None:
+        per_ms = sampling_frequency / 1000.0
+        lags = np.arange(-round(settings.max_lag_ms * per_ms), round(settings.max_lag_ms * per_ms) + 1)
+        self.is_small_shift = np.abs(lags) <= settings.max_shift_ms * per_ms
+        self.templates = templates.reshape(len(templates), -1)
+        self.shifted = [_shift(template, lags) for template in templates]  # (num_lags, num_samples * num_channels)
+        spread = max(1, round(settings.lag_spread_ms * per_ms))
+        smeared = (uniform_filter1d(each, spread, axis=0, mode="nearest") for each in self.shifted)
+        self.seconds = [np.concatenate([*both]) for both in zip(self.shifted, smeared, strict=True)]
+
+    def explained(self, unit: int, first: int, second: int) -> float:
+        """Share of what the better one of two units leaves of the unit's template that their sum explains."""
+        left = self.templates[unit] - self.shifted[first][self.is_small_shift]
+        candidates = self.seconds[second]
+        by_sum = (left**2).sum(axis=1, keepdims=True) - 2 * left @ candidates.T + (candidates**2).sum(axis=1)
+        return 1.0 - float(by_sum.min()) / min(self.left_by_one(unit, first), self.left_by_one(unit, second))
+
+    def left_by_one(self, unit: int, other: int) -> float:
+        """Squared distance of the unit's template from another one at the best lag."""
+        return float(((self.templates[unit] - self.shifted[other]) ** 2).sum(axis=1).min())
+
+
+def _shift(template: np.ndarray, lags: np.ndarray) -> np.ndarray:
+    """A template (num_samples, num_channels) later by each lag, with zeros beyond its ends: one row each."""
+    num_samples, reach = len(template), int(np.abs(lags).max())
+    padded = np.pad(template, ((reach, reach), (0, 0)))
+    return np.stack([padded[reach - lag : reach - lag + num_samples].ravel() for lag in lags])
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,12 @@ from stand_in import TETRODE_UM, as_recording, waveform
 
 from huidurep.sorting.parameters import SortingParameters
 from huidurep.sorting.preprocessing import preprocess, split_groups
-from huidurep.sorting.redundant_units import RedundancySettings, most_frequent_lag, remove_redundant_units
+from huidurep.sorting.redundant_units import (
+    RedundancySettings,
+    most_frequent_lag,
+    remove_overlap_units,
+    remove_redundant_units,
+)
 from huidurep.sorting.run_log import RunLog
 
 NUM_SAMPLES = 600000
@@ -20,28 +25,49 @@ def train(seed, num_spikes=400):
     return np.sort(rng.choice(np.arange(100, NUM_SAMPLES - 200, 90), num_spikes, replace=False))
 
 
-def kept_units(large, *others_uv, after_wave=0.0, by_channel=False, settings=None, seed=0):
-    """Units that are kept, of a large one and of others (train, amplitudes, whether the traces have its spikes)."""
-    traces = np.random.default_rng(seed).normal(0, 6.0, (NUM_SAMPLES, 4)).astype("float32")
-    shape = waveform(num_samples=120)
-    shape[LAG:] += after_wave * shape[:-LAG]
-    peaks, labels = [], []
-    for unit, (samples, sizes_uv, is_planted) in enumerate([(large, LARGE_UV, True), *others_uv]):
-        for sample in samples if is_planted else []:
-            form = shape if unit == 0 else waveform(num_samples=120)
+def kept_by(remove, planted, units, **options):
+    """Units that are kept, of (samples, amplitudes), in traces with planted (samples, amplitudes, waveform)."""
+    traces = np.random.default_rng(0).normal(0, 6.0, (NUM_SAMPLES, 4)).astype("float32")
+    for samples, sizes_uv, form in planted:
+        for sample in samples:
             traces[sample - 20 : sample + 100] += form[:, None] * sizes_uv
-        own = np.zeros(len(samples), dtype=base_peak_dtype)
-        own["sample_index"], own["amplitude"] = samples, -sizes_uv.max()
-        peaks.append(own)
-        labels.append(np.full(len(samples), unit))
-    peaks, labels = np.concatenate(peaks), np.concatenate(labels)
+    peaks = np.zeros(sum(len(samples) for samples, _ in units), dtype=base_peak_dtype)
+    labels = np.repeat(np.arange(len(units)), [len(samples) for samples, _ in units])
+    peaks["sample_index"] = np.concatenate([samples for samples, _ in units])
+    peaks["amplitude"] = np.array([-sizes_uv.max() for _, sizes_uv in units])[labels]
     order = np.argsort(peaks["sample_index"], kind="stable")
     (group,) = split_groups(as_recording(traces, positions_um=TETRODE_UM), SortingParameters(), RunLog())
     group = preprocess(group, SortingParameters(), RunLog())
-    options = dict(by_channel=by_channel, settings=settings or RedundancySettings())
-    kept = remove_redundant_units(group, peaks[order], labels[order], SortingParameters(), **options)
+    kept = remove(group, peaks[order], labels[order], SortingParameters(), **options)
     assert ((kept == labels[order]) | (kept == -1)).all()
     return set(kept[kept >= 0].tolist())
+
+
+def kept_units(large, *others_uv, after_wave=0.0, by_channel=False, settings=None):
+    """Units that are kept, of a large one and of others (train, amplitudes, whether the traces have its spikes)."""
+    shape = waveform(num_samples=120)
+    shape[LAG:] += after_wave * shape[:-LAG]
+    planted = [(large, LARGE_UV, shape)]
+    planted += [(samples, uv, waveform(num_samples=120)) for samples, uv, is_planted in others_uv if is_planted]
+    units = [(large, LARGE_UV), *((samples, sizes_uv) for samples, sizes_uv, _ in others_uv)]
+    options = dict(by_channel=by_channel, settings=settings or RedundancySettings())
+    return kept_by(remove_redundant_units, planted, units, **options)
+
+
+@pytest.mark.parametrize(
+    "num_overlaps, second_uv, kept",
+    [(70, SMALL_UV, {0, 1}), (170, SMALL_UV, {0, 1, 2}), (70, SMALL_UV[::-1], {0, 1, 2})],
+    ids=["by-chance", "more-than-by-chance", "another-neuron"],
+)
+@pytest.mark.parametrize("spread", [1, 8], ids=["one-lag", "lags"])
+def test_overlapping_spikes_are_no_unit(num_overlaps, second_uv, kept, spread):
+    # 1200 spikes of each in 20 s: 72 overlap by chance at lags of one millisecond
+    rng = np.random.default_rng(3)
+    large, small, both = (train(seed, n) + rng.integers(0, 80, n) for seed, n in enumerate([1200, 1200, num_overlaps]))
+    second = both + 12 + rng.integers(0, spread, num_overlaps)
+    units = [(large, LARGE_UV), (small, SMALL_UV), (both, LARGE_UV)]
+    planted = [(samples, sizes_uv, waveform(num_samples=120)) for samples, sizes_uv in [*units, (second, second_uv)]]
+    assert kept_by(remove_overlap_units, planted, units) == kept
 
 
 @pytest.mark.parametrize("share", [0.5, 1.0], ids=["half-detected", "all-detected"])
