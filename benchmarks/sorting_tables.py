@@ -162,3 +162,19 @@ def stability_block(results):
             lines.append([name, text, *(f"{value:.3f}" for value in values)])
     head = ["recording, commit", "units (true)", "accuracy", *(name.replace("_", " ") for name in changes)]
     return f"{markdown(head, lines)}\n\n{header_note(results['header'])}"
+
+
+def redundancy_block(results):
+    """Block of a file of redundant_units.py: units found of each kind of recording, by sorter, summed over seeds."""
+    lines = []
+    cases = dict.fromkeys((row["kind"], row["probe"], row["sorter"]) for row in results["rows"])
+    for case in sorted(cases):
+        rows = [row for row in results["rows"] if (row["kind"], row["probe"], row["sorter"]) == case]
+        kind, probe, sorter = case
+        counts = [sum(row[name] for row in rows) for name in ("true", "found", "extra")]
+        good = "-" if rows[0]["good_extra"] is None else sum(row["good_extra"] for row in rows)
+        name = OURS if sorter == "huidurep" else sorter
+        accuracy = f"{mean_of([row['accuracy'] for row in rows]):.3f}"
+        lines.append([f"{kind.replace('_', ' ')}, {probe}", name, len(rows), *counts, good, accuracy])
+    head = ["neurons", "sorter", "recordings", "true units", "found", "extra", "extra, good", "accuracy"]
+    return f"{markdown(head, lines)}\n\n{rows_note(results)} Extra: units that are the best match of no neuron."

@@ -15,7 +15,14 @@ from pathlib import Path
 # appended: this file has the name of a package
 sys.path.append(str(Path(__file__).resolve().parent))
 from results_files import ROOT, read_results, weights_digest
-from sorting_tables import locust_block, sorting_block, sorting_parts_block, stability_block, summary_block
+from sorting_tables import (
+    locust_block,
+    redundancy_block,
+    sorting_block,
+    sorting_parts_block,
+    stability_block,
+    summary_block,
+)
 from speed_tables import speed_block
 from table_text import (
     bold_best,
@@ -222,6 +229,7 @@ BLOCKS = {  # name of the block: function of the results, name of the results fi
     "ablation": (ablation_block, "ablation"),
     "finetuning": (finetuning_block, "finetuning"),
     "reliability": (reliability_block, "reliability"),
+    "redundant_units": (redundancy_block, "redundant_units"),
     "speed": (speed_block, "speed"),
     "stability": (stability_block, "stability"),
     "tracking": (tracking_block, "tracking"),
