@@ -190,7 +190,8 @@ def sort(sorter, recording):
     from spikeinterface.sorters import run_sorter
 
     with tempfile.TemporaryDirectory() as folder:
-        return run_sorter(sorter, recording, folder=f"{folder}/sorted", verbose=False)
+        stored = recording.save(folder=f"{folder}/recording", verbose=False)
+        return run_sorter(sorter, stored, folder=f"{folder}/sorted", verbose=False)
 
 
 def seeds_of(text):
