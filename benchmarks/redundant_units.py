@@ -182,16 +182,19 @@ def score(truth, sorting):
 
 
 def sort(sorter, recording):
-    """Sorting by huidurep, or by another sorter with its defaults."""
+    """Sorting by huidurep, or by another sorter with its defaults, but for filters beyond the sampling frequency."""
     import huidurep
 
     if sorter == "huidurep":
         return huidurep.sort(recording)
-    from spikeinterface.sorters import run_sorter
+    from spikeinterface.sorters import get_default_sorter_params, run_sorter
 
+    highest_hz, options = 0.45 * recording.get_sampling_frequency(), {}
+    if get_default_sorter_params(sorter).get("freq_max", 0) > highest_hz:
+        options["freq_max"] = highest_hz
     with tempfile.TemporaryDirectory() as folder:
         stored = recording.save(folder=f"{folder}/recording", verbose=False)
-        return run_sorter(sorter, stored, folder=f"{folder}/sorted", verbose=False)
+        return run_sorter(sorter, stored, folder=f"{folder}/sorted", verbose=False, **options)
 
 
 def seeds_of(text):

@@ -10,6 +10,7 @@ one kind. Variants of HuiduRep are in sorting_variants.py, the picture is made b
 """
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
@@ -151,9 +152,31 @@ def child(request):
 
 
 def measure_run(began):
-    """Seconds since `began` and peak memory in MiB of this process and its largest worker."""
+    """Seconds since `began`, and peak memory in MiB of this process and its largest worker."""
     memory_mb = round(peak_memory_mb(workers=True), 1)
     return dict(seconds=round(time.perf_counter() - began, 2), peak_memory_mb=memory_mb)
+
+
+def watch(process, timeout_s):
+    """Exit status of a process, or why it was stopped, and the peak memory in MiB of it and its workers together.
+
+    Pages that processes share count once (proportional set size), as seen twice a second.
+    """
+    import psutil
+
+    ends, peak_mb, own = time.perf_counter() + timeout_s, 0.0, psutil.Process(process.pid)
+    while process.poll() is None:
+        if time.perf_counter() > ends:
+            process.kill()
+            process.wait()
+            return f"stopped after {timeout_s:.0f} s", peak_mb
+        used = 0
+        with contextlib.suppress(psutil.Error):  # of processes that end meanwhile
+            for each in (own, *own.children(recursive=True)):
+                used += each.memory_full_info().pss
+        peak_mb = max(peak_mb, used / 2**20)
+        time.sleep(0.5)
+    return process.returncode, peak_mb
 
 
 def run_child(folder, sorter, *, model, seed, threads, timeout_s, retry=False):
@@ -176,12 +199,9 @@ def run_child(folder, sorter, *, model, seed, threads, timeout_s, retry=False):
         with open(log, "w") as stream:
             command = [sys.executable, str(Path(__file__).resolve()), "--child", json.dumps(request)]
             streams = dict(stdout=stream, stderr=subprocess.STDOUT)
-            try:
-                code = subprocess.run(command, env=environment, timeout=timeout_s, **streams).returncode
-            except subprocess.TimeoutExpired:
-                code = f"stopped after {timeout_s:.0f} s"
+            code, memory_mb = watch(subprocess.Popen(command, env=environment, **streams), timeout_s)
         if answer.exists():
-            row |= json.loads(answer.read_text())
+            row |= json.loads(answer.read_text()) | dict(peak_memory_together_mb=round(memory_mb))
         else:
             row["error"] = f"the process ended without a result: {code}"
             row["seconds"] = round(time.perf_counter() - began, 2)

@@ -10,7 +10,7 @@ SORT_COLUMNS = {
     "accuracy": "accuracy",
     "false_positive_units": "false units",
     "seconds": "seconds",
-    "peak_memory_mb": "memory (MiB)",
+    "peak_memory_together_mb": "memory (MiB)",  # of all processes, shared pages once
 }
 AXES = {"minutes": "minutes of a tetrode", "contacts": "contacts, one minute"}
 

@@ -231,10 +231,11 @@ class SpikeSortingPipeline:
             stages.run("units", pipeline._sort_group, group, *jobs) for group in log.iterate_groups(groups)
         ]
         # -> one GroupSorting a group
-        return pipeline._assemble(sorted_groups, recording, provenance, log)
+        with_workers = job_kwargs["n_jobs"] != 1
+        return pipeline._assemble(sorted_groups, recording, provenance, log, with_workers)
 
     def _assemble(
-        self, groups: list[GroupSorting], recording: BaseRecording, provenance: dict, log: RunLog
+        self, groups: list[GroupSorting], recording: BaseRecording, provenance: dict, log: RunLog, with_workers: bool
     ) -> SortingResult:
         """The result of all groups."""
         sorting, embeddings, posteriors, measurements = assemble(
@@ -242,7 +243,8 @@ class SpikeSortingPipeline:
         )
         # -> units of all groups, (num_spikes, embedding_size), (num_spikes,), templates and locations
         found = f"{sorting.get_num_units()} units, {len(posteriors)} spikes"
-        log("result", f"{found}, {log.total_seconds:.1f} s in all, peak memory {peak_memory_mb():.0f} MiB")
+        memory_mb = peak_memory_mb(workers=with_workers)  # the same figure as that of `huidurep sort`
+        log("result", f"{found}, {log.total_seconds:.1f} s in all, peak memory {memory_mb:.0f} MiB")
         return SortingResult(
             sorting,
             embeddings,
