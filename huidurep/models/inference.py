@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from .modeling_huidurep import HuiduRep
 
 logger = logging.getLogger(__name__)
+# of the troughs that are found without `peak_index`: spikes count as aligned if most are at one place
+FEW_SPIKES, ALIGNED_MS, ALIGNED_SHARE, OTHER_SHARE = 20, 0.1, 0.6, 0.01
 
 
 def embed(  # noqa: PLR0913 - each describes the waveforms or where they are computed
@@ -63,8 +65,7 @@ def embed(  # noqa: PLR0913 - each describes the waveforms or where they are com
     Raises
     ------
     ValueError, TypeError
-        If the waveforms cannot be mapped; see :func:`huidurep.models.waveform_checks.check_waveforms`. Or if their
-        location is asked for without the positions of the channels.
+        Of waveforms as :func:`huidurep.models.waveform_checks.check_waveforms`; a location without positions.
     """
     options: dict[str, Any] = dict(
         sampling_frequency=sampling_frequency,
@@ -74,8 +75,19 @@ def embed(  # noqa: PLR0913 - each describes the waveforms or where they are com
     )
     model = ready_for_inference(model, device)
     mapped = map_waveforms(as_array(waveforms), model.config, **options)
+    if peak_index is None:
+        _warn_of_other_troughs(mapped.peak_index, sampling_frequency)
     embeddings = embed_mapped(model, mapped, batch_size, denoise=bool(denoise))
     return append_places(embeddings, mapped, channel_positions, model.config.peak_index) if location else embeddings
+
+
+def _warn_of_other_troughs(peaks: np.ndarray, sampling_frequency: float) -> None:
+    """Log a warning where the spikes seem to be aligned, but some troughs were found elsewhere."""
+    most = int(np.bincount(np.round(peaks).astype(int), minlength=1).argmax())
+    share = np.mean(np.abs(peaks - most) <= max(1, ALIGNED_MS * 1e-3 * sampling_frequency))
+    if len(peaks) >= FEW_SPIKES and ALIGNED_SHARE <= share < 1 - OTHER_SHARE:
+        found = f"{share:.0%} of the troughs were found at sample {most}, the others elsewhere"
+        logger.warning("%s: if the spikes are aligned, pass peak_index=%d, or noise moves these", found, most)
 
 
 @torch.no_grad()

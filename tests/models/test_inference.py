@@ -65,3 +65,23 @@ def test_what_no_smaller_batch_helps_is_raised():
     with pytest.raises(RuntimeError, match="shape"):
         in_batches(lambda rows: compute(rows, RuntimeError("a shape")), 8, 4)
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("troughs", "peak_index", "is_warned"),
+    [
+        ([30] * 40, None, False),
+        ([30] * 38 + [55, 60], None, True),
+        ([30] * 38 + [55, 60], 30, False),
+        (list(range(20, 60)), None, False),
+        ([30] * 8 + [55, 60], None, False),
+    ],
+    ids=["aligned", "some-elsewhere", "given", "not-aligned", "few"],
+)
+def test_troughs_elsewhere_than_most_are_warned_of(tetrode, troughs, peak_index, is_warned, caplog):
+    spikes = np.random.default_rng(0).normal(0, 3, (len(troughs), 90, 4)).astype("float32")
+    for spike, trough in zip(spikes, troughs, strict=True):
+        spike += -100 * np.exp(-(((np.arange(90) - trough) / 4) ** 2))[:, None]
+    with caplog.at_level("WARNING", logger="huidurep"):
+        tetrode.embed(spikes, peak_index=peak_index)
+    assert ("peak_index=30" in caplog.text) == is_warned
