@@ -156,11 +156,10 @@ def _add_sure_spikes(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Add the peaks of high posterior that were not matched to their unit; in order of time within segments."""
     max_lag = int(DUPLICATE_MS * recording.get_sampling_frequency() / 1000.0)
-    matched, detected = running_sample_index(recording, spikes), running_sample_index(recording, peaks)
+    matched, detected = np.sort(running_sample_index(recording, spikes)), running_sample_index(recording, peaks)
     is_missing = (assignment.labels >= 0) & (assignment.posteriors > settings.sure_posterior)
-    for unit in np.unique(assignment.labels[is_missing]):
-        rows = np.flatnonzero(is_missing & (assignment.labels == unit))
-        is_missing[rows] = ~has_coincident(detected[rows], matched[labels == unit], max_lag)
+    # where another unit was matched, a second one would be the same spike again
+    is_missing &= ~has_coincident(detected, matched, max_lag)
     spikes = np.concatenate([spikes, peaks[is_missing].astype(spikes.dtype)])
     labels = np.concatenate([labels, assignment.labels[is_missing]])
     order = np.lexsort((labels, spikes["sample_index"], spikes["segment_index"]))

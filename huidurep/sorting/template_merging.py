@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+from scipy.signal import resample_poly
 from scipy.special import rel_entr
 from spikeinterface.core import get_channel_distances
 from spikeinterface.sortingcomponents.tools import compute_sparsity_from_peaks_and_label
@@ -329,13 +330,17 @@ class RefractoryMergingSettings:
     min_log_likelihood_ratio : float
         Evidence of spike times for one neuron that is needed: the natural logarithm of the likelihood ratio against
         two, of the refractory period and of overlaps with a third unit. Two neurons that fire at random reach 5 with a
-        probability of 0.1 %. With 3 for templates of cosine 1, 2 of 33 fast or bursting neurons had a cluster less, and
-        one pair of alike neurons in 18 was merged.
+        probability of 0.1 %.
+    max_difference : float
+        Squared difference of two templates, of the larger one's square, from which on all of that evidence is needed.
+        Below, it is needed in proportion: no neuron has the same waveform and amplitude as another one.
     overlap_ms : float
         A snippet shows spikes of other units within this time. Overlaps count up to `min_log_likelihood_ratio`.
     max_shift_ms, half_window_ms : float
         Largest shift between two templates, and what is compared before and after the trough: other spikes overlap what
         follows.
+    shift_resolution_hz : float
+        Templates are interpolated to at least this rate, at which they are shifted.
     radius_um : float
         Channels around both main channels on which templates are compared. Units whose main channels are further apart
         do not overlap.
@@ -345,8 +350,10 @@ class RefractoryMergingSettings:
 
     min_cosine: float = 0.99
     min_log_likelihood_ratio: float = 5.0
+    max_difference: float = 0.05
     overlap_ms: float = 3.0
     max_shift_ms: float = 0.2
+    shift_resolution_hz: float = 90000.0
     half_window_ms: float = 0.5
     radius_um: float = 60.0
     refractory: RefractorySettings = SHORT_LAGS
@@ -394,7 +401,7 @@ def merge_refractory_units(
         return labels.copy()
     vector = to_spike_vector(spikes, unit_index)
     templates = mean_waveforms(group.recording, vector, len(unit_ids), parameters, job_kwargs=job_kwargs)
-    cosines, is_near = _cosines(templates, group, parameters, settings)
+    cosines, differences, is_near = _compare_templates(templates, group, parameters, settings)
     both_times = spike_times_s(spikes, group.recording), running_sample_index(group.recording, spikes)
     trains = [[each[rows] for rows in _rows_by_unit(unit_index)] for each in both_times]
     overlap = round(settings.overlap_ms * group.recording.get_sampling_frequency() / 1000.0)
@@ -408,9 +415,11 @@ def merge_refractory_units(
         thirds = set(np.flatnonzero(is_near[first + second].any(axis=0)).tolist()) - {*first, *second}
         overlaps = _overlap_evidence(*samples, [trains[1][unit] for unit in thirds], overlap)
         two_neurons = two_neurons_log_likelihood_ratio(*times_s, settings.refractory)
-        return two_neurons - min(overlaps, settings.min_log_likelihood_ratio)
+        share = min(1.0, differences[np.ix_(first, second)].min() / settings.max_difference)  # of what is needed
+        return two_neurons - min(overlaps, most) - (1.0 - share) * most
 
-    limit = parameters.merge_bias - settings.min_log_likelihood_ratio
+    most = settings.min_log_likelihood_ratio
+    limit = parameters.merge_bias - most
     merged_index = np.arange(len(unit_ids))
     for members in merge_groups(range(len(unit_ids)), candidate_pairs, statistic, limit).values():
         merged_index[members] = max(members, key=lambda unit: counts[unit])
@@ -450,22 +459,25 @@ def _overlap_evidence(first: np.ndarray, second: np.ndarray, thirds: list[np.nda
     return evidence
 
 
-def _cosines(
+def _compare_templates(
     templates: np.ndarray, group: PreparedGroup, parameters: SortingParameters, settings: RefractoryMergingSettings
-) -> tuple[np.ndarray, np.ndarray]:
-    """Cosine similarity (num_units, num_units) of templates around their trough, at the best shift of the second.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cosine similarity and difference (num_units, num_units) of templates around their trough, and which are near.
 
-    And which units are near to each other (num_units, num_units), by their main channels.
+    At the best shift of the second. The difference is the squared distance over the larger squared norm.
     """
-    sampling_frequency = group.recording.get_sampling_frequency()
-    peak = parameters.num_samples_before(sampling_frequency)
-    half = min(round(settings.half_window_ms * sampling_frequency / 1000.0), peak, templates.shape[1] - peak - 1)
-    max_shift = round(settings.max_shift_ms * sampling_frequency / 1000.0)
+    rate_hz = group.recording.get_sampling_frequency()
+    peak = parameters.num_samples_before(rate_hz)
+    # half a sample between two troughs makes templates of one neuron look different, most of all at low rates
+    finer = int(np.ceil(settings.shift_resolution_hz / rate_hz))
+    templates, rate_hz, peak = resample_poly(templates, finer, 1, axis=1), finer * rate_hz, finer * peak
+    half = min(round(settings.half_window_ms * rate_hz / 1000.0), peak, templates.shape[1] - peak - 1)
+    max_shift = round(settings.max_shift_ms * rate_hz / 1000.0)
     max_shift = min(max_shift, peak - half, templates.shape[1] - 1 - peak - half)
     distances_um = get_channel_distances(group.recording)
     channels = np.abs(templates[:, peak]).argmax(axis=1)
     is_near = distances_um[channels] <= settings.radius_um
-    cosines = np.eye(len(templates))
+    cosines, differences = np.eye(len(templates)), 1.0 - np.eye(len(templates))
     for first, second in zip(*np.triu_indices(len(templates), 1), strict=True):
         if not is_near[first, channels[second]]:
             continue
@@ -474,6 +486,10 @@ def _cosines(
         for shift in range(-max_shift, max_shift + 1):
             start = peak - half + shift
             other = templates[second, start : start + 2 * half + 1][:, compared].ravel()
-            norms = np.linalg.norm(one) * np.linalg.norm(other)
-            cosines[first, second] = max(cosines[first, second], one @ other / norms if norms else 0.0)
-    return np.maximum(cosines, cosines.T), is_near[:, channels]
+            sizes = one @ one, other @ other
+            if min(sizes) > 0:
+                cosine = one @ other / np.sqrt(sizes[0] * sizes[1])
+                cosines[first, second] = max(cosines[first, second], cosine)
+                difference = (sizes[0] + sizes[1] - 2 * one @ other) / max(sizes)
+                differences[first, second] = min(differences[first, second], difference)
+    return np.maximum(cosines, cosines.T), np.minimum(differences, differences.T), is_near[:, channels]
