@@ -331,9 +331,9 @@ class RefractoryMergingSettings:
         Evidence of spike times for one neuron that is needed: the natural logarithm of the likelihood ratio against
         two, of the refractory period and of overlaps with a third unit. Two neurons that fire at random reach 5 with a
         probability of 0.1 %.
-    max_difference : float
-        Squared difference of two templates, of the larger one's square, from which on all of that evidence is needed.
-        Below, it is needed in proportion: no neuron has the same waveform and amplitude as another one.
+    same_difference : (float, float)
+        Squared difference of two templates, as a share of the larger one's square, below which none of that evidence is
+        needed, and above which all is: hardly any neuron has the waveform and the amplitude of another one.
     overlap_ms : float
         A snippet shows spikes of other units within this time. Overlaps count up to `min_log_likelihood_ratio`.
     max_shift_ms, half_window_ms : float
@@ -341,6 +341,8 @@ class RefractoryMergingSettings:
         follows.
     shift_resolution_hz : float
         Templates are interpolated to at least this rate, at which they are shifted.
+    min_alone_spikes : int
+        Templates are means of the spikes that no other unit overlaps within half of `overlap_ms`, if a unit has these.
     radius_um : float
         Channels around both main channels on which templates are compared. Units whose main channels are further apart
         do not overlap.
@@ -350,10 +352,11 @@ class RefractoryMergingSettings:
 
     min_cosine: float = 0.99
     min_log_likelihood_ratio: float = 5.0
-    max_difference: float = 0.05
+    same_difference: tuple[float, float] = (0.005, 0.05)
     overlap_ms: float = 3.0
     max_shift_ms: float = 0.2
     shift_resolution_hz: float = 90000.0
+    min_alone_spikes: int = 10
     half_window_ms: float = 0.5
     radius_um: float = 60.0
     refractory: RefractorySettings = SHORT_LAGS
@@ -399,12 +402,13 @@ def merge_refractory_units(
     unit_ids, unit_index, counts = np.unique(labels, return_inverse=True, return_counts=True)
     if len(unit_ids) < 2:
         return labels.copy()
-    vector = to_spike_vector(spikes, unit_index)
-    templates = mean_waveforms(group.recording, vector, len(unit_ids), parameters, job_kwargs=job_kwargs)
-    cosines, differences, is_near = _compare_templates(templates, group, parameters, settings)
     both_times = spike_times_s(spikes, group.recording), running_sample_index(group.recording, spikes)
     trains = [[each[rows] for rows in _rows_by_unit(unit_index)] for each in both_times]
     overlap = round(settings.overlap_ms * group.recording.get_sampling_frequency() / 1000.0)
+    alone = np.sort(_rows_alone(spikes, _rows_by_unit(unit_index), trains[1], overlap // 2, group, settings))
+    vector = to_spike_vector(spikes[alone], unit_index[alone])
+    templates = mean_waveforms(group.recording, vector, len(unit_ids), parameters, job_kwargs=job_kwargs)
+    cosines, differences, is_near = _compare_templates(templates, group, parameters, settings)
 
     def candidate_pairs(groups: dict[int, list[int]]) -> list[tuple[int, int]]:
         pairs = combinations(sorted(groups), 2)
@@ -415,7 +419,8 @@ def merge_refractory_units(
         thirds = set(np.flatnonzero(is_near[first + second].any(axis=0)).tolist()) - {*first, *second}
         overlaps = _overlap_evidence(*samples, [trains[1][unit] for unit in thirds], overlap)
         two_neurons = two_neurons_log_likelihood_ratio(*times_s, settings.refractory)
-        share = min(1.0, differences[np.ix_(first, second)].min() / settings.max_difference)  # of what is needed
+        difference = differences[np.ix_(first, second)].min()
+        share = np.interp(difference, settings.same_difference, (0.0, 1.0))  # of the evidence that is needed
         return two_neurons - min(overlaps, most) - (1.0 - share) * most
 
     most = settings.min_log_likelihood_ratio
@@ -424,6 +429,25 @@ def merge_refractory_units(
     for members in merge_groups(range(len(unit_ids)), candidate_pairs, statistic, limit).values():
         merged_index[members] = max(members, key=lambda unit: counts[unit])
     return unit_ids[merged_index][unit_index]
+
+
+def _rows_alone(
+    spikes: np.ndarray,
+    rows_by_unit: list[np.ndarray],
+    trains: list[np.ndarray],
+    reach: int,
+    group: PreparedGroup,
+    settings: RefractoryMergingSettings,
+) -> np.ndarray:
+    """Spikes without one of another unit near them within `reach` samples; all those of a unit with too few of them."""
+    channels = np.array([np.bincount(spikes["channel_index"][rows]).argmax() for rows in rows_by_unit])
+    is_near = get_channel_distances(group.recording)[np.ix_(channels, channels)] <= settings.radius_um
+    found = []
+    for unit, (rows, own) in enumerate(zip(rows_by_unit, trains, strict=True)):
+        others = [trains[other] for other in np.flatnonzero(is_near[unit]) if other != unit]
+        is_alone = ~has_coincident(own, np.sort(np.concatenate([own[:0], *others])), reach)
+        found.append(rows[is_alone] if is_alone.sum() >= settings.min_alone_spikes else rows)
+    return np.concatenate(found)
 
 
 def _overlap_evidence(first: np.ndarray, second: np.ndarray, thirds: list[np.ndarray], reach: int) -> float:
