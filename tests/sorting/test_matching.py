@@ -91,3 +91,18 @@ def test_smaller_spikes_of_high_posterior_are_kept():
     assert num_found(0.9, ["one"] * 3, sure_posterior=0.85) == 1.0
     # posteriors of several mixtures were not compared with each other
     assert num_found(0.99, ["one", "other", "third"]) < 0.6
+
+
+def test_a_spike_is_not_found_again_by_the_other_cluster_of_its_neuron():
+    traces, samples, labels = planted(noise_uv=8.0)
+    is_split = np.flatnonzero(labels == 0)[::2]
+    clusters = labels.copy()
+    clusters[is_split] = 3
+    parameters = SortingParameters()
+    (group,) = split_groups(as_recording(traces, positions_um=TETRODE_UM), parameters, RunLog())
+    peaks, units, assignment = truth_as_units(samples, clusters, 4)
+    assignment.posteriors[:] = 0.99
+    units = replace(units, components=tuple(("one", np.array([0])) for _ in range(4)))
+    _, found = match_spikes(preprocess(group, parameters, RunLog()), peaks, units, assignment, parameters, RunLog())
+    assert np.isin(found, (0, 3)).sum() <= (labels == 0).sum() + 2
+    assert np.isin(found, (0, 3)).sum() > 0.95 * (labels == 0).sum()

@@ -10,10 +10,12 @@ from huidurep.sorting.parameters import SortingParameters
 from huidurep.sorting.preprocessing import preprocess, split_groups
 from huidurep.sorting.run_log import RunLog
 from huidurep.sorting.template_merging import (
+    RefractoryMergingSettings,
     TemplateMergingSettings,
     _agglomerate,
     _common_activity,
     _overlap_evidence,
+    _rows_alone,
     _Snippets,
     _template_similarity,
     merge_refractory_units,
@@ -184,6 +186,43 @@ def test_spikes_that_overlap_with_a_third_unit_are_no_unit():
 def test_a_smaller_neuron_that_fires_at_all_lags_is_not_merged():
     group, spikes, labels = bursting(0.6, (30, 240))  # 1 to 8 ms: no refractory period between them
     assert np.array_equal(merge_refractory_units(group, spikes, labels, SortingParameters()), labels)
+
+
+@pytest.mark.parametrize(("size", "later", "is_one"), [(1.0, 0.5, True), (0.97, 0.0, True), (0.7, 0.0, False)])
+def test_clusters_of_one_waveform_are_one_neuron(size, later, is_one):
+    # 60 spikes in 30 s: too few for spike times to tell; half a sample is a fifth of the width of the trough
+    rng = np.random.default_rng(0)
+    samples = 1000 + np.cumsum(rng.integers(10000, 20000, 60))
+    traces = rng.normal(0, 6.0, (int(samples[-1]) + 3000, 4)).astype("float32")
+    footprint_uv = np.array([200.0, 120, 60, 90], dtype="float32")
+    labels = np.arange(60) % 3 // 2
+    for sample, label in zip(samples, labels, strict=True):
+        shape = (size if label else 1.0) * waveform(width=2.5, peak=20 + later * label)
+        traces[sample - 20 : sample + 40] += shape[:, None] * footprint_uv
+    spikes = np.zeros(60, dtype=base_peak_dtype)
+    spikes["sample_index"] = samples
+    (group,) = split_groups(as_recording(traces, positions_um=TETRODE_UM), SortingParameters(), RunLog())
+    group = preprocess(group, SortingParameters(), RunLog())
+    merged = merge_refractory_units(group, spikes, labels, SortingParameters())
+    assert len(set(merged.tolist())) == 2 - is_one
+
+
+def test_templates_are_compared_without_overlapping_spikes():
+    # every second spike of a cluster has one of a third unit a millisecond later
+    group, spikes, labels = bursting(1.0, (90, 240))
+    third = spikes[labels == 1][::2].copy()
+    third["sample_index"] += 30
+    spikes, labels = np.concatenate([spikes, third]), np.concatenate([labels, np.full(len(third), 2)])
+    order = np.argsort(spikes["sample_index"])
+    spikes, labels = spikes[order], labels[order]
+    rows = [np.flatnonzero(labels == unit) for unit in range(3)]
+    trains = [spikes["sample_index"][each] for each in rows]
+    settings = RefractoryMergingSettings()
+    alone = _rows_alone(spikes, rows, trains, 45, group, settings)
+    expected = np.abs(trains[1][:, None] - trains[2]).min(axis=1) > 45
+    assert set(rows[1][expected]) == set(alone) & set(rows[1])
+    few = RefractoryMergingSettings(min_alone_spikes=expected.sum() + 1)
+    assert set(rows[1]) <= set(_rows_alone(spikes, rows, trains, 45, group, few))
 
 
 def test_similarity_is_that_of_spikeinterface():
