@@ -21,7 +21,7 @@ from .parameters import PAPER, SortingParameters
 from .peak_signs import unit_signs
 from .preprocessing import PreparedGroup, statistics_kwargs
 from .run_log import RunLog
-from .spike_trains import DUPLICATE_MS, has_coincident, is_duplicate_spike, running_sample_index
+from .spike_trains import DUPLICATE_MS, has_coincident, is_duplicate_spike, nearest_rows, running_sample_index
 from .waveforms import has_whole_snippet, mean_waveforms, to_spike_vector
 
 
@@ -154,12 +154,18 @@ def _add_sure_spikes(
     assignment: Assignment,
     settings: MatchingSettings,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Add the peaks of high posterior that were not matched to their unit; in order of time within segments."""
+    """Peaks of high posterior that were not matched to their unit replace others or are added; in order of time."""
     max_lag = int(DUPLICATE_MS * recording.get_sampling_frequency() / 1000.0)
-    matched, detected = np.sort(running_sample_index(recording, spikes)), running_sample_index(recording, peaks)
+    matched, detected = running_sample_index(recording, spikes), running_sample_index(recording, peaks)
     is_missing = (assignment.labels >= 0) & (assignment.posteriors > settings.sure_posterior)
-    # where another unit was matched, a second one would be the same spike again
-    is_missing &= ~has_coincident(detected, matched, max_lag)
+    for unit in np.unique(assignment.labels[is_missing]):
+        rows = np.flatnonzero(is_missing & (assignment.labels == unit))
+        is_missing[rows] = ~has_coincident(detected[rows], matched[labels == unit], max_lag)
+    # where another unit was matched, the spike of this one would be the same again
+    is_found = is_missing & has_coincident(detected, matched, max_lag)
+    labels = labels.copy()
+    labels[nearest_rows(matched, detected[is_found])] = assignment.labels[is_found]
+    is_missing &= ~is_found
     spikes = np.concatenate([spikes, peaks[is_missing].astype(spikes.dtype)])
     labels = np.concatenate([labels, assignment.labels[is_missing]])
     order = np.lexsort((labels, spikes["sample_index"], spikes["segment_index"]))

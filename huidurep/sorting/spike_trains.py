@@ -131,3 +131,22 @@ def has_coincident(samples: np.ndarray, others: np.ndarray, max_lag: int) -> np.
     ndarray of bool, (num_samples,)
     """
     return np.searchsorted(others, samples + max_lag, "right") > np.searchsorted(others, samples - max_lag)
+
+
+def nearest_rows(samples: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Find the sample nearest to each of some others.
+
+    Parameters
+    ----------
+    samples : ndarray of int64, (num_samples,)
+        In ascending order, at least one where something is wanted.
+    wanted : ndarray of int64, (num_wanted,)
+
+    Returns
+    -------
+    ndarray of int64, (num_wanted,)
+        Rows of `samples`.
+    """
+    after = np.searchsorted(samples, wanted)
+    before, after = np.maximum(after - 1, 0), np.minimum(after, len(samples) - 1)
+    return np.where(np.abs(samples[before] - wanted) <= np.abs(samples[after] - wanted), before, after)
