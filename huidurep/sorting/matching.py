@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import spikeinterface.preprocessing as spre
-from spikeinterface.core import ChannelSparsity, NumpyRecording, Templates, get_random_data_chunks
+from spikeinterface.core import BaseRecording, ChannelSparsity, NumpyRecording, Templates, get_random_data_chunks
 from spikeinterface.core.base import base_peak_dtype
 from spikeinterface.preprocessing.whiten import compute_whitening_matrix
 from spikeinterface.sortingcomponents.matching import find_spikes_from_templates
@@ -22,6 +22,7 @@ from .peak_signs import unit_signs
 from .preprocessing import PreparedGroup, statistics_kwargs
 from .run_log import RunLog
 from .spike_trains import DUPLICATE_MS, has_coincident, is_duplicate_spike, nearest_rows, running_sample_index
+from .template_merging import compare_templates
 from .waveforms import has_whole_snippet, mean_waveforms, to_spike_vector
 
 
@@ -37,6 +38,9 @@ class MatchingSettings:
         The template of a unit with fewer such spikes is the mean of all its spikes.
     sure_posterior : float
         Detected spikes with a higher posterior in the one mixture of a group are kept even if they are not matched.
+    alike_cosine : float
+        They stay with another unit that was matched there if the cosine similarity of the templates is larger: the
+        match tells these apart better than the mixture does, or both are one neuron.
     num_dense_channels : int
         Whitening is global and templates have all channels in groups with as many channels or fewer.
     whitening_radius_um : float
@@ -59,6 +63,7 @@ class MatchingSettings:
     confident_posterior: float = 0.8
     min_confident_spikes: int = 10
     sure_posterior: float = 0.95
+    alike_cosine: float = 0.95
     num_dense_channels: int = 16
     whitening_radius_um: float = 100.0
     min_peak_to_peak: float = 2.0
@@ -119,7 +124,8 @@ def match_spikes(
     else:
         spikes, labels = _Matching(group, parameters, settings, job_kwargs).run(peaks, assignment, units.num_units)
         if units.is_one_mixture:
-            spikes, labels = _add_sure_spikes(spikes, labels, group.recording, peaks, assignment, settings)
+            are_alike = _are_alike(peaks, assignment.labels, units.num_units, group, parameters, settings, job_kwargs)
+            spikes, labels = _add_sure_spikes(spikes, labels, peaks, assignment, are_alike, group.recording, settings)
     spikes["channel_index"] = units.unit_channels[labels]
     # matching gives scales, whose sign says nothing
     spikes["amplitude"] = np.abs(spikes["amplitude"]) * unit_signs(peaks, assignment.labels, units.num_units)[labels]
@@ -146,21 +152,43 @@ def _is_kept(spikes: np.ndarray, labels: np.ndarray, group: PreparedGroup, param
     return is_kept
 
 
+def _are_alike(
+    peaks: np.ndarray,
+    labels: np.ndarray,
+    num_units: int,
+    group: PreparedGroup,
+    parameters: SortingParameters,
+    settings: MatchingSettings,
+    job_kwargs: dict | None,
+) -> np.ndarray:
+    """Which units (num_units, num_units) have alike templates, each with itself."""
+    rows = np.flatnonzero(labels >= 0)
+    vector = to_spike_vector(peaks[rows], labels[rows])
+    templates = mean_waveforms(group.recording, vector, num_units, parameters, job_kwargs=job_kwargs)
+    cosines, *_ = compare_templates(templates, group, parameters)
+    return cosines >= settings.alike_cosine
+
+
 def _add_sure_spikes(
     spikes: np.ndarray,
     labels: np.ndarray,
-    recording,
     peaks: np.ndarray,
     assignment: Assignment,
+    are_alike: np.ndarray,
+    recording: BaseRecording,
     settings: MatchingSettings,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Peaks of high posterior that were not matched to their unit replace others or are added; in order of time."""
+    """Peaks of high posterior that were not matched to their unit are added; in order of time within segments.
+
+    Where another unit was matched, it becomes theirs. Of units whose templates are alike, the match decides.
+    """
     max_lag = int(DUPLICATE_MS * recording.get_sampling_frequency() / 1000.0)
     matched, detected = running_sample_index(recording, spikes), running_sample_index(recording, peaks)
     is_missing = (assignment.labels >= 0) & (assignment.posteriors > settings.sure_posterior)
     for unit in np.unique(assignment.labels[is_missing]):
         rows = np.flatnonzero(is_missing & (assignment.labels == unit))
-        is_missing[rows] = ~has_coincident(detected[rows], matched[labels == unit], max_lag)
+        of_alike = matched[np.isin(labels, np.flatnonzero(are_alike[unit]))]
+        is_missing[rows] = ~has_coincident(detected[rows], of_alike, max_lag)
     # where another unit was matched, the spike of this one would be the same again
     is_found = is_missing & has_coincident(detected, matched, max_lag)
     labels = labels.copy()

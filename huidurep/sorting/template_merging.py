@@ -408,7 +408,7 @@ def merge_refractory_units(
     alone = np.sort(_rows_alone(spikes, _rows_by_unit(unit_index), trains[1], overlap // 2, group, settings))
     vector = to_spike_vector(spikes[alone], unit_index[alone])
     templates = mean_waveforms(group.recording, vector, len(unit_ids), parameters, job_kwargs=job_kwargs)
-    cosines, differences, is_near = _compare_templates(templates, group, parameters, settings)
+    cosines, differences, is_near = compare_templates(templates, group, parameters, settings)
 
     def candidate_pairs(groups: dict[int, list[int]]) -> list[tuple[int, int]]:
         pairs = combinations(sorted(groups), 2)
@@ -483,12 +483,30 @@ def _overlap_evidence(first: np.ndarray, second: np.ndarray, thirds: list[np.nda
     return evidence
 
 
-def _compare_templates(
-    templates: np.ndarray, group: PreparedGroup, parameters: SortingParameters, settings: RefractoryMergingSettings
+def compare_templates(
+    templates: np.ndarray,
+    group: PreparedGroup,
+    parameters: SortingParameters,
+    settings: RefractoryMergingSettings = REFRACTORY_MERGING,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cosine similarity and difference (num_units, num_units) of templates around their trough, and which are near.
+    """Compare templates around their trough, on the channels near both, at the best shift of the second.
 
-    At the best shift of the second. The difference is the squared distance over the larger squared norm.
+    Parameters
+    ----------
+    templates : ndarray, (num_units, num_samples, num_channels)
+    group : PreparedGroup
+        Positions of the channels.
+    parameters : SortingParameters
+        Waveform window.
+    settings : RefractoryMergingSettings
+
+    Returns
+    -------
+    cosines : ndarray, (num_units, num_units)
+        0 for units that are not near.
+    differences : ndarray, (num_units, num_units)
+        Squared distance over the larger squared norm.
+    is_near : ndarray of bool, (num_units, num_units)
     """
     rate_hz = group.recording.get_sampling_frequency()
     peak = parameters.num_samples_before(rate_hz)
