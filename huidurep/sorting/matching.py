@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import spikeinterface.preprocessing as spre
-from spikeinterface.core import BaseRecording, ChannelSparsity, NumpyRecording, Templates, get_random_data_chunks
+from spikeinterface.core import ChannelSparsity, NumpyRecording, Templates, get_random_data_chunks
 from spikeinterface.core.base import base_peak_dtype
 from spikeinterface.preprocessing.whiten import compute_whitening_matrix
 from spikeinterface.sortingcomponents.matching import find_spikes_from_templates
@@ -90,8 +90,7 @@ def match_spikes(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the spikes of the units by template matching (or take those of the clusters), and remove small units.
 
-    In a group with one mixture, detected spikes with a high posterior are kept although matching did not find them:
-    a template does not change with the smaller spikes of a burst, or with fast drift.
+    In a group with one mixture, detected spikes of a high posterior are kept: templates do not follow bursts or drift.
 
     Parameters
     ----------
@@ -122,10 +121,10 @@ def match_spikes(
         is_labelled = assignment.labels >= 0
         spikes, labels = peaks[is_labelled].copy(), assignment.labels[is_labelled]
     else:
-        spikes, labels = _Matching(group, parameters, settings, job_kwargs).run(peaks, assignment, units.num_units)
+        matching = _Matching(group, parameters, settings, job_kwargs)
+        spikes, labels = matching.run(peaks, assignment, units.num_units)
         if units.is_one_mixture:
-            are_alike = _are_alike(peaks, assignment.labels, units.num_units, group, parameters, settings, job_kwargs)
-            spikes, labels = _add_sure_spikes(spikes, labels, peaks, assignment, are_alike, group.recording, settings)
+            spikes, labels = matching.add_sure_spikes(spikes, labels, peaks, assignment, units.num_units)
     spikes["channel_index"] = units.unit_channels[labels]
     # matching gives scales, whose sign says nothing
     spikes["amplitude"] = np.abs(spikes["amplitude"]) * unit_signs(peaks, assignment.labels, units.num_units)[labels]
@@ -150,54 +149,6 @@ def _is_kept(spikes: np.ndarray, labels: np.ndarray, group: PreparedGroup, param
         counts = np.bincount(labels[is_kept], minlength=labels.max(initial=-1) + 1)
         is_kept &= counts[labels] >= parameters.min_unit_spikes
     return is_kept
-
-
-def _are_alike(
-    peaks: np.ndarray,
-    labels: np.ndarray,
-    num_units: int,
-    group: PreparedGroup,
-    parameters: SortingParameters,
-    settings: MatchingSettings,
-    job_kwargs: dict | None,
-) -> np.ndarray:
-    """Which units (num_units, num_units) have alike templates, each with itself."""
-    rows = np.flatnonzero(labels >= 0)
-    vector = to_spike_vector(peaks[rows], labels[rows])
-    templates = mean_waveforms(group.recording, vector, num_units, parameters, job_kwargs=job_kwargs)
-    cosines, *_ = compare_templates(templates, group, parameters)
-    return cosines >= settings.alike_cosine
-
-
-def _add_sure_spikes(
-    spikes: np.ndarray,
-    labels: np.ndarray,
-    peaks: np.ndarray,
-    assignment: Assignment,
-    are_alike: np.ndarray,
-    recording: BaseRecording,
-    settings: MatchingSettings,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Peaks of high posterior that were not matched to their unit are added; in order of time within segments.
-
-    Where another unit was matched, it becomes theirs. Of units whose templates are alike, the match decides.
-    """
-    max_lag = int(DUPLICATE_MS * recording.get_sampling_frequency() / 1000.0)
-    matched, detected = running_sample_index(recording, spikes), running_sample_index(recording, peaks)
-    is_missing = (assignment.labels >= 0) & (assignment.posteriors > settings.sure_posterior)
-    for unit in np.unique(assignment.labels[is_missing]):
-        rows = np.flatnonzero(is_missing & (assignment.labels == unit))
-        of_alike = matched[np.isin(labels, np.flatnonzero(are_alike[unit]))]
-        is_missing[rows] = ~has_coincident(detected[rows], of_alike, max_lag)
-    # where another unit was matched, the spike of this one would be the same again
-    is_found = is_missing & has_coincident(detected, matched, max_lag)
-    labels = labels.copy()
-    labels[nearest_rows(matched, detected[is_found])] = assignment.labels[is_found]
-    is_missing &= ~is_found
-    spikes = np.concatenate([spikes, peaks[is_missing].astype(spikes.dtype)])
-    labels = np.concatenate([labels, assignment.labels[is_missing]])
-    order = np.lexsort((labels, spikes["sample_index"], spikes["segment_index"]))
-    return spikes[order], labels[order]
 
 
 @dataclass(frozen=True)
@@ -228,6 +179,40 @@ class _Matching:
         for name in ("sample_index", "segment_index", "amplitude"):
             spikes[name] = found[name]
         return spikes, unit_ids[found["cluster_index"]].astype("int64")
+
+    def add_sure_spikes(
+        self, spikes: np.ndarray, labels: np.ndarray, peaks: np.ndarray, assignment: Assignment, num_units: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Peaks of high posterior that were not matched to their unit are added; in order of time within segments.
+
+        Where another unit was matched, it becomes theirs. Of units whose templates are alike, the match decides.
+        """
+        recording, are_alike = self.group.recording, self.are_alike(peaks, assignment.labels, num_units)
+        max_lag = int(DUPLICATE_MS * recording.get_sampling_frequency() / 1000.0)
+        matched, detected = running_sample_index(recording, spikes), running_sample_index(recording, peaks)
+        is_missing = (assignment.labels >= 0) & (assignment.posteriors > self.settings.sure_posterior)
+        for unit in np.unique(assignment.labels[is_missing]):
+            rows = np.flatnonzero(is_missing & (assignment.labels == unit))
+            of_alike = matched[are_alike[unit][labels]]
+            is_missing[rows] = ~has_coincident(detected[rows], of_alike, max_lag)
+        # where another unit was matched, the spike of this one would be the same again
+        is_found = is_missing & has_coincident(detected, matched, max_lag)
+        labels = labels.copy()
+        labels[nearest_rows(matched, detected[is_found])] = assignment.labels[is_found]
+        is_missing &= ~is_found
+        spikes = np.concatenate([spikes, peaks[is_missing].astype(spikes.dtype)])
+        labels = np.concatenate([labels, assignment.labels[is_missing]])
+        order = np.lexsort((labels, spikes["sample_index"], spikes["segment_index"]))
+        return spikes[order], labels[order]
+
+    def are_alike(self, peaks: np.ndarray, labels: np.ndarray, num_units: int) -> np.ndarray:
+        """Which units (num_units, num_units) have alike templates; each with itself."""
+        rows = np.flatnonzero(labels >= 0)
+        vector = to_spike_vector(peaks[rows], labels[rows])
+        options: dict = dict(job_kwargs=self.job_kwargs)
+        templates = mean_waveforms(self.group.recording, vector, num_units, self.parameters, **options)
+        cosines, *_ = compare_templates(templates, self.group, self.parameters)
+        return cosines >= self.settings.alike_cosine
 
     def whiten(self):
         """Traces in which the noise of nearby channels is independent, with variance 1.

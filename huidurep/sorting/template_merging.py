@@ -376,23 +376,16 @@ def merge_refractory_units(
 ) -> np.ndarray:
     """Merge units whose templates are scaled versions of each other and which share a refractory period.
 
-    A burst whose spikes become smaller, or a fast neuron whose spikes are on the tails of each other, has several
-    clusters. Their spikes follow each other within milliseconds, but never within a refractory period. Beside a fast
-    neuron, the spikes of another one that its spikes overlap with are a cluster, too.
+    A burst whose spikes become smaller, or a fast neuron, has several clusters, whose spikes never follow each other
+    within a refractory period. So have neurons that a fast one, or one that drives them, overlaps with.
 
     Parameters
     ----------
-    group : PreparedGroup
-        Filtered recording in uV, with contact positions.
-    spikes : ndarray, (num_spikes,)
-        SpikeInterface's peak dtype, in order of time within segments.
-    labels : ndarray of int64, (num_spikes,)
-        Unit of each spike.
+    group, spikes, labels, job_kwargs
+        As in :func:`merge_templates`.
     parameters : SortingParameters
         Waveform window; `merge_bias` is subtracted from the evidence that is needed.
     settings : RefractoryMergingSettings
-    job_kwargs : dict | None
-        SpikeInterface's job keyword arguments.
 
     Returns
     -------
@@ -405,9 +398,8 @@ def merge_refractory_units(
     both_times = spike_times_s(spikes, group.recording), running_sample_index(group.recording, spikes)
     trains = [[each[rows] for rows in _rows_by_unit(unit_index)] for each in both_times]
     overlap = round(settings.overlap_ms * group.recording.get_sampling_frequency() / 1000.0)
-    alone = np.sort(_rows_alone(spikes, _rows_by_unit(unit_index), trains[1], overlap // 2, group, settings))
-    vector = to_spike_vector(spikes[alone], unit_index[alone])
-    templates = mean_waveforms(group.recording, vector, len(unit_ids), parameters, job_kwargs=job_kwargs)
+    alone = _spikes_alone(spikes, unit_index, trains[1], group, settings)
+    templates = mean_waveforms(group.recording, alone, len(unit_ids), parameters, job_kwargs=job_kwargs)
     cosines, differences, is_near = compare_templates(templates, group, parameters, settings)
 
     def candidate_pairs(groups: dict[int, list[int]]) -> list[tuple[int, int]]:
@@ -419,27 +411,28 @@ def merge_refractory_units(
         thirds = set(np.flatnonzero(is_near[first + second].any(axis=0)).tolist()) - {*first, *second}
         overlaps = _overlap_evidence(*samples, [trains[1][unit] for unit in thirds], overlap)
         two_neurons = two_neurons_log_likelihood_ratio(*times_s, settings.refractory)
-        difference = differences[np.ix_(first, second)].min()
-        share = np.interp(difference, settings.same_difference, (0.0, 1.0))  # of the evidence that is needed
+        share = np.interp(differences[np.ix_(first, second)].min(), settings.same_difference, (0, 1))  # that is needed
         return two_neurons - min(overlaps, most) - (1.0 - share) * most
 
     most = settings.min_log_likelihood_ratio
-    limit = parameters.merge_bias - most
     merged_index = np.arange(len(unit_ids))
-    for members in merge_groups(range(len(unit_ids)), candidate_pairs, statistic, limit).values():
+    for members in merge_groups(
+        range(len(unit_ids)), candidate_pairs, statistic, parameters.merge_bias - most
+    ).values():
         merged_index[members] = max(members, key=lambda unit: counts[unit])
     return unit_ids[merged_index][unit_index]
 
 
-def _rows_alone(
+def _spikes_alone(
     spikes: np.ndarray,
-    rows_by_unit: list[np.ndarray],
+    unit_index: np.ndarray,
     trains: list[np.ndarray],
-    reach: int,
     group: PreparedGroup,
     settings: RefractoryMergingSettings,
 ) -> np.ndarray:
-    """Spikes without one of another unit near them within `reach` samples; all those of a unit with too few of them."""
+    """Spike vector of the spikes that no other unit near them overlaps; of all spikes of a unit with few of them."""
+    reach = round(settings.overlap_ms / 2 * group.recording.get_sampling_frequency() / 1000.0)
+    rows_by_unit = _rows_by_unit(unit_index)
     channels = np.array([np.bincount(spikes["channel_index"][rows]).argmax() for rows in rows_by_unit])
     is_near = get_channel_distances(group.recording)[np.ix_(channels, channels)] <= settings.radius_um
     found = []
@@ -447,7 +440,8 @@ def _rows_alone(
         others = [trains[other] for other in np.flatnonzero(is_near[unit]) if other != unit]
         is_alone = ~has_coincident(own, np.sort(np.concatenate([own[:0], *others])), reach)
         found.append(rows[is_alone] if is_alone.sum() >= settings.min_alone_spikes else rows)
-    return np.concatenate(found)
+    alone = np.sort(np.concatenate(found))
+    return to_spike_vector(spikes[alone], unit_index[alone])
 
 
 def _overlap_evidence(first: np.ndarray, second: np.ndarray, thirds: list[np.ndarray], reach: int) -> float:

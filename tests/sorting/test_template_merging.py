@@ -15,8 +15,8 @@ from huidurep.sorting.template_merging import (
     _agglomerate,
     _common_activity,
     _overlap_evidence,
-    _rows_alone,
     _Snippets,
+    _spikes_alone,
     _template_similarity,
     merge_refractory_units,
     merge_templates,
@@ -215,14 +215,13 @@ def test_templates_are_compared_without_overlapping_spikes():
     spikes, labels = np.concatenate([spikes, third]), np.concatenate([labels, np.full(len(third), 2)])
     order = np.argsort(spikes["sample_index"])
     spikes, labels = spikes[order], labels[order]
-    rows = [np.flatnonzero(labels == unit) for unit in range(3)]
-    trains = [spikes["sample_index"][each] for each in rows]
-    settings = RefractoryMergingSettings()
-    alone = _rows_alone(spikes, rows, trains, 45, group, settings)
-    expected = np.abs(trains[1][:, None] - trains[2]).min(axis=1) > 45
-    assert set(rows[1][expected]) == set(alone) & set(rows[1])
-    few = RefractoryMergingSettings(min_alone_spikes=expected.sum() + 1)
-    assert set(rows[1]) <= set(_rows_alone(spikes, rows, trains, 45, group, few))
+    trains = [spikes["sample_index"][labels == unit] for unit in range(3)]
+    is_alone = np.abs(trains[1][:, None] - trains[2]).min(axis=1) > 45
+    alone = _spikes_alone(spikes, labels, trains, group, RefractoryMergingSettings())
+    assert alone["sample_index"][alone["unit_index"] == 1].tolist() == trains[1][is_alone].tolist()
+    few = RefractoryMergingSettings(min_alone_spikes=is_alone.sum() + 1)
+    alone = _spikes_alone(spikes, labels, trains, group, few)
+    assert alone["sample_index"][alone["unit_index"] == 1].tolist() == trains[1].tolist()
 
 
 def test_similarity_is_that_of_spikeinterface():
