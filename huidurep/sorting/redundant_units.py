@@ -19,7 +19,7 @@ from spikeinterface.core import NumpySorting, get_channel_distances
 
 from .parameters import SortingParameters
 from .preprocessing import PreparedGroup
-from .spike_trains import has_coincident, running_sample_index
+from .spike_trains import has_coincident, lags_behind, running_sample_index
 from .waveforms import mean_waveforms, to_spike_vector
 
 
@@ -306,12 +306,9 @@ def most_frequent_lag(samples: np.ndarray, others: np.ndarray, reach: int, devia
     int | None
         None where there is no pair within the reach.
     """
-    start, end = np.searchsorted(others, samples - reach), np.searchsorted(others, samples + reach, "right")
-    counts = end - start
-    if not counts.sum():
+    lags = lags_behind(samples, others, reach)
+    if not len(lags):
         return None
-    first = np.repeat(start - np.cumsum(counts) + counts, counts)
-    lags = np.repeat(samples, counts) - others[first + np.arange(counts.sum())]
     histogram = np.bincount(lags + reach, minlength=2 * reach + 1)
     # of equal counts the middle of the run
     near = np.convolve(histogram, np.ones(2 * deviation + 1, dtype=int), mode="same")

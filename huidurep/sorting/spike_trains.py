@@ -150,3 +150,23 @@ def nearest_rows(samples: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     after = np.searchsorted(samples, wanted)
     before, after = np.maximum(after - 1, 0), np.minimum(after, len(samples) - 1)
     return np.where(np.abs(samples[before] - wanted) <= np.abs(samples[after] - wanted), before, after)
+
+
+def lags_behind(samples: np.ndarray, others: np.ndarray, reach: int) -> np.ndarray:
+    """Lags of samples behind those of another train that are near.
+
+    Parameters
+    ----------
+    samples, others : ndarray of int64, (num_samples,), (num_others,)
+        In ascending order.
+    reach : int
+        Largest lag, in both directions.
+
+    Returns
+    -------
+    ndarray of int64, (num_pairs,)
+    """
+    start, end = np.searchsorted(others, samples - reach), np.searchsorted(others, samples + reach, "right")
+    counts = end - start
+    first = np.repeat(start - np.cumsum(counts) + counts, counts)
+    return np.repeat(samples, counts) - others[first + np.arange(counts.sum())]

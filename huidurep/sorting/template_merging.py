@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from scipy.signal import resample_poly
+from scipy.signal import fftconvolve, resample_poly
 from scipy.special import rel_entr
 from spikeinterface.core import get_channel_distances
 from spikeinterface.sortingcomponents.tools import compute_sparsity_from_peaks_and_label
@@ -25,7 +25,7 @@ from ..clustering.separation import MergeSettings, merge_groups, merge_limit, me
 from .parameters import SortingParameters
 from .peak_signs import unit_signs
 from .preprocessing import PreparedGroup
-from .spike_trains import has_coincident, running_sample_index, spike_times_s
+from .spike_trains import has_coincident, lags_behind, running_sample_index, spike_times_s
 from .waveforms import iterate_waveforms, mean_waveforms, nearest_channels, to_spike_vector
 
 
@@ -342,7 +342,8 @@ class RefractoryMergingSettings:
     shift_resolution_hz : float
         Templates are interpolated to at least this rate, at which they are shifted.
     min_alone_spikes : int
-        Templates are means of the spikes that no other unit overlaps within half of `overlap_ms`, if a unit has these.
+        Templates are means of the spikes that no other unit overlaps within half of `overlap_ms`. With fewer of these,
+        they are means of all spikes of a unit, without what the overlapping ones add on average.
     radius_um : float
         Channels around both main channels on which templates are compared. Units whose main channels are further apart
         do not overlap.
@@ -398,8 +399,7 @@ def merge_refractory_units(
     both_times = spike_times_s(spikes, group.recording), running_sample_index(group.recording, spikes)
     trains = [[each[rows] for rows in _rows_by_unit(unit_index)] for each in both_times]
     overlap = round(settings.overlap_ms * group.recording.get_sampling_frequency() / 1000.0)
-    alone = _spikes_alone(spikes, unit_index, trains[1], group, settings)
-    templates = mean_waveforms(group.recording, alone, len(unit_ids), parameters, job_kwargs=job_kwargs)
+    templates = _templates_alone(spikes, unit_index, trains[1], group, parameters, settings, job_kwargs)
     cosines, differences, is_near = compare_templates(templates, group, parameters, settings)
 
     def candidate_pairs(groups: dict[int, list[int]]) -> list[tuple[int, int]]:
@@ -423,25 +423,43 @@ def merge_refractory_units(
     return unit_ids[merged_index][unit_index]
 
 
-def _spikes_alone(
+def _templates_alone(
     spikes: np.ndarray,
     unit_index: np.ndarray,
     trains: list[np.ndarray],
     group: PreparedGroup,
+    parameters: SortingParameters,
     settings: RefractoryMergingSettings,
+    job_kwargs: dict | None,
 ) -> np.ndarray:
-    """Spike vector of the spikes that no other unit near them overlaps; of all spikes of a unit with few of them."""
+    """Templates of the spikes that no other unit near overlaps; of few such, of all without what overlaps them."""
     reach = round(settings.overlap_ms / 2 * group.recording.get_sampling_frequency() / 1000.0)
-    rows_by_unit = _rows_by_unit(unit_index)
-    channels = np.array([np.bincount(spikes["channel_index"][rows]).argmax() for rows in rows_by_unit])
+    chosen = _rows_by_unit(unit_index)
+    channels = np.array([np.bincount(spikes["channel_index"][rows]).argmax() for rows in chosen])
     is_near = get_channel_distances(group.recording)[np.ix_(channels, channels)] <= settings.radius_um
-    found = []
-    for unit, (rows, own) in enumerate(zip(rows_by_unit, trains, strict=True)):
-        others = [trains[other] for other in np.flatnonzero(is_near[unit]) if other != unit]
-        is_alone = ~has_coincident(own, np.sort(np.concatenate([own[:0], *others])), reach)
-        found.append(rows[is_alone] if is_alone.sum() >= settings.min_alone_spikes else rows)
-    alone = np.sort(np.concatenate(found))
-    return to_spike_vector(spikes[alone], unit_index[alone])
+    np.fill_diagonal(is_near, False)
+    is_clean = np.ones(len(chosen), dtype=bool)
+    for unit, own in enumerate(trains):
+        overlapping = [trains[other] for other in np.flatnonzero(is_near[unit])]
+        is_alone = ~has_coincident(own, np.sort(np.concatenate([own[:0], *overlapping])), reach)
+        is_clean[unit] = is_alone.sum() >= min(settings.min_alone_spikes, len(own))
+        if is_clean[unit]:
+            chosen[unit] = chosen[unit][is_alone]
+    rows = np.sort(np.concatenate(chosen))
+    vector = to_spike_vector(spikes[rows], unit_index[rows])
+    templates = mean_waveforms(group.recording, vector, len(trains), parameters, job_kwargs=job_kwargs)
+    for unit in np.flatnonzero(~is_clean):
+        for other in np.flatnonzero(is_near[unit] & is_clean):
+            templates[unit] -= _mean_overlap(trains[unit], trains[other], templates[other])
+    return templates
+
+
+def _mean_overlap(own: np.ndarray, other: np.ndarray, template: np.ndarray) -> np.ndarray:
+    """Mean of what spikes at the samples `other`, of a template, add to snippets of spikes at the samples `own`."""
+    num_samples = len(template)
+    lags = -lags_behind(own, other, num_samples - 1)  # of the others behind its own
+    shares = np.bincount(lags + num_samples - 1, minlength=2 * num_samples - 1) / len(own)
+    return fftconvolve(shares[:, None], template, axes=0)[num_samples - 1 : 2 * num_samples - 1]
 
 
 def _overlap_evidence(first: np.ndarray, second: np.ndarray, thirds: list[np.ndarray], reach: int) -> float:

@@ -16,8 +16,8 @@ from huidurep.sorting.template_merging import (
     _common_activity,
     _overlap_evidence,
     _Snippets,
-    _spikes_alone,
     _template_similarity,
+    _templates_alone,
     merge_refractory_units,
     merge_templates,
 )
@@ -207,21 +207,27 @@ def test_clusters_of_one_waveform_are_one_neuron(size, later, is_one):
     assert len(set(merged.tolist())) == 2 - is_one
 
 
-def test_templates_are_compared_without_overlapping_spikes():
-    # every second spike of a cluster has one of a third unit a millisecond later
-    group, spikes, labels = bursting(1.0, (90, 240))
-    third = spikes[labels == 1][::2].copy()
-    third["sample_index"] += 30
-    spikes, labels = np.concatenate([spikes, third]), np.concatenate([labels, np.full(len(third), 2)])
-    order = np.argsort(spikes["sample_index"])
-    spikes, labels = spikes[order], labels[order]
-    trains = [spikes["sample_index"][labels == unit] for unit in range(3)]
-    is_alone = np.abs(trains[1][:, None] - trains[2]).min(axis=1) > 45
-    alone = _spikes_alone(spikes, labels, trains, group, RefractoryMergingSettings())
-    assert alone["sample_index"][alone["unit_index"] == 1].tolist() == trains[1][is_alone].tolist()
-    few = RefractoryMergingSettings(min_alone_spikes=is_alone.sum() + 1)
-    alone = _spikes_alone(spikes, labels, trains, group, few)
-    assert alone["sample_index"][alone["unit_index"] == 1].tolist() == trains[1].tolist()
+@pytest.mark.parametrize("min_alone_spikes", [10, 150], ids=["alone", "what-overlaps-subtracted"])
+def test_templates_are_compared_without_overlapping_spikes(min_alone_spikes):
+    # two of three spikes of a neuron have one of another neuron a millisecond later
+    rng = np.random.default_rng(0)
+    first = 1000 + np.cumsum(rng.integers(600, 900, 300))
+    second = np.sort(np.concatenate([first[np.arange(300) % 3 > 0] + 30, first[-1] + 400 * np.arange(1, 201)]))
+    sizes_uv = np.array([[200.0, 120, 60, 90], [50.0, 160, 80, 40]], dtype="float32")
+    traces = rng.normal(0, 3.0, (int(second[-1]) + 3000, 4)).astype("float32")
+    for train, footprint_uv in zip((first, second), sizes_uv, strict=True):
+        for sample in train:
+            traces[sample - 20 : sample + 40] += waveform()[:, None] * footprint_uv
+    spikes = np.zeros(len(first) + len(second), dtype=base_peak_dtype)
+    spikes["sample_index"] = np.concatenate([first, second])
+    labels, order = np.repeat([0, 1], [len(first), len(second)]), np.argsort(spikes["sample_index"])
+    (group,) = split_groups(as_recording(traces, positions_um=TETRODE_UM), SortingParameters(), RunLog())
+    group, parameters = preprocess(group, SortingParameters(), RunLog()), SortingParameters()
+    own = RefractoryMergingSettings(min_alone_spikes=min_alone_spikes)
+    found = _templates_alone(spikes[order], labels[order], [first, second], group, parameters, own, None)
+    after = slice(parameters.num_samples_before(30000.0) + 20, None)
+    spread = np.abs(found[0][after, 1]).max()
+    assert spread < 60  # the hump of its own; the other neuron's trough is 160 deep
 
 
 def test_similarity_is_that_of_spikeinterface():
