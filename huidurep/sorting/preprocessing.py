@@ -32,7 +32,7 @@ from .noise_levels import (
 )
 from .parameters import SortingParameters
 from .run_log import RunLog
-from .scaling import scale_traces
+from .scaling import complete_gains, scale_traces
 
 
 @dataclass(frozen=True)
@@ -170,6 +170,7 @@ def split_groups(
         short = np.flatnonzero(~is_long).tolist()
         log.warning("preprocessing", f"segments {short} are shorter than a snippet: not sorted")
         recording = recording.select_segments(segment_indices.tolist())
+    recording = complete_gains(recording)
     names = group_of_channels(recording, log)
     is_kept = ~np.isin(recording.channel_ids, list(parameters.bad_channel_ids))
     for name in np.setdiff1d(names, names[is_kept]):
@@ -423,6 +424,6 @@ def _factor_to_uv(
     log.warning(
         "preprocessing",
         f"group {name}: {reason}; it is scaled so that the noise is {settings.nominal_noise_uv:g} uV. "
-        "Set them with recording.set_channel_gains and set_channel_offsets",
+        "Set them with recording.set_channel_gains",
     )
     return settings.nominal_noise_uv / noise

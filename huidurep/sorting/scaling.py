@@ -1,4 +1,4 @@
-"""Scaling of traces in single precision."""
+"""Gains to uV, and scaling of traces in single precision."""
 
 from __future__ import annotations
 
@@ -27,3 +27,25 @@ def scale_traces(
     """
     gain, offset = (np.full(recording.get_num_channels(), each, dtype="float32") for each in (gains, offsets))
     return spre.scale(recording, gain=gain, offset=offset, dtype="float32")
+
+
+def complete_gains(recording: BaseRecording) -> BaseRecording:
+    """A recording that is in uV for SpikeInterface, too, where it has gains but no offsets.
+
+    Its `has_scaleable_traces` is False without offsets, which no filtered trace needs.
+
+    Parameters
+    ----------
+    recording : BaseRecording
+        Is not changed.
+
+    Returns
+    -------
+    BaseRecording
+        With offsets of 0 where it had none beside its gains; otherwise the recording itself.
+    """
+    if recording.get_property("gain_to_uV") is None or recording.has_scaleable_traces():
+        return recording
+    view = recording.select_channels(recording.channel_ids)
+    view.set_channel_offsets(0.0)
+    return view

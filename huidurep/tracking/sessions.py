@@ -15,6 +15,7 @@ from spikeinterface.preprocessing import bandpass_filter
 from ..provenance import describe_recording
 from ..result import SortingResult
 from ..sorting.recorded_times import DAMAGED_ARRAY
+from ..sorting.scaling import complete_gains
 
 if TYPE_CHECKING:
     from spikeinterface.core.sortinganalyzer import ComputeTemplates
@@ -162,7 +163,7 @@ def _from_analyzer(analyzer: SortingAnalyzer) -> SessionUnits:
 
 def _analyze_phy(folder: Path, recording: BaseRecording, job_kwargs: dict) -> SortingAnalyzer:
     """Templates of a phy folder's units, from its recording band-passed as phy's own traces are not always there."""
-    sorting = _read_phy(folder, recording)
+    sorting, recording = _read_phy(folder, recording), complete_gains(recording)
     filtered = recording if recording.is_filtered() else bandpass_filter(recording, *BAND_HZ)
     analyzer = create_sorting_analyzer(
         sorting, filtered, format="memory", sparse=False, return_in_uV=recording.has_scaleable_traces()

@@ -37,6 +37,14 @@ def test_gains_and_offset_are_applied():
     assert group.noise_levels_uv == pytest.approx(8.0 * np.sqrt(5700 / 15000), rel=0.35)
 
 
+def test_gains_without_offsets_are_applied():
+    recording = as_recording(np.round(noise() / 0.195).astype("int16"), has_gains=False, positions_um=TETRODE_UM)
+    recording.set_channel_gains(0.195)
+    group, messages = prepare(recording)
+    assert group.noise_levels_uv == pytest.approx(8.0 * np.sqrt(5700 / 15000), rel=0.35)
+    assert "nominal" not in messages and "scaled" not in messages
+
+
 def test_unsigned_samples():
     recording = as_recording(np.round(noise() + 30000).astype("uint16"), positions_um=TETRODE_UM)
     group, _ = prepare(recording)

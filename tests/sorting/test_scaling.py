@@ -1,7 +1,7 @@
 import numpy as np
 from spikeinterface.core import NumpyRecording
 
-from huidurep.sorting.scaling import scale_traces
+from huidurep.sorting.scaling import complete_gains, scale_traces
 
 
 def test_traces_are_scaled_in_single_precision():
@@ -16,3 +16,13 @@ def test_traces_are_scaled_in_single_precision():
     # double precision takes three times as long
     assert all(each.gain.dtype == each.offset.dtype == "float32" for each in scaled.segments)
     np.testing.assert_allclose(scale_traces(recording, 0.1).get_traces(segment_index=0), traces * 0.1, rtol=1e-6)
+
+
+def test_gains_need_no_offsets():
+    recording = NumpyRecording([np.ones((100, 2), "int16")], 30000.0)
+    assert complete_gains(recording) is recording
+    recording.set_channel_gains([0.195, 2.0])
+    completed = complete_gains(recording)
+    np.testing.assert_allclose(completed.get_traces(return_in_uV=True)[0], [0.195, 2.0])
+    assert complete_gains(completed) is completed
+    assert not recording.has_scaleable_traces()
