@@ -67,11 +67,15 @@ def _as_tuple(value: Any) -> tuple:
     """Channel ids as plain values; a single one may be given bare."""
     if value is None:
         return ()
-    if isinstance(value, str | int):
-        return (value,)
-    if not isinstance(value, Iterable):
-        raise ValueError(f"expected bad_channel_ids to be channel ids, found {value!r}; change bad_channel_ids")
-    return tuple(_plain(channel_id) for channel_id in value)
+    ids = (value,) if isinstance(value, str | int) else value
+    ids = tuple(_plain(channel_id) for channel_id in ids) if isinstance(ids, Iterable) else (None,)
+    if not all(isinstance(channel_id, str | int) and not isinstance(channel_id, bool) for channel_id in ids):
+        # True and False equal 1 and 0: a mask would leave out these channels
+        raise ValueError(
+            f"expected bad_channel_ids to be channel ids, text or whole numbers, found {value!r}; give "
+            "recording.channel_ids[mask] for a mask"
+        )
+    return ids
 
 
 def _as_times(value: Any) -> tuple:

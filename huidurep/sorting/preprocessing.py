@@ -45,6 +45,9 @@ class PreprocessingSettings:
         A recording without credible gains is scaled so that its median noise is this.
     plausible_noise_uv : (float, float)
         Gains that make the noise smaller or larger are not gains to uV (but to volts, or 1) and are not used.
+    usual_noise_uv : (float, float)
+        Gains that make the noise smaller or larger are used with a warning: amplifiers alone have 2 uV, and whitened or
+        z-scored traces about 1.
     possible_gains : (float, float)
         Gains to uV are refused whose absolute value is smaller or larger, whatever the samples are stored in.
     reference_channels : int
@@ -59,6 +62,7 @@ class PreprocessingSettings:
 
     nominal_noise_uv: float = 10.0
     plausible_noise_uv: tuple[float, float] = (0.2, 500.0)
+    usual_noise_uv: tuple[float, float] = (1.5, 60.0)
     possible_gains: tuple[float, float] = (1e-12, 1e12)
     reference_channels: int = 32
     max_nyquist_ratio: float = 0.9
@@ -416,6 +420,7 @@ def _factor_to_uv(
         return 1.0
     lowest, highest = settings.plausible_noise_uv
     if recording.has_scaleable_traces() and lowest <= noise <= highest:
+        _warn_unless_usual(noise, name, log, settings)
         return 1.0
     if recording.has_scaleable_traces():
         reason = f"its gains to uV would make the noise {noise:.3g} uV (plausible: {lowest:g} to {highest:g} uV)"
@@ -427,3 +432,14 @@ def _factor_to_uv(
         "Set them with recording.set_channel_gains",
     )
     return settings.nominal_noise_uv / noise
+
+
+def _warn_unless_usual(noise_uv: float, name: object, log: RunLog, settings: PreprocessingSettings) -> None:
+    lowest, highest = settings.usual_noise_uv
+    if not lowest <= noise_uv <= highest:
+        log.warning(
+            "preprocessing",
+            f"group {name}: its gains to uV make the noise {noise_uv:.3g} uV (usual: {lowest:g} to {highest:g} uV); "
+            "amplitudes are not in uV if the traces were whitened, z-scored or scaled before: give the recording as it "
+            "was recorded, or its gains with recording.set_channel_gains",
+        )

@@ -49,6 +49,7 @@ def test_both_signs_are_called_auto():
         ("denoise", 1),
         ("motion", 3),
         ("bad_channel_ids", 2.5),
+        ("bad_channel_ids", np.array([False, True, False, False])),
         ("merge_bias", "much"),
         ("seed", "1"),
         ("common_reference", "median"),

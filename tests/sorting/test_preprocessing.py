@@ -68,6 +68,13 @@ def test_gains_that_cannot_be_true_are_not_used():
     assert "plausible" in messages
 
 
+@pytest.mark.parametrize(("sd", "is_warned"), [(1.0, True), (8.0, False), (200.0, True)])
+def test_noise_that_no_amplifier_has_is_warned_of(sd, is_warned):
+    group, messages = prepare(as_recording(noise(sd=sd), positions_um=TETRODE_UM))  # 1: z-scored or whitened
+    assert group.noise_levels_uv == pytest.approx(sd * np.sqrt(5700 / 15000), rel=0.35)
+    assert ("amplitudes are not in uV" in messages) == is_warned
+
+
 def test_flat_and_copied_channels_are_left_out():
     traces = noise()
     traces[:, 1] = 17.0
