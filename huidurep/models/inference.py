@@ -66,6 +66,7 @@ def embed(  # noqa: PLR0913 - each describes the waveforms or where they are com
         If the waveforms cannot be mapped; see :func:`huidurep.models.waveform_checks.check_waveforms`. Or if their
         location is asked for without the positions of the channels.
     """
+    channel_positions = as_array(channel_positions)
     options: dict[str, Any] = dict(
         sampling_frequency=sampling_frequency,
         peak_index=peak_index,
@@ -149,20 +150,21 @@ def append_places(
     return np.concatenate([embeddings, (places_um / unit_um).astype(np.float32)], axis=1)
 
 
-def as_array(waveforms: ArrayLike) -> ArrayLike:
-    """Waveforms that numpy can read: tensors of any device, with gradients or in half precision become arrays.
+def as_array(values: Any) -> Any:
+    """Waveforms or positions that numpy can read: tensors of any device, with gradients or in half precision.
 
     Parameters
     ----------
-    waveforms : array_like or torch.Tensor
+    values : array_like, torch.Tensor or None
 
     Returns
     -------
-    array_like
+    array_like or None
+        An array of a tensor; anything else as it is.
     """
-    if not torch.is_tensor(waveforms):
-        return waveforms
-    tensor = waveforms.detach().cpu()
+    if not torch.is_tensor(values):
+        return values
+    tensor = values.detach().cpu()
     return (tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor).numpy()
 
 
@@ -184,11 +186,17 @@ def ready_for_inference(model: "HuiduRep", device: str | torch.device | None = N
     Raises
     ------
     ValueError
-        If the device computes nothing.
+        If there is no such device, or it computes nothing.
     """
-    target = model.device if device is None else torch.device(device)
-    if target.type == "meta":
-        raise ValueError("expected a device that computes, found 'meta': name a cpu or an accelerator.")
+    try:
+        target = model.device if device is None else torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"expected a device of torch, found {device!r}: name 'cpu' or an accelerator.") from error
+    if target.type == "meta" or (target.type == "cuda" and not torch.cuda.is_available()):
+        raise ValueError(
+            f"expected a device that computes on this machine, found {str(target)!r}: name 'cpu' or an accelerator "
+            "that it has."
+        )
     if target.type == model.device.type and target.index is None:
         target = model.device
     if target == model.device and not any(module.training for module in model.modules()):
