@@ -196,7 +196,7 @@ def _noise_levels_uv(corrected: BaseRecording, settings: NoiseLevelSettings) -> 
     traces = read_chunks(corrected, draw_chunks(corrected, settings=settings))
     # blanked samples are still constant after interpolation
     active = find_active(traces, corrected.get_sampling_frequency(), settings=settings)
-    return noise_levels(traces, active)
+    return noise_levels(traces, active)[0]
 
 
 def load_motion(folder: str | Path) -> Motion:

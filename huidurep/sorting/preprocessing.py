@@ -244,7 +244,8 @@ def preprocess(
     if caching is not None:
         shared: dict[str, Any] = dict(noise_uv=noise * factor, settings=caching, job_kwargs=job_kwargs)
         filtered = cache_traces(filtered, "preprocessing", log, **shared)
-    noise_levels_uv = noise_levels(read_chunks(filtered, chunks), active)
+    noise_levels_uv, silent_share = noise_levels(read_chunks(filtered, chunks), active, settings=noise_settings)
+    _log_silent(group, filtered.channel_ids, silent_share, log)
     _log_noise(group, noise_levels_uv, _band_hz(filtered, parameters, settings), log)
     known: dict[str, Any] = dict(num_groups=group.num_groups, is_placed=group.is_placed, artifact_periods=periods)
     return PreparedGroup(group.name, filtered, group.segment_indices, noise_levels_uv, **known)
@@ -254,6 +255,16 @@ def _log_noise(group: ChannelGroup, noise_levels_uv: np.ndarray, band_hz: tuple[
     noise = f"noise {np.median(noise_levels_uv):.1f} uV"
     found = f"{len(noise_levels_uv)} channels, {band_hz[0]:g}-{band_hz[1]:g} Hz, {noise}"
     log("preprocessing", f"group {group.name}: {found}")
+
+
+def _log_silent(group: ChannelGroup, channel_ids: np.ndarray, silent_share: np.ndarray, log: RunLog) -> None:
+    if silent_share.any():
+        found = [f"{channel_ids[index]} ({100 * silent_share[index]:.0f} %)" for index in np.flatnonzero(silent_share)]
+        log.warning(
+            "preprocessing",
+            f"group {group.name}: channels without noise for a part of the recording: {', '.join(found)}; they are "
+            "sorted, and units that they see may come apart; bad_channel_ids removes them",
+        )
 
 
 def _select_scale_reference(

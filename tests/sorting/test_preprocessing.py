@@ -202,6 +202,16 @@ def test_blanked_stretches_do_not_make_the_noise_smaller(share):
     assert group.noise_levels_uv == pytest.approx(NOMINAL_NOISE_UV, rel=0.05)
 
 
+def test_a_channel_that_is_cut_off_for_a_while_is_named_and_keeps_its_noise():
+    whole, messages = prepare(as_recording(noise(300000), positions_um=TETRODE_UM))
+    assert "without noise" not in messages
+    traces = noise(300000)
+    traces[60000:200000, 2] = 17.0
+    group, messages = prepare(as_recording(traces, positions_um=TETRODE_UM, channel_ids=["a", "b", "c", "d"]))
+    assert group.noise_levels_uv == pytest.approx(whole.noise_levels_uv, rel=0.1)
+    assert "channels without noise for a part of the recording: c (" in messages
+
+
 def test_blanked_stretches_are_not_the_offset():
     stored = blanked(np.round(noise(300000) + 2000).astype("int16"), 0.6, stretch=30000)
     group, _ = prepare(as_recording(stored, positions_um=TETRODE_UM))
