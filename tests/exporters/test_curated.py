@@ -185,6 +185,11 @@ def test_bad_curations(result, recording, tmp_path):
         (curation(result, unit_ids=[77]), ValueError, r"units \[0, 1, 2, 3\]"),
         (NumpySorting(spikes, 20000.0, result.sorting.unit_ids), ValueError, "20000.0 Hz"),
         (NumpySorting.from_unit_dict([{0: np.array([5])}] * 2, RATE_HZ), ValueError, "1 segments"),
+        (
+            NumpySorting.from_unit_dict([{0: np.array([5, 10**8])}], RATE_HZ),
+            ValueError,
+            "1 others.* at sample 100000000",
+        ),
     ]
     for curated, error, words in cases:
         with pytest.raises(error, match=words):
