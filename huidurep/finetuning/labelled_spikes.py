@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 SPIKES = DEFAULT_SETTINGS.labelled_spikes
 PARTS = ("training", "held_out")
 # how -1, None, NaN and pandas' missing values look, also after a conversion to text, as in a table
-NO_LABELS = ("", "-1", "-1.0", "none", "nan", "<na>", "nat")
+NO_LABELS = ("", "-1", "-1.0", "none", "nan", "<na>")
 DEFAULT_HZ = 30000.0  # as HuiduRep.embed has it
 
 
