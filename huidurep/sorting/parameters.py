@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -80,12 +80,12 @@ def _as_tuple(value: Any) -> tuple:
 
 def _as_times(value: Any) -> tuple:
     """Times in ascending order; a tuple of them for each segment where several are given."""
-    values = (
-        () if value is None else tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else None
-    )
+    is_list = isinstance(value, Iterable) and not isinstance(value, str | Mapping)
+    values = () if value is None else tuple(_plain(each) for each in value) if is_list else None
     if values is not None and any(isinstance(each, Iterable) for each in values):
         return tuple(_as_times(each) for each in values)
-    if values is None or not all(isinstance(each, int | float | np.number) and np.isfinite(each) for each in values):
+    # True and False are numbers to Python: a mask of samples would be artefacts at 0 and 1 s
+    if values is None or not all(type(each) in (int, float) and np.isfinite(each) for each in values):
         raise ValueError(
             "expected artifact_times_s to be times in seconds, or one list of them for each segment, found "
             f"{value!r}; change artifact_times_s"
