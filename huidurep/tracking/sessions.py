@@ -14,6 +14,7 @@ from spikeinterface.preprocessing import bandpass_filter
 
 from ..provenance import describe_recording
 from ..result import SortingResult
+from ..sorting.geometry import um_per_unit
 from ..sorting.recorded_times import DAMAGED_ARRAY
 from ..sorting.scaling import complete_gains
 
@@ -154,7 +155,9 @@ def _from_analyzer(analyzer: SortingAnalyzer) -> SessionUnits:
     if analyzer.has_recording():
         facts = describe_recording(analyzer.recording)
         identity = tuple(str(facts[name]) for name in IDENTITY)
-    positions_um = np.asarray(analyzer.get_channel_locations(), dtype="float64")[:, :2]
+    contacts = analyzer.get_probegroup().to_numpy(complete=True)
+    units = contacts["si_units"][np.argsort(contacts["device_channel_indices"])]  # as get_channel_locations
+    positions_um = np.asarray(analyzer.get_channel_locations(), dtype="float64")[:, :2] * um_per_unit(units)[:, None]
     unit_groups = channel_groups[main]
     return SessionUnits(
         analyzer.sorting, dense, unit_groups, channel_groups, positions_um, int(templates.nbefore), identity
