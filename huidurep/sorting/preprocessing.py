@@ -15,7 +15,7 @@ from spikeinterface.core import BaseRecording
 from spikeinterface.core.motion import Motion
 
 from .artifacts import ARTIFACTS, ArtifactSettings, find_artifacts, is_in_periods, make_periods
-from .bad_channels import BAD_CHANNELS, BadChannelSettings, useful_channels
+from .bad_channels import BAD_CHANNELS, BadChannelSettings, log_clipped, useful_channels
 from .caching import CACHING, CachingSettings, cache_traces
 from .filled_periods import FilledPeriodsRecording
 from .geometry import GEOMETRY, GeometrySettings, group_of_channels, place_groups
@@ -381,6 +381,7 @@ def _measure_offsets(
     if not is_active.all():
         share = f"{100 * (1 - is_active.mean()):.1f} % of samples"
         log("preprocessing", f"group {group.name}: {share} are blanked and not used to estimate noise")
+    log_clipped(raw, active, group.recording, group.name, log)
     return channel_medians(np.concatenate(raw)[is_active]), active
 
 

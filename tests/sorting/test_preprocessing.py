@@ -202,6 +202,23 @@ def test_blanked_stretches_do_not_make_the_noise_smaller(share):
     assert group.noise_levels_uv == pytest.approx(NOMINAL_NOISE_UV, rel=0.05)
 
 
+@pytest.mark.parametrize(
+    ("store", "is_clipped"),
+    [
+        (lambda traces: traces, False),
+        (lambda traces: np.round(traces / 4).astype("int16"), False),
+        (lambda traces: np.clip(traces, -100, 100), True),
+        (lambda traces: np.clip(np.round(128 + traces), 0, 255).astype("uint8"), False),
+        (lambda traces: np.clip(np.round(128 + 2 * traces), 0, 255).astype("uint8"), True),
+    ],
+)
+def test_clipped_spikes_are_warned_of(store, is_clipped):
+    traces, *_ = planted(footprints_uv=((120, 30, 20, 10), (20, 30, 115, 60)), duration_s=3.0)
+    _, messages = prepare(as_recording(store(traces), positions_um=TETRODE_UM))
+    assert ("channels clipped" in messages) == is_clipped
+    assert not is_clipped or "value: 0, 2;" in messages
+
+
 def test_a_channel_that_is_cut_off_for_a_while_is_named_and_keeps_its_noise():
     whole, messages = prepare(as_recording(noise(300000), positions_um=TETRODE_UM))
     assert "without noise" not in messages
@@ -225,7 +242,7 @@ def test_blanked_stretches_are_not_the_offset():
 def test_spikes_on_silence_are_no_noise():
     traces, samples, _ = planted(noise_uv=0.0)
     group, messages = prepare(as_recording(traces, positions_um=TETRODE_UM))
-    assert "blanked" not in messages and (group.noise_levels_uv > 0).all()
+    assert "blanked" not in messages and "clipped" not in messages and (group.noise_levels_uv > 0).all()
 
 
 def test_a_short_segment_tells_little_of_the_noise():
