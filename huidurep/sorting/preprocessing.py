@@ -208,7 +208,6 @@ def preprocess(
     parameters : SortingParameters
         Filter, reference, times of artefacts and seed are read.
     log : RunLog
-        Receives what was decided, and the periods of artefacts.
     settings, bad_channel_settings, noise_settings : PreprocessingSettings, BadChannelSettings, NoiseLevelSettings
     caching : CachingSettings | None
         As `cache_traces`. None: traces are computed whenever they are read.
@@ -231,7 +230,8 @@ def preprocess(
     scaled = _scale(recording, offsets)
     periods, active = _find_artifacts(group, scaled, chunks, active, parameters, log, settings, job_kwargs)
     scaled = _fill(scaled, periods, settings.artifacts) if len(periods) else scaled
-    filtered = _filter(scaled, _band_hz(scaled, parameters, settings))
+    band_hz = _band_hz(scaled, parameters, settings)
+    filtered = _filter(scaled, band_hz)
     traces = np.concatenate(read_chunks(filtered, chunks))[np.concatenate(active)]
     options: dict[str, Any] = dict(is_placed=group.is_placed, seed=parameters.seed, job_kwargs=job_kwargs)
     stored = scaled if len(periods) else recording
@@ -245,24 +245,24 @@ def preprocess(
         shared: dict[str, Any] = dict(noise_uv=noise * factor, settings=caching, job_kwargs=job_kwargs)
         filtered = cache_traces(filtered, "preprocessing", log, **shared)
     noise_levels_uv, silent_share = noise_levels(read_chunks(filtered, chunks), active, settings=noise_settings)
-    _log_silent(group, filtered.channel_ids, silent_share, log)
-    _log_noise(group, noise_levels_uv, _band_hz(filtered, parameters, settings), log)
+    silent = dict(zip(filtered.channel_ids, silent_share, strict=True))
+    _log_noise(group, noise_levels_uv, silent, band_hz, log)
     known: dict[str, Any] = dict(num_groups=group.num_groups, is_placed=group.is_placed, artifact_periods=periods)
     return PreparedGroup(group.name, filtered, group.segment_indices, noise_levels_uv, **known)
 
 
-def _log_noise(group: ChannelGroup, noise_levels_uv: np.ndarray, band_hz: tuple[float, float], log: RunLog) -> None:
+def _log_noise(
+    group: ChannelGroup, noise_levels_uv: np.ndarray, silent: dict, band_hz: tuple[float, float], log: RunLog
+) -> None:
+    """Log the noise, and the channels with the share of the recording in which they had none."""
     noise = f"noise {np.median(noise_levels_uv):.1f} uV"
     found = f"{len(noise_levels_uv)} channels, {band_hz[0]:g}-{band_hz[1]:g} Hz, {noise}"
     log("preprocessing", f"group {group.name}: {found}")
-
-
-def _log_silent(group: ChannelGroup, channel_ids: np.ndarray, silent_share: np.ndarray, log: RunLog) -> None:
-    if silent_share.any():
-        found = [f"{channel_ids[index]} ({100 * silent_share[index]:.0f} %)" for index in np.flatnonzero(silent_share)]
+    named = [f"{channel} ({100 * share:.0f} %)" for channel, share in silent.items() if share > 0]
+    if named:
         log.warning(
             "preprocessing",
-            f"group {group.name}: channels without noise for a part of the recording: {', '.join(found)}; they are "
+            f"group {group.name}: channels without noise for a part of the recording: {', '.join(named)}; they are "
             "sorted, and units that they see may come apart; bad_channel_ids removes them",
         )
 
