@@ -210,7 +210,7 @@ def preprocess(
     log : RunLog
     settings, bad_channel_settings, noise_settings : PreprocessingSettings, BadChannelSettings, NoiseLevelSettings
     caching : CachingSettings | None
-        As `cache_traces`. None: traces are computed whenever they are read.
+        As `cache_traces`. None: traces are computed at each reading.
     job_kwargs : dict | None
         As :func:`resolve_job_kwargs` completes them.
 
@@ -245,8 +245,7 @@ def preprocess(
         shared: dict[str, Any] = dict(noise_uv=noise * factor, settings=caching, job_kwargs=job_kwargs)
         filtered = cache_traces(filtered, "preprocessing", log, **shared)
     noise_levels_uv, silent_share = noise_levels(read_chunks(filtered, chunks), active, settings=noise_settings)
-    silent = dict(zip(filtered.channel_ids, silent_share, strict=True))
-    _log_noise(group, noise_levels_uv, silent, band_hz, log)
+    _log_noise(group, noise_levels_uv, dict(zip(filtered.channel_ids, silent_share, strict=True)), band_hz, log)
     known: dict[str, Any] = dict(num_groups=group.num_groups, is_placed=group.is_placed, artifact_periods=periods)
     return PreparedGroup(group.name, filtered, group.segment_indices, noise_levels_uv, **known)
 
