@@ -77,6 +77,8 @@ def test_phy_folder_round_trip(result, phy, tmp_path):
     machine = dict(zip(sorting.unit_ids.tolist(), sorting.get_property("machine_quality"), strict=True))
     assert labels[2] == "noise" and machine[2] == "good"
     assert labels[3] == machine[3]  # unsorted: nobody has decided
+    added = set(sorting.get_property_keys()) - set(result.sorting.get_property_keys())
+    assert added == {"celltype", "machine_quality"}  # no metric of SpikeInterface that has no value
     assert dict(zip(sorting.unit_ids.tolist(), sorting.get_property("celltype"), strict=True))[9] == "pyramidal"
     loaded = SortingResult.load(curated.save(tmp_path / "out"))
     assert trains(loaded.sorting) == trains(sorting)
