@@ -81,6 +81,8 @@ def apply_curated(
     units = _CuratedUnits(result, found, traced, names.tolist(), encoder, log)
     if recording is None:
         _check_complete(result, found, traced)
+        if result.measurements is None:  # there were no units, and there are none
+            return replace(result, log=[*result.log, *log.entries])
         parts, members = units.from_stored()
         source: Any = stored_recording(sorting, result.measurements.channel_ids, recording_samples(result))
     else:

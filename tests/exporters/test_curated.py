@@ -207,6 +207,9 @@ def test_bad_curations(result, recording, tmp_path):
 def test_no_units_are_left(result):
     empty = curate(result, curation(result, removed=[0, 1, 2, 3]))
     assert empty.sorting.get_num_units() == 0 and empty.embeddings.shape == (0, result.embeddings.shape[1])
+    assert empty.with_sorting(empty.sorting).sorting.get_num_units() == 0
+    with pytest.raises(ValueError, match="give the recording"):
+        empty.with_sorting(result.sorting)
 
 
 def test_curation_file(result, tmp_path):
