@@ -32,7 +32,7 @@ from .noise_levels import (
 )
 from .parameters import SortingParameters
 from .run_log import RunLog
-from .scaling import complete_gains, scale_traces
+from .scaling import check_joined_gains, complete_gains, scale_traces
 
 
 @dataclass(frozen=True)
@@ -163,8 +163,9 @@ def split_groups(
     Raises
     ------
     ValueError
-        Contacts that do not lie in a plane, or whose distances cannot be true.
+        Contacts that do not lie in a plane, or whose distances cannot be true; joined recordings of other gains.
     """
+    check_joined_gains(recording)
     num_samples = np.array([recording.get_num_samples(index) for index in range(recording.get_num_segments())])
     is_long = num_samples >= parameters.num_samples(recording.get_sampling_frequency())
     segment_indices = np.flatnonzero(is_long)
