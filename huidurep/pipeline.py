@@ -26,6 +26,7 @@ from .sorting.motion import correct_motion
 from .sorting.parameters import SortingParameters
 from .sorting.peak_signs import join_signs, set_apart, sign_offset
 from .sorting.preprocessing import ChannelGroup, PreparedGroup, preprocess, split_groups
+from .sorting.recorded_times import doubtful_times
 from .sorting.run_log import RunLog
 from .sorting.saved_stages import SavedStages, digest_of
 from .sorting.spike_trains import spike_times_s
@@ -220,6 +221,8 @@ class SpikeSortingPipeline:
         self.parameters.check_recording(recording)
         provenance = describe_run(recording)
         log("checks", _describe(recording))
+        for doubt in doubtful_times(recording):
+            log.warning("checks", doubt)
         groups = split_groups(recording, self.parameters, log, settings=self.settings.preprocessing)
         # -> one ChannelGroup a tetrode, shank or probe; none where the recording is empty
         pipeline = self if self.model is not None else self._resolve_auto(groups, log)

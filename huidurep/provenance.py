@@ -14,6 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 PACKAGE = Path(__file__).resolve().parent
 PACKAGES = ("spikeinterface", "torch", "transformers", "numpy", "scipy", "scikit-learn")
 HASHED_S = 2.0
@@ -54,8 +56,9 @@ def describe_recording(recording: Any) -> dict:
     -------
     dict
         kind (name of the extractor's class), files (paths; empty for a recording in memory), num_channels,
-        sampling_frequency (Hz), num_samples (one number a segment), duration_s (all segments), dtype, and sha256 of the
-        samples as stored (not scaled to uV) of the first 2 s of segment 0, time by channel.
+        sampling_frequency (Hz), num_samples (one number a segment), duration_s (all segments), dtype, gains_to_uv (one
+        number a channel; None without gains), and sha256 of the samples as stored (not scaled to uV) of the first 2 s
+        of segment 0, time by channel.
     """
     sampling_frequency = float(recording.get_sampling_frequency())
     num_samples = [int(recording.get_num_samples(index)) for index in range(recording.get_num_segments())]
@@ -67,6 +70,7 @@ def describe_recording(recording: Any) -> dict:
         "num_samples": num_samples,
         "duration_s": sum(num_samples) / sampling_frequency,
         "dtype": str(recording.get_dtype()),
+        "gains_to_uv": _gains_to_uv(recording),
         "sha256": _hash_first_samples(recording),
     }
 
@@ -85,7 +89,7 @@ def check_same_recording(result: Any, recording: Any) -> None:
     TypeError
         Not a recording.
     ValueError
-        Segments, sampling frequency, channels, duration or first samples differ.
+        Segments, sampling frequency, channels, duration, gains or first samples differ.
     """
     from spikeinterface import BaseRecording
 
@@ -104,6 +108,7 @@ def check_same_recording(result: Any, recording: Any) -> None:
     for name, value in found.items():
         if known.get(name, value) != value:
             raise ValueError(f"expected a recording with {name} {known[name]}, found {value}; {REMEDY}")
+    _check_gains(known, _gains_to_uv(recording))
     if "sha256" in known and known["sha256"] != _hash_first_samples(recording):
         raise ValueError(
             f"expected a recording ({known['kind']}, {known['dtype']}) whose first {HASHED_S:g} s have the SHA-256 "
@@ -252,6 +257,23 @@ def _check_shape(sorting: Any, recording: Any) -> None:
                 f"expected a recording of more than {samples.max()} samples in segment {index}, found {num_samples}; "
                 f"{REMEDY}"
             )
+
+
+def _gains_to_uv(recording: Any) -> list[float] | None:
+    gains = recording.get_property("gain_to_uV")
+    return None if gains is None else np.asarray(gains, dtype="float64").tolist()
+
+
+def _check_gains(known: dict, found: list[float] | None) -> None:
+    """Refuse a recording whose amplitudes would be others; `known` of an earlier version does not tell."""
+    expected = known.get("gains_to_uv", found)
+    if (expected is None) == (found is None) and np.allclose(expected or [], found or [], rtol=1e-6, equal_nan=True):
+        return
+    shown = [str(gains if gains is None else sorted(set(gains))[:4]) for gains in (expected, found)]
+    raise ValueError(
+        f"expected a recording with the gains to uV {shown[0]}, found {shown[1]}; set those with which it was sorted "
+        "with recording.set_channel_gains, or sort again"
+    )
 
 
 def _source_paths(recording: Any) -> Iterable[str]:

@@ -157,3 +157,10 @@ def test_gains_that_cannot_be_are_refused(gain):
     recording.set_channel_gains(gain)
     with pytest.raises(ValueError, match="gains"):
         run(recording)
+
+
+@pytest.mark.parametrize("job_kwargs", [{"n_jobs": 0}, {"num_jobs": 2}])
+def test_job_kwargs_that_are_none_are_one_sentence(job_kwargs):
+    recording = as_recording(noise(), positions_um=TETRODE_UM)
+    with pytest.raises(ValueError, match="^expected job_kwargs of SpikeInterface, found .*; correct it$"):
+        huidurep.sort(recording, model=PcaModel(), job_kwargs=job_kwargs)

@@ -52,6 +52,21 @@ def test_the_recording_that_was_sorted_is_recognised_wherever_it_lies(recording,
     check_same_recording(result, recording.save(folder=tmp_path / "copy", progress_bar=False))
 
 
+def test_other_gains_are_refused(recording):
+    result = result_of(recording)
+    without = as_recording(TRACES, TRACES[:600], has_gains=False)
+    other = as_recording(TRACES, TRACES[:600])
+    other.set_channel_gains([1.0, 1.0, 0.195, 1.0])
+    for changed, found in ((without, "found None"), (other, r"found \[0.195, 1.0\]")):
+        with pytest.raises(ValueError, match=rf"gains to uV \[1.0\], {found}.*sort again"):
+            check_same_recording(result, changed)
+    with pytest.raises(ValueError, match=r"gains to uV None, found \[1.0\]"):
+        check_same_recording(result_of(without), recording)
+    check_same_recording(result_of(without), without)
+    del result.provenance["recording"]["gains_to_uv"]  # an earlier version
+    check_same_recording(result, other)
+
+
 def test_other_recordings_are_refused(recording):
     result = result_of(recording)
     changed = TRACES.copy()

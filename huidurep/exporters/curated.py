@@ -242,7 +242,8 @@ def _read_columns(folder: Path) -> Iterator[tuple[str, dict[int, str]]]:
         for name in rows[0] if rows else ():
             key = "cluster_id" if "cluster_id" in rows[0] else "id"
             values = {int(row[key]): row[name] for row in rows if row.get(name)}
-            if name == "group" or (name not in {key, *PHY_COLUMNS} and not any(map(_is_number, values.values()))):
+            is_text = values and not any(map(_is_number, values.values()))  # a metric without values is none either
+            if name == "group" or (name not in {key, *PHY_COLUMNS} and is_text):
                 yield name, values
 
 

@@ -72,6 +72,8 @@ def apply_curated(
     if recording is not None:
         check_same_recording(result, recording)
     found, sorting = read_curated(curated, result), result.sorting
+    if recording is not None:
+        _check_within(found.spikes, recording)
     names, groups = np.unique(sorting.get_property("group"), return_inverse=True)
     traced = trace_spikes(sorting.to_spike_vector(), found.spikes, len(found.unit_ids), groups)
     log = RunLog()
@@ -79,6 +81,8 @@ def apply_curated(
     units = _CuratedUnits(result, found, traced, names.tolist(), encoder, log)
     if recording is None:
         _check_complete(result, found, traced)
+        if result.measurements is None:  # there were no units, and there are none
+            return replace(result, log=[*result.log, *log.entries])
         parts, members = units.from_stored()
         source: Any = stored_recording(sorting, result.measurements.channel_ids, recording_samples(result))
     else:
@@ -250,6 +254,19 @@ def _describe_changes(found: CuratedSorting, traced: TracedSpikes, sorting: Base
         f"{sorting.get_num_units()} units became {len(found.unit_ids)}: {changes}; {num_gone} lost spikes; {spikes}; "
         f"{len(found.labels)} labels"
     )
+
+
+def _check_within(spikes: np.ndarray, recording: BaseRecording) -> None:
+    """Refuse spikes before the first or after the last sample of their segment."""
+    num_samples = np.array([recording.get_num_samples(index) for index in range(recording.get_num_segments())])
+    outside = (spikes["sample_index"] < 0) | (spikes["sample_index"] >= num_samples[spikes["segment_index"]])
+    if outside.any():
+        spike = spikes[outside][0]
+        raise ValueError(
+            f"expected spikes within the recording, found {outside.sum()} others, the first at sample "
+            f"{spike['sample_index']} of segment {spike['segment_index']} of {num_samples[spike['segment_index']]} "
+            "samples; give a sorting of the same recording"
+        )
 
 
 def _check_complete(result: SortingResult, found: CuratedSorting, traced: TracedSpikes) -> None:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 SPIKES = DEFAULT_SETTINGS.labelled_spikes
 PARTS = ("training", "held_out")
+# how -1, None, NaN and pandas' missing values look, also after a conversion to text, as in a table
+NO_LABELS = ("", "-1", "-1.0", "none", "nan", "<na>")
 DEFAULT_HZ = 30000.0  # as HuiduRep.embed has it
 
 
@@ -107,7 +109,8 @@ def read_labelled_spikes(
     waveforms : array_like (num_spikes, num_samples, num_channels)
         uV, band-passed.
     labels : array_like (num_spikes,)
-        Unit of each spike, a number or a word. Spikes labelled -1, None, NaN or "" are left out.
+        Unit of each spike, a number or a word. Spikes labelled -1, None, NaN or "", also as text, are
+        left out.
     config : HuiduRepConfig
     described : dict
         Of the waveforms, as :func:`huidurep.models.input_contract.map_waveforms` takes it.
@@ -161,7 +164,7 @@ def _number_units(labels: ArrayLike, num_spikes: int) -> tuple[np.ndarray, list[
     units = np.full(num_spikes, -1)
     for row, value in enumerate(values):
         try:
-            is_labelled = value not in (-1, None, "") and value == value
+            is_labelled = str(value).strip().lower() not in NO_LABELS
             units[row] = numbers.setdefault(value, len(numbers)) if is_labelled else -1
         except (TypeError, ValueError) as error:
             raise TypeError(

@@ -64,7 +64,7 @@ class EmbedWaveforms(PipelineNode):
         self._waveforms_node = waveforms
         self.denoise = denoise
         self.positions_um = contact_positions_um(recording) if recording.has_probe() else None
-        self.gains_to_uv = recording.get_channel_gains() if recording.has_scaleable_traces() else None
+        self.gains_to_uv = recording.get_property("gain_to_uV")
         self.model = choose_encoder(model, self.positions_um)
         self._kwargs.update(model=self.model, denoise=denoise)
         # loaded here, so that a missing checkpoint is an error before the pipeline runs
@@ -109,7 +109,8 @@ class EmbedWaveforms(PipelineNode):
         else:
             at = peaks["channel_index"]
             places = [(np.flatnonzero(at == channel), np.flatnonzero(mask[channel])) for channel in np.unique(at)]
-        peak_signs = np.where(peaks["amplitude"] > 0, "pos", "neg")
+        gains = 1.0 if self.gains_to_uv is None else self.gains_to_uv[peaks["channel_index"]]
+        peak_signs = np.where(gains * peaks["amplitude"] > 0, "pos", "neg")
         for rows, channels in places:
             snippets = waveforms[rows][:, :, : len(channels)]
             embeddings[rows] = self._embed(self._loaded, snippets, channels, peak_signs[rows])

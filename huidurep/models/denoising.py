@@ -47,12 +47,12 @@ def denoise(
         sampling_frequency=sampling_frequency,
         peak_index=peak_index,
         peak_sign=peak_sign,
-        channel_positions=channel_positions,
+        channel_positions=as_array(channel_positions),
     )
     waveforms = as_array(waveforms)
-    result = np.array(waveforms, np.float32)
     model = ready_for_inference(model, device)
-    mapped = map_waveforms(waveforms, model.config, **options)
+    mapped = map_waveforms(waveforms, model.config, **options)  # refuses what is no waveform
+    result = np.array(waveforms, np.float32)
 
     def denoise_rows(rows: slice) -> None:
         batch = model_inputs(mapped, rows, model.device, model.dtype)

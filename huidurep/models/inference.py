@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from .modeling_huidurep import HuiduRep
 
 logger = logging.getLogger(__name__)
-# of the troughs that are found without `peak_index`: spikes count as aligned if most are at one place
-FEW_SPIKES, ALIGNED_MS, ALIGNED_SHARE, OTHER_SHARE = 20, 0.1, 0.6, 0.01
+FEW_SPIKES, ALIGNED_MS, ALIGNED_SHARE, OTHER_SHARE = 20, 0.1, 0.6, 0.01  # spikes are aligned if most troughs are
 
 
 def embed(  # noqa: PLR0913 - each describes the waveforms or where they are computed
@@ -71,14 +70,14 @@ def embed(  # noqa: PLR0913 - each describes the waveforms or where they are com
         sampling_frequency=sampling_frequency,
         peak_index=peak_index,
         peak_sign=peak_sign,
-        channel_positions=channel_positions,
+        channel_positions=as_array(channel_positions),
     )
     model = ready_for_inference(model, device)
     mapped = map_waveforms(as_array(waveforms), model.config, **options)
-    if peak_index is None:
-        _warn_of_other_troughs(mapped.peak_index, sampling_frequency)
+    _warn_of_other_troughs(mapped.peak_index, sampling_frequency)
     embeddings = embed_mapped(model, mapped, batch_size, denoise=bool(denoise))
-    return append_places(embeddings, mapped, channel_positions, model.config.peak_index) if location else embeddings
+    places = (options["channel_positions"], model.config.peak_index)
+    return append_places(embeddings, mapped, *places) if location else embeddings
 
 
 def _warn_of_other_troughs(peaks: np.ndarray, sampling_frequency: float) -> None:
@@ -161,20 +160,21 @@ def append_places(
     return np.concatenate([embeddings, (places_um / unit_um).astype(np.float32)], axis=1)
 
 
-def as_array(waveforms: ArrayLike) -> ArrayLike:
-    """Waveforms that numpy can read: tensors of any device, with gradients or in half precision become arrays.
+def as_array(values: Any) -> Any:
+    """Waveforms or positions that numpy can read: tensors of any device, with gradients or in half precision.
 
     Parameters
     ----------
-    waveforms : array_like or torch.Tensor
+    values : array_like, torch.Tensor or None
 
     Returns
     -------
-    array_like
+    array_like or None
+        An array of a tensor; anything else as it is.
     """
-    if not torch.is_tensor(waveforms):
-        return waveforms
-    tensor = waveforms.detach().cpu()
+    if not torch.is_tensor(values):
+        return values
+    tensor = values.detach().cpu()
     return (tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor).numpy()
 
 
@@ -196,11 +196,16 @@ def ready_for_inference(model: "HuiduRep", device: str | torch.device | None = N
     Raises
     ------
     ValueError
-        If the device computes nothing.
+        If there is no such device, or it computes nothing.
     """
-    target = model.device if device is None else torch.device(device)
-    if target.type == "meta":
-        raise ValueError("expected a device that computes, found 'meta': name a cpu or an accelerator.")
+    try:
+        target = model.device if device is None else torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"expected a device of torch, found {device!r}: name 'cpu' or an accelerator.") from error
+    if target.type == "meta" or (target.type == "cuda" and not torch.cuda.is_available()):
+        raise ValueError(
+            f"expected a device that computes on this machine, found {str(target)!r}: name 'cpu' or another."
+        )
     if target.type == model.device.type and target.index is None:
         target = model.device
     if target == model.device and not any(module.training for module in model.modules()):

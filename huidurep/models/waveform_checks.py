@@ -12,6 +12,10 @@ MAX_SAMPLE_UV = 1e15  # squares of larger ones overflow float32
 FLAT_UM = 1e-3  # largest extent across the plane of the contacts
 # as `huidurep.sorting.geometry` has them, which this room must not import
 SPACING_UM = (3.0, 5000.0)
+RATE_HZ = (1000.0, 1e6)  # rates in kHz are below
+# largest distance of a channel's median from zero, as a share of the largest deflection from it: of band-passed spikes
+# 0.05 to 0.12 in windows of 1.3 ms or more, of raw ones with an offset of their own size 1
+MAX_OFFSET_SHARE, OFFSET_WINDOW_MS, NUM_LOOKED_AT = 0.5, 1.3, 200
 PEAK_UV = (1.0, 1e4)  # of a typical spike: volts and millivolts are below, steps of fine converters above
 
 
@@ -51,8 +55,11 @@ def check_waveforms(
         _check_number("peak_index", peak_index, "count it from the snippet's first sample, or leave it out")
     array = _as_array(waveforms)
     num_samples = array.shape[1]
-    if not np.isfinite(sampling_frequency) or sampling_frequency <= 0:
-        raise ValueError(f"expected sampling_frequency > 0 Hz, found {sampling_frequency}: pass the recording's rate.")
+    if not RATE_HZ[0] <= sampling_frequency <= RATE_HZ[1]:  # nor NaN
+        raise ValueError(
+            f"expected sampling_frequency of {RATE_HZ[0]:g} to {RATE_HZ[1]:g} Hz, found {sampling_frequency}: pass the "
+            "recording's rate in Hz, not in kHz."
+        )
     duration_ms = num_samples / sampling_frequency * 1e3
     if duration_ms < MIN_COVERED_MS:
         raise ValueError(
@@ -65,6 +72,8 @@ def check_waveforms(
             "first sample, or leave it out to have it found."
         )
     _warn_unless_microvolts(array)
+    if duration_ms >= OFFSET_WINDOW_MS:
+        _warn_of_offsets(array)
     return array, _check_positions(channel_positions, array.shape[2])
 
 
@@ -72,8 +81,8 @@ def _warn_unless_microvolts(waveforms: np.ndarray) -> None:
     """Log a warning where the largest deflections of the spikes are none that an electrode measures."""
     if not waveforms.size:
         return
-    flat = waveforms.reshape(len(waveforms), -1)
-    peak_uv = float(np.median(np.maximum(flat.max(axis=1), -flat.min(axis=1))))
+    highest, lowest = waveforms.max(axis=(1, 2)), waveforms.min(axis=(1, 2))
+    peak_uv = float(np.median(np.maximum(highest, -lowest)))
     if peak_uv > 0 and not PEAK_UV[0] <= peak_uv <= PEAK_UV[1]:
         logger.warning(
             "expected waveforms in uV, found a median peak of %.3g (plausible: %g to %g uV): embeddings depend on the "
@@ -83,8 +92,28 @@ def _warn_unless_microvolts(waveforms: np.ndarray) -> None:
         )
 
 
+def _warn_of_offsets(waveforms: np.ndarray) -> None:
+    """Log a warning where the spikes do not stand on zero, as those of an unfiltered recording do not."""
+    some = waveforms[:: max(1, len(waveforms) // NUM_LOOKED_AT)]
+    if not some.size:
+        return
+    offsets = np.median(some, axis=1, keepdims=True)
+    deflections = np.abs(some - offsets).max(axis=(1, 2))
+    share = np.median(np.abs(offsets).max(axis=(1, 2)) / np.maximum(deflections, 1e-12))
+    if deflections.any() and share > MAX_OFFSET_SHARE:
+        logger.warning(
+            "expected band-passed waveforms, found offsets of %.2g times the spikes (plausible: up to %g): embeddings "
+            "depend on them; cut the waveforms from a recording filtered to 300-6000 Hz",
+            share,
+            MAX_OFFSET_SHARE,
+        )
+
+
 def _as_array(waveforms: ArrayLike) -> np.ndarray:
     """Array (num_spikes, num_samples, num_channels) float32 of finite values."""
+    if np.ma.is_masked(waveforms):
+        bad = int(np.ma.getmaskarray(waveforms).reshape(len(waveforms), -1).any(axis=1).argmax())  # type: ignore[arg-type]
+        raise ValueError(f"expected waveforms without masked samples, found some first in spike {bad}: remove them.")
     try:
         array = np.asarray(waveforms)
     except ValueError as error:

@@ -28,6 +28,9 @@ class BadChannelSettings:
     noisy_ratio : float
         A channel is noisy whose median absolute deviation is more than this times that of the median channel, as
         method="mad" of SpikeInterface's `detect_bad_channels`.
+    clipped_samples, min_clipped : int
+        A channel is clipped that stays at its highest or lowest value for so many samples, so many times in the chunks.
+        No spike has the same value three times at its peak, except where steps are as large as the noise.
     min_coherence_channels : int
         Smallest group on which `detect_bad_channels` compares neighbours.
     min_coherence_s : float
@@ -39,6 +42,8 @@ class BadChannelSettings:
     flat_ratio: float = 1e-3
     duplicate_correlation: float = 0.9995
     noisy_ratio: float = 5.0
+    clipped_samples: int = 3
+    min_clipped: int = 3
     min_coherence_channels: int = 32
     min_coherence_s: float = 10.0
     num_coherence_chunks: int = 25
@@ -107,6 +112,54 @@ def useful_channels(
         found = ", ".join(str(each) for each in channel_ids[kept[noisy]])
         log.warning("preprocessing", f"group {name}: noisy channels removed: {found}")
     return kept[~noisy]
+
+
+def log_clipped(
+    traces: list[np.ndarray],
+    active: list[np.ndarray],
+    recording: BaseRecording,
+    name: object,
+    log: RunLog,
+    *,
+    settings: BadChannelSettings = BAD_CHANNELS,
+) -> None:
+    """Warn of channels whose spikes are cut off at the limits of the amplifier or of the stored numbers.
+
+    Parameters
+    ----------
+    traces : list of ndarray, (num_samples, num_channels)
+        Chunks of the recording as stored.
+    active : list of ndarray of bool, (num_samples,)
+        Samples that are not blanked.
+    recording : BaseRecording
+        Its channel ids are read.
+    name : object
+        Name of the group, for the log.
+    log : RunLog
+        Receives the warning.
+    settings : BadChannelSettings
+        What is clipped.
+    """
+    chunks = [chunk[is_active] for chunk, is_active in zip(traces, active, strict=True) if is_active.any()]
+    limits = [np.max([each.max(axis=0) for each in chunks], 0), np.min([each.min(axis=0) for each in chunks], 0)]
+    num_clipped = np.zeros(recording.get_num_channels(), dtype="int64")
+    for chunk in chunks:
+        for limit in limits:
+            is_at_limit = chunk == limit
+            counts = np.count_nonzero(is_at_limit, axis=0)
+            # a limit at which a channel mostly is, is the rest of a simulation without noise, or of a flat channel
+            is_looked_at = (counts >= settings.clipped_samples) & (counts < 0.1 * len(chunk))
+            for channel in np.flatnonzero(is_looked_at):
+                edges = np.flatnonzero(np.diff(is_at_limit[:, channel], prepend=False, append=False)).reshape(-1, 2)
+                num_clipped[channel] += (np.diff(edges, axis=1) >= settings.clipped_samples).sum()
+    clipped = np.flatnonzero(num_clipped >= settings.min_clipped)
+    if len(clipped):
+        found = ", ".join(str(each) for each in recording.channel_ids[clipped])
+        log.warning(
+            "preprocessing",
+            f"group {name}: channels clipped at their largest or smallest value: {found}; amplitudes of larger spikes "
+            "are too small, and their units may not be told apart",
+        )
 
 
 def _log_doubts(labels: np.ndarray, channel_ids: np.ndarray, name: object, log: RunLog) -> None:

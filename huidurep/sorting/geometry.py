@@ -65,14 +65,33 @@ def contact_positions_um(recording: BaseRecording, *, axes: str = "xy") -> np.nd
         A unit that probeinterface does not know.
     """
     units = recording.get_probegroup().to_numpy(complete=True)["si_units"]  # in the order of the channels
+    positions = np.asarray(recording.get_channel_locations(axes=axes), dtype="float64")
+    return positions * um_per_unit(units)[:, None]
+
+
+def um_per_unit(units: np.ndarray) -> np.ndarray:
+    """Factors to um of the `si_units` of probeinterface.
+
+    Parameters
+    ----------
+    units : ndarray of str, (num_channels,)
+
+    Returns
+    -------
+    ndarray of float64, (num_channels,)
+
+    Raises
+    ------
+    ValueError
+        A unit that probeinterface does not know.
+    """
     unknown = sorted(set(units.tolist()) - set(UM_PER_UNIT))
     if unknown:
         raise ValueError(
             f"expected a probe whose si_units are 'um', 'mm' or 'm', found {unknown[0]!r}; set probe.si_units to the "
             "unit of its contact positions"
         )
-    factors = np.array([UM_PER_UNIT[unit] for unit in units.tolist()])
-    return np.asarray(recording.get_channel_locations(axes=axes), dtype="float64") * factors[:, None]
+    return np.array([UM_PER_UNIT[unit] for unit in units.tolist()])
 
 
 def group_of_channels(recording: BaseRecording, log: RunLog) -> np.ndarray:

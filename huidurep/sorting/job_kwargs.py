@@ -28,10 +28,20 @@ def resolve_job_kwargs(job_kwargs: dict | None) -> dict:
     -------
     dict
         Keyword arguments for SpikeInterface's `job_kwargs`.
+
+    Raises
+    ------
+    ValueError
+        Names or values that SpikeInterface does not know.
     """
     if job_kwargs:
         quiet = {} if is_set_global_job_kwargs_set() else {"progress_bar": False}
-        return fix_job_kwargs(quiet | job_kwargs)
+        try:
+            return fix_job_kwargs(quiet | job_kwargs)
+        except AssertionError as error:
+            raise ValueError(
+                f"expected job_kwargs of SpikeInterface, found {job_kwargs}: {error}; correct it"
+            ) from error
     if is_set_global_job_kwargs_set():
         return get_global_job_kwargs()
     return {"n_jobs": 1, "progress_bar": False}

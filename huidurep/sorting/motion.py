@@ -155,10 +155,11 @@ def correct_motion(
         return group
     preset = settings.auto_preset if is_motion_folder(name) else name
     corrected = _cut_like(_interpolate(recording, motion, preset), group.recording)
+    motion = motion if is_motion_folder(name) else _cut_motion(motion, group.recording)
     if caching is not None:
         noise_uv = float(np.median(group.noise_levels_uv))
         corrected = cache_traces(corrected, "motion", log, noise_uv=noise_uv, settings=caching, job_kwargs=job_kwargs)
-    levels_uv, motion = _noise_levels_uv(corrected, noise_settings), _cut_motion(motion, group.recording)
+    corrected, levels_uv = _with_times(corrected, group.recording), _noise_levels_uv(corrected, noise_settings)
     log("motion", found)
     return replace(group, recording=corrected, noise_levels_uv=levels_uv, motion=motion)
 
@@ -196,7 +197,7 @@ def _noise_levels_uv(corrected: BaseRecording, settings: NoiseLevelSettings) -> 
     traces = read_chunks(corrected, draw_chunks(corrected, settings=settings))
     # blanked samples are still constant after interpolation
     active = find_active(traces, corrected.get_sampling_frequency(), settings=settings)
-    return noise_levels(traces, active)
+    return noise_levels(traces, active)[0]
 
 
 def load_motion(folder: str | Path) -> Motion:
@@ -259,8 +260,9 @@ def _find_motion(
     recording = group.recording
     if is_motion_folder(name):
         return recording, _of_segments(load_motion(name), group.segment_indices), None
-    # concatenated, so that a neuron has one depth in all segments; SpikeInterface estimates one segment only
-    recording = concatenate_recordings([recording]) if recording.get_num_segments() > 1 else recording
+    # concatenated, so that a neuron has one depth in all segments; SpikeInterface estimates one segment only, and reads
+    # the gaps of its time vector as time without spikes
+    recording = concatenate_recordings([recording])
     peak_sign = "neg" if -1 in group.sign_channels else "pos"  # where both occur, troughs are enough
     if not is_auto:
         return recording, _estimate(recording, group.noise_levels_uv, name, peak_sign, job_kwargs), None
@@ -370,20 +372,30 @@ def _cut_like(single: BaseRecording, recording: BaseRecording) -> BaseRecording:
     return append_recordings([single.frame_slice(start, end) for start, end in zip(starts, ends, strict=True)])
 
 
+def _with_times(corrected: BaseRecording, recording: BaseRecording) -> BaseRecording:
+    """A view of a recording, with the times of another one."""
+    view = corrected.select_channels(corrected.channel_ids)  # interpolation reads the times of its own recording
+    for index in range(recording.get_num_segments()):
+        if recording.has_time_vector(index):
+            view.set_times(recording.get_times(index), segment_index=index)
+        else:
+            view.shift_times(recording.get_start_time(index) - view.get_start_time(index), segment_index=index)
+    return view
+
+
 def _cut_motion(motion: Motion, recording: BaseRecording) -> Motion:
-    """The motion of a concatenated recording, cut into the segments of the recording that it is made of."""
-    if recording.get_num_segments() == motion.num_segments:
-        return motion
+    """The motion of a concatenated recording, cut into the segments that it is made of, in their times."""
     displacement, temporal_bins_s, begin_s = [], [], 0.0
     for index in range(recording.get_num_segments()):
-        end_s = begin_s + recording.get_num_samples(index) / recording.get_sampling_frequency()
+        num_samples, rate_hz = recording.get_num_samples(index), recording.get_sampling_frequency()
+        end_s = begin_s + num_samples / rate_hz
         bins_s = motion.temporal_bins_s[0]
         rows = np.flatnonzero((bins_s >= begin_s) & (bins_s < end_s))
         if len(rows) == 0:  # a segment shorter than a bin
             rows = np.array([np.abs(bins_s - (begin_s + end_s) / 2).argmin()])
-        start_s = recording.sample_index_to_time(0, segment_index=index)
+        samples = np.clip(np.round((bins_s[rows] - begin_s) * rate_hz), 0, num_samples - 1).astype("int64")
         displacement.append(motion.displacement[0][rows])
-        temporal_bins_s.append(bins_s[rows] - begin_s + start_s)
+        temporal_bins_s.append(recording.sample_index_to_time(samples, segment_index=index))
         begin_s = end_s
     return Motion(displacement, temporal_bins_s, motion.spatial_bins_um, motion.direction, motion.interpolation_method)
 

@@ -26,6 +26,8 @@ class NoiseLevelSettings:
         What lies between two blanked stretches and is shorter is a spike of a simulation without noise.
     min_active_share : float
         Share of samples that are not blanked. With less, no sample is left out.
+    silent_ratio : float
+        A channel is silent in a chunk whose noise is below this share of that of its noisiest chunk.
     max_values : int
         Samples of all channels in all chunks: with more channels the chunks are shorter, so that they fit in memory.
     """
@@ -35,6 +37,7 @@ class NoiseLevelSettings:
     blank_ms: float = 2.0
     active_ms: float = 10.0
     min_active_share: float = 0.1
+    silent_ratio: float = 0.01
     max_values: int = 20_000_000
 
     def chunk_size(self, recording: BaseRecording) -> int:
@@ -187,27 +190,35 @@ def long_runs(flags: np.ndarray, min_length: int) -> np.ndarray:
     return long
 
 
-def noise_levels(traces: list[np.ndarray], active: list[np.ndarray]) -> np.ndarray:
-    """Noise of every channel: median absolute deviation / 0.6745, averaged over chunks.
+def noise_levels(
+    traces: list[np.ndarray], active: list[np.ndarray], *, settings: NoiseLevelSettings = NOISE_LEVELS
+) -> tuple[np.ndarray, np.ndarray]:
+    """Noise of every channel: median absolute deviation / 0.6745, averaged over the chunks in which it was alive.
 
     Parameters
     ----------
     traces : list of ndarray, (num_samples, num_channels)
     active : list of ndarray of bool, (num_samples,)
         From `find_active`: the samples that count.
+    settings : NoiseLevelSettings
+        When a channel is silent.
 
     Returns
     -------
-    ndarray of float64, (num_channels,)
+    noise : ndarray of float64, (num_channels,)
         In the unit of the traces; never 0 where a channel is not flat.
+    silent_share : ndarray of float64, (num_channels,)
+        Share of the samples in chunks in which the channel was silent, as one that was cut off for a while.
     """
     chunks = [chunk[is_active] for chunk, is_active in zip(traces, active, strict=True) if is_active.any()]
     weights = [len(chunk) for chunk in chunks]
     deviation = np.average([chunk.std(axis=0) for chunk in chunks], axis=0, weights=weights)
     distances = [median_deviation(chunk) for chunk in chunks]
-    noise = np.average(distances, axis=0, weights=weights) / MAD_TO_SD
+    is_silent = np.array(distances) < settings.silent_ratio * np.max(distances, axis=0)
+    silent_share = np.average(is_silent, axis=0, weights=weights)
+    noise = np.average(distances, axis=0, weights=weights) / MAD_TO_SD / (1 - silent_share)
     # a simulation without noise has a MAD of 0, and every sample would be a spike
-    return np.where(noise > 0.01 * deviation, noise, deviation).astype("float64")
+    return np.where(noise > 0.01 * deviation, noise, deviation).astype("float64"), silent_share
 
 
 def channel_medians(traces: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -67,21 +67,25 @@ def _as_tuple(value: Any) -> tuple:
     """Channel ids as plain values; a single one may be given bare."""
     if value is None:
         return ()
-    if isinstance(value, str | int):
-        return (value,)
-    if not isinstance(value, Iterable):
-        raise ValueError(f"expected bad_channel_ids to be channel ids, found {value!r}; change bad_channel_ids")
-    return tuple(_plain(channel_id) for channel_id in value)
+    ids = (value,) if isinstance(value, str | int) else value
+    ids = tuple(_plain(channel_id) for channel_id in ids) if isinstance(ids, Iterable) else (None,)
+    if not all(isinstance(channel_id, str | int) and not isinstance(channel_id, bool) for channel_id in ids):
+        # True and False equal 1 and 0: a mask would leave out these channels
+        raise ValueError(
+            f"expected bad_channel_ids to be channel ids, text or whole numbers, found {value!r}; give "
+            "recording.channel_ids[mask] for a mask"
+        )
+    return ids
 
 
 def _as_times(value: Any) -> tuple:
     """Times in ascending order; a tuple of them for each segment where several are given."""
-    values = (
-        () if value is None else tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else None
-    )
+    is_list = isinstance(value, Iterable) and not isinstance(value, str | Mapping)
+    values = () if value is None else tuple(_plain(each) for each in value) if is_list else None
     if values is not None and any(isinstance(each, Iterable) for each in values):
         return tuple(_as_times(each) for each in values)
-    if values is None or not all(isinstance(each, int | float | np.number) and np.isfinite(each) for each in values):
+    # True and False are numbers to Python: a mask of samples would be artefacts at 0 and 1 s
+    if values is None or not all(type(each) in (int, float) and np.isfinite(each) for each in values):
         raise ValueError(
             "expected artifact_times_s to be times in seconds, or one list of them for each segment, found "
             f"{value!r}; change artifact_times_s"

@@ -15,7 +15,7 @@ from spikeinterface.core import BaseRecording
 from spikeinterface.core.motion import Motion
 
 from .artifacts import ARTIFACTS, ArtifactSettings, find_artifacts, is_in_periods, make_periods
-from .bad_channels import BAD_CHANNELS, BadChannelSettings, useful_channels
+from .bad_channels import BAD_CHANNELS, BadChannelSettings, log_clipped, useful_channels
 from .caching import CACHING, CachingSettings, cache_traces
 from .filled_periods import FilledPeriodsRecording
 from .geometry import GEOMETRY, GeometrySettings, group_of_channels, place_groups
@@ -32,7 +32,7 @@ from .noise_levels import (
 )
 from .parameters import SortingParameters
 from .run_log import RunLog
-from .scaling import scale_traces
+from .scaling import check_joined_gains, complete_gains, scale_traces
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,9 @@ class PreprocessingSettings:
         A recording without credible gains is scaled so that its median noise is this.
     plausible_noise_uv : (float, float)
         Gains that make the noise smaller or larger are not gains to uV (but to volts, or 1) and are not used.
+    usual_noise_uv : (float, float)
+        Gains that make the noise smaller or larger are used with a warning: amplifiers alone have 2 uV, and whitened or
+        z-scored traces about 1.
     possible_gains : (float, float)
         Gains to uV are refused whose absolute value is smaller or larger, whatever the samples are stored in.
     reference_channels : int
@@ -59,6 +62,7 @@ class PreprocessingSettings:
 
     nominal_noise_uv: float = 10.0
     plausible_noise_uv: tuple[float, float] = (0.2, 500.0)
+    usual_noise_uv: tuple[float, float] = (1.5, 60.0)
     possible_gains: tuple[float, float] = (1e-12, 1e12)
     reference_channels: int = 32
     max_nyquist_ratio: float = 0.9
@@ -159,8 +163,9 @@ def split_groups(
     Raises
     ------
     ValueError
-        Contacts that do not lie in a plane, or whose distances cannot be true.
+        Contacts that do not lie in a plane, or whose distances cannot be true; joined recordings of other gains.
     """
+    check_joined_gains(recording)
     num_samples = np.array([recording.get_num_samples(index) for index in range(recording.get_num_segments())])
     is_long = num_samples >= parameters.num_samples(recording.get_sampling_frequency())
     segment_indices = np.flatnonzero(is_long)
@@ -170,6 +175,7 @@ def split_groups(
         short = np.flatnonzero(~is_long).tolist()
         log.warning("preprocessing", f"segments {short} are shorter than a snippet: not sorted")
         recording = recording.select_segments(segment_indices.tolist())
+    recording = complete_gains(recording)
     names = group_of_channels(recording, log)
     is_kept = ~np.isin(recording.channel_ids, list(parameters.bad_channel_ids))
     for name in np.setdiff1d(names, names[is_kept]):
@@ -203,10 +209,9 @@ def preprocess(
     parameters : SortingParameters
         Filter, reference, times of artefacts and seed are read.
     log : RunLog
-        Receives what was decided, and the periods of artefacts.
     settings, bad_channel_settings, noise_settings : PreprocessingSettings, BadChannelSettings, NoiseLevelSettings
     caching : CachingSettings | None
-        As `cache_traces`. None: traces are computed whenever they are read.
+        As `cache_traces`. None: traces are computed at each reading.
     job_kwargs : dict | None
         As :func:`resolve_job_kwargs` completes them.
 
@@ -226,7 +231,8 @@ def preprocess(
     scaled = _scale(recording, offsets)
     periods, active = _find_artifacts(group, scaled, chunks, active, parameters, log, settings, job_kwargs)
     scaled = _fill(scaled, periods, settings.artifacts) if len(periods) else scaled
-    filtered = _filter(scaled, _band_hz(scaled, parameters, settings))
+    band_hz = _band_hz(scaled, parameters, settings)
+    filtered = _filter(scaled, band_hz)
     traces = np.concatenate(read_chunks(filtered, chunks))[np.concatenate(active)]
     options: dict[str, Any] = dict(is_placed=group.is_placed, seed=parameters.seed, job_kwargs=job_kwargs)
     stored = scaled if len(periods) else recording
@@ -239,16 +245,26 @@ def preprocess(
     if caching is not None:
         shared: dict[str, Any] = dict(noise_uv=noise * factor, settings=caching, job_kwargs=job_kwargs)
         filtered = cache_traces(filtered, "preprocessing", log, **shared)
-    noise_levels_uv = noise_levels(read_chunks(filtered, chunks), active)
-    _log_noise(group, noise_levels_uv, _band_hz(filtered, parameters, settings), log)
+    noise_levels_uv, silent_share = noise_levels(read_chunks(filtered, chunks), active, settings=noise_settings)
+    _log_noise(group, noise_levels_uv, dict(zip(filtered.channel_ids, silent_share, strict=True)), band_hz, log)
     known: dict[str, Any] = dict(num_groups=group.num_groups, is_placed=group.is_placed, artifact_periods=periods)
     return PreparedGroup(group.name, filtered, group.segment_indices, noise_levels_uv, **known)
 
 
-def _log_noise(group: ChannelGroup, noise_levels_uv: np.ndarray, band_hz: tuple[float, float], log: RunLog) -> None:
+def _log_noise(
+    group: ChannelGroup, noise_levels_uv: np.ndarray, silent: dict, band_hz: tuple[float, float], log: RunLog
+) -> None:
+    """Log the noise, and the channels with the share of the recording in which they had none."""
     noise = f"noise {np.median(noise_levels_uv):.1f} uV"
     found = f"{len(noise_levels_uv)} channels, {band_hz[0]:g}-{band_hz[1]:g} Hz, {noise}"
     log("preprocessing", f"group {group.name}: {found}")
+    named = [f"{channel} ({100 * share:.0f} %)" for channel, share in silent.items() if share > 0]
+    if named:
+        log.warning(
+            "preprocessing",
+            f"group {group.name}: channels without noise for a part of the recording: {', '.join(named)}; they are "
+            "sorted, and units that they see may come apart; bad_channel_ids removes them",
+        )
 
 
 def _select_scale_reference(
@@ -365,6 +381,7 @@ def _measure_offsets(
     if not is_active.all():
         share = f"{100 * (1 - is_active.mean()):.1f} % of samples"
         log("preprocessing", f"group {group.name}: {share} are blanked and not used to estimate noise")
+    log_clipped(raw, active, group.recording, group.name, log)
     return channel_medians(np.concatenate(raw)[is_active]), active
 
 
@@ -415,6 +432,7 @@ def _factor_to_uv(
         return 1.0
     lowest, highest = settings.plausible_noise_uv
     if recording.has_scaleable_traces() and lowest <= noise <= highest:
+        _warn_unless_usual(noise, name, log, settings)
         return 1.0
     if recording.has_scaleable_traces():
         reason = f"its gains to uV would make the noise {noise:.3g} uV (plausible: {lowest:g} to {highest:g} uV)"
@@ -423,6 +441,17 @@ def _factor_to_uv(
     log.warning(
         "preprocessing",
         f"group {name}: {reason}; it is scaled so that the noise is {settings.nominal_noise_uv:g} uV. "
-        "Set them with recording.set_channel_gains and set_channel_offsets",
+        "Set them with recording.set_channel_gains",
     )
     return settings.nominal_noise_uv / noise
+
+
+def _warn_unless_usual(noise_uv: float, name: object, log: RunLog, settings: PreprocessingSettings) -> None:
+    lowest, highest = settings.usual_noise_uv
+    if not lowest <= noise_uv <= highest:
+        log.warning(
+            "preprocessing",
+            f"group {name}: its gains to uV make the noise {noise_uv:.3g} uV (usual: {lowest:g} to {highest:g} uV); "
+            "amplitudes are not in uV if the traces were whitened, z-scored or scaled before: give the recording as it "
+            "was recorded, or its gains with recording.set_channel_gains",
+        )

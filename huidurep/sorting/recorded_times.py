@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from tokenize import TokenError
 from zipfile import BadZipFile
@@ -14,6 +15,7 @@ from spikeinterface.core.sortingfolder import NumpyFolderSorting
 DAMAGED_ARRAY = (OSError, ValueError, EOFError, SyntaxError, TokenError)
 
 CHUNK_SAMPLES = 2**22  # of a time vector that are read at a time
+MAX_RATE_ERROR = 0.1  # of the usual step of a time vector: clocks differ by less than a thousandth, units by 1000
 GAP_SAMPLES = 0.5  # a step of a time vector that differs from one sample by more is a gap
 
 
@@ -185,6 +187,40 @@ def has_times(timed: BaseSorting | BaseRecording) -> bool:
     return any(timed.has_time_vector(index) or timed.get_start_time(index) != 0 for index in segments)
 
 
+def doubtful_times(recording: BaseRecording) -> list[str]:
+    """What is wrong with the time vectors of a recording, whose samples are sorted all the same.
+
+    Parameters
+    ----------
+    recording : BaseRecording
+
+    Returns
+    -------
+    list of str
+        A sentence for each segment with steps back, missing times, or times in another unit than seconds.
+    """
+    doubts = []
+    for index in range(recording.get_num_segments()):
+        num_samples = recording.get_num_samples(index)
+        if not recording.has_time_vector(index) or num_samples < 2:
+            continue
+        steps, wrong, first = [], 0, -1
+        for start, own in _iterate_steps(recording, index, num_samples):
+            rows = np.flatnonzero(~(own > 0))
+            first = start + int(rows[0]) + 1 if len(rows) and first < 0 else first
+            wrong += len(rows)
+            steps.append(float(np.median(own)))
+        found = f"{wrong} times that are not after the one before, the first at sample {first}" if wrong else ""
+        if not found and abs(np.median(steps) - 1) > MAX_RATE_ERROR:
+            found = f"times in steps of {np.median(steps):.3g} samples"
+        if found:
+            doubts.append(
+                f"segment {index}: its time vector has {found}; spike times in seconds are wrong: correct it with "
+                "recording.set_times, in seconds, or count from the sampling frequency with recording.reset_times"
+            )
+    return doubts
+
+
 def choose_times(sorting: BaseSorting, recording: BaseRecording) -> BaseRecording:
     """Whose times an export has: those of the recording, or of the sorting where the recording says nothing of time.
 
@@ -205,9 +241,16 @@ def choose_times(sorting: BaseSorting, recording: BaseRecording) -> BaseRecordin
 def _gap_edges(sorting: BaseSorting, segment_index: int, num_samples: int) -> np.ndarray:
     """Last sample before and first sample after each gap of a time vector."""
     before = [np.zeros(0, dtype="int64")]
-    for start in range(0, num_samples - 1, CHUNK_SAMPLES):
-        times_s = sorting.get_times(segment_index, start, min(start + CHUNK_SAMPLES + 1, num_samples))
-        steps = np.diff(times_s) * sorting.get_sampling_frequency()
+    for start, steps in _iterate_steps(sorting, segment_index, num_samples):
         before.append(start + np.flatnonzero(np.abs(steps - 1) > GAP_SAMPLES))
     gaps = np.concatenate(before)
     return np.concatenate([gaps, gaps + 1])
+
+
+def _iterate_steps(
+    timed: BaseSorting | BaseRecording, segment_index: int, num_samples: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    """First sample of each chunk, and the steps of its time vector as multiples of one sample."""
+    for start in range(0, num_samples - 1, CHUNK_SAMPLES):
+        times_s = timed.get_times(segment_index, start, min(start + CHUNK_SAMPLES + 1, num_samples))
+        yield start, np.diff(times_s) * timed.get_sampling_frequency()

@@ -14,7 +14,9 @@ from spikeinterface.preprocessing import bandpass_filter
 
 from ..provenance import describe_recording
 from ..result import SortingResult
+from ..sorting.geometry import um_per_unit
 from ..sorting.recorded_times import DAMAGED_ARRAY
+from ..sorting.scaling import complete_gains
 
 if TYPE_CHECKING:
     from spikeinterface.core.sortinganalyzer import ComputeTemplates
@@ -153,7 +155,9 @@ def _from_analyzer(analyzer: SortingAnalyzer) -> SessionUnits:
     if analyzer.has_recording():
         facts = describe_recording(analyzer.recording)
         identity = tuple(str(facts[name]) for name in IDENTITY)
-    positions_um = np.asarray(analyzer.get_channel_locations(), dtype="float64")[:, :2]
+    contacts = analyzer.get_probegroup().to_numpy(complete=True)
+    units = contacts["si_units"][np.argsort(contacts["device_channel_indices"])]  # as get_channel_locations
+    positions_um = np.asarray(analyzer.get_channel_locations(), dtype="float64")[:, :2] * um_per_unit(units)[:, None]
     unit_groups = channel_groups[main]
     return SessionUnits(
         analyzer.sorting, dense, unit_groups, channel_groups, positions_um, int(templates.nbefore), identity
@@ -162,7 +166,7 @@ def _from_analyzer(analyzer: SortingAnalyzer) -> SessionUnits:
 
 def _analyze_phy(folder: Path, recording: BaseRecording, job_kwargs: dict) -> SortingAnalyzer:
     """Templates of a phy folder's units, from its recording band-passed as phy's own traces are not always there."""
-    sorting = _read_phy(folder, recording)
+    sorting, recording = _read_phy(folder, recording), complete_gains(recording)
     filtered = recording if recording.is_filtered() else bandpass_filter(recording, *BAND_HZ)
     analyzer = create_sorting_analyzer(
         sorting, filtered, format="memory", sparse=False, return_in_uV=recording.has_scaleable_traces()

@@ -77,6 +77,8 @@ def test_phy_folder_round_trip(result, phy, tmp_path):
     machine = dict(zip(sorting.unit_ids.tolist(), sorting.get_property("machine_quality"), strict=True))
     assert labels[2] == "noise" and machine[2] == "good"
     assert labels[3] == machine[3]  # unsorted: nobody has decided
+    added = set(sorting.get_property_keys()) - set(result.sorting.get_property_keys())
+    assert added == {"celltype", "machine_quality"}  # no metric of SpikeInterface that has no value
     assert dict(zip(sorting.unit_ids.tolist(), sorting.get_property("celltype"), strict=True))[9] == "pyramidal"
     loaded = SortingResult.load(curated.save(tmp_path / "out"))
     assert trains(loaded.sorting) == trains(sorting)
@@ -185,6 +187,11 @@ def test_bad_curations(result, recording, tmp_path):
         (curation(result, unit_ids=[77]), ValueError, r"units \[0, 1, 2, 3\]"),
         (NumpySorting(spikes, 20000.0, result.sorting.unit_ids), ValueError, "20000.0 Hz"),
         (NumpySorting.from_unit_dict([{0: np.array([5])}] * 2, RATE_HZ), ValueError, "1 segments"),
+        (
+            NumpySorting.from_unit_dict([{0: np.array([5, 10**8])}], RATE_HZ),
+            ValueError,
+            "1 others.* at sample 100000000",
+        ),
     ]
     for curated, error, words in cases:
         with pytest.raises(error, match=words):
@@ -200,6 +207,9 @@ def test_bad_curations(result, recording, tmp_path):
 def test_no_units_are_left(result):
     empty = curate(result, curation(result, removed=[0, 1, 2, 3]))
     assert empty.sorting.get_num_units() == 0 and empty.embeddings.shape == (0, result.embeddings.shape[1])
+    assert empty.with_sorting(empty.sorting).sorting.get_num_units() == 0
+    with pytest.raises(ValueError, match="give the recording"):
+        empty.with_sorting(result.sorting)
 
 
 def test_curation_file(result, tmp_path):

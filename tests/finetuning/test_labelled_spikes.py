@@ -6,6 +6,7 @@ import logging
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from huggingface_hub import ModelCard
@@ -145,6 +146,9 @@ def test_spikes_are_compared_on_the_channels_that_the_encoder_sees():
     [
         (np.repeat([3, 7, -1], 40), 2),
         (np.repeat(["a", "", "b"], 40), 2),
+        (np.repeat([-1, 3, 7], 40).astype(str), 2),
+        (np.repeat(np.array([None, 3, 7]), 40).astype(str), 2),
+        (pd.array(np.repeat([None, 3, 7], 40).tolist(), dtype="Int64"), 2),
         ([None] * 40 + ["a"] * 40 + [5] * 40, 2),
         (torch.arange(120) // 40, 3),
         (np.repeat([1.0, 2.0, np.nan], 40), 2),

@@ -70,6 +70,24 @@ def test_each_peak_is_embedded_on_its_own_channels_in_uv(recording, peaks):
     np.testing.assert_allclose(found, by_hand(recording, peaks, HuiduRep.from_pretrained("linear")), atol=1e-4)
 
 
+def test_gains_without_offsets_and_of_inverted_inputs(peaks):
+    traces = np.random.default_rng(0).normal(0, 30, (1000, 4))
+    cut, found = peaks[:2].copy(), []
+    cut["sample_index"], cut["channel_index"], traces[(300, 600), (0, 2)] = (300, 600), (0, 2), -200.0
+    for gain in (0.195, -0.195):
+        recording = as_recording(
+            (traces / gain).round().astype("int16"), has_gains=False, positions_um=POSITIONS_UM[:4]
+        )
+        recording.set_channel_gains(gain)
+        cut["amplitude"] = -200.0 / gain
+        found.append(run(recording, sparse(recording, cut, model="linear"), n_jobs=1))
+    in_uv = as_recording((0.195 * (traces / 0.195).round()).astype("float32"), positions_um=POSITIONS_UM[:4])
+    cut["amplitude"] = -200.0
+    found.append(run(in_uv, sparse(in_uv, cut, model="linear"), n_jobs=1))
+    np.testing.assert_allclose(found[0], found[2], atol=1e-3)
+    np.testing.assert_allclose(found[1], found[2], atol=1e-3)
+
+
 def test_auto_picks_by_the_contacts_and_names_travel_light(recording, peaks):
     node = sparse(recording, peaks)[-1]
     assert node.model == "linear"

@@ -85,3 +85,37 @@ def test_troughs_elsewhere_than_most_are_warned_of(tetrode, troughs, peak_index,
     with caplog.at_level("WARNING", logger="huidurep"):
         tetrode.embed(spikes, peak_index=peak_index)
     assert ("peak_index=30" in caplog.text) == is_warned
+
+
+@pytest.mark.parametrize("method", ["embed", "denoise"])
+def test_tensors_are_taken_for_arrays(tetrode, waveforms, method):
+    at = torch.tensor([[0.0, 0.0], [20.0, 0.0], [0.0, 20.0], [20.0, 20.0]], requires_grad=True)
+    call = getattr(tetrode, method)
+    expected = call(waveforms[:5], peak_index=30, channel_positions=at.detach().numpy())
+    given = torch.tensor(waveforms[:5], requires_grad=True)
+    for positions in (at, at.bfloat16()):
+        np.testing.assert_array_equal(call(given, peak_index=30, channel_positions=positions), expected)
+
+
+@pytest.mark.parametrize("method", ["embed", "denoise"])
+@pytest.mark.parametrize(
+    ("waveforms", "options", "error"),
+    [
+        ([np.zeros((90, 4)), np.zeros((80, 4))], {}, ValueError),
+        ("snippets.npy", {}, TypeError),
+        (None, {}, TypeError),
+        (np.zeros((2, 90, 4), complex), {}, TypeError),
+        (np.zeros((2, 90, 4)), {"device": "gpu"}, ValueError),
+        (np.zeros((2, 90, 4)), {"device": "meta"}, ValueError),
+        (np.zeros((2, 90, 4)), {"batch_size": 0}, ValueError),
+    ],
+)
+def test_what_cannot_be_computed_is_one_sentence(tetrode, method, waveforms, options, error):
+    with pytest.raises(error, match="^expected .*found.*: "):
+        getattr(tetrode, method)(waveforms, **options)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the device")
+def test_a_device_that_is_not_there_is_named(tetrode, waveforms):
+    with pytest.raises(ValueError, match="on this machine, found 'cuda:1'"):
+        tetrode.embed(waveforms, device="cuda:1")

@@ -21,6 +21,12 @@ def test_other_units_than_microvolts_are_warned_of(scale, is_warned, caplog):
     assert ("expected waveforms in uV" in caplog.text) == is_warned
 
 
+@pytest.mark.parametrize(("offset", "num_samples", "is_warned"), [(0, 90, False), (200, 90, True), (200, 30, False)])
+def test_offsets_of_unfiltered_traces_are_warned_of(offset, num_samples, is_warned, caplog):
+    check_waveforms((spikes() + offset * np.array([1, -1, 0.5, 0]))[:, :num_samples], sampling_frequency=30000.0)
+    assert ("expected band-passed waveforms" in caplog.text) == is_warned
+
+
 def test_silent_and_no_waveforms_are_not_warned_of(caplog):
     check_waveforms(np.zeros((3, 90, 4)), sampling_frequency=30000.0)
     check_waveforms(np.zeros((0, 90, 4)), sampling_frequency=30000.0)

@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+import spikeinterface
 from stand_in import TETRODE_UM, PcaModel, as_recording, planted
 from synthetic_result import synthetic
 
@@ -47,6 +48,23 @@ def test_figures_are_drawn(sorted_recording, tmp_path):
     assert [len(line.get_xdata()) for line in drawn] == [
         np.sum((vector["unit_index"] == unit) & (vector["segment_index"] == 1)) for unit in range(3)
     ]
+
+
+def test_times_are_those_of_the_recording(sorted_recording):
+    result, recording = sorted_recording
+    shifted = spikeinterface.append_recordings([recording])
+    shifted.shift_times(3600.0, 0)
+    sorting = result.sorting.select_units(result.sorting.unit_ids)
+    sorting.register_recording(shifted)
+    later = dataclasses.replace(result, sorting=sorting)
+    first_s = sorting.get_unit_spike_train(0, segment_index=0, return_times=True)[0]
+    assert first_s > 3600
+    lines = later.plot_raster().axes[0].collections[0].get_segments()
+    assert lines[0][0, 0] == pytest.approx(first_s)
+    assert later.plot_amplitudes().axes[0].lines[0].get_xdata()[0] == pytest.approx(first_s)
+    for call in (later.plot_raster, later.plot_amplitudes):
+        with pytest.raises(ValueError, match="segment_index from 0 to 1, found 2"):
+            call(segment_index=2)
 
 
 def test_clusters_are_drawn_on_all_pairs_of_contacts_of_a_tetrode(sorted_recording, tmp_path):

@@ -163,8 +163,33 @@ def in_two_segments(group, times_s=(0.0, 0.0)):
     return replace(group, recording=recording, segment_indices=np.arange(2))
 
 
+def assert_moved(group, times_s):
+    """The motion of each segment at recorded times is what was put in, and the traces have these times."""
+    expected_um = moved_by(np.concatenate([np.arange(2, 18), 20 + np.arange(2, 18)]).astype(float))
+    found_um, samples = [], []
+    for index, own_s in enumerate(times_s):
+        depths_um = np.full(len(own_s), 310.0)
+        found_um.append(group.motion.get_displacement_at_time_and_depth(own_s, depths_um, segment_index=index))
+        samples.append(group.recording.time_to_sample_index(own_s, segment_index=index))
+    found_um, samples = np.concatenate(found_um), np.concatenate(samples)
+    assert np.abs((found_um - found_um.mean()) - (expected_um - expected_um.mean())).max() < 6.0
+    before = 0 if len(times_s) == 1 else np.repeat([0, 200000], 16)
+    np.testing.assert_allclose(before + samples, RATE_HZ * np.concatenate([np.arange(2, 18), 20 + np.arange(2, 18)]))
+
+
+def test_motion_of_a_recording_with_a_gap_is_that_without(moving):
+    recording = moving.recording.select_channels(moving.recording.channel_ids)
+    times_s = 100.0 + np.arange(recording.get_num_samples()) / RATE_HZ
+    times_s[200000:] += 3600.0
+    recording.set_times(times_s)
+    corrected = correct_motion(replace(moving, recording=recording), SortingParameters(), RunLog())
+    assert_moved(corrected, [np.concatenate([100.0 + np.arange(2, 18), 3720.0 + np.arange(2, 18)])])
+
+
 def test_segments_are_corrected_as_one_recording(moving):
-    corrected = correct_motion(in_two_segments(moving), SortingParameters(), RunLog()).recording
+    in_two = correct_motion(in_two_segments(moving, (100.0, 9000.0)), SortingParameters(), RunLog())
+    corrected = in_two.recording
+    assert_moved(in_two, [100.0 + np.arange(2, 18), 9000.0 + np.arange(2, 18)])
     assert [corrected.get_num_samples(index) for index in range(2)] == [200000, 200000]
     whole = correct_motion(moving, SortingParameters(), RunLog()).recording  # it owns the memory of its traces
     assert np.allclose(corrected.get_traces(0), whole.get_traces(0)[:200000], atol=1e-3)

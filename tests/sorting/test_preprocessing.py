@@ -37,6 +37,14 @@ def test_gains_and_offset_are_applied():
     assert group.noise_levels_uv == pytest.approx(8.0 * np.sqrt(5700 / 15000), rel=0.35)
 
 
+def test_gains_without_offsets_are_applied():
+    recording = as_recording(np.round(noise() / 0.195).astype("int16"), has_gains=False, positions_um=TETRODE_UM)
+    recording.set_channel_gains(0.195)
+    group, messages = prepare(recording)
+    assert group.noise_levels_uv == pytest.approx(8.0 * np.sqrt(5700 / 15000), rel=0.35)
+    assert "nominal" not in messages and "scaled" not in messages
+
+
 def test_unsigned_samples():
     recording = as_recording(np.round(noise() + 30000).astype("uint16"), positions_um=TETRODE_UM)
     group, _ = prepare(recording)
@@ -58,6 +66,13 @@ def test_gains_that_cannot_be_true_are_not_used():
     group, messages = prepare(recording)
     assert group.noise_levels_uv == pytest.approx(NOMINAL_NOISE_UV, rel=0.1)
     assert "plausible" in messages
+
+
+@pytest.mark.parametrize(("sd", "is_warned"), [(1.0, True), (8.0, False), (200.0, True)])
+def test_noise_that_no_amplifier_has_is_warned_of(sd, is_warned):
+    group, messages = prepare(as_recording(noise(sd=sd), positions_um=TETRODE_UM))  # 1: z-scored or whitened
+    assert group.noise_levels_uv == pytest.approx(sd * np.sqrt(5700 / 15000), rel=0.35)
+    assert ("amplitudes are not in uV" in messages) == is_warned
 
 
 def test_flat_and_copied_channels_are_left_out():
@@ -187,6 +202,33 @@ def test_blanked_stretches_do_not_make_the_noise_smaller(share):
     assert group.noise_levels_uv == pytest.approx(NOMINAL_NOISE_UV, rel=0.05)
 
 
+@pytest.mark.parametrize(
+    ("store", "is_clipped"),
+    [
+        (lambda traces: traces, False),
+        (lambda traces: np.round(traces / 4).astype("int16"), False),
+        (lambda traces: np.clip(traces, -100, 100), True),
+        (lambda traces: np.clip(np.round(128 + traces), 0, 255).astype("uint8"), False),
+        (lambda traces: np.clip(np.round(128 + 2 * traces), 0, 255).astype("uint8"), True),
+    ],
+)
+def test_clipped_spikes_are_warned_of(store, is_clipped):
+    traces, *_ = planted(footprints_uv=((120, 30, 20, 10), (20, 30, 115, 60)), duration_s=3.0)
+    _, messages = prepare(as_recording(store(traces), positions_um=TETRODE_UM))
+    assert ("channels clipped" in messages) == is_clipped
+    assert not is_clipped or "value: 0, 2;" in messages
+
+
+def test_a_channel_that_is_cut_off_for_a_while_is_named_and_keeps_its_noise():
+    whole, messages = prepare(as_recording(noise(300000), positions_um=TETRODE_UM))
+    assert "without noise" not in messages
+    traces = noise(300000)
+    traces[60000:200000, 2] = 17.0
+    group, messages = prepare(as_recording(traces, positions_um=TETRODE_UM, channel_ids=["a", "b", "c", "d"]))
+    assert group.noise_levels_uv == pytest.approx(whole.noise_levels_uv, rel=0.1)
+    assert "channels without noise for a part of the recording: c (" in messages
+
+
 def test_blanked_stretches_are_not_the_offset():
     stored = blanked(np.round(noise(300000) + 2000).astype("int16"), 0.6, stretch=30000)
     group, _ = prepare(as_recording(stored, positions_um=TETRODE_UM))
@@ -200,7 +242,7 @@ def test_blanked_stretches_are_not_the_offset():
 def test_spikes_on_silence_are_no_noise():
     traces, samples, _ = planted(noise_uv=0.0)
     group, messages = prepare(as_recording(traces, positions_um=TETRODE_UM))
-    assert "blanked" not in messages and (group.noise_levels_uv > 0).all()
+    assert "blanked" not in messages and "clipped" not in messages and (group.noise_levels_uv > 0).all()
 
 
 def test_a_short_segment_tells_little_of_the_noise():

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 from spikeinterface import load
@@ -5,7 +7,7 @@ from spikeinterface.core import NumpySorting
 from stand_in import RATE_HZ, as_recording
 
 from huidurep import SortingParameters, SortingResult
-from huidurep.sorting.recorded_times import RecordedTimes, choose_times, has_times
+from huidurep.sorting.recorded_times import RecordedTimes, choose_times, doubtful_times, has_times
 
 NUM_SAMPLES = 9000
 
@@ -53,6 +55,25 @@ def test_times_survive_in_a_result(kind, tmp_path):
             times_s = sorting.sample_index_to_time(np.array(samples), segment)
             np.testing.assert_allclose(each.sample_index_to_time(np.array(samples), segment), times_s, atol=1e-5)
             assert [int(each.time_to_sample_index(t, segment)) for t in times_s[1:3]] == samples[1:3]
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda times_s: times_s, None),
+        (lambda times_s: times_s * 1.0003, None),
+        (lambda times_s: times_s * 1000, "steps of 1e.03 samples"),
+        (lambda times_s: times_s - 0.1 * (np.arange(NUM_SAMPLES) >= 6000), "1 times .* the first at sample 6000"),
+        (lambda times_s: np.where(np.arange(NUM_SAMPLES) == 8000, np.nan, times_s), "2 times .* at sample 8000"),
+    ],
+)
+def test_doubtful_times_are_described(change, found):
+    recording, _ = timed("gaps")
+    recording.set_times(change(recording.get_times(1)), segment_index=1)
+    doubts = doubtful_times(recording)
+    assert len(doubts) == (found is not None)
+    assert found is None or re.search(f"^segment 1: .*{found}", doubts[0])
+    assert doubtful_times(timed("starts")[0]) == []
 
 
 def test_a_result_without_times_has_no_file_of_them(tmp_path):

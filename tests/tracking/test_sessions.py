@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from probeinterface import Probe
 from spikeinterface.core import NumpyRecording, NumpySorting, create_sorting_analyzer
 from tracked_sessions import AFTER, BEFORE, RATE_HZ, column, draw_neurons, make_result
 
@@ -39,6 +40,18 @@ def test_analyzers_are_tracked(recorded):
     assert tracks.neurons["neuron"].tolist() == [0, 1, 2, 0, 1, 2]
     tracks.set_neurons(analyzers)
     assert analyzers[1].sorting.get_property("neuron").tolist() == [0, 1, 2]
+
+
+def test_analyzers_of_probes_in_mm_are_in_um(recorded):
+    recording, sorting = recorded[0]
+    probe = Probe(ndim=2, si_units="mm")
+    probe.set_contacts(1e-3 * column(), shape_params={"radius": 6e-3})
+    probe.set_device_channel_indices(np.arange(16)[::-1])
+    in_mm = recording.select_channels(recording.channel_ids)
+    in_mm = in_mm.set_probe(probe) or in_mm
+    analyzer = create_sorting_analyzer(sorting, in_mm, sparse=False)
+    analyzer.compute(["random_spikes", "templates"])
+    np.testing.assert_allclose(read_session(analyzer).positions_um, 1e3 * in_mm.get_channel_locations())
 
 
 def test_phy_folders_are_tracked_without_running_their_code(recorded, tmp_path):
