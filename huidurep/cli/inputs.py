@@ -290,7 +290,7 @@ def load_result(path: Path, *, curated: Path | None = None, recording=None):
     """
     from huidurep import SortingResult
 
-    from ..exporters.curated import is_phy_folder
+    from ..sorting.phy_folder import is_phy_folder
 
     result = SortingResult.load(path)
     if curated is None:

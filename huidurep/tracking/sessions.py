@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from spikeinterface.preprocessing import bandpass_filter
 
 from ..provenance import describe_recording
 from ..result import SortingResult
-from ..sorting.recorded_times import DAMAGED_ARRAY
+from ..sorting.phy_folder import read_phy_columns, read_phy_spikes
 
 if TYPE_CHECKING:
     from spikeinterface.core.sortinganalyzer import ComputeTemplates
@@ -177,32 +176,21 @@ def _read_phy(folder: Path, recording: BaseRecording) -> BaseSorting:
 
     From its arrays alone: SpikeInterface's reader runs params.py, which may be anybody's.
     """
-    try:
-        samples, clusters = (
-            np.load(folder / f"{name}.npy", allow_pickle=False).ravel().astype("int64")
-            for name in ("spike_times", "spike_clusters")
-        )
-    except (FileNotFoundError, *DAMAGED_ARRAY) as error:
+    samples, clusters = read_phy_spikes(folder)
+    if recording.get_num_segments() != 1:
         raise ValueError(
-            f"expected spike_times.npy and spike_clusters.npy of phy in {folder}, found: {error}; give the folder with "
-            "params.py"
-        ) from error
-    if len(samples) != len(clusters) or samples.max(initial=-1) >= recording.get_num_samples(0):
+            f"expected a recording of one segment, as phy has it, found {recording.get_num_segments()}; give "
+            "spikeinterface.concatenate_recordings([recording])"
+        )
+    if samples.min(initial=0) < 0 or samples.max(initial=-1) >= recording.get_num_samples(0):
         raise ValueError(
             f"expected spikes within the {recording.get_num_samples(0)} samples of the recording, found others in "
             f"{folder}; give the recording of this folder"
         )
-    noise = _noise_clusters(folder / "cluster_group.tsv")
-    kept = ~np.isin(clusters, list(noise))
+    labels = dict(read_phy_columns(folder)).get("group", {})
+    noise = [cluster for cluster, label in labels.items() if label == "noise"]
+    kept = ~np.isin(clusters, noise)
     order = np.argsort(samples[kept], kind="stable")
     return NumpySorting.from_samples_and_labels(
         [samples[kept][order]], [clusters[kept][order]], recording.get_sampling_frequency()
     )
-
-
-def _noise_clusters(path: Path) -> set[int]:
-    if not path.is_file():
-        return set()
-    with path.open(encoding="utf8", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
-    return {int(row["cluster_id"]) for row in rows if row.get("group") == "noise"}

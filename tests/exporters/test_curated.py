@@ -66,6 +66,11 @@ def test_a_sorting_without_changes_changes_nothing(result, recording):
     assert np.array_equal(same.measurements.amplitudes_uv, result.measurements.amplitudes_uv)
 
 
+def test_empty_columns_of_phy_are_no_words_of_the_curator(result, phy):
+    columns = set(result.with_sorting(phy).sorting.get_property_keys()) - set(result.sorting.get_property_keys())
+    assert columns == {"celltype", "machine_quality"}
+
+
 def test_phy_folder_round_trip(result, phy, tmp_path):
     curated = result.with_sorting(phy)
     sorting, num_merged = curated.sorting, np.bincount(result.sorting.to_spike_vector()["unit_index"])[:2].sum()

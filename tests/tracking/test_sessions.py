@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from spikeinterface.core import NumpyRecording, NumpySorting, create_sorting_analyzer
+from spikeinterface.core import NumpyRecording, NumpySorting, append_recordings, create_sorting_analyzer
 from tracked_sessions import AFTER, BEFORE, RATE_HZ, column, draw_neurons, make_result
 
 import huidurep
@@ -60,6 +60,17 @@ def test_phy_folders_are_tracked_without_running_their_code(recorded, tmp_path):
     (tmp_path / "phy0" / "spike_times.npy").unlink()
     with pytest.raises(ValueError, match=r"params\.py"):
         huidurep.track(sources)
+
+
+def test_noise_is_left_out_wherever_phy_says_it(recorded, tmp_path):
+    recording, sorting = recorded[0]
+    spikes = sorting.to_spike_vector()
+    np.save(tmp_path / "spike_times.npy", spikes["sample_index"])
+    np.save(tmp_path / "spike_clusters.npy", spikes["unit_index"])
+    (tmp_path / "cluster_info.tsv").write_text("id\tgroup\n0\tgood\n1\tnoise\n2\t\n")
+    assert read_session((tmp_path, recording)).sorting.unit_ids.tolist() == [0, 2]
+    with pytest.raises(ValueError, match="one segment"):
+        read_session((tmp_path, append_recordings([recording, recording])))
 
 
 def test_templates_of_a_result_are_on_all_channels():
