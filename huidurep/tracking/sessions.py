@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,8 @@ from spikeinterface.preprocessing import bandpass_filter
 
 from ..provenance import describe_recording
 from ..result import SortingResult
-from ..sorting.phy_folder import read_phy_columns, read_phy_spikes
+from ..sorting.phy_folder import is_phy_folder, read_phy_columns, read_phy_spikes
+from .settings import TRACKING_SETTINGS, TrackingSettings
 
 if TYPE_CHECKING:
     from spikeinterface.core.sortinganalyzer import ComputeTemplates
@@ -53,15 +54,18 @@ class SessionUnits:
     identity: tuple | None = None
 
 
-def read_session(source: Any, *, job_kwargs: dict | None = None) -> SessionUnits:
+def read_session(
+    source: Any, *, job_kwargs: dict | None = None, settings: TrackingSettings = TRACKING_SETTINGS
+) -> SessionUnits:
     """Read the units of a session.
 
     Parameters
     ----------
     source : SortingResult, SortingAnalyzer, path, or (path, BaseRecording)
-        A path is the folder of a result or of a SortingAnalyzer; with a recording, a phy folder.
+        A path is the folder of a result; with a recording, a phy folder.
     job_kwargs : dict, optional
         SpikeInterface's n_jobs, chunk_duration, progress_bar and so on, for phy folders.
+    settings : TrackingSettings
 
     Returns
     -------
@@ -75,13 +79,15 @@ def read_session(source: Any, *, job_kwargs: dict | None = None) -> SessionUnits
         Anything else.
     """
     if isinstance(source, str | Path):
+        _check_result_folder(Path(source))
         source = SortingResult.load(source)
     if isinstance(source, SortingResult):
         return _from_result(source)
     if isinstance(source, SortingAnalyzer):
         return _from_analyzer(source)
     if isinstance(source, tuple) and len(source) == 2 and isinstance(source[1], BaseRecording):
-        return _from_analyzer(_analyze_phy(Path(source[0]), source[1], job_kwargs or {}))
+        units = _from_analyzer(_analyze_phy(Path(source[0]), source[1], job_kwargs or {}, settings))
+        return replace(units, identity=_identity(describe_recording(source[1])))
     raise TypeError(
         "expected a SortingResult, its folder, a SortingAnalyzer, or a phy folder with its recording, found "
         f"{type(source).__name__}; sort the session with SpikeSortingPipeline, or give (folder, recording)"
@@ -108,14 +114,31 @@ def isi_histograms(sorting: BaseSorting) -> np.ndarray:
     return histograms
 
 
+def _check_result_folder(folder: Path) -> None:
+    """Say of folders that are tracked otherwise how this is done."""
+    if is_phy_folder(folder):
+        raise ValueError(
+            f"expected the recording of a phy folder beside it, found {folder} alone; give (folder, recording), on the "
+            "command line --recording once for each folder"
+        )
+    if (folder / "spikeinterface_info.json").is_file():
+        raise ValueError(
+            f"expected the folder of a result, found a SortingAnalyzer in {folder}; give "
+            "spikeinterface.load_sorting_analyzer(folder), or the result in its subfolder huidurep if there is one"
+        )
+
+
+def _identity(facts: dict) -> tuple | None:
+    return tuple(str(facts[name]) for name in IDENTITY) if set(IDENTITY) <= set(facts) else None
+
+
 def _from_result(result: SortingResult) -> SessionUnits:
     measured, num_units = result.measurements, result.sorting.get_num_units()
     if num_units and measured is None:
         raise ValueError(
             "expected a result with templates, found one of an early version without them; sort the session again"
         )
-    facts = result.provenance.get("recording", {})
-    identity = tuple(str(facts[name]) for name in IDENTITY) if set(IDENTITY) <= set(facts) else None
+    identity = _identity(result.provenance.get("recording", {}))
     if measured is None:
         empty = np.zeros(0)
         return SessionUnits(result.sorting, np.zeros((0, 1, 0)), empty, empty, np.zeros((0, 2)), 0, identity)
@@ -150,8 +173,7 @@ def _from_analyzer(analyzer: SortingAnalyzer) -> SessionUnits:
     main = np.ptp(dense, axis=1).argmax(axis=1) if len(dense) else np.zeros(0, dtype=int)
     identity = None
     if analyzer.has_recording():
-        facts = describe_recording(analyzer.recording)
-        identity = tuple(str(facts[name]) for name in IDENTITY)
+        identity = _identity(describe_recording(analyzer.recording))
     positions_um = np.asarray(analyzer.get_channel_locations(), dtype="float64")[:, :2]
     unit_groups = channel_groups[main]
     return SessionUnits(
@@ -159,7 +181,9 @@ def _from_analyzer(analyzer: SortingAnalyzer) -> SessionUnits:
     )
 
 
-def _analyze_phy(folder: Path, recording: BaseRecording, job_kwargs: dict) -> SortingAnalyzer:
+def _analyze_phy(
+    folder: Path, recording: BaseRecording, job_kwargs: dict, settings: TrackingSettings
+) -> SortingAnalyzer:
     """Templates of a phy folder's units, from its recording band-passed as phy's own traces are not always there."""
     sorting = _read_phy(folder, recording)
     filtered = recording if recording.is_filtered() else bandpass_filter(recording, *BAND_HZ)
@@ -167,8 +191,24 @@ def _analyze_phy(folder: Path, recording: BaseRecording, job_kwargs: dict) -> So
         sorting, filtered, format="memory", sparse=False, return_in_uV=recording.has_scaleable_traces()
     )
     options = {"random_spikes": {"seed": SEED}, "templates": {"ms_before": BEFORE_MS, "ms_after": AFTER_MS}}
+    options["noise_levels"] = {"method": "std", "random_slices_kwargs": {"seed": SEED}}
     analyzer.compute(options, **{"n_jobs": 1, "progress_bar": False, **job_kwargs})
+    errors = _standard_errors(analyzer)
+    if len(errors) and np.median(errors) < settings.min_standard_errors:
+        raise ValueError(
+            f"expected spikes in the recording at the times of {folder}, found mean waveforms as at random times; give "
+            "the recording of this folder, and several of them in the order of the folders"
+        )
     return analyzer
+
+
+def _standard_errors(analyzer: SortingAnalyzer) -> np.ndarray:
+    """Largest value of each unit's mean waveform (num_units,), in standard errors of means at random times."""
+    templates: Any = analyzer.get_extension("templates")
+    largest_uv = np.abs(templates.get_templates(operator="average")).max(axis=1)
+    chosen = analyzer.get_extension("random_spikes").get_random_spikes()
+    numbers = np.bincount(chosen["unit_index"], minlength=len(largest_uv))
+    return (largest_uv / analyzer.get_extension("noise_levels").get_data()).max(axis=1) * np.sqrt(numbers)
 
 
 def _read_phy(folder: Path, recording: BaseRecording) -> BaseSorting:
