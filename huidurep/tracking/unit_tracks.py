@@ -134,6 +134,10 @@ class UnitTracks:
             described = {"format": TRACKS_FORMAT, "format_version": FORMAT_VERSION}
             described |= {"displacement_um": self.displacement_um, "info": self.info}
             described["unit_dtype"] = self.neurons["unit"].to_numpy().dtype.kind
+            # a session may have names for units, and another one numbers
+            described["numbered_sessions"] = [
+                session for session, units in self.neurons.groupby("session")["unit"] if all(map(_is_number, units))
+            ]
             (partial / INFO_FILE).write_text(json.dumps(described, indent=1), encoding="utf8")
         return Path(folder)
 
@@ -177,6 +181,14 @@ class UnitTracks:
         )
         neurons = _read_table(folder / NEURONS_FILE, NEURON_COLUMNS, names)
         pairs = _read_table(folder / PAIRS_FILE, PAIR_COLUMNS, names)
+        if names:
+            numbered = described.get("numbered_sessions") or []
+            for table, session, unit in (
+                (neurons, "session", "unit"),
+                (pairs, "session_1", "unit_1"),
+                (pairs, "session_2", "unit_2"),
+            ):
+                table[unit] = _restore_numbers(table[unit], table[session].isin(numbered))
         waveforms_uv = _read_waveforms(folder / WAVEFORMS_FILE, len(neurons))
         return cls(neurons, pairs, displacement_um, waveforms_uv, info)
 
@@ -204,6 +216,16 @@ class UnitTracks:
         from ..report.tracks_page import write_tracks_page
 
         return write_tracks_page(self, path, overwrite=overwrite)
+
+
+def _is_number(unit: Any) -> bool:
+    return isinstance(unit, int | np.integer)
+
+
+def _restore_numbers(units: pd.Series, is_number: pd.Series) -> pd.Series:
+    """Ids of units as they were before they were written as text."""
+    kept = [int(unit) if number else unit for unit, number in zip(units, is_number, strict=True)]
+    return units.__class__(kept, index=units.index, dtype=object)
 
 
 def _read_waveforms(path: Path, num_rows: int) -> np.ndarray:
