@@ -267,7 +267,7 @@ def new_file(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     Parameters
     ----------
     path : str or Path
-        The output file; its parents are created.
+        The output file; its parents are created. The target of a link is replaced, not the link.
     overwrite : bool
         Replace a file.
 
@@ -283,7 +283,7 @@ def new_file(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     OSError
         The parent folder cannot be written to, or the disk is full.
     """
-    path = Path(path)
+    path = Path(path).resolve() if Path(path).is_symlink() else Path(path)
     check_output_file(path, overwrite=overwrite)
     partial = _partial_path(path)
     partial = partial.with_name(partial.name + path.suffix)  # writers such as numpy.savez add a missing suffix

@@ -211,3 +211,13 @@ def test_a_limit_of_file_sizes_is_reported_like_a_full_disk(tmp_path):
     with pytest.raises(OSError, match="free disk space.*File too large.*removed"), new_folder(tmp_path / "out"):
         raise OSError(errno.EFBIG, "File too large")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_to_a_file_stays_and_its_target_is_replaced(tmp_path):
+    (tmp_path / "shared").mkdir()
+    target, link = tmp_path / "shared" / "report.html", tmp_path / "report.html"
+    link.symlink_to(target)
+    for text in ("first", "second"):  # the first one is written where the link points to nothing yet
+        with new_file(link, overwrite=True) as partial:
+            partial.write_text(text)
+        assert link.is_symlink() and target.read_text() == text and not target.is_symlink()
