@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import uuid
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from ..result import SortingResult
 
+logger = logging.getLogger(__name__)
 EXTENSIONS = ("random_spikes", "templates")
 DESCRIPTIONS = {
     "main_channel_id": "Channel on which the unit's mean waveform is largest.",
@@ -43,6 +45,7 @@ DESCRIPTIONS = {
     "quality": "'good' where the unit passes every test, otherwise 'mua' (multi-unit activity).",
     "quality_reason": "The tests that the unit failed; empty for good units.",
 }
+SECTIONS = ("NWBFile", "Subject", "Devices", "Ecephys")  # of neuroconv's metadata
 POSITIONS = ("rel_x", "rel_y", "rel_z")
 POSTERIOR = "Posterior probability of this unit for each of its spikes, given the embedding."
 EMBEDDING = "Embedding of each spike by the HuiduRep encoder."
@@ -110,7 +113,7 @@ def _make_nwbfile(
 ) -> NWBFile:
     """Session, electrodes and units in memory."""
     tools = _import_neuroconv().tools
-    nwbfile = tools.nwb_helpers.make_nwbfile_from_metadata(_describe_session(session_start_time, metadata))
+    nwbfile = _make_session(tools, session_start_time, metadata)
     tools.spikeinterface.add_recording_metadata_to_nwbfile(
         _with_positions(recording), nwbfile=nwbfile, metadata=_describe_electrodes(metadata)
     )
@@ -128,6 +131,19 @@ def _make_nwbfile(
     _add_electrode_groups(nwbfile, result, recording)
     _add_spike_columns(nwbfile.units, result)
     return nwbfile
+
+
+def _make_session(tools: Any, session_start_time: datetime, metadata: dict | None) -> NWBFile:
+    try:
+        return tools.nwb_helpers.make_nwbfile_from_metadata(_describe_session(session_start_time, metadata))
+    except Exception as error:
+        if type(error).__name__ != "ValidationError":  # of jsonschema, which neuroconv brings
+            raise
+        where = ".".join(map(str, getattr(error, "absolute_path", ())))
+        raise ValueError(
+            f"expected metadata as NWB defines it, found in {where or 'metadata'}: {getattr(error, 'message', error)}; "
+            "correct it"
+        ) from error
 
 
 def _skipped_properties(sorting: BaseSorting) -> list[str]:
@@ -209,6 +225,20 @@ def _check_arguments(path: Path, session_start_time: datetime, metadata: dict | 
         raise TypeError(
             f"expected metadata as a dict such as {{'Subject': {{...}}}}, found {type(metadata).__name__}; change it"
         )
+    for name in ("NWBFile", "Subject", "Ecephys"):
+        if not isinstance((metadata or {}).get(name, {}), dict):
+            raise TypeError(
+                f"expected names and values in metadata[{name!r}], found {(metadata or {})[name]!r}; change it"
+            )
+    columns = (metadata or {}).get("Ecephys", {}).get("Electrodes", [])
+    if not isinstance(columns, list) or not all(isinstance(each, dict) and "name" in each for each in columns):
+        raise TypeError(
+            "expected a list of columns with name and description in metadata['Ecephys']['Electrodes'], found "
+            f"{columns!r}; change it"
+        )
+    unused = sorted(map(str, set(metadata or {}) - set(SECTIONS)))
+    if unused:
+        logger.warning("sections of the metadata that are not used: %s; used are %s", unused, list(SECTIONS))
 
 
 def _check_times(recording: BaseRecording) -> None:

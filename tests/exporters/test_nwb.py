@@ -1,6 +1,7 @@
 """A result as NWB file, and the command that converts."""
 
 from datetime import datetime, timezone
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 
 from huidurep import SortingParameters, SpikeSortingPipeline
 from huidurep.cli.main import app
+from huidurep.exporters.nwb import _check_arguments
 
 RATE_HZ = 29999.954
 START = datetime(2026, 3, 31, 14, tzinfo=timezone.utc)
@@ -223,3 +225,23 @@ def test_command_writes_an_analyzer_of_a_raw_recording(tmp_path):
     assert (
         analyzer.has_recording() and analyzer.get_num_units() == spikeinterface.load(tmp_path / "out").get_num_units()
     )
+
+
+@pytest.mark.parametrize(
+    ("metadata", "error", "words"),
+    [
+        ({"NWBFile": "text"}, TypeError, "metadata\\['NWBFile'\\]"),
+        ({"NWBFile": {"experimenter": "Me"}}, ValueError, "NWBFile.experimenter: 'Me' is not of type 'array'; correct"),
+        ({"Subject": {"age": 90}}, ValueError, "Subject.age: 90"),
+        ({"Ecephys": {"Electrodes": ["location"]}}, TypeError, "list of columns with name"),
+    ],
+)
+def test_metadata_that_nwb_does_not_know_is_refused(metadata, error, words, result, recording, tmp_path):
+    with pytest.raises(error, match=words):
+        result.export_to_nwb(recording, tmp_path / "units.nwb", session_start_time=START, metadata=metadata)
+    assert not any(tmp_path.iterdir())
+
+
+def test_sections_of_metadata_that_are_not_used_are_named(caplog):
+    _check_arguments(Path("units.nwb"), START, {"subject": {"age": "P90D"}})
+    assert "not used: ['subject']" in caplog.text
