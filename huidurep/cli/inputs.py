@@ -131,12 +131,17 @@ def _load_recording(path: Path, options: RecordingOptions):
         loaded = spikeinterface.load(path, **(dict(base_folder=path.parent) if path.is_file() else {}))
     except Exception as error:  # spikeinterface raises many classes for other folders
         raise ValueError(
-            f"expected what spikeinterface.load reads, found {path} ({error}): save the recording with "
+            f"expected what spikeinterface.load reads, found {path} ({_reason(error)}): save the recording with "
             "recording.save(folder=...), or pass raw binary with its options."
         ) from error
     if not isinstance(loaded, spikeinterface.BaseRecording):
         raise ValueError(f"expected a recording in {path}, found {type(loaded).__name__}: pass the recording's folder.")
     return loaded
+
+
+def _reason(error: Exception) -> str:
+    """SpikeInterface's message, but for folders in which it finds nothing and stumbles over a name of its own."""
+    return "no file of SpikeInterface in it" if isinstance(error, UnboundLocalError) else str(error)
 
 
 def _read_raw(path: Path, sampling_frequency: float, num_channels: int, dtype: str, options: RecordingOptions):
@@ -260,7 +265,9 @@ def load_sorting(path: Path):
     try:
         loaded = spikeinterface.load(path)
     except Exception as error:  # spikeinterface raises many classes for other folders
-        raise ValueError(f"expected what spikeinterface.load reads, found {path} ({error}): save it there.") from error
+        raise ValueError(
+            f"expected what spikeinterface.load reads, found {path} ({_reason(error)}): save it there."
+        ) from error
     if not isinstance(loaded, spikeinterface.BaseSorting):
         raise ValueError(f"expected a sorting in {path}, found {type(loaded).__name__}: pass the sorting's folder.")
     return loaded

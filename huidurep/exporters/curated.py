@@ -90,7 +90,7 @@ def read_curated(curated: Any, result: SortingResult) -> CuratedSorting:
             raise FileNotFoundError(f"expected a curated sorting at {path}, found nothing; correct the path")
         if is_phy_folder(path):
             return _read_phy(path, result.sorting)
-        curated = json.loads(path.read_text(encoding="utf8")) if path.suffix == ".json" else load(path)
+        curated = _read_file(path)
     is_curation = isinstance(curated, dict | list) or hasattr(curated, "model_copy")
     if is_curation:
         curated = _apply_curation(curated, result.sorting)
@@ -102,6 +102,20 @@ def read_curated(curated: Any, result: SortingResult) -> CuratedSorting:
     sorting = curated.sorting if isinstance(curated, SortingAnalyzer) else curated
     found = _from_sorting(sorting, _segments_of(curated, result), result.sorting)
     return replace(found, is_own_label=is_curation)
+
+
+def _read_file(path: Path) -> Any:
+    """A curation, or what SpikeInterface opens."""
+    try:
+        if path.suffix == ".json":
+            return json.loads(path.read_text(encoding="utf8"))
+        return load(path)
+    except Exception as error:  # spikeinterface raises many classes for other folders
+        reason = "none" if isinstance(error, UnboundLocalError) else f"{type(error).__name__} ({error})"
+        raise ValueError(
+            f"expected a phy folder, a JSON file of a curation, or what spikeinterface.load opens at {path}, found "
+            f"{reason}; give what the curation wrote"
+        ) from error
 
 
 def recording_samples(result: SortingResult) -> list[int]:

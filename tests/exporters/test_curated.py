@@ -224,3 +224,15 @@ def test_labels_of_bombcell(result, recording):
     assert dict(zip(curated.unit_ids.tolist(), curated.get_property("quality"), strict=True)) == labels.to_dict()
     assert "spikeinterface_gui" in SortingSummaryWidget.get_possible_backends()
     assert "sortingview" in SortingSummaryWidget.get_possible_backends()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("curation.json", "{not json"), ("curation.json", ""), ("notes.txt", "x"), ("folder", None)]
+)
+def test_files_that_are_no_curation_are_named(name, content, result, tmp_path):
+    path = tmp_path / name
+    path.mkdir() if content is None else path.write_text(content)
+    with pytest.raises(
+        ValueError, match=rf"spikeinterface.load opens at .*{name}, found .*; give what the curation wrote"
+    ):
+        result.with_sorting(path)

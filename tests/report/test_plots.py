@@ -148,3 +148,9 @@ def test_a_segment_that_is_not_there_is_refused(name, segment_index):
 def test_one_unit_is_given_as_a_list():
     with pytest.raises(ValueError, match=r"give units=\[2\]"):
         synthetic(3, 100).plot("templates", units=2)
+
+
+def test_another_recording_is_refused_also_where_it_is_not_needed(sorted_recording):
+    result, recording = sorted_recording
+    with pytest.raises(ValueError, match="recording that was sorted"):
+        result.plot("templates", recording=recording.select_segments([0]))
