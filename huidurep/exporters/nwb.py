@@ -41,7 +41,7 @@ DESCRIPTIONS = {
     "amplitude_cutoff": "Estimated share of spikes missing at small amplitudes; NaN below 500 spikes.",
     "neighbour_share": "Largest share of its spikes' neighbours in the embedding that belong to one other unit.",
     "template_distance": "Smallest distance from the mean waveform of another unit, in noise levels; NaN for none.",
-    "neuron": "Number of the neuron, the same in all sessions in which huidurep.track found it.",
+    "neuron": "Number of the neuron, the same in all sessions in which huidurep.track found it; -1: noise.",
     "quality": "'good' where the unit passes every test, otherwise 'mua' (multi-unit activity).",
     "quality_reason": "The tests that the unit failed; empty for good units.",
 }

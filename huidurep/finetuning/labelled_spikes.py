@@ -161,7 +161,8 @@ def _number_units(labels: ArrayLike, num_spikes: int) -> tuple[np.ndarray, list[
     units = np.full(num_spikes, -1)
     for row, value in enumerate(values):
         try:
-            is_labelled = value not in (-1, None, "") and value == value
+            is_missing = type(value).__name__ == "NAType"  # of pandas, whose comparisons are neither true nor false
+            is_labelled = not is_missing and value not in (-1, None, "") and value == value
             units[row] = numbers.setdefault(value, len(numbers)) if is_labelled else -1
         except (TypeError, ValueError) as error:
             raise TypeError(

@@ -70,6 +70,7 @@ def read_session(
     Returns
     -------
     SessionUnits
+        Without the units whose property "quality" is "noise": a curator gave it.
 
     Raises
     ------
@@ -82,9 +83,9 @@ def read_session(
         _check_result_folder(Path(source))
         source = SortingResult.load(source)
     if isinstance(source, SortingResult):
-        return _from_result(source)
+        return _without_noise(_from_result(source))
     if isinstance(source, SortingAnalyzer):
-        return _from_analyzer(source)
+        return _without_noise(_from_analyzer(source))
     if isinstance(source, tuple) and len(source) == 2 and isinstance(source[1], BaseRecording):
         units = _from_analyzer(_analyze_phy(Path(source[0]), source[1], job_kwargs or {}, settings))
         return replace(units, identity=_identity(describe_recording(source[1])))
@@ -92,6 +93,21 @@ def read_session(
         "expected a SortingResult, its folder, a SortingAnalyzer, or a phy folder with its recording, found "
         f"{type(source).__name__}; sort the session with SpikeSortingPipeline, or give (folder, recording)"
     )
+
+
+def noise_units(sorting: BaseSorting) -> np.ndarray:
+    """Which units a curator called noise.
+
+    Parameters
+    ----------
+    sorting : BaseSorting
+
+    Returns
+    -------
+    ndarray of bool (num_units,)
+    """
+    labels = sorting.get_property("quality")
+    return np.zeros(sorting.get_num_units(), dtype=bool) if labels is None else labels.astype(str) == "noise"
 
 
 def isi_histograms(sorting: BaseSorting) -> np.ndarray:
@@ -126,6 +142,16 @@ def _check_result_folder(folder: Path) -> None:
             f"expected the folder of a result, found a SortingAnalyzer in {folder}; give "
             "spikeinterface.load_sorting_analyzer(folder), or the result in its subfolder huidurep if there is one"
         )
+
+
+def _without_noise(session: SessionUnits) -> SessionUnits:
+    kept = np.flatnonzero(~noise_units(session.sorting))
+    return replace(
+        session,
+        sorting=session.sorting.select_units(session.sorting.unit_ids[kept]),
+        templates_uv=session.templates_uv[kept],
+        unit_groups=session.unit_groups[kept],
+    )
 
 
 def _identity(facts: dict) -> tuple | None:

@@ -13,6 +13,7 @@ import numpy as np
 from ..hub.json_files import read_json_object
 from ..output_files import new_folder
 from ..sorting.recorded_times import DAMAGED_ARRAY
+from .sessions import noise_units
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,6 +90,8 @@ class UnitTracks:
     def set_neurons(self, results: Sequence) -> None:
         """Set the property "neuron" of the units of each result; exports to phy and NWB have it as a column.
 
+        Units whose property "quality" is "noise" were not tracked: their neuron is -1.
+
         Parameters
         ----------
         results : sequence of SortingResult, SortingAnalyzer or BaseSorting
@@ -104,7 +107,11 @@ class UnitTracks:
                 f"expected {self.num_sessions} sessions, found {len(results)}; give all of them, in the same order"
             )
         sortings = [getattr(result, "sorting", result) for result in results]
-        found = [self.neuron_of_units(session, sorting.unit_ids) for session, sorting in enumerate(sortings)]
+        found = []
+        for session, sorting in enumerate(sortings):
+            is_tracked = ~noise_units(sorting)
+            found.append(np.full(sorting.get_num_units(), -1))
+            found[-1][is_tracked] = self.neuron_of_units(session, sorting.unit_ids[is_tracked])
         for sorting, neurons in zip(sortings, found, strict=True):
             sorting.set_property("neuron", neurons)
 

@@ -6,6 +6,7 @@ import logging
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from huggingface_hub import ModelCard
@@ -148,6 +149,7 @@ def test_spikes_are_compared_on_the_channels_that_the_encoder_sees():
         ([None] * 40 + ["a"] * 40 + [5] * 40, 2),
         (torch.arange(120) // 40, 3),
         (np.repeat([1.0, 2.0, np.nan], 40), 2),
+        (pd.array([1] * 40 + [None] * 40 + [2] * 40, dtype="Int64"), 2),
     ],
 )
 def test_labels(labels, found):

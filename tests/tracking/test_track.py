@@ -139,3 +139,16 @@ def test_channel_groups_are_apart(results):
 
 
 DAYS = ([[0, 1, 2, 3], [0, 1], [0, 1, 2, 3]], [slice(8), slice(4), slice(8)])
+
+
+def test_units_that_a_curator_called_noise_are_no_neurons(results):
+    curated = [make_result(_dense(each), seed=20 + day) for day, each in enumerate(results[:2])]
+    labels = np.full(curated[1].sorting.get_num_units(), "good", dtype="U5")
+    labels[1] = "noise"
+    curated[1].sorting.set_property("quality", labels)
+    tracks = huidurep.track(curated)
+    of_noise = tracks.neurons.query("session == 1 and unit == 1")
+    assert len(of_noise) == 0 and not (tracks.pairs["unit_2"] == 1).any()
+    tracks.set_neurons(curated)
+    neurons = curated[1].sorting.get_property("neuron")
+    assert neurons[1] == -1 and (np.delete(neurons, 1) >= 0).all()
