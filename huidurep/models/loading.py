@@ -56,11 +56,17 @@ def load_model(
     OSError
         If files are missing or cannot be read.
     ValueError
-        If the checkpoint is another kind of model, weights do not fit, or the fingerprint differs.
+        If the checkpoint is another kind of model, weights do not fit, the fingerprint differs, or other files than
+        safetensors are asked for.
     """
     hub_options = {key: kwargs.pop(key) for key in (*HUB_KEYWORDS, "subfolder") if key in kwargs}
     folder = resolve_checkpoint(name_or_path, **hub_options)
     wants_info = kwargs.pop("output_loading_info", False)
+    if kwargs.pop("use_safetensors", None) is False:
+        raise ValueError(
+            f"expected weights as safetensors, found use_safetensors=False for {name_or_path}: other files can run "
+            "code of their author; leave it out."
+        )
     if "config" not in kwargs:
         kwargs["config"] = _read_config(cls, folder, kwargs)
     files = weight_files(folder, kwargs.get("variant"))
@@ -74,8 +80,8 @@ def load_model(
 
     try:
         model, info = load(output_loading_info=True)
-    except TypeError:
-        raise  # a keyword that neither transformers nor the model knows
+    except (TypeError, ImportError):
+        raise  # a keyword that neither transformers nor the model knows; a package for quantization that is missing
     except (RuntimeError, ValueError) as error:
         if isinstance(error, ValueError) and "attn_implementation" in kwargs:
             raise  # one that this model or this computer does not have, in transformers' words
