@@ -46,6 +46,7 @@ DESCRIPTIONS = {
     "quality_reason": "The tests that the unit failed; empty for good units.",
 }
 SECTIONS = ("NWBFile", "Subject", "Devices", "Ecephys")  # of neuroconv's metadata
+UNITS = "Units of HuiduRep"  # begins the description of the units table
 POSITIONS = ("rel_x", "rel_y", "rel_z")
 POSTERIOR = "Posterior probability of this unit for each of its spikes, given the embedding."
 EMBEDDING = "Embedding of each spike by the HuiduRep encoder."
@@ -75,7 +76,7 @@ def export_to_nwb(
     metadata : dict, optional
         As neuroconv reads it: sections NWBFile, Subject, Devices, Ecephys.
     overwrite : bool
-        Replace an earlier file.
+        Replace an earlier conversion; refused for other files, which may be the raw data.
     job_kwargs : dict, optional
         SpikeInterface's n_jobs, chunk_duration, progress_bar and so on.
 
@@ -87,7 +88,7 @@ def export_to_nwb(
     Raises
     ------
     FileExistsError
-        The file exists.
+        The file exists, or is no earlier conversion.
     ImportError
         neuroconv is not installed.
     TypeError, ValueError
@@ -96,6 +97,7 @@ def export_to_nwb(
     path = Path(path)
     _check_arguments(path, session_start_time, metadata)
     check_output_file(path, overwrite=overwrite)
+    _check_is_conversion(path)
     check_exportable(result, recording)
     _check_times(choose_times(result.sorting, recording))
     nwbfile = _make_nwbfile(result, recording, session_start_time, metadata, job_kwargs)
@@ -241,6 +243,25 @@ def _check_arguments(path: Path, session_start_time: datetime, metadata: dict | 
         logger.warning("sections of the metadata that are not used: %s; used are %s", unused, list(SECTIONS))
 
 
+def _check_is_conversion(path: Path) -> None:
+    """Refuse to overwrite an NWB file of others: it may hold the raw data, and no copy of them need exist."""
+    if not path.exists():
+        return
+    _import_neuroconv()
+    import h5py  # comes with neuroconv
+
+    try:
+        with h5py.File(path, "r") as file:
+            is_own = str(file["units"].attrs["description"]).startswith(UNITS) and not len(file["acquisition"])
+    except (OSError, KeyError):
+        is_own = False
+    if not is_own:
+        raise FileExistsError(
+            f"expected an earlier conversion by this package, found another file at {path}, which may hold data of its "
+            "own; choose another name, or remove it yourself"
+        )
+
+
 def _check_times(recording: BaseRecording) -> None:
     """Refuse segments whose times overlap: NWB has one time axis for all of them."""
     end = -np.inf
@@ -285,7 +306,7 @@ def _describe_electrodes(metadata: dict | None) -> dict:
 
 def _describe_units(result: SortingResult) -> str:
     model = f"{result.model_name} {result.model_revision or ''}".strip()
-    return f"Units of HuiduRep {versions()['huidurep']} (arXiv 2507.17224), checkpoint {model}; times of troughs."
+    return f"{UNITS} {versions()['huidurep']} (arXiv 2507.17224), checkpoint {model}; times of troughs."
 
 
 def _templates(result: SortingResult, recording: BaseRecording, job_kwargs: dict | None) -> dict:

@@ -160,6 +160,8 @@ def test_a_file_is_replaced_only_with_overwrite(nwb_path, result, recording):
     with pytest.raises(FileExistsError, match="overwrite"):
         result.export_to_nwb(recording, nwb_path, session_start_time=START)
     assert nwb_path.stat().st_mtime_ns == before
+    result.export_to_nwb(recording, nwb_path, session_start_time=START, metadata=METADATA, overwrite=True)
+    assert nwb_path.stat().st_mtime_ns > before
 
 
 def test_a_result_without_units_is_refused(tmp_path):
@@ -245,3 +247,17 @@ def test_metadata_that_nwb_does_not_know_is_refused(metadata, error, words, resu
 def test_sections_of_metadata_that_are_not_used_are_named(caplog):
     _check_arguments(Path("units.nwb"), START, {"subject": {"age": "P90D"}})
     assert "not used: ['subject']" in caplog.text
+
+
+def test_raw_data_are_never_overwritten(result, recording, tmp_path):
+    h5py = pytest.importorskip("h5py")
+    raw = tmp_path / "raw.nwb"
+    with h5py.File(raw, "w") as file:
+        file["acquisition/ElectricalSeries/data"] = np.arange(3)
+        file.create_group("units").attrs["description"] = "Units of HuiduRep 0.1.0"
+    (tmp_path / "text.nwb").write_text("x")
+    for path in (raw, tmp_path / "text.nwb"):
+        before = path.read_bytes()
+        with pytest.raises(FileExistsError, match="remove it yourself"):
+            result.export_to_nwb(recording, path, session_start_time=START, overwrite=True)
+        assert path.read_bytes() == before
