@@ -130,6 +130,10 @@ class ViewRecipe:
                 f"expected views_per_unit to be a whole number of at least 2, found {self.views_per_unit!r}: the "
                 "losses compare spikes of one unit."
             )
+        for name in ("num_recordings", "group_size"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"expected {name} to be a whole number of at least 1, found {value!r}: correct it.")
         if self.negatives not in NEGATIVES:
             raise ValueError(f"expected negatives among {NEGATIVES}, found {self.negatives!r}: choose one of them.")
 
