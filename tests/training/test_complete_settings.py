@@ -147,6 +147,9 @@ def test_removed_ingredients_are_left_out(caplog):
         ("templates", {"cells_share": 2.0}, "templates.cells_share"),
         ("views", {"group_size": 0}, "group_size to be a whole number of at least 1"),
         ("views", {"num_recordings": 0}, "num_recordings to be a whole number"),
+        ("views", {"noise_uv": [30.0, 3.0]}, "noise_uv as two numbers above 0, the lower one first"),
+        ("views", {"noise_uv": [0.0, 3.0]}, "above 0"),
+        ("views", {"low_pass_hz": 5000.0}, "low_pass_hz as two numbers, the lower"),
         ("seed", 1.5, "seed to be a whole number"),
     ],
 )
