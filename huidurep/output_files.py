@@ -349,5 +349,8 @@ def _reason(error: Exception) -> str:
 def _is_full(error: Exception) -> bool:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return True
+    # numpy has an error without errno, when an array is not written to its end
+    if type(error) is OSError and re.fullmatch(r"\d+ requested and \d+ written", str(error)):
+        return True
     # safetensors has an error class of its own, without errno
     return type(error).__name__ == "SafetensorError" and os.strerror(errno.ENOSPC) in str(error)

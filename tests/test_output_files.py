@@ -221,3 +221,8 @@ def test_a_link_to_a_file_stays_and_its_target_is_replaced(tmp_path):
         with new_file(link, overwrite=True) as partial:
             partial.write_text(text)
         assert link.is_symlink() and target.read_text() == text and not target.is_symlink()
+
+
+def test_an_array_that_was_not_written_to_its_end_is_a_full_disk(tmp_path):
+    with pytest.raises(OSError, match="enough free disk space"), new_file(tmp_path / "array.npy"):
+        raise OSError("2520 requested and 736 written")  # of numpy, without errno
