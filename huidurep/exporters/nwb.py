@@ -328,11 +328,24 @@ def _with_positions(recording: BaseRecording) -> BaseRecording:
     view = recording.select_channels(recording.channel_ids)
     if recording.get_property("group") is not None:  # NaN and None are no names of electrode groups
         view.set_property("group", group_of_channels(recording, RunLog()))
+    for name in ("group", "group_name"):  # neuroconv takes the second one where there are both
+        groups = view.get_property(name)
+        if groups is not None and groups.dtype.kind in "OSU":
+            view.set_property(name, _nwb_names(groups.astype(str)))
     if recording.has_probe():
         positions_um = contact_positions_um(recording, axes="xyz" if recording.has_3d_probe() else "xy")
         for name, values in zip(POSITIONS, positions_um.T, strict=False):
             view.set_property(name, values)
     return view
+
+
+def _nwb_names(names: np.ndarray) -> np.ndarray:
+    """Names of objects, which in NWB have neither "/" nor ":"; different ones stay different."""
+    allowed: dict[str, str] = {}
+    for name in np.unique(names).tolist():
+        new = name.replace("/", "-").replace(":", "-")
+        allowed[name] = new if new not in allowed.values() else f"{new} ({len(allowed)})"
+    return np.array([allowed[name] for name in names.tolist()])
 
 
 def _add_electrode_groups(nwbfile: Any, result: SortingResult, recording: BaseRecording) -> None:

@@ -261,3 +261,17 @@ def test_raw_data_are_never_overwritten(result, recording, tmp_path):
         with pytest.raises(FileExistsError, match="remove it yourself"):
             result.export_to_nwb(recording, path, session_start_time=START, overwrite=True)
         assert path.read_bytes() == before
+
+
+def test_groups_whose_names_nwb_does_not_allow(result, recording, tmp_path):
+    import pynwb
+
+    named = recording.clone()
+    named.set_property("group_name", np.repeat(["TT/1", "TT:1"], 4))
+    path = result.export_to_nwb(named, tmp_path / "units.nwb", session_start_time=START)
+    with pynwb.NWBHDF5IO(path, "r") as io:
+        read = io.read()
+        assert set(read.electrode_groups) == {"TT-1", "TT-1 (1)"}
+        names = [group.name for group in read.units["electrode_group"][:]]
+    expected = {0: "TT-1", 1: "TT-1 (1)"}
+    assert names == [expected[int(group)] for group in result.sorting.get_property("group")]
