@@ -185,7 +185,7 @@ def _from_sorting(sorting: BaseSorting, segments: np.ndarray, earlier: BaseSorti
     for name in set(sorting.get_property_keys()) - {*UNIT_PROPERTIES, *LABELS, "machine_quality"}:
         values = sorting.get_property(name)
         if values.ndim == 1:  # arrays of objects cannot be saved
-            properties[name] = values.astype(str) if values.dtype.kind == "O" else values
+            properties[name] = np.array(list(map(_as_text, values)), dtype=str) if values.dtype.kind == "O" else values
     labels = {unit: str(label) for unit, label in labels.items()}
     return replace(_with_spikes(spikes, sorting.unit_ids, labels, properties), groups=groups)
 
@@ -228,6 +228,11 @@ def _read_phy(folder: Path, earlier: BaseSorting) -> CuratedSorting:
 def _is_of_curator(name: str, values: dict[int, str]) -> bool:
     """Whether a column has words that a person added; those of numbers are metrics."""
     return name not in PHY_COLUMNS and bool(values) and not any(map(_is_number, values.values()))
+
+
+def _as_text(value: Any) -> str:
+    text = str(value)
+    return "" if text in ("None", "nan", "<NA>") else text
 
 
 def _is_number(text: str) -> bool:

@@ -236,3 +236,10 @@ def test_files_that_are_no_curation_are_named(name, content, result, tmp_path):
         ValueError, match=rf"spikeinterface.load opens at .*{name}, found .*; give what the curation wrote"
     ):
         result.with_sorting(path)
+
+
+def test_missing_values_of_a_property_are_no_words(result):
+    curated = result.sorting.select_units(result.sorting.unit_ids)
+    num_units = curated.get_num_units()
+    curated.set_property("area", np.array(["CA1", None, float("nan"), *["CA3"] * num_units][:num_units], dtype=object))
+    assert curate(result, curated).sorting.get_property("area").tolist()[:3] == ["CA1", "", ""]
