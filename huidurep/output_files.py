@@ -180,7 +180,8 @@ def new_folder(
 
     The files are written to a temporary folder with the same parent, so that relative paths in them stay valid. The two
     folders are exchanged in one step where the system can do that (Linux); an earlier output is unchanged until then,
-    and also after an error. With `mark`, a list of the files is written along: only these are ever replaced.
+    and also after an error. The current folder and mounted ones (volumes of a container), which have to stay the same,
+    are filled file by file. With `mark`, a list of the files is written along: only these are ever replaced.
 
     Parameters
     ----------
@@ -208,7 +209,9 @@ def new_folder(
     """
     path = Path(path).resolve() if Path(path).is_symlink() else Path(path)
     check_output_folder(path, overwrite=overwrite, mark=mark, others=others)
-    partial = _partial_path(path)
+    is_mounted = path.is_dir() and os.path.ismount(path)
+    earlier = _earlier_files(path, overwrite=overwrite, mark=mark, others=others) if is_mounted else {}
+    partial = _partial_path(path / path.absolute().name) if is_mounted else _partial_path(path)
     with _explain_full_disk(path):
         try:
             # mkdir, unlike tempfile.mkdtemp, gives the permissions of the user's umask
@@ -220,15 +223,36 @@ def new_folder(
             if mark is not None:
                 listed = {name: _fingerprint_of(partial / name) for name in _files_in(partial)}
                 (partial / FILES_LIST).write_text(json.dumps(listed, indent=0), encoding="utf8")
-            # another process may have filled the folder in the meantime
-            earlier = _earlier_files(path, overwrite=overwrite, mark=mark, others=others)
-            if path.exists():
+            if not is_mounted:  # another process may have filled the folder in the meantime
+                earlier = _earlier_files(path, overwrite=overwrite, mark=mark, others=others)
+            if is_mounted or path.exists() and _holds_current_folder(path):
+                _move_into(path, partial, earlier)
+            elif path.exists():
                 _carry_over(path, partial, earlier)
                 _exchange(partial, path)
             else:
                 partial.rename(path)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def _holds_current_folder(path: Path) -> bool:
+    """Whether the process works in this folder: it cannot be renamed, or all relative paths would end."""
+    try:
+        return Path.cwd().is_relative_to(path.resolve())
+    except FileNotFoundError:  # the current folder was removed
+        return False
+
+
+def _move_into(path: Path, new: Path, own: dict[str, str | int]) -> None:
+    """Move a new output into an existing folder, file by file, the list of the files last."""
+    names = sorted(_files_in(new), key=lambda name: name == FILES_LIST)
+    for folder in sorted(each for each in new.rglob("*") if each.is_dir() and not each.is_symlink()):
+        (path / folder.relative_to(new)).mkdir(exist_ok=True)
+    for name in names:
+        (new / name).replace(path / name)
+    for name in own.keys() - set(names):
+        (path / name).unlink(missing_ok=True)
 
 
 def _carry_over(earlier: Path, new: Path, own: dict[str, str | int]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import tempfile
 from pathlib import Path
@@ -52,7 +53,7 @@ def check_output(
     if input_path is not None and input_path.resolve().is_relative_to(output.resolve()):
         raise ValueError(f"expected OUTPUT apart from INPUT, found {input_path} inside {output}: name another OUTPUT.")
     check_output_folder(output, overwrite=overwrite, mark=mark)
-    check_writable(output.absolute().parent if is_replaced else output)
+    check_writable(output.absolute().parent if is_replaced and not os.path.ismount(output) else output)
 
 
 def check_writable(folder: Path) -> None:
