@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 logger = logging.getLogger(__name__)
 INFO_FILE = "huidurep.json"
@@ -208,9 +208,8 @@ def new_folder(
         The parent folder cannot be written to, or the disk is full.
     """
     path = Path(path).resolve() if Path(path).is_symlink() else Path(path)
-    check_output_folder(path, overwrite=overwrite, mark=mark, others=others)
-    is_mounted = path.is_dir() and os.path.ismount(path)
-    earlier = _earlier_files(path, overwrite=overwrite, mark=mark, others=others) if is_mounted else {}
+    kept: dict[str, Any] = dict(overwrite=overwrite, mark=mark, others=others)
+    is_mounted, earlier = path.is_dir() and os.path.ismount(path), _earlier_files(path, **kept)
     partial = _partial_path(path / path.absolute().name) if is_mounted else _partial_path(path)
     with _explain_full_disk(path):
         try:
@@ -224,16 +223,21 @@ def new_folder(
                 listed = {name: _fingerprint_of(partial / name) for name in _files_in(partial)}
                 (partial / FILES_LIST).write_text(json.dumps(listed, indent=0), encoding="utf8")
             if not is_mounted:  # another process may have filled the folder in the meantime
-                earlier = _earlier_files(path, overwrite=overwrite, mark=mark, others=others)
-            if is_mounted or path.exists() and _holds_current_folder(path):
-                _move_into(path, partial, earlier)
-            elif path.exists():
-                _carry_over(path, partial, earlier)
-                _exchange(partial, path)
-            else:
-                partial.rename(path)
+                earlier = _earlier_files(path, **kept)
+            _put_in_place(partial, path, earlier, is_fixed=is_mounted or _holds_current_folder(path))
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def _put_in_place(new: Path, path: Path, own: dict[str, str | int], *, is_fixed: bool) -> None:
+    """Give a complete output its name; a folder that is fixed is filled."""
+    if not path.exists():
+        new.rename(path)
+    elif is_fixed:
+        _move_into(path, new, own)
+    else:
+        _carry_over(path, new, own)
+        _exchange(new, path)
 
 
 def _holds_current_folder(path: Path) -> bool:

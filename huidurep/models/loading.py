@@ -56,17 +56,12 @@ def load_model(
     OSError
         If files are missing or cannot be read.
     ValueError
-        If the checkpoint is another kind of model, weights do not fit, the fingerprint differs, or other files than
-        safetensors are asked for.
+        If the checkpoint is another kind of model, weights do not fit, or the fingerprint differs.
     """
     hub_options = {key: kwargs.pop(key) for key in (*HUB_KEYWORDS, "subfolder") if key in kwargs}
     folder = resolve_checkpoint(name_or_path, **hub_options)
     wants_info = kwargs.pop("output_loading_info", False)
-    if kwargs.pop("use_safetensors", None) is False:
-        raise ValueError(
-            f"expected weights as safetensors, found use_safetensors=False for {name_or_path}: other files can run "
-            "code of their author; leave it out."
-        )
+    _check_safetensors(name_or_path, kwargs.pop("use_safetensors", None))
     if "config" not in kwargs:
         kwargs["config"] = _read_config(cls, folder, kwargs)
     files = weight_files(folder, kwargs.get("variant"))
@@ -96,6 +91,14 @@ def load_model(
     if cls._auto_class is None and hasattr(model.config, "auto_map"):
         del model.config.auto_map  # names code that a published folder holds and a saved one does not
     return (model, info) if wants_info else model
+
+
+def _check_safetensors(name_or_path: str | Path, wanted: bool | None) -> None:
+    if wanted is False:
+        raise ValueError(
+            f"expected weights as safetensors, found use_safetensors=False for {name_or_path}: other files can run "
+            "code of their author; leave it out."
+        )
 
 
 def _read_config(cls: Any, folder: Path, kwargs: dict[str, Any]) -> PreTrainedConfig:

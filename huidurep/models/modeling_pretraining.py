@@ -220,23 +220,15 @@ class HuiduRepForPreTraining(HuiduRepPreTrainedModel):
         Returns
         -------
         HuiduRepForPreTrainingOutput
-
-        Raises
-        ------
-        ValueError
-            If the parts of the batch are of different numbers of units.
         """
         self._follow_optimizer()
-        _check_batch(view_1, dict(view_2=view_2, clean=clean), dict(labels=labels, recordings=recordings))
-        if return_loss and len(view_1) == 1:
-            logger.warning_once(ONE_UNIT)
+        _check_batch(view_1, dict(view_2=view_2, clean=clean), dict(labels=labels, recordings=recordings), return_loss)
         model, (num_units, num_samples), views = self.huidurep, view_1.shape[:2], [view_1, view_2]
         if further_views is not None and self.config.prototype_weight > 0:
             views += further_views.unbind(1)
         snippets = torch.cat([model._prepare(view, channel_mask, sample_mask) for view in views])
         features = model._describe_positions(snippets[:num_units], channel_positions, channel_mask)
-        where = (channel_mask, sample_mask, features)
-        trained = (model.embeddings, model.encoder, model.reduction)
+        trained, where = (model.embeddings, model.encoder, model.reduction), (channel_mask, sample_mask, features)
         hidden, embeddings = self._encode(trained, snippets, num_units, where)
         by_view = embeddings.unflatten(0, (len(views), num_units))
         found: dict[str, Tensor] = dict(view_embeddings=by_view.transpose(0, 1), embeddings=by_view[0])
@@ -284,8 +276,12 @@ class HuiduRepForPreTraining(HuiduRepPreTrainedModel):
         return encode(encoder, reduction, tokens, valid_tokens(sample_mask, tokens.shape[1], self.config.patch_size))
 
 
-def _check_batch(view_1: Tensor, alike: dict[str, Tensor | None], of_units: dict[str, Tensor | None]) -> None:
-    """Refuse parts of a batch that are not of the same units."""
+def _check_batch(
+    view_1: Tensor, alike: dict[str, Tensor | None], of_units: dict[str, Tensor | None], has_loss: bool
+) -> None:
+    """Refuse parts of a batch that are not of the same units; say that one unit has no loss."""
+    if has_loss and len(view_1) == 1:
+        logger.warning_once(ONE_UNIT)
     expected = {name: (each, view_1.shape) for name, each in alike.items()}
     expected |= {name: (each, view_1.shape[:1]) for name, each in of_units.items()}
     for name, (found, shape) in expected.items():

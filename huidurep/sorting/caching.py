@@ -86,10 +86,9 @@ def cache_traces(
     """
     jobs = resolve_job_kwargs(job_kwargs)
     num_bytes = recording.get_total_memory_size()
-    is_short = num_bytes <= settings.memory_bytes
+    is_short = num_bytes <= settings.memory_bytes  # and the same, not rounded, where they are kept in a file
     if is_short and _has_shared_memory(num_bytes):
         return recording.save(format="memory", sharedmem=True, **jobs)
-    # short traces are the same on a system that cannot keep them in memory
     is_rounded = noise_uv >= settings.min_noise_steps * settings.step_uv and not is_short
     stored = _to_int16(recording, settings.step_uv) if is_rounded else recording
     num_bytes = stored.get_total_memory_size()
