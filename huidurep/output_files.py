@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 logger = logging.getLogger(__name__)
 INFO_FILE = "huidurep.json"
@@ -180,7 +180,8 @@ def new_folder(
 
     The files are written to a temporary folder with the same parent, so that relative paths in them stay valid. The two
     folders are exchanged in one step where the system can do that (Linux); an earlier output is unchanged until then,
-    and also after an error. With `mark`, a list of the files is written along: only these are ever replaced.
+    and also after an error. The current folder and mounted ones (volumes of a container), which have to stay the same,
+    are filled file by file. With `mark`, a list of the files is written along: only these are ever replaced.
 
     Parameters
     ----------
@@ -207,8 +208,9 @@ def new_folder(
         The parent folder cannot be written to, or the disk is full.
     """
     path = Path(path).resolve() if Path(path).is_symlink() else Path(path)
-    check_output_folder(path, overwrite=overwrite, mark=mark, others=others)
-    partial = _partial_path(path)
+    kept: dict[str, Any] = dict(overwrite=overwrite, mark=mark, others=others)
+    is_mounted, earlier = path.is_dir() and os.path.ismount(path), _earlier_files(path, **kept)
+    partial = _partial_path(path / path.absolute().name) if is_mounted else _partial_path(path)
     with _explain_full_disk(path):
         try:
             # mkdir, unlike tempfile.mkdtemp, gives the permissions of the user's umask
@@ -220,15 +222,41 @@ def new_folder(
             if mark is not None:
                 listed = {name: _fingerprint_of(partial / name) for name in _files_in(partial)}
                 (partial / FILES_LIST).write_text(json.dumps(listed, indent=0), encoding="utf8")
-            # another process may have filled the folder in the meantime
-            earlier = _earlier_files(path, overwrite=overwrite, mark=mark, others=others)
-            if path.exists():
-                _carry_over(path, partial, earlier)
-                _exchange(partial, path)
-            else:
-                partial.rename(path)
+            if not is_mounted:  # another process may have filled the folder in the meantime
+                earlier = _earlier_files(path, **kept)
+            _put_in_place(partial, path, earlier, is_fixed=is_mounted or _holds_current_folder(path))
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def _put_in_place(new: Path, path: Path, own: dict[str, str | int], *, is_fixed: bool) -> None:
+    """Give a complete output its name; a folder that is fixed is filled."""
+    if not path.exists():
+        new.rename(path)
+    elif is_fixed:
+        _move_into(path, new, own)
+    else:
+        _carry_over(path, new, own)
+        _exchange(new, path)
+
+
+def _holds_current_folder(path: Path) -> bool:
+    """Whether the process works in this folder: it cannot be renamed, or all relative paths would end."""
+    try:
+        return Path.cwd().is_relative_to(path.resolve())
+    except FileNotFoundError:  # the current folder was removed
+        return False
+
+
+def _move_into(path: Path, new: Path, own: dict[str, str | int]) -> None:
+    """Move a new output into an existing folder, file by file, the list of the files last."""
+    names = sorted(_files_in(new), key=lambda name: name == FILES_LIST)
+    for folder in sorted(each for each in new.rglob("*") if each.is_dir() and not each.is_symlink()):
+        (path / folder.relative_to(new)).mkdir(exist_ok=True)
+    for name in names:
+        (new / name).replace(path / name)
+    for name in own.keys() - set(names):
+        (path / name).unlink(missing_ok=True)
 
 
 def _carry_over(earlier: Path, new: Path, own: dict[str, str | int]) -> None:
@@ -267,7 +295,7 @@ def new_file(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     Parameters
     ----------
     path : str or Path
-        The output file; its parents are created.
+        The output file; its parents are created. The target of a link is replaced, not the link.
     overwrite : bool
         Replace a file.
 
@@ -283,7 +311,7 @@ def new_file(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     OSError
         The parent folder cannot be written to, or the disk is full.
     """
-    path = Path(path)
+    path = Path(path).resolve() if Path(path).is_symlink() else Path(path)
     check_output_file(path, overwrite=overwrite)
     partial = _partial_path(path)
     partial = partial.with_name(partial.name + path.suffix)  # writers such as numpy.savez add a missing suffix
@@ -348,6 +376,9 @@ def _reason(error: Exception) -> str:
 
 def _is_full(error: Exception) -> bool:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return True
+    # numpy has an error without errno, when an array is not written to its end
+    if type(error) is OSError and re.fullmatch(r"\d+ requested and \d+ written", str(error)):
         return True
     # safetensors has an error class of its own, without errno
     return type(error).__name__ == "SafetensorError" and os.strerror(errno.ENOSPC) in str(error)

@@ -479,7 +479,7 @@ class SortingResult:
         metadata : dict, optional
             In neuroconv's form, such as {"NWBFile": {"experimenter": [...]}, "Subject": {...}}.
         overwrite : bool
-            Replace an earlier file.
+            Replace an earlier conversion; refused for other files, which may be the raw data.
         job_kwargs : dict, optional
             SpikeInterface's n_jobs, chunk_duration, progress_bar and so on.
 
@@ -491,7 +491,7 @@ class SortingResult:
         Raises
         ------
         FileExistsError
-            The file exists.
+            The file exists, or is no earlier conversion.
         ImportError
             neuroconv is not installed.
         TypeError, ValueError

@@ -211,3 +211,49 @@ def test_a_limit_of_file_sizes_is_reported_like_a_full_disk(tmp_path):
     with pytest.raises(OSError, match="free disk space.*File too large.*removed"), new_folder(tmp_path / "out"):
         raise OSError(errno.EFBIG, "File too large")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_to_a_file_stays_and_its_target_is_replaced(tmp_path):
+    (tmp_path / "shared").mkdir()
+    target, link = tmp_path / "shared" / "report.html", tmp_path / "report.html"
+    link.symlink_to(target)
+    for text in ("first", "second"):  # the first one is written where the link points to nothing yet
+        with new_file(link, overwrite=True) as partial:
+            partial.write_text(text)
+        assert link.is_symlink() and target.read_text() == text and not target.is_symlink()
+
+
+def test_an_array_that_was_not_written_to_its_end_is_a_full_disk(tmp_path):
+    with pytest.raises(OSError, match="enough free disk space"), new_file(tmp_path / "array.npy"):
+        raise OSError("2520 requested and 736 written")  # of numpy, without errno
+
+
+@pytest.mark.parametrize("name", [".", "absolute"])
+def test_the_current_folder_is_filled_and_stays(name, tmp_path, monkeypatch):
+    current = tmp_path / "out"
+    current.mkdir()
+    monkeypatch.chdir(current)
+    path = "." if name == "." else current
+    for number in range(2):
+        with new_folder(path, overwrite=True, mark=INFO_FILE) as partial:
+            (partial / "inner").mkdir()
+            (partial / "inner" / f"array{number}").write_text("x")
+            (partial / INFO_FILE).write_text(str(number))
+        (current / "notes.txt").write_text("mine")
+        assert Path.cwd() == current and Path(INFO_FILE).read_text() == str(number)
+    assert [each.name for each in Path("inner").iterdir()] == ["array1"] and Path("notes.txt").read_text() == "mine"
+    assert [each.name for each in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_mounted_folder_is_filled(tmp_path, monkeypatch):
+    """A volume of a container cannot be renamed, and its parent is another disk."""
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    monkeypatch.setattr("os.path.ismount", lambda path: Path(path) == volume)
+    for number in range(2):
+        with new_folder(volume, overwrite=True, mark=INFO_FILE) as partial:
+            assert partial.parent == volume
+            (partial / INFO_FILE).write_text(str(number))
+            (partial / f"array{number}").write_text("x")
+        assert sorted(each.name for each in volume.iterdir()) == sorted([INFO_FILE, FILES_LIST, f"array{number}"])
+    assert (volume / INFO_FILE).read_text() == "1"

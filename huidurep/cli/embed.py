@@ -40,6 +40,10 @@ def embed(
     if output.suffix != ".npy":
         raise ValueError(f"expected an OUTPUT ending in .npy, found {output.name!r}: rename it.")
     check_output_file(output, overwrite=overwrite)
+    if output.exists() and any(
+        each is not None and each.exists() and output.samefile(each) for each in (input_path, channel_positions)
+    ):
+        raise ValueError(f"expected OUTPUT apart from what is read, found {output} for both: name another OUTPUT.")
     check_writable(output.absolute().parent)
     import numpy as np
     from tqdm import tqdm

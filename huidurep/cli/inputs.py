@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import tempfile
 from pathlib import Path
@@ -52,7 +53,7 @@ def check_output(
     if input_path is not None and input_path.resolve().is_relative_to(output.resolve()):
         raise ValueError(f"expected OUTPUT apart from INPUT, found {input_path} inside {output}: name another OUTPUT.")
     check_output_folder(output, overwrite=overwrite, mark=mark)
-    check_writable(output.absolute().parent if is_replaced else output)
+    check_writable(output.absolute().parent if is_replaced and not os.path.ismount(output) else output)
 
 
 def check_writable(folder: Path) -> None:
@@ -131,12 +132,17 @@ def _load_recording(path: Path, options: RecordingOptions):
         loaded = spikeinterface.load(path, **(dict(base_folder=path.parent) if path.is_file() else {}))
     except Exception as error:  # spikeinterface raises many classes for other folders
         raise ValueError(
-            f"expected what spikeinterface.load reads, found {path} ({error}): save the recording with "
+            f"expected what spikeinterface.load reads, found {path} ({_reason(error)}): save the recording with "
             "recording.save(folder=...), or pass raw binary with its options."
         ) from error
     if not isinstance(loaded, spikeinterface.BaseRecording):
         raise ValueError(f"expected a recording in {path}, found {type(loaded).__name__}: pass the recording's folder.")
     return loaded
+
+
+def _reason(error: Exception) -> str:
+    """SpikeInterface's message, but for folders in which it finds nothing and stumbles over a name of its own."""
+    return "no file of SpikeInterface in it" if isinstance(error, UnboundLocalError) else str(error)
 
 
 def _read_raw(path: Path, sampling_frequency: float, num_channels: int, dtype: str, options: RecordingOptions):
@@ -260,7 +266,9 @@ def load_sorting(path: Path):
     try:
         loaded = spikeinterface.load(path)
     except Exception as error:  # spikeinterface raises many classes for other folders
-        raise ValueError(f"expected what spikeinterface.load reads, found {path} ({error}): save it there.") from error
+        raise ValueError(
+            f"expected what spikeinterface.load reads, found {path} ({_reason(error)}): save it there."
+        ) from error
     if not isinstance(loaded, spikeinterface.BaseSorting):
         raise ValueError(f"expected a sorting in {path}, found {type(loaded).__name__}: pass the sorting's folder.")
     return loaded
@@ -290,7 +298,7 @@ def load_result(path: Path, *, curated: Path | None = None, recording=None):
     """
     from huidurep import SortingResult
 
-    from ..exporters.curated import is_phy_folder
+    from ..sorting.phy_folder import is_phy_folder
 
     result = SortingResult.load(path)
     if curated is None:

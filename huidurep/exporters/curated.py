@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,13 +12,13 @@ from spikeinterface.core import BaseSorting, SortingAnalyzer, load
 from spikeinterface.core.base import minimum_spike_dtype
 
 from ..sorting.aggregation import LABELS, UNIT_PROPERTIES
+from ..sorting.phy_folder import is_phy_folder, read_phy_columns, read_phy_spikes
 from ..sorting.postprocessing import make_sorting
 
 if TYPE_CHECKING:
     from ..result import SortingResult
 
 UNDECIDED = ("", "unsorted", "nan", "None")  # phy's group of units that nobody has judged, and missing values
-PHY_FILES = ("spike_times.npy", "spike_clusters.npy")
 # columns that exports to phy write, and phy's own: no labels of the curator
 PHY_COLUMNS = {
     *UNIT_PROPERTIES,
@@ -92,7 +90,7 @@ def read_curated(curated: Any, result: SortingResult) -> CuratedSorting:
             raise FileNotFoundError(f"expected a curated sorting at {path}, found nothing; correct the path")
         if is_phy_folder(path):
             return _read_phy(path, result.sorting)
-        curated = json.loads(path.read_text(encoding="utf8")) if path.suffix == ".json" else load(path)
+        curated = _read_file(path)
     is_curation = isinstance(curated, dict | list) or hasattr(curated, "model_copy")
     if is_curation:
         curated = _apply_curation(curated, result.sorting)
@@ -106,18 +104,18 @@ def read_curated(curated: Any, result: SortingResult) -> CuratedSorting:
     return replace(found, is_own_label=is_curation)
 
 
-def is_phy_folder(path: Path) -> bool:
-    """Whether a folder has the spikes that phy reads and writes.
-
-    Parameters
-    ----------
-    path : Path
-
-    Returns
-    -------
-    bool
-    """
-    return all((path / name).is_file() for name in PHY_FILES)
+def _read_file(path: Path) -> Any:
+    """A curation, or what SpikeInterface opens."""
+    try:
+        if path.suffix == ".json":
+            return json.loads(path.read_text(encoding="utf8"))
+        return load(path)
+    except Exception as error:  # spikeinterface raises many classes for other folders
+        reason = "none" if isinstance(error, UnboundLocalError) else f"{type(error).__name__} ({error})"
+        raise ValueError(
+            f"expected a phy folder, a JSON file of a curation, or what spikeinterface.load opens at {path}, found "
+            f"{reason}; give what the curation wrote"
+        ) from error
 
 
 def recording_samples(result: SortingResult) -> list[int]:
@@ -187,7 +185,7 @@ def _from_sorting(sorting: BaseSorting, segments: np.ndarray, earlier: BaseSorti
     for name in set(sorting.get_property_keys()) - {*UNIT_PROPERTIES, *LABELS, "machine_quality"}:
         values = sorting.get_property(name)
         if values.ndim == 1:  # arrays of objects cannot be saved
-            properties[name] = values.astype(str) if values.dtype.kind == "O" else values
+            properties[name] = np.array(list(map(_as_text, values)), dtype=str) if values.dtype.kind == "O" else values
     labels = {unit: str(label) for unit, label in labels.items()}
     return replace(_with_spikes(spikes, sorting.unit_ids, labels, properties), groups=groups)
 
@@ -215,15 +213,10 @@ def _read_phy(folder: Path, earlier: BaseSorting) -> CuratedSorting:
             f"expected a result of one segment, as phy has it, found {earlier.get_num_segments()}; curate with "
             "SpikeInterface's tools"
         )
-    try:
-        samples, clusters = (np.load(folder / name, allow_pickle=False).ravel().astype("int64") for name in PHY_FILES)
-        columns = dict(_read_columns(folder))
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"expected the files of phy in {folder}, found {error}; save again in phy") from error
-    if len(samples) != len(clusters):
-        raise ValueError(
-            f"expected one cluster a spike ({len(samples)}) in {folder}, found {len(clusters)}; copy the folder again"
-        )
+    samples, clusters = read_phy_spikes(folder)
+    columns = {
+        name: values for name, values in read_phy_columns(folder) if name == "group" or _is_of_curator(name, values)
+    }
     unit_ids, numbers = np.unique(clusters, return_inverse=True)
     spikes = np.zeros(len(samples), dtype=minimum_spike_dtype)
     spikes["sample_index"], spikes["unit_index"] = samples, numbers
@@ -232,19 +225,14 @@ def _read_phy(folder: Path, earlier: BaseSorting) -> CuratedSorting:
     return _with_spikes(spikes, unit_ids, labels, own)
 
 
-def _read_columns(folder: Path) -> Iterator[tuple[str, dict[int, str]]]:
-    """The column "group" of a phy folder, and columns of words that the curator added: value of each cluster."""
-    # phy writes cluster_info.tsv for other programs, and reads the single columns, which are therefore read last
-    paths = sorted(folder.glob("cluster_*.tsv"), key=lambda path: path.name != "cluster_info.tsv")
-    for path in paths:
-        with path.open(encoding="utf8", newline="") as file:
-            rows = list(csv.DictReader(file, delimiter="\t"))
-        for name in rows[0] if rows else ():
-            key = "cluster_id" if "cluster_id" in rows[0] else "id"
-            values = {int(row[key]): row[name] for row in rows if row.get(name)}
-            is_text = values and not any(map(_is_number, values.values()))  # a metric without values is none either
-            if name == "group" or (name not in {key, *PHY_COLUMNS} and is_text):
-                yield name, values
+def _is_of_curator(name: str, values: dict[int, str]) -> bool:
+    """Whether a column has words that a person added; those of numbers are metrics."""
+    return name not in PHY_COLUMNS and bool(values) and not any(map(_is_number, values.values()))
+
+
+def _as_text(value: Any) -> str:
+    text = str(value)
+    return "" if text in ("None", "nan", "<NA>") else text
 
 
 def _is_number(text: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import uuid
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from ..result import SortingResult
 
+logger = logging.getLogger(__name__)
 EXTENSIONS = ("random_spikes", "templates")
 DESCRIPTIONS = {
     "main_channel_id": "Channel on which the unit's mean waveform is largest.",
@@ -39,10 +41,12 @@ DESCRIPTIONS = {
     "amplitude_cutoff": "Estimated share of spikes missing at small amplitudes; NaN below 500 spikes.",
     "neighbour_share": "Largest share of its spikes' neighbours in the embedding that belong to one other unit.",
     "template_distance": "Smallest distance from the mean waveform of another unit, in noise levels; NaN for none.",
-    "neuron": "Number of the neuron, the same in all sessions in which huidurep.track found it.",
+    "neuron": "Number of the neuron, the same in all sessions in which huidurep.track found it; -1: noise.",
     "quality": "'good' where the unit passes every test, otherwise 'mua' (multi-unit activity).",
     "quality_reason": "The tests that the unit failed; empty for good units.",
 }
+SECTIONS = ("NWBFile", "Subject", "Devices", "Ecephys")  # of neuroconv's metadata
+UNITS = "Units of HuiduRep"  # begins the description of the units table
 POSITIONS = ("rel_x", "rel_y", "rel_z")
 POSTERIOR = "Posterior probability of this unit for each of its spikes, given the embedding."
 EMBEDDING = "Embedding of each spike by the HuiduRep encoder."
@@ -72,7 +76,7 @@ def export_to_nwb(
     metadata : dict, optional
         As neuroconv reads it: sections NWBFile, Subject, Devices, Ecephys.
     overwrite : bool
-        Replace an earlier file.
+        Replace an earlier conversion; refused for other files, which may be the raw data.
     job_kwargs : dict, optional
         SpikeInterface's n_jobs, chunk_duration, progress_bar and so on.
 
@@ -84,7 +88,7 @@ def export_to_nwb(
     Raises
     ------
     FileExistsError
-        The file exists.
+        The file exists, or is no earlier conversion.
     ImportError
         neuroconv is not installed.
     TypeError, ValueError
@@ -93,6 +97,7 @@ def export_to_nwb(
     path = Path(path)
     _check_arguments(path, session_start_time, metadata)
     check_output_file(path, overwrite=overwrite)
+    _check_is_conversion(path)
     check_exportable(result, recording)
     _check_times(choose_times(result.sorting, recording))
     nwbfile = _make_nwbfile(result, recording, session_start_time, metadata, job_kwargs)
@@ -110,7 +115,7 @@ def _make_nwbfile(
 ) -> NWBFile:
     """Session, electrodes and units in memory."""
     tools = _import_neuroconv().tools
-    nwbfile = tools.nwb_helpers.make_nwbfile_from_metadata(_describe_session(session_start_time, metadata))
+    nwbfile = _make_session(tools, session_start_time, metadata)
     tools.spikeinterface.add_recording_metadata_to_nwbfile(
         _with_positions(recording), nwbfile=nwbfile, metadata=_describe_electrodes(metadata)
     )
@@ -128,6 +133,19 @@ def _make_nwbfile(
     _add_electrode_groups(nwbfile, result, recording)
     _add_spike_columns(nwbfile.units, result)
     return nwbfile
+
+
+def _make_session(tools: Any, session_start_time: datetime, metadata: dict | None) -> NWBFile:
+    try:
+        return tools.nwb_helpers.make_nwbfile_from_metadata(_describe_session(session_start_time, metadata))
+    except Exception as error:
+        if type(error).__name__ != "ValidationError":  # of jsonschema, which neuroconv brings
+            raise
+        where = ".".join(map(str, getattr(error, "absolute_path", ())))
+        raise ValueError(
+            f"expected metadata as NWB defines it, found in {where or 'metadata'}: {getattr(error, 'message', error)}; "
+            "correct it"
+        ) from error
 
 
 def _skipped_properties(sorting: BaseSorting) -> list[str]:
@@ -209,6 +227,39 @@ def _check_arguments(path: Path, session_start_time: datetime, metadata: dict | 
         raise TypeError(
             f"expected metadata as a dict such as {{'Subject': {{...}}}}, found {type(metadata).__name__}; change it"
         )
+    for name in ("NWBFile", "Subject", "Ecephys"):
+        if not isinstance((metadata or {}).get(name, {}), dict):
+            raise TypeError(
+                f"expected names and values in metadata[{name!r}], found {(metadata or {})[name]!r}; change it"
+            )
+    columns = (metadata or {}).get("Ecephys", {}).get("Electrodes", [])
+    if not isinstance(columns, list) or not all(isinstance(each, dict) and "name" in each for each in columns):
+        raise TypeError(
+            "expected a list of columns with name and description in metadata['Ecephys']['Electrodes'], found "
+            f"{columns!r}; change it"
+        )
+    unused = sorted(map(str, set(metadata or {}) - set(SECTIONS)))
+    if unused:
+        logger.warning("sections of the metadata that are not used: %s; used are %s", unused, list(SECTIONS))
+
+
+def _check_is_conversion(path: Path) -> None:
+    """Refuse to overwrite an NWB file of others: it may hold the raw data, and no copy of them need exist."""
+    if not path.exists():
+        return
+    _import_neuroconv()
+    import h5py  # comes with neuroconv
+
+    try:
+        with h5py.File(path, "r") as file:
+            is_own = str(file["units"].attrs["description"]).startswith(UNITS) and not len(file["acquisition"])
+    except (OSError, KeyError):
+        is_own = False
+    if not is_own:
+        raise FileExistsError(
+            f"expected an earlier conversion by this package, found another file at {path}, which may hold data of its "
+            "own; choose another name, or remove it yourself"
+        )
 
 
 def _check_times(recording: BaseRecording) -> None:
@@ -255,7 +306,7 @@ def _describe_electrodes(metadata: dict | None) -> dict:
 
 def _describe_units(result: SortingResult) -> str:
     model = f"{result.model_name} {result.model_revision or ''}".strip()
-    return f"Units of HuiduRep {versions()['huidurep']} (arXiv 2507.17224), checkpoint {model}; times of troughs."
+    return f"{UNITS} {versions()['huidurep']} (arXiv 2507.17224), checkpoint {model}; times of troughs."
 
 
 def _templates(result: SortingResult, recording: BaseRecording, job_kwargs: dict | None) -> dict:
@@ -277,11 +328,24 @@ def _with_positions(recording: BaseRecording) -> BaseRecording:
     view = recording.select_channels(recording.channel_ids)
     if recording.get_property("group") is not None:  # NaN and None are no names of electrode groups
         view.set_property("group", group_of_channels(recording, RunLog()))
+    for name in ("group", "group_name"):  # neuroconv takes the second one where there are both
+        groups = view.get_property(name)
+        if groups is not None and groups.dtype.kind in "OSU":
+            view.set_property(name, _nwb_names(groups.astype(str)))
     if recording.has_probe():
         positions_um = contact_positions_um(recording, axes="xyz" if recording.has_3d_probe() else "xy")
         for name, values in zip(POSITIONS, positions_um.T, strict=False):
             view.set_property(name, values)
     return view
+
+
+def _nwb_names(names: np.ndarray) -> np.ndarray:
+    """Names of objects, which in NWB have neither "/" nor ":"; different ones stay different."""
+    allowed: dict[str, str] = {}
+    for name in np.unique(names).tolist():
+        new = name.replace("/", "-").replace(":", "-")
+        allowed[name] = new if new not in allowed.values() else f"{new} ({len(allowed)})"
+    return np.array([allowed[name] for name in names.tolist()])
 
 
 def _add_electrode_groups(nwbfile: Any, result: SortingResult, recording: BaseRecording) -> None:

@@ -125,7 +125,7 @@ def finetune(  # noqa: PLR0913 - the data, where they go, and how it is done
     model : str, Path or HuiduRep, default "auto"
         As in `huidurep.sort`.
     sortings : BaseSorting or list of BaseSorting or None, optional
-        Curated units of each recording, used instead of sorting it.
+        Curated units of each recording, used instead of sorting it; those with the quality "noise" are left out.
     steps, seed : int
         Steps of the optimizer; same seed, same weights.
     job_kwargs, settings : dict, FinetuningSettings, optional

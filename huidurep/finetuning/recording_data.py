@@ -60,7 +60,8 @@ def read_recording_data(
     """Cut spikes and noise of one recording.
 
     The last quarter of every segment is held out. Without a sorting the pipeline sorts the other three quarters, and
-    confident units are used (see :class:`ReadingSettings`); of a curated sorting, all units with 40 spikes.
+    confident units are used (see :class:`ReadingSettings`); of a curated sorting, all units with 40 spikes, but for
+    those whose property "quality" is "noise".
 
     Parameters
     ----------
@@ -160,8 +161,11 @@ def _units_of(
     vector, units = sorting.to_spike_vector(), {}
     ends = np.array([train_part.get_num_samples(index) for index in range(train_part.get_num_segments())])
     vector = vector[vector["sample_index"] < ends[vector["segment_index"]]]
+    labels = sorting.get_property("quality")
     for index, unit_id in enumerate(sorting.unit_ids):
         spikes = vector[vector["unit_index"] == index]
+        if labels is not None and labels[index] == "noise":
+            continue
         if len(spikes) >= settings.reading.min_spikes:
             units[_plain(unit_id)] = (spikes["segment_index"], spikes["sample_index"], None)
     return units, len(sorting.unit_ids)

@@ -61,6 +61,7 @@ def load_model(
     hub_options = {key: kwargs.pop(key) for key in (*HUB_KEYWORDS, "subfolder") if key in kwargs}
     folder = resolve_checkpoint(name_or_path, **hub_options)
     wants_info = kwargs.pop("output_loading_info", False)
+    _check_safetensors(name_or_path, kwargs.pop("use_safetensors", None))
     if "config" not in kwargs:
         kwargs["config"] = _read_config(cls, folder, kwargs)
     files = weight_files(folder, kwargs.get("variant"))
@@ -74,8 +75,8 @@ def load_model(
 
     try:
         model, info = load(output_loading_info=True)
-    except TypeError:
-        raise  # a keyword that neither transformers nor the model knows
+    except (TypeError, ImportError):
+        raise  # a keyword that neither transformers nor the model knows; a package for quantization that is missing
     except (RuntimeError, ValueError) as error:
         if isinstance(error, ValueError) and "attn_implementation" in kwargs:
             raise  # one that this model or this computer does not have, in transformers' words
@@ -90,6 +91,14 @@ def load_model(
     if cls._auto_class is None and hasattr(model.config, "auto_map"):
         del model.config.auto_map  # names code that a published folder holds and a saved one does not
     return (model, info) if wants_info else model
+
+
+def _check_safetensors(name_or_path: str | Path, wanted: bool | None) -> None:
+    if wanted is False:
+        raise ValueError(
+            f"expected weights as safetensors, found use_safetensors=False for {name_or_path}: other files can run "
+            "code of their author; leave it out."
+        )
 
 
 def _read_config(cls: Any, folder: Path, kwargs: dict[str, Any]) -> PreTrainedConfig:

@@ -2,7 +2,6 @@
 
 import copy
 import inspect
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +11,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoModelForPreTraining
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, logging
 
 from .configuration_huidurep import HuiduRepConfig
 from .losses import prototype_loss, reconstruction_loss, symmetric_contrastive_loss
 from .modeling_huidurep import HuiduRep, HuiduRepPreTrainedModel
 from .modeling_layers import HuiduRepEmbeddings, HuiduRepStack, encode, valid_tokens
 
-logger = logging.getLogger(__name__)
+logger = logging.get_logger(__name__)
+ONE_UNIT = (
+    "a batch of one unit has no other unit to be compared with: its losses of comparison are 0 and teach nothing; use "
+    "larger batches and leave out the last one of an epoch (dataloader_drop_last=True)"
+)
 # In the order in which they are logged.
 LOSSES = ("prototype_loss", "contrastive_loss", "reconstruction_loss")
 QUERIES, KEYS = ("query_1", "query_2"), ("key_1", "key_2")
@@ -219,13 +222,13 @@ class HuiduRepForPreTraining(HuiduRepPreTrainedModel):
         HuiduRepForPreTrainingOutput
         """
         self._follow_optimizer()
+        _check_batch(view_1, dict(view_2=view_2, clean=clean), dict(labels=labels, recordings=recordings), return_loss)
         model, (num_units, num_samples), views = self.huidurep, view_1.shape[:2], [view_1, view_2]
         if further_views is not None and self.config.prototype_weight > 0:
             views += further_views.unbind(1)
         snippets = torch.cat([model._prepare(view, channel_mask, sample_mask) for view in views])
         features = model._describe_positions(snippets[:num_units], channel_positions, channel_mask)
-        where = (channel_mask, sample_mask, features)
-        trained = (model.embeddings, model.encoder, model.reduction)
+        trained, where = (model.embeddings, model.encoder, model.reduction), (channel_mask, sample_mask, features)
         hidden, embeddings = self._encode(trained, snippets, num_units, where)
         by_view = embeddings.unflatten(0, (len(views), num_units))
         found: dict[str, Tensor] = dict(view_embeddings=by_view.transpose(0, 1), embeddings=by_view[0])
@@ -271,6 +274,22 @@ class HuiduRepForPreTraining(HuiduRepPreTrainedModel):
         to_tokens, encoder, reduction = branch
         tokens = to_tokens(snippets, channel_mask, features)
         return encode(encoder, reduction, tokens, valid_tokens(sample_mask, tokens.shape[1], self.config.patch_size))
+
+
+def _check_batch(
+    view_1: Tensor, alike: dict[str, Tensor | None], of_units: dict[str, Tensor | None], has_loss: bool
+) -> None:
+    """Refuse parts of a batch that are not of the same units; say that one unit has no loss."""
+    if has_loss and len(view_1) == 1:
+        logger.warning_once(ONE_UNIT)
+    expected = {name: (each, view_1.shape) for name, each in alike.items()}
+    expected |= {name: (each, view_1.shape[:1]) for name, each in of_units.items()}
+    for name, (found, shape) in expected.items():
+        if found is not None and (not isinstance(found, Tensor) or found.shape != shape):
+            described = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise ValueError(
+                f"expected {name} as a tensor {tuple(shape)}, as view_1 has it, found {described}: correct it."
+            )
 
 
 def comparison_losses(

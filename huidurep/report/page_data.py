@@ -50,9 +50,11 @@ def get_measurements(result: SortingResult, recording: BaseRecording | None = No
         Another recording than the one that was sorted.
     """
     known = result.measurements
-    if recording is None or (known is not None and known.drawn_spikes is not None):
+    if recording is None:
         return known
     check_same_recording(result, recording)
+    if known is not None and known.drawn_spikes is not None:
+        return known
     return measure_again(result.sorting, recording, result.parameters)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -100,7 +100,7 @@ def plot_templates(
     for axis, unit in zip(axes, shown, strict=True):
         _draw_template(axis, measurements, unit, COLORS[colors[unit]], span_uv)
         snr = result.sorting.get_property("snr")[unit]
-        axis.set_title(f"unit {result.sorting.unit_ids[unit]}, SNR {snr:.1f}", fontsize=8)
+        axis.set_title(f"unit {_plain(result.sorting.unit_ids[unit])}, SNR {snr:.1f}", fontsize=8)
     is_all = units is not None or len(shown) == result.sorting.get_num_units()
     largest = "" if is_all else f", {len(shown)} largest units"
     figure.suptitle(f"templates at the contacts, full height {span_uv:.0f} µV{largest}", fontsize=9)
@@ -144,7 +144,7 @@ def plot_autocorrelograms(result: SortingResult, *, units: Sequence | None = Non
         axes=axes,
     )
     for axis, unit_id in zip(axes, unit_ids, strict=True):
-        axis.set_title(f"unit {unit_id}", fontsize=8)
+        axis.set_title(f"unit {_plain(unit_id)}", fontsize=8)
         axis.tick_params(labelsize=7)
     figure.supxlabel("lag (ms)", fontsize=9)
     figure.supylabel("spikes", fontsize=9)
@@ -178,7 +178,7 @@ def plot_intervals(result: SortingResult, *, units: Sequence | None = None) -> F
     figure, axes = _panels(new_figure, len(shown), height=1.7)
     for axis, unit in zip(axes, shown, strict=True):
         _draw_intervals(axis, counts[unit], COLORS[colors[unit]])
-        axis.set_title(f"unit {result.sorting.unit_ids[unit]}", fontsize=8)
+        axis.set_title(f"unit {_plain(result.sorting.unit_ids[unit])}", fontsize=8)
         axis.tick_params(labelsize=7)
     figure.supxlabel("inter-spike interval (ms)", fontsize=9)
     figure.supylabel("intervals", fontsize=9)
@@ -215,6 +215,7 @@ def plot_amplitudes(
         Neither amplitudes nor a recording, or another recording, or no such unit or segment.
     """
     new_figure = _figure_class()
+    _check_segment(result, segment_index)
     shown = _select_units(result, units)
     if len(shown) == 0:
         return _empty_figure(new_figure, "no units")
@@ -223,7 +224,7 @@ def plot_amplitudes(
     figure, axes = _panels(new_figure, len(shown), height=1.7)
     for axis, unit in zip(axes, shown, strict=True):
         _draw_amplitudes(axis, result, measurements, unit, segment_index, COLORS[colors[unit]])
-        axis.set_title(f"unit {result.sorting.unit_ids[unit]}", fontsize=8)
+        axis.set_title(f"unit {_plain(result.sorting.unit_ids[unit])}", fontsize=8)
         axis.tick_params(labelsize=7)
     figure.supxlabel("time (s)", fontsize=9)
     figure.supylabel("amplitude (µV)", fontsize=9)
@@ -253,6 +254,7 @@ def plot_raster(result: SortingResult, *, segment_index: int = 0, units: Sequenc
     """
     new_figure = _figure_class()
     sorting = result.sorting
+    _check_segment(result, segment_index)
     shown = _select_units(result, sorting.unit_ids if units is None else units)
     if len(shown) == 0:
         return _empty_figure(new_figure, "no units")
@@ -266,7 +268,7 @@ def plot_raster(result: SortingResult, *, segment_index: int = 0, units: Sequenc
         times_s = _recorded_times_s(sorting, vector["sample_index"][vector["unit_index"] == unit], segment_index)
         color, name = COLORS[colors[unit]], str(sorting.unit_ids[unit])
         axis.vlines(times_s, row - 0.4, row + 0.4, color=color, linewidth=0.4, label=name)
-    axis.set_yticks(np.arange(len(shown)), [str(unit_id) for unit_id in sorting.unit_ids[shown]])
+    axis.set_yticks(np.arange(len(shown)), [_plain(unit_id) for unit_id in sorting.unit_ids[shown]])
     axis.set(xlabel="time (s)", ylabel="unit", title=f"segment {segment_index}")
     return figure
 
@@ -410,7 +412,7 @@ def plot_unit(
     axes["lags"].set(xlabel="lag (ms)", ylabel="spikes")
     _draw_intervals(axes["intervals"], isi_histograms(own)[0], color)
     axes["intervals"].set(xlabel="inter-spike interval (ms)", ylabel="intervals")
-    figure.suptitle(f"unit {sorting.unit_ids[unit]}", fontsize=10)
+    figure.suptitle(f"unit {_plain(sorting.unit_ids[unit])}", fontsize=10)
     return figure
 
 
@@ -426,6 +428,19 @@ FIGURES: dict[str, Callable[..., Any]] = {
 }
 
 
+def _plain(name: object) -> str:
+    """A name as text in which matplotlib sees no formula."""
+    return str(name).replace("$", r"\$")
+
+
+def _check_segment(result: SortingResult, segment_index: int) -> None:
+    num_segments = result.sorting.get_num_segments()
+    if segment_index not in range(num_segments):
+        raise ValueError(
+            f"expected a segment_index from 0 to {num_segments - 1}, found {segment_index!r}; give one of these"
+        )
+
+
 def _select_units(result: SortingResult, units: Sequence | None) -> np.ndarray:
     """Index of the given units, or of those with the most spikes in the order of the units."""
     sorting = result.sorting
@@ -433,6 +448,8 @@ def _select_units(result: SortingResult, units: Sequence | None) -> np.ndarray:
         counts = np.bincount(sorting.to_spike_vector()["unit_index"], minlength=sorting.get_num_units())
         return np.sort(np.argsort(-counts, kind="stable")[:MAX_UNITS])
     index = {unit_id: unit for unit, unit_id in enumerate(sorting.unit_ids.tolist())}
+    if isinstance(units, str) or not isinstance(units, Iterable):
+        raise ValueError(f"expected a list of ids of units, found {units!r}; give units=[{units!r}]")
     unknown = [unit_id for unit_id in units if unit_id not in index]
     if unknown or (len(units) == 0 and index):
         raise ValueError(f"expected units of the result, such as {[*index][:3]}, found {unknown}; give ids of units")
@@ -455,7 +472,7 @@ def _add_legend(figure: Figure, result: SortingResult, styles: dict[int, dict]) 
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], linestyle="", markersize=4, **style) for style in styles.values()]
-    names = [str(result.sorting.unit_ids[unit]) for unit in styles]
+    names = [_plain(result.sorting.unit_ids[unit]) for unit in styles]
     num_rows = int(figure.get_figheight() / 0.17) - 2
     figure.legend(handles, names, title="unit", fontsize=7, loc="outside right", ncols=-(-len(names) // num_rows))
 
@@ -482,7 +499,7 @@ def _draw_peaks(
         peaks = [peaks_on(measurements, drawn, unit, contact) for contact in pair]
         if peaks[0] is not None and peaks[1] is not None:
             axis.scatter(*peaks, s=4, alpha=0.6, linewidths=0, rasterized=True, **style)
-    first, second = (measurements.channel_ids[contact] for contact in pair)
+    first, second = (_plain(measurements.channel_ids[contact]) for contact in pair)
     axis.set_xlabel(f"peak on {first} (µV)", fontsize=8)
     axis.set_ylabel(f"peak on {second} (µV)", fontsize=8)
     axis.tick_params(labelsize=7)

@@ -61,11 +61,7 @@ def simulate_recording(
     ValueError
         If a value is impossible, or too few units fall into the amplitude range.
     """
-    if num_units < 1 or duration_s <= 0 or noise_uv < 0 or drift_um < 0:
-        raise ValueError(
-            "expected num_units >= 1, duration_s > 0, noise_uv >= 0 and drift_um >= 0, found "
-            f"{num_units}, {duration_s}, {noise_uv} and {drift_um}: correct them."
-        )
+    _check_numbers(num_units, duration_s, noise_uv, drift_um, sampling_frequency)
     rng, made_probe = np.random.default_rng(seed), _make_probe(probe)
     along = _drift_steps(drift_um)
     options: dict[str, Any] = dict(amplitude_range_uv=amplitude_range_uv, sampling_frequency=sampling_frequency)
@@ -77,6 +73,22 @@ def simulate_recording(
     recording = _inject(sorting, units, along, noise, gains, _drift(duration_s, drift_um))
     sorting.set_property("peak_uv", -units.waveforms[:, 0].min((1, 2)))
     return recording, sorting
+
+
+def _check_numbers(
+    num_units: int, duration_s: float, noise_uv: float, drift_um: float, sampling_frequency: float
+) -> None:
+    is_finite = np.isfinite([duration_s, noise_uv, drift_um, sampling_frequency]).all()
+    if not is_finite or num_units < 1 or duration_s <= 0 or noise_uv < 0 or drift_um < 0:
+        raise ValueError(
+            "expected num_units >= 1, duration_s > 0, noise_uv >= 0 and drift_um >= 0, finite ones, found "
+            f"{num_units}, {duration_s}, {noise_uv} and {drift_um}: correct them."
+        )
+    if sampling_frequency < 4 * BAND_HZ[0] or duration_s * sampling_frequency < 1:
+        raise ValueError(
+            f"expected a sampling_frequency of at least {4 * BAND_HZ[0]:g} Hz and one sample or more, found "
+            f"{sampling_frequency:g} Hz and {duration_s * sampling_frequency:g} samples: correct them."
+        )
 
 
 def _drift_steps(drift_um: float) -> np.ndarray:

@@ -22,6 +22,7 @@ from .job_kwargs import resolve_job_kwargs
 from .run_log import RunLog
 from .scaling import scale_traces
 
+SHARED_MEMORY = Path("/dev/shm")  # where Linux keeps it; 64 MiB in a container of Docker
 PREFIX = "huidurep-"  # of temporary folders; then the number of the process
 
 
@@ -59,10 +60,11 @@ def cache_traces(
 ) -> BaseRecording:
     """Compute a lazy recording once.
 
-    Up to 256 MiB stay in memory. More is written to a file in the system's temporary folder (`TMPDIR` names another),
-    which is deleted as soon as nothing uses the recording any more; where the disk is too small, or full before all is
-    written, the recording stays lazy, and slow. The file is as large as the recording as int16: traces are rounded to
-    0.1 uV, a tenth of the noise or less, and cut at 3.2 mV, which no spike reaches.
+    Up to 256 MiB stay in memory, if the system has as much to share between processes. More is written to a file in the
+    system's temporary folder (`TMPDIR` names another), which is deleted as soon as nothing uses the recording any more;
+    where the disk is too small, or full before all is written, the recording stays lazy, and slow. The file of a long
+    recording is as large as it is as int16: traces are rounded to 0.1 uV, a tenth of the noise or less, and cut at
+    3.2 mV, which no spike reaches.
 
     Parameters
     ----------
@@ -84,9 +86,10 @@ def cache_traces(
     """
     jobs = resolve_job_kwargs(job_kwargs)
     num_bytes = recording.get_total_memory_size()
-    if num_bytes <= settings.memory_bytes:
+    is_short = num_bytes <= settings.memory_bytes  # and the same, not rounded, where they are kept in a file
+    if is_short and _has_shared_memory(num_bytes):
         return recording.save(format="memory", sharedmem=True, **jobs)
-    is_rounded = noise_uv >= settings.min_noise_steps * settings.step_uv
+    is_rounded = noise_uv >= settings.min_noise_steps * settings.step_uv and not is_short
     stored = _to_int16(recording, settings.step_uv) if is_rounded else recording
     num_bytes = stored.get_total_memory_size()
     parent = Path(tempfile.gettempdir())
@@ -106,6 +109,11 @@ def cache_traces(
         cached.set_channel_gains(1.0)  # scaling keeps the gains, by which exports would scale again
     weakref.finalize(cached, _remove, folder, os.getpid())
     return cached
+
+
+def _has_shared_memory(num_bytes: float) -> bool:
+    """Whether the system has as much shared memory; writing to more ends the process without a message."""
+    return not SHARED_MEMORY.is_dir() or num_bytes <= shutil.disk_usage(SHARED_MEMORY).free
 
 
 def _warn_of_full_disk(log: RunLog, stage: str, num_bytes: float, parent: Path) -> None:

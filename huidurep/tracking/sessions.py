@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +14,9 @@ from spikeinterface.preprocessing import bandpass_filter
 from ..provenance import describe_recording
 from ..result import SortingResult
 from ..sorting.geometry import um_per_unit
-from ..sorting.recorded_times import DAMAGED_ARRAY
+from ..sorting.phy_folder import is_phy_folder, read_phy_columns, read_phy_spikes
 from ..sorting.scaling import complete_gains
+from .settings import TRACKING_SETTINGS, TrackingSettings
 
 if TYPE_CHECKING:
     from spikeinterface.core.sortinganalyzer import ComputeTemplates
@@ -56,19 +56,23 @@ class SessionUnits:
     identity: tuple | None = None
 
 
-def read_session(source: Any, *, job_kwargs: dict | None = None) -> SessionUnits:
+def read_session(
+    source: Any, *, job_kwargs: dict | None = None, settings: TrackingSettings = TRACKING_SETTINGS
+) -> SessionUnits:
     """Read the units of a session.
 
     Parameters
     ----------
     source : SortingResult, SortingAnalyzer, path, or (path, BaseRecording)
-        A path is the folder of a result or of a SortingAnalyzer; with a recording, a phy folder.
+        A path is the folder of a result; with a recording, a phy folder.
     job_kwargs : dict, optional
         SpikeInterface's n_jobs, chunk_duration, progress_bar and so on, for phy folders.
+    settings : TrackingSettings
 
     Returns
     -------
     SessionUnits
+        Without the units whose property "quality" is "noise": a curator gave it.
 
     Raises
     ------
@@ -78,17 +82,34 @@ def read_session(source: Any, *, job_kwargs: dict | None = None) -> SessionUnits
         Anything else.
     """
     if isinstance(source, str | Path):
+        _check_result_folder(Path(source))
         source = SortingResult.load(source)
     if isinstance(source, SortingResult):
-        return _from_result(source)
+        return _without_noise(_from_result(source))
     if isinstance(source, SortingAnalyzer):
-        return _from_analyzer(source)
+        return _without_noise(_from_analyzer(source))
     if isinstance(source, tuple) and len(source) == 2 and isinstance(source[1], BaseRecording):
-        return _from_analyzer(_analyze_phy(Path(source[0]), source[1], job_kwargs or {}))
+        units = _from_analyzer(_analyze_phy(Path(source[0]), source[1], job_kwargs or {}, settings))
+        return replace(units, identity=_identity(describe_recording(source[1])))
     raise TypeError(
         "expected a SortingResult, its folder, a SortingAnalyzer, or a phy folder with its recording, found "
         f"{type(source).__name__}; sort the session with SpikeSortingPipeline, or give (folder, recording)"
     )
+
+
+def noise_units(sorting: BaseSorting) -> np.ndarray:
+    """Which units a curator called noise.
+
+    Parameters
+    ----------
+    sorting : BaseSorting
+
+    Returns
+    -------
+    ndarray of bool (num_units,)
+    """
+    labels = sorting.get_property("quality")
+    return np.zeros(sorting.get_num_units(), dtype=bool) if labels is None else labels.astype(str) == "noise"
 
 
 def isi_histograms(sorting: BaseSorting) -> np.ndarray:
@@ -111,14 +132,41 @@ def isi_histograms(sorting: BaseSorting) -> np.ndarray:
     return histograms
 
 
+def _check_result_folder(folder: Path) -> None:
+    """Say of folders that are tracked otherwise how this is done."""
+    if is_phy_folder(folder):
+        raise ValueError(
+            f"expected the recording of a phy folder beside it, found {folder} alone; give (folder, recording), on the "
+            "command line --recording once for each folder"
+        )
+    if (folder / "spikeinterface_info.json").is_file():
+        raise ValueError(
+            f"expected the folder of a result, found a SortingAnalyzer in {folder}; give "
+            "spikeinterface.load_sorting_analyzer(folder), or the result in its subfolder huidurep if there is one"
+        )
+
+
+def _without_noise(session: SessionUnits) -> SessionUnits:
+    kept = np.flatnonzero(~noise_units(session.sorting))
+    return replace(
+        session,
+        sorting=session.sorting.select_units(session.sorting.unit_ids[kept]),
+        templates_uv=session.templates_uv[kept],
+        unit_groups=session.unit_groups[kept],
+    )
+
+
+def _identity(facts: dict) -> tuple | None:
+    return tuple(str(facts[name]) for name in IDENTITY) if set(IDENTITY) <= set(facts) else None
+
+
 def _from_result(result: SortingResult) -> SessionUnits:
     measured, num_units = result.measurements, result.sorting.get_num_units()
     if num_units and measured is None:
         raise ValueError(
             "expected a result with templates, found one of an early version without them; sort the session again"
         )
-    facts = result.provenance.get("recording", {})
-    identity = tuple(str(facts[name]) for name in IDENTITY) if set(IDENTITY) <= set(facts) else None
+    identity = _identity(result.provenance.get("recording", {}))
     if measured is None:
         empty = np.zeros(0)
         return SessionUnits(result.sorting, np.zeros((0, 1, 0)), empty, empty, np.zeros((0, 2)), 0, identity)
@@ -153,8 +201,7 @@ def _from_analyzer(analyzer: SortingAnalyzer) -> SessionUnits:
     main = np.ptp(dense, axis=1).argmax(axis=1) if len(dense) else np.zeros(0, dtype=int)
     identity = None
     if analyzer.has_recording():
-        facts = describe_recording(analyzer.recording)
-        identity = tuple(str(facts[name]) for name in IDENTITY)
+        identity = _identity(describe_recording(analyzer.recording))
     contacts = analyzer.get_probegroup().to_numpy(complete=True)
     units = contacts["si_units"][np.argsort(contacts["device_channel_indices"])]  # as get_channel_locations
     positions_um = np.asarray(analyzer.get_channel_locations(), dtype="float64")[:, :2] * um_per_unit(units)[:, None]
@@ -164,7 +211,9 @@ def _from_analyzer(analyzer: SortingAnalyzer) -> SessionUnits:
     )
 
 
-def _analyze_phy(folder: Path, recording: BaseRecording, job_kwargs: dict) -> SortingAnalyzer:
+def _analyze_phy(
+    folder: Path, recording: BaseRecording, job_kwargs: dict, settings: TrackingSettings
+) -> SortingAnalyzer:
     """Templates of a phy folder's units, from its recording band-passed as phy's own traces are not always there."""
     sorting, recording = _read_phy(folder, recording), complete_gains(recording)
     filtered = recording if recording.is_filtered() else bandpass_filter(recording, *BAND_HZ)
@@ -172,8 +221,24 @@ def _analyze_phy(folder: Path, recording: BaseRecording, job_kwargs: dict) -> So
         sorting, filtered, format="memory", sparse=False, return_in_uV=recording.has_scaleable_traces()
     )
     options = {"random_spikes": {"seed": SEED}, "templates": {"ms_before": BEFORE_MS, "ms_after": AFTER_MS}}
+    options["noise_levels"] = {"method": "std", "random_slices_kwargs": {"seed": SEED}}
     analyzer.compute(options, **{"n_jobs": 1, "progress_bar": False, **job_kwargs})
+    errors = _standard_errors(analyzer)
+    if len(errors) and np.median(errors) < settings.min_standard_errors:
+        raise ValueError(
+            f"expected spikes in the recording at the times of {folder}, found mean waveforms as at random times; give "
+            "the recording of this folder, and several of them in the order of the folders"
+        )
     return analyzer
+
+
+def _standard_errors(analyzer: SortingAnalyzer) -> np.ndarray:
+    """Largest value of each unit's mean waveform (num_units,), in standard errors of means at random times."""
+    templates: Any = analyzer.get_extension("templates")
+    largest_uv = np.abs(templates.get_templates(operator="average")).max(axis=1)
+    chosen = analyzer.get_extension("random_spikes").get_random_spikes()
+    numbers = np.bincount(chosen["unit_index"], minlength=len(largest_uv))
+    return (largest_uv / analyzer.get_extension("noise_levels").get_data()).max(axis=1) * np.sqrt(numbers)
 
 
 def _read_phy(folder: Path, recording: BaseRecording) -> BaseSorting:
@@ -181,32 +246,21 @@ def _read_phy(folder: Path, recording: BaseRecording) -> BaseSorting:
 
     From its arrays alone: SpikeInterface's reader runs params.py, which may be anybody's.
     """
-    try:
-        samples, clusters = (
-            np.load(folder / f"{name}.npy", allow_pickle=False).ravel().astype("int64")
-            for name in ("spike_times", "spike_clusters")
-        )
-    except (FileNotFoundError, *DAMAGED_ARRAY) as error:
+    samples, clusters = read_phy_spikes(folder)
+    if recording.get_num_segments() != 1:
         raise ValueError(
-            f"expected spike_times.npy and spike_clusters.npy of phy in {folder}, found: {error}; give the folder with "
-            "params.py"
-        ) from error
-    if len(samples) != len(clusters) or samples.max(initial=-1) >= recording.get_num_samples(0):
+            f"expected a recording of one segment, as phy has it, found {recording.get_num_segments()}; give "
+            "spikeinterface.concatenate_recordings([recording])"
+        )
+    if samples.min(initial=0) < 0 or samples.max(initial=-1) >= recording.get_num_samples(0):
         raise ValueError(
             f"expected spikes within the {recording.get_num_samples(0)} samples of the recording, found others in "
             f"{folder}; give the recording of this folder"
         )
-    noise = _noise_clusters(folder / "cluster_group.tsv")
-    kept = ~np.isin(clusters, list(noise))
+    labels = dict(read_phy_columns(folder)).get("group", {})
+    noise = [cluster for cluster, label in labels.items() if label == "noise"]
+    kept = ~np.isin(clusters, noise)
     order = np.argsort(samples[kept], kind="stable")
     return NumpySorting.from_samples_and_labels(
         [samples[kept][order]], [clusters[kept][order]], recording.get_sampling_frequency()
     )
-
-
-def _noise_clusters(path: Path) -> set[int]:
-    if not path.is_file():
-        return set()
-    with path.open(encoding="utf8", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
-    return {int(row["cluster_id"]) for row in rows if row.get("group") == "noise"}

@@ -19,6 +19,12 @@ class TrackingSettings:
 
     Attributes
     ----------
+    max_rate_difference : float
+        Largest share by which the sampling frequencies of two sessions may differ: clocks are calibrated anew, and
+        Neuropixels recordings of 30000 and of 30000.4 Hz are of one probe.
+    min_standard_errors : float
+        Half of the units of a phy folder must have a mean waveform larger than this, in standard errors of means at
+        random times; otherwise the recording is of another day.
     embedded_uv : float
         Peak-to-peak amplitude to which templates are scaled before they are embedded, so that amplitudes that change
         from day to day do not move the embedding.
@@ -55,6 +61,8 @@ class TrackingSettings:
         Two units below this probability are not joined.
     """
 
+    max_rate_difference: float = 0.001
+    min_standard_errors: float = 6.0
     embedded_uv: float = 150.0
     usual_distance: float = 1.75
     usual_linear_distance: float = 16.0

@@ -88,7 +88,7 @@ def track(
     ValueError
         Less than two sessions, other probes or rates, a session without units or given twice.
     """
-    sessions = _read_sessions(results, job_kwargs)
+    sessions = _read_sessions(results, job_kwargs, settings)
     histograms = [isi_histograms(each.sorting) if use_isi else None for each in sessions]
     neurons = [np.full(len(each.unit_groups), -1) for each in sessions]
     waveforms: list[list] = [[None] * len(each.unit_groups) for each in sessions]
@@ -193,7 +193,7 @@ def _track_group(
     return _GroupTracks(rows, units, name, moves_um, probabilities, neurons)
 
 
-def _read_sessions(results: Sequence, job_kwargs: dict | None) -> list[SessionUnits]:
+def _read_sessions(results: Sequence, job_kwargs: dict | None, settings: TrackingSettings) -> list[SessionUnits]:
     """Sessions that can be compared."""
     try:
         import pandas  # noqa: F401 - tables of neurons and pairs
@@ -203,7 +203,7 @@ def _read_sessions(results: Sequence, job_kwargs: dict | None) -> list[SessionUn
         raise TypeError(f"expected a list of results, one a session, found {type(results).__name__}; put them in one")
     if len(results) < 2:
         raise ValueError(f"expected at least two sessions, found {len(results)}; give the results of several days")
-    sessions = [read_session(source, job_kwargs=job_kwargs) for source in results]
+    sessions = [read_session(source, job_kwargs=job_kwargs, settings=settings) for source in results]
     for index, session in enumerate(sessions):
         if not len(session.templates_uv):
             raise ValueError(f"expected units in every session, found none in session {index}; leave it out")
@@ -213,28 +213,30 @@ def _read_sessions(results: Sequence, job_kwargs: dict | None) -> list[SessionUn
                 raise ValueError(
                     f"expected different recordings, found session {earlier} again as session {index}; leave it out"
                 )
-        _check_same_probe(sessions[0], session, index)
+        _check_same_probe(sessions[0], session, index, settings)
     return sessions
 
 
-def _check_same_probe(first: SessionUnits, session: SessionUnits, index: int) -> None:
+def _check_same_probe(first: SessionUnits, session: SessionUnits, index: int, settings: TrackingSettings) -> None:
     rates = [each.sorting.get_sampling_frequency() for each in (first, session)]
-    if rates[0] != rates[1]:
+    if abs(rates[1] / rates[0] - 1) > settings.max_rate_difference:
         raise ValueError(
             f"expected the sampling frequency of session 0, {rates[0]:g} Hz, found {rates[1]:g} Hz in session {index}; "
             "resample the recording with spikeinterface.preprocessing.resample and sort again"
         )
-    shared = 0
-    for group in np.unique(first.channel_groups):
+    shared, names = 0, [np.unique(each.channel_groups) for each in (first, session)]
+    for group in names[0]:
         own, other = (each.positions_um[each.channel_groups == group] for each in (first, session))
         if len(own) and len(other):
             near = np.linalg.norm(own[:, None] - other[None], axis=2) <= SAME_CONTACT_UM
             shared += int(near.any(axis=1).sum())
     fewest = min(len(first.positions_um), len(session.positions_um))
     if shared < MIN_SHARED_CONTACTS * fewest:
+        named = [f"{len(each)} ({', '.join(each[:4])}{', ...' * (len(each) > 4)})" for each in names]
         raise ValueError(
             f"expected the contacts of session 0 ({len(first.positions_um)}), found {len(session.positions_um)} in "
-            f"session {index}, of which {shared} are at the same places; track sessions of one probe"
+            f"session {index}, of which {shared} are at the same places in a channel group of the same name; track "
+            f"sessions of one probe, sorted with the same groups: here {named[0]} and {named[1]}"
         )
 
 

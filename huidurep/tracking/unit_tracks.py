@@ -13,6 +13,7 @@ import numpy as np
 from ..hub.json_files import read_json_object
 from ..output_files import new_folder
 from ..sorting.recorded_times import DAMAGED_ARRAY
+from .sessions import noise_units
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,6 +90,8 @@ class UnitTracks:
     def set_neurons(self, results: Sequence) -> None:
         """Set the property "neuron" of the units of each result; exports to phy and NWB have it as a column.
 
+        Units whose property "quality" is "noise" were not tracked: their neuron is -1.
+
         Parameters
         ----------
         results : sequence of SortingResult, SortingAnalyzer or BaseSorting
@@ -104,7 +107,11 @@ class UnitTracks:
                 f"expected {self.num_sessions} sessions, found {len(results)}; give all of them, in the same order"
             )
         sortings = [getattr(result, "sorting", result) for result in results]
-        found = [self.neuron_of_units(session, sorting.unit_ids) for session, sorting in enumerate(sortings)]
+        found = []
+        for session, sorting in enumerate(sortings):
+            is_tracked = ~noise_units(sorting)
+            found.append(np.full(sorting.get_num_units(), -1))
+            found[-1][is_tracked] = self.neuron_of_units(session, sorting.unit_ids[is_tracked])
         for sorting, neurons in zip(sortings, found, strict=True):
             sorting.set_property("neuron", neurons)
 
@@ -134,6 +141,10 @@ class UnitTracks:
             described = {"format": TRACKS_FORMAT, "format_version": FORMAT_VERSION}
             described |= {"displacement_um": self.displacement_um, "info": self.info}
             described["unit_dtype"] = self.neurons["unit"].to_numpy().dtype.kind
+            # a session may have names for units, and another one numbers
+            described["numbered_sessions"] = [
+                session for session, units in self.neurons.groupby("session")["unit"] if all(map(_is_number, units))
+            ]
             (partial / INFO_FILE).write_text(json.dumps(described, indent=1), encoding="utf8")
         return Path(folder)
 
@@ -177,6 +188,14 @@ class UnitTracks:
         )
         neurons = _read_table(folder / NEURONS_FILE, NEURON_COLUMNS, names)
         pairs = _read_table(folder / PAIRS_FILE, PAIR_COLUMNS, names)
+        if names:
+            numbered = described.get("numbered_sessions") or []
+            for table, session, unit in (
+                (neurons, "session", "unit"),
+                (pairs, "session_1", "unit_1"),
+                (pairs, "session_2", "unit_2"),
+            ):
+                table[unit] = _restore_numbers(table[unit], table[session].isin(numbered))
         waveforms_uv = _read_waveforms(folder / WAVEFORMS_FILE, len(neurons))
         return cls(neurons, pairs, displacement_um, waveforms_uv, info)
 
@@ -204,6 +223,16 @@ class UnitTracks:
         from ..report.tracks_page import write_tracks_page
 
         return write_tracks_page(self, path, overwrite=overwrite)
+
+
+def _is_number(unit: Any) -> bool:
+    return isinstance(unit, int | np.integer)
+
+
+def _restore_numbers(units: pd.Series, is_number: pd.Series) -> pd.Series:
+    """Ids of units as they were before they were written as text."""
+    kept = [int(unit) if number else unit for unit, number in zip(units, is_number, strict=True)]
+    return units.__class__(kept, index=units.index, dtype=object)
 
 
 def _read_waveforms(path: Path, num_rows: int) -> np.ndarray:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 import json
 import logging
+import math
 import shutil
 import zipfile
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,8 @@ REMOVED_VIEWS = (
     "background_units",
     "background_size",
 )
+
+WHOLE_TRAINING = ("max_steps", "per_device_train_batch_size", "gradient_accumulation_steps")
 
 DEFAULT_SETTINGS: dict[str, Any] = {
     "seed": 0,
@@ -154,6 +157,11 @@ def _training_arguments(settings: dict[str, Any], run: Path) -> TrainingArgument
     from transformers import TrainingArguments
 
     fixed = dict(output_dir=str(run), seed=settings["seed"], use_cpu=not torch.cuda.is_available())
+    unknown = sorted(settings["training"].keys() - {each.name for each in fields(TrainingArguments)})
+    if unknown:
+        raise TypeError(
+            f"expected settings of transformers.TrainingArguments in training, found {unknown}: correct their names."
+        )
     arguments = TrainingArguments(**{**settings["training"], **fixed})
     arguments.per_device_train_batch_size = _share_of_batch(arguments.per_device_train_batch_size, arguments.world_size)
     return arguments
@@ -233,6 +241,7 @@ def complete_settings(settings: dict[str, Any]) -> dict[str, Any]:
     from ..models.configuration_huidurep import HuiduRepConfig
     from .views import ViewRecipe
 
+    _check_sections(settings)
     unknown = sorted(set(settings) - set(DEFAULT_SETTINGS))
     for section in ("templates", "noise"):
         unknown += sorted(set(settings.get(section, {})) - set(DEFAULT_SETTINGS[section]))
@@ -251,7 +260,59 @@ def complete_settings(settings: dict[str, Any]) -> dict[str, Any]:
     complete["model"] = {**own, **complete["model"]}
     complete["model"].pop("adapter", None)  # of earlier versions
     complete["views"] = asdict(ViewRecipe(**_without_removed(complete["views"])))
+    _check_values(complete)
     return json.loads(json.dumps(complete))
+
+
+def _check_sections(settings: Any) -> None:
+    """Refuse settings and sections without names, and numbers that are none."""
+    if not isinstance(settings, dict):
+        raise TypeError(f"expected settings as names and values, found {type(settings).__name__}: give a dict.")
+    for name, default in DEFAULT_SETTINGS.items():
+        found = settings.get(name, default)
+        if isinstance(default, dict) and not isinstance(found, dict):
+            raise TypeError(f"expected names and values in the section {name}, found {found!r}: correct it.")
+    pending = [("settings", settings)]
+    while pending:
+        name, value = pending.pop()
+        if isinstance(value, dict | list | tuple):
+            each_named = value.items() if isinstance(value, dict) else enumerate(value)
+            pending += [(f"{name}.{key}", each) for key, each in each_named]
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"expected finite numbers, found {value} in {name}: correct it.")
+
+
+def _check_values(complete: dict[str, Any]) -> None:
+    """Refuse now what would end a run after its templates are simulated, or teach it nothing."""
+    training, templates = complete["training"], complete["templates"]
+    banks = templates["banks"]
+    if not isinstance(banks, dict):
+        raise TypeError(
+            f"expected the number of libraries for each type of probe in banks, found {banks!r}: correct it."
+        )
+    whole = {f"training.{name}": (training.get(name, 1), 1) for name in WHOLE_TRAINING}
+    whole |= {f"templates.{name}": (templates[name], 1) for name in ("units_per_bank", "num_views")}
+    whole |= {f"templates.banks.{name}": (number, 0) for name, number in banks.items()} | {
+        "seed": (complete["seed"], 0)
+    }
+    for name, (value, lowest) in whole.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
+            raise ValueError(f"expected {name} to be a whole number from {lowest} on, found {value!r}: correct it.")
+    if not sum(banks.values()):
+        raise ValueError(f"expected at least one template library in templates.banks, found {banks}: add one.")
+    shares = {name: value for name, value in templates.items() if name.endswith("_share")}
+    ranges = {f"templates.{name}": (value, 1.0) for name, value in shares.items()}
+    ranges |= {"templates.drift_um": (templates["drift_um"], math.inf)}
+    ranges |= {"training.learning_rate": (training["learning_rate"], math.inf)}
+    for name, (value, highest) in ranges.items():
+        if not isinstance(value, int | float) or not 0 <= value <= highest:
+            raise ValueError(f"expected {name} to be a number from 0 to {highest:g}, found {value!r}: correct it.")
+    num_units, num_recordings = training["per_device_train_batch_size"], complete["views"]["num_recordings"]
+    if num_units % num_recordings:
+        raise ValueError(
+            f"expected training.per_device_train_batch_size to be a multiple of views.num_recordings={num_recordings}, "
+            f"found {num_units}: change one of them."
+        )
 
 
 def _with_older_objective(settings: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -123,6 +123,8 @@ class ViewRecipe:
             value = getattr(self, field.name)
             if isinstance(value, list):  # as JSON has it
                 object.__setattr__(self, field.name, tuple(value))
+            if isinstance(field.default, tuple):
+                _check_range(field.name, getattr(self, field.name))
             if field.name.endswith("probability") and not 0 <= value <= 1:
                 raise ValueError(f"expected {field.name} between 0 and 1, found {value}: give a probability.")
         if not isinstance(self.views_per_unit, int) or self.views_per_unit < 2:
@@ -130,8 +132,21 @@ class ViewRecipe:
                 f"expected views_per_unit to be a whole number of at least 2, found {self.views_per_unit!r}: the "
                 "losses compare spikes of one unit."
             )
+        for name in ("num_recordings", "group_size"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"expected {name} to be a whole number of at least 1, found {value!r}: correct it.")
         if self.negatives not in NEGATIVES:
             raise ValueError(f"expected negatives among {NEGATIVES}, found {self.negatives!r}: choose one of them.")
+
+
+def _check_range(name: str, value: Any) -> None:
+    """Refuse what is no range from a lower to a higher number; some are drawn by their logarithm."""
+    is_range = isinstance(value, tuple) and len(value) == 2 and all(isinstance(each, int | float) for each in value)
+    is_logarithmic = name in ("noise_uv", "step_uv", "recording_gain")
+    if not is_range or not value[0] <= value[1] or (is_logarithmic and value[0] <= 0):
+        above = " above 0" * is_logarithmic
+        raise ValueError(f"expected {name} as two numbers{above}, the lower one first, found {value!r}: correct it.")
 
 
 class ViewMaker:

@@ -40,3 +40,11 @@ def test_embed_as_json(waveforms, tmp_path):
     size = np.load(tmp_path / "out.npy").shape[1]
     wanted = {"output": str(tmp_path / "out.npy"), "num_spikes": 6, "embedding_size": size, "model": "tetrode"}
     assert json.loads(result.stdout) == wanted
+
+
+def test_what_is_read_is_not_overwritten(waveforms, tmp_path):
+    before = waveforms.read_bytes()
+    (tmp_path / "link.npy").symlink_to(waveforms)
+    for output in (waveforms, tmp_path / "link.npy"):
+        assert_refused(run("embed", waveforms, output, "--overwrite"), "apart from what is read")
+    assert waveforms.read_bytes() == before

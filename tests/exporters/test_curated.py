@@ -66,6 +66,11 @@ def test_a_sorting_without_changes_changes_nothing(result, recording):
     assert np.array_equal(same.measurements.amplitudes_uv, result.measurements.amplitudes_uv)
 
 
+def test_empty_columns_of_phy_are_no_words_of_the_curator(result, phy):
+    columns = set(result.with_sorting(phy).sorting.get_property_keys()) - set(result.sorting.get_property_keys())
+    assert columns == {"celltype", "machine_quality"}
+
+
 def test_phy_folder_round_trip(result, phy, tmp_path):
     curated = result.with_sorting(phy)
     sorting, num_merged = curated.sorting, np.bincount(result.sorting.to_spike_vector()["unit_index"])[:2].sum()
@@ -229,3 +234,22 @@ def test_labels_of_bombcell(result, recording):
     assert dict(zip(curated.unit_ids.tolist(), curated.get_property("quality"), strict=True)) == labels.to_dict()
     assert "spikeinterface_gui" in SortingSummaryWidget.get_possible_backends()
     assert "sortingview" in SortingSummaryWidget.get_possible_backends()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("curation.json", "{not json"), ("curation.json", ""), ("notes.txt", "x"), ("folder", None)]
+)
+def test_files_that_are_no_curation_are_named(name, content, result, tmp_path):
+    path = tmp_path / name
+    path.mkdir() if content is None else path.write_text(content)
+    with pytest.raises(
+        ValueError, match=rf"spikeinterface.load opens at .*{name}, found .*; give what the curation wrote"
+    ):
+        result.with_sorting(path)
+
+
+def test_missing_values_of_a_property_are_no_words(result):
+    curated = result.sorting.select_units(result.sorting.unit_ids)
+    num_units = curated.get_num_units()
+    curated.set_property("area", np.array(["CA1", None, float("nan"), *["CA3"] * num_units][:num_units], dtype=object))
+    assert curate(result, curated).sorting.get_property("area").tolist()[:3] == ["CA1", "", ""]

@@ -1,6 +1,7 @@
 """A result as NWB file, and the command that converts."""
 
 from datetime import datetime, timezone
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 
 from huidurep import SortingParameters, SpikeSortingPipeline
 from huidurep.cli.main import app
+from huidurep.exporters.nwb import _check_arguments
 
 RATE_HZ = 29999.954
 START = datetime(2026, 3, 31, 14, tzinfo=timezone.utc)
@@ -158,6 +160,8 @@ def test_a_file_is_replaced_only_with_overwrite(nwb_path, result, recording):
     with pytest.raises(FileExistsError, match="overwrite"):
         result.export_to_nwb(recording, nwb_path, session_start_time=START)
     assert nwb_path.stat().st_mtime_ns == before
+    result.export_to_nwb(recording, nwb_path, session_start_time=START, metadata=METADATA, overwrite=True)
+    assert nwb_path.stat().st_mtime_ns > before
 
 
 def test_a_result_without_units_is_refused(tmp_path):
@@ -223,3 +227,51 @@ def test_command_writes_an_analyzer_of_a_raw_recording(tmp_path):
     assert (
         analyzer.has_recording() and analyzer.get_num_units() == spikeinterface.load(tmp_path / "out").get_num_units()
     )
+
+
+@pytest.mark.parametrize(
+    ("metadata", "error", "words"),
+    [
+        ({"NWBFile": "text"}, TypeError, "metadata\\['NWBFile'\\]"),
+        ({"NWBFile": {"experimenter": "Me"}}, ValueError, "NWBFile.experimenter: 'Me' is not of type 'array'; correct"),
+        ({"Subject": {"age": 90}}, ValueError, "Subject.age: 90"),
+        ({"Ecephys": {"Electrodes": ["location"]}}, TypeError, "list of columns with name"),
+    ],
+)
+def test_metadata_that_nwb_does_not_know_is_refused(metadata, error, words, result, recording, tmp_path):
+    with pytest.raises(error, match=words):
+        result.export_to_nwb(recording, tmp_path / "units.nwb", session_start_time=START, metadata=metadata)
+    assert not any(tmp_path.iterdir())
+
+
+def test_sections_of_metadata_that_are_not_used_are_named(caplog):
+    _check_arguments(Path("units.nwb"), START, {"subject": {"age": "P90D"}})
+    assert "not used: ['subject']" in caplog.text
+
+
+def test_raw_data_are_never_overwritten(result, recording, tmp_path):
+    h5py = pytest.importorskip("h5py")
+    raw = tmp_path / "raw.nwb"
+    with h5py.File(raw, "w") as file:
+        file["acquisition/ElectricalSeries/data"] = np.arange(3)
+        file.create_group("units").attrs["description"] = "Units of HuiduRep 0.1.0"
+    (tmp_path / "text.nwb").write_text("x")
+    for path in (raw, tmp_path / "text.nwb"):
+        before = path.read_bytes()
+        with pytest.raises(FileExistsError, match="remove it yourself"):
+            result.export_to_nwb(recording, path, session_start_time=START, overwrite=True)
+        assert path.read_bytes() == before
+
+
+def test_groups_whose_names_nwb_does_not_allow(result, recording, tmp_path):
+    import pynwb
+
+    named = recording.clone()
+    named.set_property("group_name", np.repeat(["TT/1", "TT:1"], 4))
+    path = result.export_to_nwb(named, tmp_path / "units.nwb", session_start_time=START)
+    with pynwb.NWBHDF5IO(path, "r") as io:
+        read = io.read()
+        assert set(read.electrode_groups) == {"TT-1", "TT-1 (1)"}
+        names = [group.name for group in read.units["electrode_group"][:]]
+    expected = {0: "TT-1", 1: "TT-1 (1)"}
+    assert names == [expected[int(group)] for group in result.sorting.get_property("group")]

@@ -182,6 +182,13 @@ def test_confident_units_of_a_sorting_and_time_held_out(recorded):
         assert abs(int(unit.mean(0)[:, channel].argmin()) - window.peak_index) <= 1
 
 
+def test_units_that_a_curator_called_noise_are_not_trained_on(recorded):
+    curated = recorded[1].select_units(recorded[1].unit_ids)
+    curated.set_property("quality", ["good", "noise", "mua"])
+    data = finetuning_data.read_recording_data(recorded[0], curated, Sorter(recorded[1]), number=0, seed=0)
+    assert data.windows[0].unit_ids == [0, 2] and data.description["num_units_found"] == 3
+
+
 def test_a_large_probe_gives_windows_of_neighbours_that_have_every_unit():
     footprints = np.zeros((4, 16))
     for unit, channel in enumerate((1, 6, 10, 14)):

@@ -152,6 +152,7 @@ def test_spikes_are_compared_on_the_channels_that_the_encoder_sees():
         ([None] * 40 + ["a"] * 40 + [5] * 40, 2),
         (torch.arange(120) // 40, 3),
         (np.repeat([1.0, 2.0, np.nan], 40), 2),
+        (pd.array([1] * 40 + [None] * 40 + [2] * 40, dtype="Int64"), 2),
     ],
 )
 def test_labels(labels, found):

@@ -11,6 +11,7 @@ from transformers import AutoModelForPreTraining, Trainer, TrainingArguments
 
 import huidurep
 from huidurep import HuiduRep, HuiduRepConfig, HuiduRepForPreTraining
+from huidurep.models import modeling_pretraining
 
 SMALL = dict(hidden_size=32, num_hidden_layers=1, intermediate_size=32, embedding_size=16, spatial_size=8)
 WAVEFORMS = np.random.default_rng(0).normal(0, 30, (20, 60, 4)).astype("float32")
@@ -167,3 +168,35 @@ def test_companions_of_earlier_weights_are_set_aside(tmp_path, caplog):
     assert "trained further" in (tmp_path / "README.md").read_text()
     assert (tmp_path / "notes.txt").is_file()
     HuiduRep.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (dict(labels=["a"] * 4), r"labels as a tensor \(4,\), .* found list"),
+        (dict(labels=torch.zeros(3)), r"labels as a tensor \(4,\), .* found \(3,\)"),
+        (dict(recordings=torch.zeros(4, 1)), "recordings as a tensor"),
+        (dict(view_2=torch.randn(3, 90, 4)), r"view_2 as a tensor \(4, 90, 4\), .* found \(3, 90, 4\)"),
+        (dict(clean=torch.randn(4, 60, 4)), "clean as a tensor"),
+    ],
+)
+def test_parts_of_a_batch_that_do_not_belong_together_are_refused(change, words):
+    batch = dict(view_1=torch.randn(4, 90, 4), view_2=torch.randn(4, 90, 4)) | change
+    with pytest.raises(ValueError, match=words):
+        HuiduRepForPreTraining(HuiduRepConfig(**SMALL))(**batch)
+
+
+def test_a_batch_of_one_unit_is_named(monkeypatch):
+    said = []
+    monkeypatch.setattr(modeling_pretraining.logger, "warning_once", said.append)
+    model = HuiduRepForPreTraining(HuiduRepConfig(**SMALL))
+    model(torch.randn(2, 90, 4), torch.randn(2, 90, 4))
+    assert not said
+    assert model(torch.randn(1, 90, 4), torch.randn(1, 90, 4)).loss == 0
+    assert said == [modeling_pretraining.ONE_UNIT]
+
+
+def test_other_files_than_safetensors_are_refused():
+    with pytest.raises(ValueError, match="use_safetensors=False for tetrode"):
+        HuiduRep.from_pretrained("tetrode", use_safetensors=False)
+    assert HuiduRep.from_pretrained("tetrode", use_safetensors=True).config.num_channels == 4

@@ -146,3 +146,29 @@ def test_only_some_of_many_spikes_are_drawn(sorted_recording):
 def test_matplotlib_is_imported_only_to_draw():
     code = "import sys, huidurep.report.plots; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_names_of_units_are_no_formulas(tmp_path):
+    result = synthetic(3, 100, unit_ids=["$\\frac{x$", "a$b$", "c"])
+    for name in sorted(FIGURES):
+        result.plot(name).savefig(tmp_path / "figure.svg")
+    titles = [axis.get_title() for axis in result.plot("intervals").axes]
+    assert [title.replace("\\$", "$") for title in titles] == ["unit $\\frac{x$", "unit a$b$", "unit c"]
+
+
+@pytest.mark.parametrize("name", ["raster", "amplitudes"])
+@pytest.mark.parametrize("segment_index", [2, -1])
+def test_a_segment_that_is_not_there_is_refused(name, segment_index):
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        synthetic(3, 100, num_segments=2).plot(name, segment_index=segment_index)
+
+
+def test_one_unit_is_given_as_a_list():
+    with pytest.raises(ValueError, match=r"give units=\[2\]"):
+        synthetic(3, 100).plot("templates", units=2)
+
+
+def test_another_recording_is_refused_also_where_it_is_not_needed(sorted_recording):
+    result, recording = sorted_recording
+    with pytest.raises(ValueError, match="recording that was sorted"):
+        result.plot("templates", recording=recording.select_segments([0]))

@@ -103,6 +103,11 @@ def test_probes():
     ("options", "match"),
     [
         (dict(num_units=0), "num_units >= 1"),
+        (dict(duration_s=float("nan")), "finite ones"),
+        (dict(duration_s=float("inf")), "finite ones"),
+        (dict(noise_uv=float("nan")), "finite ones"),
+        (dict(duration_s=1e-6), "one sample or more"),
+        (dict(sampling_frequency=0.0), "sampling_frequency of at least 1200 Hz"),
         (dict(duration_s=0.0), "duration_s > 0"),
         (dict(noise_uv=-1.0), "noise_uv >= 0"),
         (dict(drift_um=-5.0), "drift_um >= 0"),

@@ -46,6 +46,19 @@ def test_short_traces_stay_in_memory(lazy, folder):
     assert "Memory" in type(cached).__name__ and not list(folder.iterdir())
 
 
+def test_short_traces_go_to_a_file_where_shared_memory_is_small(lazy, folder, monkeypatch):
+    shared = folder / "shm"
+    shared.mkdir()
+    usage = caching.shutil.disk_usage
+    monkeypatch.setattr(caching, "SHARED_MEMORY", shared)
+    monkeypatch.setattr(
+        caching.shutil, "disk_usage", lambda path: usage(path)._replace(free=1000) if path == shared else usage(path)
+    )
+    cached = caching.cache_traces(lazy, "preprocessing", RunLog(), noise_uv=20.0)
+    assert cached.get_dtype() == "float32" and list(folder.glob("huidurep-*/traces/*.raw"))
+    assert_same(cached, lazy)
+
+
 def test_long_traces_go_to_a_file_that_is_deleted_with_the_recording(lazy, folder, unfrozen):
     cached = caching.cache_traces(lazy, "preprocessing", RunLog(), settings=TO_DISK)
     assert_same(cached, lazy)

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 from probeinterface import Probe
-from spikeinterface.core import NumpyRecording, NumpySorting, create_sorting_analyzer
+from spikeinterface.core import NumpyRecording, NumpySorting, append_recordings, create_sorting_analyzer
 from tracked_sessions import AFTER, BEFORE, RATE_HZ, column, draw_neurons, make_result
 
 import huidurep
+from huidurep.provenance import describe_recording
 from huidurep.tracking.sessions import isi_histograms, read_session
 
 
@@ -73,6 +74,51 @@ def test_phy_folders_are_tracked_without_running_their_code(recorded, tmp_path):
     (tmp_path / "phy0" / "spike_times.npy").unlink()
     with pytest.raises(ValueError, match=r"params\.py"):
         huidurep.track(sources)
+
+
+def test_a_phy_folder_with_the_recording_of_another_day_is_refused(recorded, tmp_path):
+    rng = np.random.default_rng(5)
+    for number, (recording, _) in enumerate(recorded):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        np.save(folder / "spike_times.npy", np.sort(rng.integers(100, recording.get_num_samples() - 100, 300)))
+        np.save(folder / "spike_clusters.npy", np.arange(300) % 3)
+    with pytest.raises(ValueError, match="recording of this folder, and several of them in the order"):
+        huidurep.track([(tmp_path / "0", recorded[0][0]), (tmp_path / "1", recorded[1][0])])
+
+
+def test_a_phy_folder_is_of_its_raw_recording(recorded, tmp_path):
+    recording, sorting = recorded[0]
+    raw = recording.clone()
+    raw.annotate(is_filtered=False)
+    spikes = sorting.to_spike_vector()
+    np.save(tmp_path / "spike_times.npy", spikes["sample_index"])
+    np.save(tmp_path / "spike_clusters.npy", spikes["unit_index"])
+    result = make_result(draw_neurons(2, (0.0,))[0])
+    result.provenance["recording"] = describe_recording(raw)
+    with pytest.raises(ValueError, match="found session 0 again"):
+        huidurep.track([result, (tmp_path, raw)])
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"), [("spikeinterface_info.json", "load_sorting_analyzer"), ("", "--recording")]
+)
+def test_folders_that_are_no_results_say_what_to_give(file, expected, tmp_path):
+    for name in [file] if file else ["spike_times.npy", "spike_clusters.npy"]:
+        (tmp_path / name).write_text("")
+    with pytest.raises(ValueError, match=expected):
+        read_session(tmp_path)
+
+
+def test_noise_is_left_out_wherever_phy_says_it(recorded, tmp_path):
+    recording, sorting = recorded[0]
+    spikes = sorting.to_spike_vector()
+    np.save(tmp_path / "spike_times.npy", spikes["sample_index"])
+    np.save(tmp_path / "spike_clusters.npy", spikes["unit_index"])
+    (tmp_path / "cluster_info.tsv").write_text("id\tgroup\n0\tgood\n1\tnoise\n2\t\n")
+    assert read_session((tmp_path, recording)).sorting.unit_ids.tolist() == [0, 2]
+    with pytest.raises(ValueError, match="one segment"):
+        read_session((tmp_path, append_recordings([recording, recording])))
 
 
 def test_templates_of_a_result_are_on_all_channels():

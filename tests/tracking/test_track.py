@@ -93,11 +93,17 @@ def test_one_unit_in_each_session():
         (lambda results: [results[0], _empty()], ValueError, "none in session 1"),
         (lambda results: [results[0], _moved(results[1])], ValueError, "one probe"),
         (lambda results: [results[0], make_result(_dense(results[1]), rate_hz=20000.0)], ValueError, "20000 Hz"),
+        (lambda results: [results[0], _grouped(results[1])], ValueError, r"same groups: here 1 \(0\) and 2 \(a, b\)"),
     ],
 )
 def test_what_cannot_be_tracked_is_refused(results, change, error, words):
     with pytest.raises(error, match=words):
         huidurep.track(change(results))
+
+
+def test_sampling_frequencies_of_calibrated_clocks_are_tracked(results):
+    calibrated = make_result(_dense(results[1]), rate_hz=30000.39)
+    assert huidurep.track([results[0], calibrated]).neurons["neuron"].is_unique is False
 
 
 def test_a_recording_given_twice_is_refused(results):
@@ -108,6 +114,10 @@ def test_a_recording_given_twice_is_refused(results):
 
 def _empty():
     return make_result(np.zeros((0, 90, 16)))
+
+
+def _grouped(result):
+    return make_result(_dense(result), groups=np.repeat(["a", "b"], 8))
 
 
 def _moved(result):
@@ -129,3 +139,16 @@ def test_channel_groups_are_apart(results):
 
 
 DAYS = ([[0, 1, 2, 3], [0, 1], [0, 1, 2, 3]], [slice(8), slice(4), slice(8)])
+
+
+def test_units_that_a_curator_called_noise_are_no_neurons(results):
+    curated = [make_result(_dense(each), seed=20 + day) for day, each in enumerate(results[:2])]
+    labels = np.full(curated[1].sorting.get_num_units(), "good", dtype="U5")
+    labels[1] = "noise"
+    curated[1].sorting.set_property("quality", labels)
+    tracks = huidurep.track(curated)
+    of_noise = tracks.neurons.query("session == 1 and unit == 1")
+    assert len(of_noise) == 0 and not (tracks.pairs["unit_2"] == 1).any()
+    tracks.set_neurons(curated)
+    neurons = curated[1].sorting.get_property("neuron")
+    assert neurons[1] == -1 and (np.delete(neurons, 1) >= 0).all()

@@ -8,9 +8,10 @@ import huidurep
 from huidurep.tracking.unit_tracks import NEURON_COLUMNS, PAIR_COLUMNS, UnitTracks
 
 
-def make_tracks(unit_ids):
-    neurons = pd.DataFrame([(0, 0, unit_ids[0]), (1, 0, unit_ids[1]), (0, 1, unit_ids[0])], columns=NEURON_COLUMNS)
-    pairs = pd.DataFrame([(0, unit_ids[0], 1, unit_ids[0], 0.875)], columns=PAIR_COLUMNS)
+def make_tracks(unit_ids, later=None):
+    later = unit_ids[0] if later is None else later
+    neurons = pd.DataFrame([(0, 0, unit_ids[0]), (1, 0, unit_ids[1]), (0, 1, later)], columns=NEURON_COLUMNS)
+    pairs = pd.DataFrame([(0, unit_ids[0], 1, later, 0.875)], columns=PAIR_COLUMNS)
     waveforms = np.arange(3 * 4 * 90, dtype="float32").reshape(3, 4, 90)
     return UnitTracks(neurons, pairs, {"0": [0.0, 12.5]}, waveforms, {"model": {"0": "tetrode"}, "use_isi": False})
 
@@ -30,6 +31,11 @@ def test_saved_tracks_are_the_same(tmp_path, unit_ids):
     with pytest.raises(FileExistsError):
         tracks.save(tmp_path / "tracks")
     tracks.save(tmp_path / "tracks", overwrite=True)
+
+
+def test_sessions_with_names_and_sessions_with_numbers_keep_them(tmp_path):
+    loaded = UnitTracks.load(make_tracks(["01", "b"], 7).save(tmp_path / "tracks"))
+    assert loaded.neurons["unit"].tolist() == ["01", "b", 7] and loaded.pairs["unit_2"].tolist() == [7]
 
 
 def test_damaged_tracks_are_refused(tmp_path):

@@ -127,3 +127,38 @@ def test_removed_ingredients_are_left_out(caplog):
     assert not caplog.records
     assert complete_settings({"views": {"flipped_probability": 0.25, "background_size": [1, 4]}}) == plain
     assert "flipped_probability" in caplog.text and "background" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("section", "given", "words"),
+    [
+        ("training", {"max_steps": -1}, "training.max_steps"),
+        ("training", {"max_steps": 2.5}, "training.max_steps"),
+        ("training", {"per_device_train_batch_size": 7}, "multiple of views.num_recordings=4"),
+        ("training", {"gradient_accumulation_steps": 0}, "training.gradient_accumulation_steps"),
+        ("training", {"learning_rate": "1e-3"}, "training.learning_rate"),
+        ("training", {"max_grad_norm": float("nan")}, "finite numbers, found nan in settings.training.max_grad_norm"),
+        ("training", None, "section training"),
+        ("templates", {"units_per_bank": 0}, "templates.units_per_bank"),
+        ("templates", {"banks": {}}, "at least one template library"),
+        ("templates", {"banks": {"tetrode": -1}}, "templates.banks.tetrode"),
+        ("templates", {"banks": 3}, "libraries for each type of probe"),
+        ("templates", {"drift_um": -1.0}, "templates.drift_um"),
+        ("templates", {"cells_share": 2.0}, "templates.cells_share"),
+        ("views", {"group_size": 0}, "group_size to be a whole number of at least 1"),
+        ("views", {"num_recordings": 0}, "num_recordings to be a whole number"),
+        ("views", {"noise_uv": [30.0, 3.0]}, "noise_uv as two numbers above 0, the lower one first"),
+        ("views", {"noise_uv": [0.0, 3.0]}, "above 0"),
+        ("views", {"low_pass_hz": 5000.0}, "low_pass_hz as two numbers, the lower"),
+        ("seed", 1.5, "seed to be a whole number"),
+    ],
+)
+def test_what_would_end_a_run_later_is_refused_at_once(section, given, words):
+    with pytest.raises((TypeError, ValueError), match=words):
+        complete_settings({section: given})
+
+
+def test_unknown_settings_of_the_trainer_are_named(tmp_path):
+    with pytest.raises(TypeError, match=r"TrainingArguments in training, found \['max_step'\]"):
+        pretrain_module.pretrain({"training": {"max_step": 3}}, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,71 @@
+"""Spikes and tables of phy folders, as phy, spreadsheets and other programs leave them."""
+
+import numpy as np
+import pytest
+
+from huidurep.sorting.phy_folder import is_phy_folder, read_phy_columns, read_phy_spikes
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A phy folder with two spikes."""
+    save(tmp_path, [5, 9], [0, 3])
+    return tmp_path
+
+
+def save(folder, samples, clusters):
+    np.save(folder / "spike_times.npy", samples)
+    np.save(folder / "spike_clusters.npy", clusters)
+
+
+def test_spikes_of_any_type_of_number(folder):
+    assert is_phy_folder(folder)
+    save(folder, np.array([[5], [9]], dtype="uint64"), np.array([0.0, 3.0], dtype="float32"))
+    samples, clusters = read_phy_spikes(folder)
+    assert (samples.tolist(), clusters.tolist()) == ([5, 9], [0, 3])
+
+
+@pytest.mark.parametrize("samples", [[0.17, 0.3], ["5", "9"], [np.nan, 5.0]])
+def test_times_that_are_no_samples_are_refused(folder, samples):
+    save(folder, samples, [0, 3])
+    with pytest.raises(ValueError, match="time in samples"):
+        read_phy_spikes(folder)
+
+
+def test_other_numbers_of_spikes_are_refused(folder):
+    save(folder, [5, 9, 11], [0, 3])
+    with pytest.raises(ValueError, match=r"one cluster a spike \(3\)"):
+        read_phy_spikes(folder)
+    (folder / "spike_times.npy").unlink()
+    with pytest.raises(ValueError, match="spike_times"):
+        read_phy_spikes(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("cluster_group.tsv", b"cluster_id\tgroup\n0\tnoise\n3\tgood\n"),
+        ("cluster_group.tsv", b"\xef\xbb\xbfcluster_id\tgroup\r\n0\tnoise\r\n3\tgood\r\n\r\n"),
+        ("cluster_info.tsv", b"id\tdepth\tgroup\n0\t1.5\tnoise\n3\t2.5\tgood\n"),
+        ("cluster_groups.csv", b"cluster_id\tgroup\n0\tnoise\n3\tgood\n"),
+        ("cluster_group.csv", b"cluster_id,group\n0,noise\n3,good\n"),
+    ],
+)
+def test_labels_of_every_version_of_phy(folder, name, content):
+    (folder / name).write_bytes(content)
+    assert dict(read_phy_columns(folder))["group"] == {0: "noise", 3: "good"}
+
+
+def test_single_columns_come_after_the_table_of_all(folder):
+    (folder / "cluster_group.tsv").write_text("cluster_id\tgroup\n0\tnoise\n")
+    (folder / "cluster_info.tsv").write_text("cluster_id\tgroup\n0\tgood\n")
+    assert dict(read_phy_columns(folder))["group"] == {0: "noise"}
+
+
+@pytest.mark.parametrize(
+    "content", [b"unit\tgroup\n0\tnoise\n", b"cluster_id\tgroup\n0.5\tnoise\n", b"\xff\tgroup\n1\t2\n"]
+)
+def test_tables_that_name_no_clusters_are_refused(folder, content):
+    (folder / "cluster_group.tsv").write_bytes(content)
+    with pytest.raises(ValueError, match=r"cluster_id in each line of .*cluster_group\.tsv"):
+        dict(read_phy_columns(folder))
