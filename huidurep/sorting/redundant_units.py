@@ -228,7 +228,8 @@ class _Sums:
         left = self.templates[unit] - self.shifted[first][self.is_small_shift]
         candidates = self.seconds[second]
         by_sum = (left**2).sum(axis=1, keepdims=True) - 2 * left @ candidates.T + (candidates**2).sum(axis=1)
-        return 1.0 - float(by_sum.min()) / min(self.left_by_one(unit, first), self.left_by_one(unit, second))
+        by_one = min(self.left_by_one(unit, first), self.left_by_one(unit, second))
+        return 1.0 - float(by_sum.min()) / by_one if by_one else 0.0
 
     def left_by_one(self, unit: int, other: int) -> float:
         """Squared distance of the unit's template from another one at the best lag."""
