@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .inputs import check_output, read_recording
+from .inputs import check_output, load_result, read_recording
 from .options import AsJson, AutoModel, RecordingOptions, with_recording_options
 from .output import only_results_on_stdout, print_result
 
@@ -23,7 +23,16 @@ def track(
     recording_options: RecordingOptions,
     recording: Annotated[
         list[Path] | None,
-        typer.Option(metavar="INPUT", help="OUT1, OUT2, ... are phy folders of these recordings; once for each."),
+        typer.Option(
+            metavar="INPUT", help="Once for each: OUT1, OUT2, ... are phy folders of these, or curated results."
+        ),
+    ] = None,
+    curated: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="PATH",
+            help="Once for each: its units after curation, as of huidurep report; OUT1 itself if there was none.",
+        ),
     ] = None,
     model: AutoModel = "auto",
     use_isi: Annotated[bool, typer.Option("--use-isi", help="Also compare inter-spike intervals.")] = False,
@@ -38,20 +47,9 @@ def track(
     from ..tracking.unit_tracks import INFO_FILE
 
     check_output(output, overwrite=overwrite, mark=INFO_FILE)
-    recordings = recording or []
-    if recordings and len(recordings) != len(results):
-        raise ValueError(
-            f"expected --recording once for each of the {len(results)} phy folders, found {len(recordings)}: "
-            "add it for the others."
-        )
-    if not recordings and recording_options != RecordingOptions():
-        raise ValueError("expected --recording with the options of a recording, found none: add it or omit them.")
     from huidurep import track as track_units
 
-    sources: list = list(results)
-    if recordings:
-        opened = [read_recording(path, recording_options) for path in recordings]
-        sources = list(zip(results, opened, strict=True))
+    sources = _open_sessions(results, recording or [], curated or [], recording_options)
     with only_results_on_stdout():
         tracks = track_units(sources, model=model, use_isi=use_isi)
         tracks.save(output, overwrite=overwrite)
@@ -71,3 +69,21 @@ def track(
         "sessions and {num_in_all} in all -> {output}"
     )
     print_result(text.format(**facts), facts, as_json=as_json)
+
+
+def _open_sessions(
+    results: list[Path], recordings: list[Path], curated: list[Path], recording_options: RecordingOptions
+) -> list:
+    """What `huidurep.track` reads of each session."""
+    for name, given in (("--recording", recordings), ("--curated", curated)):
+        if given and len(given) != len(results):
+            raise ValueError(
+                f"expected {name} once for each of {len(results)} results, found {len(given)}: add it for the others."
+            )
+    if not recordings and recording_options != RecordingOptions():
+        raise ValueError("expected --recording with the options of a recording, found none: add it or omit them.")
+    opened = [read_recording(path, recording_options) for path in recordings]
+    if curated:
+        sessions = zip(results, curated, opened or [None] * len(results), strict=True)
+        return [load_result(path, curated=own, recording=source) for path, own, source in sessions]
+    return list(zip(results, opened, strict=True)) if opened else list(results)

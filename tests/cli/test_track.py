@@ -35,6 +35,22 @@ def test_results_are_tracked(folders, tmp_path):
     assert "neuron" not in huidurep.SortingResult.load(folders[0]).sorting.get_property_keys()
 
 
+def test_curated_results_are_tracked(tetrode_recording, tmp_path):
+    pipeline = huidurep.SpikeSortingPipeline.from_pretrained("tetrode")
+    folders, middle = [tmp_path / "0", tmp_path / "1"], tetrode_recording[0].get_num_samples() // 2
+    for folder, (first, end) in zip(folders, ((0, middle), (middle, 2 * middle)), strict=True):
+        pipeline(tetrode_recording[0].frame_slice(first, end)).save(folder)
+    units = huidurep.SortingResult.load(folders[0]).sorting.unit_ids.tolist()
+    curation = dict(format_version="1", unit_ids=units, label_definitions={}, manual_labels=[], merge_unit_groups=[])
+    (tmp_path / "curation.json").write_text(json.dumps(curation | dict(removed_units=units[:1])))
+    curated = ("--curated", tmp_path / "curation.json", "--curated", folders[1])
+    result = run("track", *folders, *curated, "--output", tmp_path / "tracks", "--json")
+    assert result.exit_code == 0, result.output
+    neurons = huidurep.UnitTracks.load(tmp_path / "tracks").neurons
+    assert neurons[neurons["session"] == 0]["unit"].tolist() == units[1:]
+    assert_refused(run("track", *folders, *curated[:2], "--output", tmp_path / "others"), "--curated once for each")
+
+
 def test_wrong_input_is_one_sentence(folders, tmp_path):
     output = tmp_path / "tracks"
     assert_refused(run("track", folders[0], "--output", output), "at least two sessions")
