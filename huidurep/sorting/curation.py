@@ -42,9 +42,7 @@ class CurationSettings:
         Merges more than before template matching: now most spikes of every unit are found, overlapping ones among
         them, so that spike times tell more and D tells less. Units are large enough for `min_common_activity`. Only in
         groups that were clustered channel by channel.
-    refractory_merging, large_refractory_merging : RefractoryMergingSettings
-        The second for groups that were clustered channel by channel: `template_merging` has merged their equal
-        templates, and neurons that drift past each other look too much alike for less than all evidence.
+    refractory_merging : RefractoryMergingSettings
     """
 
     max_detected_lag_ms: float = 0.3
@@ -54,9 +52,6 @@ class CurationSettings:
         min_similarity=0.65, min_common_activity=0.3, merge=MergeSettings(limit=4.0)
     )
     refractory_merging: RefractoryMergingSettings = RefractoryMergingSettings()
-    large_refractory_merging: RefractoryMergingSettings = RefractoryMergingSettings(
-        same_difference=(-1.0, 0.0), shift_resolution_hz=1.0, min_alone_spikes=10**9
-    )
 
 
 DEFAULT_SETTINGS = CurationSettings()
@@ -159,11 +154,10 @@ def merge_over_split_units(
     """
     if parameters.num_units is not None or len(labels) == 0:
         return units, spikes, labels
-    merged, refractory, options = labels, settings.refractory_merging, dict(job_kwargs=job_kwargs)
+    merged, options = labels, dict(job_kwargs=job_kwargs)
     if not units.is_one_mixture:
-        refractory = settings.large_refractory_merging
         merged = merge_templates(group, spikes, labels, parameters, settings=settings.template_merging, **options)
-    merged = merge_refractory_units(group, spikes, merged, parameters, settings=refractory, **options)
+    merged = merge_refractory_units(group, spikes, merged, parameters, settings=settings.refractory_merging, **options)
     is_merged = merged != labels
     merges = dict(zip(labels[is_merged].tolist(), merged[is_merged].tolist(), strict=True))
     spikes = spikes.copy()

@@ -104,7 +104,7 @@ def test_merge_limits(two_neurons):
     assert found.tolist() == labels.tolist()
     merging = replace(SETTINGS.template_merging, merge=MergeSettings(limit=-100.0))
     never = RefractoryMergingSettings(min_log_likelihood_ratio=1e6, same_difference=(-1.0, 0.0))
-    settings = CurationSettings(template_merging=merging, refractory_merging=never, large_refractory_merging=never)
+    settings = CurationSettings(template_merging=merging, refractory_merging=never)
     *_, found, _ = merge(two_neurons, samples, labels, (3, 3, 9, 3), settings)
     assert found.tolist() == labels.tolist()
 
