@@ -9,8 +9,7 @@ without any of that; `coupled`, one that fires 2 ms (standard deviation 0.3 ms) 
 `alike`, two of similar waveforms; `driven`, two such neurons that fire rarely, one of them 2 ms after spikes of a fast
 one. In these three all neurons must stay. `two_fast` has two of 60 to 100 Hz, whose spikes often overlap. Amplitudes,
 firing rates, sampling rates of 10 to 30 kHz and the other neurons are drawn with the seed; spikes fall between samples,
-traces are int16 with a gain and an offset. Settings were tuned on seeds
-0 to 9, 20 to 25, 40 to 43 and others from 500 on.
+traces are int16 with a gain and an offset. Settings were tuned on seeds 0 to 9, 20 to 25, 40 to 43 and from 500 on.
 """
 
 import argparse

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from spikeinterface.core import BaseRecording, BaseSorting
+from spikeinterface.core import BaseRecording
 from spikeinterface.postprocessing.correlograms import compute_auto_correlograms
 
 from ..sorting.postprocessing import UnitMeasurements
@@ -265,7 +265,7 @@ def plot_raster(result: SortingResult, *, segment_index: int = 0, units: Sequenc
     colors = unit_colors(result, result.measurements)
     # SpikeInterface's raster widget draws all units in one colour
     for row, unit in enumerate(shown):
-        times_s = _recorded_times_s(sorting, vector["sample_index"][vector["unit_index"] == unit], segment_index)
+        times_s = sorting.sample_index_to_time(vector["sample_index"][vector["unit_index"] == unit], segment_index)
         color, name = COLORS[colors[unit]], str(sorting.unit_ids[unit])
         axis.vlines(times_s, row - 0.4, row + 0.4, color=color, linewidth=0.4, label=name)
     axis.set_yticks(np.arange(len(shown)), [_plain(unit_id) for unit_id in sorting.unit_ids[shown]])
@@ -513,20 +513,12 @@ def _draw_intervals(axis: Axes, counts: np.ndarray, color: str) -> None:
     axis.set_xlim(ISI_EDGES_MS[0], ISI_EDGES_MS[-1])
 
 
-def _recorded_times_s(sorting: BaseSorting, samples: np.ndarray, segment_index: int) -> np.ndarray:
-    """Times of samples as the recording counts them, from its start time on and with its gaps."""
-    num_segments = sorting.get_num_segments()
-    if not 0 <= segment_index < num_segments:
-        raise ValueError(f"expected segment_index from 0 to {num_segments - 1}, found {segment_index}; correct it")
-    return sorting.sample_index_to_time(samples, segment_index)
-
-
 def _draw_amplitudes(
     axis: Axes, result: SortingResult, measurements: UnitMeasurements, unit: int, segment_index: int, color: str
 ) -> None:
     vector = result.sorting.to_spike_vector()
     rows = np.flatnonzero((vector["segment_index"] == segment_index) & (vector["unit_index"] == unit))
-    times_s = _recorded_times_s(result.sorting, vector["sample_index"][rows], segment_index)
+    times_s = result.sorting.sample_index_to_time(vector["sample_index"][rows], segment_index)
     # rasterized: vector graphics programs cannot handle thousands of markers
     axis.plot(times_s, measurements.amplitudes_uv[rows], ".", color=color, markersize=1.5, rasterized=True)
 
