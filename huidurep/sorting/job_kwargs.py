@@ -47,6 +47,28 @@ def resolve_job_kwargs(job_kwargs: dict | None) -> dict:
     return {"n_jobs": 1, "progress_bar": False}
 
 
+def in_chunks(job_kwargs: dict | None, chunk_duration: str) -> dict:
+    """Job keyword arguments of a step that is fastest in chunks of another duration than SpikeInterface's 1 s.
+
+    Parameters
+    ----------
+    job_kwargs : dict | None
+        As :func:`resolve_job_kwargs` takes them.
+    chunk_duration : str
+        Such as "500ms".
+
+    Returns
+    -------
+    dict
+        Complete, with this duration unless a size of chunks was chosen.
+    """
+    resolved = resolve_job_kwargs(job_kwargs)
+    names = ("total_memory", "chunk_memory", "chunk_size", "chunk_duration")
+    chosen = {name: resolved[name] for name in names if resolved.get(name) is not None}
+    is_default = chosen in ({}, {"chunk_duration": "1s"})  # "1s" is there too where the caller gave n_jobs alone
+    return resolved | {"chunk_duration": chunk_duration} if is_default else resolved
+
+
 def map_in_threads(
     function: Callable[[Item], Any], items: Iterable[Item], num_threads: int, start: Callable[[], object] | None = None
 ) -> Iterator[tuple[Item, Any]]:
