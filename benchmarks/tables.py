@@ -1,4 +1,4 @@
-"""Write the tables of README.md and docs/benchmarks.md from results files.
+"""Write the tables of README.md and of pages in docs/ from results files.
 
     python benchmarks/tables.py [FILE ...] [--check] [--results benchmarks/results]
 
@@ -237,7 +237,7 @@ BLOCKS = {  # name of the block: function of the results, name of the results fi
 }
 
 
-PAGES = [ROOT / "README.md", ROOT / "docs/benchmarks.md", ROOT / "docs/reliability.md"]
+PAGES = [ROOT / name for name in ("README.md", "docs/index.md", "docs/benchmarks.md", "docs/reliability.md")]
 
 
 def fill(text, folder):
