@@ -64,7 +64,8 @@ def sort(
         Where the network computes: "auto", "cpu", "cuda", "mps" or another device of torch. "auto": CUDA or MPS where
         the machine has it, else the CPU; a model that is given stays where it is.
     **parameters
-        Fields of `SortingParameters`.
+        Fields of `SortingParameters`. For a model of the Hub also ``revision`` and the other options of
+        :meth:`SpikeSortingPipeline.from_pretrained`.
 
     Returns
     -------
@@ -78,6 +79,8 @@ def sort(
         Unknown parameter, or not a recording.
     ValueError
         A recording or a value that cannot be used; the message says what to change.
+    OSError
+        No such checkpoint, or the disk is full.
     """
     if isinstance(model, str | Path):
         pipeline = SpikeSortingPipeline.from_pretrained(model, device=device, **parameters)

@@ -54,7 +54,7 @@ def track(
     model: str | Path | HuiduRep = "auto",
     use_isi: bool = False,
     job_kwargs: dict | None = None,
-    settings: TrackingSettings = TRACKING_SETTINGS,
+    settings: TrackingSettings | None = None,
 ) -> UnitTracks:
     """Find the same neurons in sortings of several sessions of one probe.
 
@@ -73,7 +73,8 @@ def track(
         Also compare the histograms of inter-spike intervals.
     job_kwargs : dict, optional
         SpikeInterface's n_jobs, chunk_duration, progress_bar and so on, for phy folders.
-    settings : TrackingSettings
+    settings : TrackingSettings, optional
+        Tuned numbers, for benchmarks.
 
     Returns
     -------
@@ -81,14 +82,14 @@ def track(
 
     Raises
     ------
-    FileNotFoundError, ImportError
-        A folder that is no result; pandas is not installed.
+    FileNotFoundError, ImportError, OSError
+        A folder that is no result; pandas is not installed; no such checkpoint.
     TypeError
         Not a result.
     ValueError
         Less than two sessions, other probes or rates, a session without units or given twice.
     """
-    sessions = _read_sessions(results, job_kwargs, settings)
+    sessions = _read_sessions(results, job_kwargs, settings := settings or TRACKING_SETTINGS)
     histograms = [isi_histograms(each.sorting) if use_isi else None for each in sessions]
     neurons = [np.full(len(each.unit_groups), -1) for each in sessions]
     waveforms: list[list] = [[None] * len(each.unit_groups) for each in sessions]
