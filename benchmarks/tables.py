@@ -185,15 +185,16 @@ def checkpoints_block(results, folder=CHECKPOINTS):
         targets = [each for each in gap_targets(own_rows(results["rows"], name, place)) if each["source"] == "cells"]
         scores = [
             mean_of(values)
-            for values in zip(*((e["mean"][column], e["pca"], e["target"]) for e in targets), strict=True)
+            for values in zip(*((e["mean"][column], e["pca"]) for e in targets), strict=True)
         ]
-        cells = [f"{score:.2f}" for score in scores] or ["-"] * 3
+        cells = [f"{score:.2f}" for score in scores] or ["-"] * 2
         link = f"[`{name}`](huidurep/checkpoints/{name}/README.md)"
         lines.append([link, PROBE_TYPES.get(name, "-"), channels, size, *cells])
-    head = ["checkpoint", "for", "channels", "MB", "HuiduRep", "PCA", "target"]
-    note = "The last three: adjusted Rand index on spikes of the detailed cells on that probe, with the number of units"
-    note += " known (`base`: mean over the types of probe), from [the benchmarks](docs/benchmarks.md). -: not measured"
-    return f"{markdown(head, lines)}\n\n{note} with these weights."
+    head = ["checkpoint", "for", "channels", "MB", "HuiduRep", "PCA"]
+    note = "The last two: adjusted Rand index on spikes of the detailed cells on that probe, with the number of units known"
+    note += " (`base`: mean over the types of probe; PCA: the better of 12 and 24 components), from"
+    note += " [the benchmarks](docs/benchmarks.md). -: no such spikes were measured."
+    return f"{markdown(head, lines)}\n\n{note}"
 
 
 def finetuning_block(results):
