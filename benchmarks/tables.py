@@ -193,7 +193,7 @@ def checkpoints_block(results, folder=CHECKPOINTS):
     head = ["checkpoint", "for", "channels", "MB", "HuiduRep", "PCA"]
     note = "The last two: adjusted Rand index on spikes of the detailed cells on that probe, with the number of units known"
     note += " (`base`: mean over the types of probe; PCA: the better of 12 and 24 components), from"
-    note += " [the benchmarks](docs/benchmarks.md). -: no such spikes were measured."
+    note += " [the benchmarks](docs/benchmarks.md). -: not measured with these weights."
     return f"{markdown(head, lines)}\n\n{note}"
 
 
