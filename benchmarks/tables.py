@@ -183,16 +183,13 @@ def checkpoints_block(results, folder=CHECKPOINTS):
         size = f"{(place / 'model.safetensors').stat().st_size / 1e6:.2f}"
         channels = json.loads((place / "config.json").read_text(encoding="utf8"))["num_channels"]
         targets = [each for each in gap_targets(own_rows(results["rows"], name, place)) if each["source"] == "cells"]
-        scores = [
-            mean_of(values)
-            for values in zip(*((e["mean"][column], e["pca"]) for e in targets), strict=True)
-        ]
+        scores = [mean_of(values) for values in zip(*((e["mean"][column], e["pca"]) for e in targets), strict=True)]
         cells = [f"{score:.2f}" for score in scores] or ["-"] * 2
         link = f"[`{name}`](huidurep/checkpoints/{name}/README.md)"
         lines.append([link, PROBE_TYPES.get(name, "-"), channels, size, *cells])
     head = ["checkpoint", "for", "channels", "MB", "HuiduRep", "PCA"]
-    note = "The last two: adjusted Rand index on spikes of the detailed cells on that probe, with the number of units known"
-    note += " (`base`: mean over the types of probe; PCA: the better of 12 and 24 components), from"
+    note = "The last two: adjusted Rand index on spikes of the detailed cells on that probe, with the number of units"
+    note += " known (`base`: mean over the types of probe; PCA: the better of 12 and 24 components), from"
     note += " [the benchmarks](docs/benchmarks.md). -: not measured with these weights."
     return f"{markdown(head, lines)}\n\n{note}"
 

@@ -118,7 +118,7 @@ def estimate_displacements(
     Parameters
     ----------
     units : sequence of GroupUnits
-        One a session.
+        One per session.
     calibration : Calibration
     settings : TrackingSettings
 
@@ -153,7 +153,7 @@ def compare_sessions(
     Parameters
     ----------
     units : sequence of GroupUnits
-        One a session.
+        One per session.
     moves_um : ndarray (num_sessions, num_sessions)
         From `estimate_displacements`.
     calibration : Calibration
@@ -201,7 +201,7 @@ def _read_sessions(results: Sequence, job_kwargs: dict | None, settings: Trackin
     except ImportError as error:
         raise ImportError("expected pandas for the tables of neurons, found none; pip install pandas") from error
     if isinstance(results, str | Path) or not isinstance(results, Sequence):
-        raise TypeError(f"expected a list of results, one a session, found {type(results).__name__}; put them in one")
+        raise TypeError(f"expected a list of results, one per session, found {type(results).__name__}; put them in one")
     if len(results) < 2:
         raise ValueError(f"expected at least two sessions, found {len(results)}; give the results of several days")
     sessions = [read_session(source, job_kwargs=job_kwargs, settings=settings) for source in results]
