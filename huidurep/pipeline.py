@@ -64,7 +64,8 @@ def sort(
         Where the network computes: "auto", "cpu", "cuda", "mps" or another device of torch. "auto": CUDA or MPS where
         the machine has it, else the CPU; a model that is given stays where it is.
     **parameters
-        Fields of `SortingParameters`.
+        Fields of `SortingParameters`. For a model of the Hub also ``revision`` and the other options of
+        :meth:`SpikeSortingPipeline.from_pretrained`.
 
     Returns
     -------
@@ -78,6 +79,8 @@ def sort(
         Unknown parameter, or not a recording.
     ValueError
         A recording or a value that cannot be used; the message says what to change.
+    OSError
+        No such checkpoint, or the disk is full.
     """
     if isinstance(model, str | Path):
         pipeline = SpikeSortingPipeline.from_pretrained(model, device=device, **parameters)
@@ -224,7 +227,7 @@ class SpikeSortingPipeline:
         for doubt in doubtful_times(recording):
             log.warning("checks", doubt)
         groups = split_groups(recording, self.parameters, log, settings=self.settings.preprocessing)
-        # -> one ChannelGroup a tetrode, shank or probe; none where the recording is empty
+        # -> one ChannelGroup per tetrode, shank or probe; none where the recording is empty
         pipeline = self if self.model is not None else self._resolve_auto(groups, log)
         # -> with the model for these groups
         pipeline.parameters.check_groups(groups, pipeline.model.config.num_channels)
@@ -233,7 +236,7 @@ class SpikeSortingPipeline:
         sorted_groups = [
             stages.run("units", pipeline._sort_group, group, *jobs) for group in log.iterate_groups(groups)
         ]
-        # -> one GroupSorting a group
+        # -> one GroupSorting per group
         with_workers = job_kwargs["n_jobs"] != 1
         return pipeline._assemble(sorted_groups, recording, provenance, log, with_workers)
 

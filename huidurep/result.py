@@ -58,7 +58,7 @@ class SortingResult:
         quality with its quality_reason (`huidurep.sorting.quality_metrics.label_units`). Results of earlier versions
         have fewer, and labels by an earlier rule.
     embeddings : ndarray of float32, (num_spikes, embedding_size)
-        One row a spike, in the order of `sorting.to_spike_vector()`.
+        One row per spike, in the order of `sorting.to_spike_vector()`.
     posteriors : ndarray of float32, (num_spikes,)
         Posterior probability of the spike's unit given its embedding; low for spikes that overlap with others.
     parameters : SortingParameters
@@ -431,7 +431,7 @@ class SortingResult:
         folder : str or Path
             Folder to write.
         copy_recording : bool
-            Write the preprocessed traces too (float32, 4 bytes a sample and channel), which phy's waveform and trace
+            Write the preprocessed traces too (float32, 4 bytes per sample and channel), which phy's waveform and trace
             views need.
         overwrite : bool
             Replace an earlier export.

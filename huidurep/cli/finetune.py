@@ -17,7 +17,7 @@ def finetune(
     inputs: Annotated[
         list[Path], typer.Argument(metavar="RECORDING...", help="One or more, each as INPUT of huidurep sort.")
     ],
-    output: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write; must not exist or be empty.")],
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write, new or empty.")],
     recording_options: RecordingOptions,
     model: AutoModel = "auto",
     sorting: Annotated[

@@ -378,7 +378,7 @@ def load_settings(path: Path) -> dict:
     except yaml.YAMLError as error:
         raise ValueError(f"expected JSON or YAML in {path}, found {error}: correct the file.") from error
     if not isinstance(settings, dict):
-        raise ValueError(f"expected names and values in {path}, found {type(settings).__name__}: write one a line.")
+        raise ValueError(f"expected names and values in {path}, found {type(settings).__name__}: write one per line.")
     return settings
 
 

@@ -21,7 +21,7 @@ simulate_app = typer.Typer(
 
 @simulate_app.command("recording")
 def _recording(
-    output: Annotated[Path, typer.Argument(help="Folder to write; must not exist or be empty.", metavar="OUTPUT")],
+    output: Annotated[Path, typer.Argument(help="Folder to write, new or empty.", metavar="OUTPUT")],
     probe: Annotated[str, typer.Option(help="'tetrode', or 'linear-N' with N contacts in one column.")] = "tetrode",
     num_units: Annotated[int, typer.Option(min=1, help="Number of units.")] = 10,
     duration_s: Annotated[float, typer.Option(help="Duration, s.")] = 60.0,

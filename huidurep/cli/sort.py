@@ -31,7 +31,7 @@ from .options import (
 from .output import is_terminal, only_results_on_stdout, print_result, stage_bar
 
 Input = Annotated[Path, typer.Argument(metavar="INPUT", help="What spikeinterface.load reads, or raw binary.")]
-Output = Annotated[Path, typer.Argument(metavar="OUTPUT", help="Folder to write; must not exist or be empty.")]
+Output = Annotated[Path, typer.Argument(metavar="OUTPUT", help="Folder to write, new or empty.")]
 NumUnits = Annotated[int | None, typer.Option(min=1, help="Number of units in each channel group; default: estimated.")]
 Detection = Annotated[DetectionMethod | None, typer.Option(help="Spike detection method.")]
 DetectThreshold = Annotated[

@@ -19,7 +19,7 @@ def track(
     results: Annotated[
         list[Path], typer.Argument(metavar="OUT1 OUT2 ...", help="OUTPUT folders of huidurep sort, in order of time.")
     ],
-    output: Annotated[Path, typer.Option(metavar="TRACKS", help="Folder to write; must not exist or be empty.")],
+    output: Annotated[Path, typer.Option(metavar="TRACKS", help="Folder to write, new or empty.")],
     recording_options: RecordingOptions,
     recording: Annotated[
         list[Path] | None,

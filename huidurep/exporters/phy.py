@@ -122,7 +122,7 @@ def _write_cluster_groups(folder: Path, sorting: BaseSorting) -> None:
 
 
 def _write_text_columns(folder: Path, sorting: BaseSorting) -> None:
-    """Write columns of text again, one line a unit: names of channels and groups may hold tabs and line breaks."""
+    """Write columns of text again, one line per unit: names of channels and groups may hold tabs and line breaks."""
     for name in sorting.get_property_keys():
         values = sorting.get_property(name)
         path = folder / f"cluster_{'channel_group' if name == 'group' else name}.tsv"

@@ -104,7 +104,7 @@ def finetune(  # noqa: PLR0913 - the data, where they go, and how it is done
     steps: int = 200,
     seed: int = 0,
     job_kwargs: dict[str, Any] | None = None,
-    settings: FinetuningSettings = DEFAULT_SETTINGS,
+    settings: FinetuningSettings | None = None,
     **described: Any,
 ) -> FinetuneReport:
     """Fine-tune a checkpoint on the user's recordings, or on spikes with labels, and test whether it improved.
@@ -129,7 +129,7 @@ def finetune(  # noqa: PLR0913 - the data, where they go, and how it is done
     steps, seed : int
         Steps of the optimizer; same seed, same weights.
     job_kwargs, settings : dict, FinetuningSettings, optional
-        As in `huidurep.sort`; of all steps.
+        As in `huidurep.sort`; tuned numbers of all steps, for benchmarks.
     **described
         Of the waveforms, as in `HuiduRep.embed`: sampling_frequency, peak_index, peak_sign, channel_positions.
 
@@ -145,7 +145,7 @@ def finetune(  # noqa: PLR0913 - the data, where they go, and how it is done
     FileExistsError, OSError, ImportError
         The folder is not empty; no such checkpoint, or the disk is full; the packages of the extra `train` are missing.
     """
-    options = _Options(Path(output_dir), steps, seed, job_kwargs, settings)
+    options = _Options(Path(output_dir), steps, seed, job_kwargs, settings or DEFAULT_SETTINGS)
     _check_choice(recordings, waveforms, labels, sortings, described)
     with new_folder(output_dir) as folder:
         if recordings is not None:

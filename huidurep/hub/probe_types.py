@@ -42,7 +42,7 @@ def recognise_probe(positions_um: np.ndarray, skip: Collection[str] = ()) -> tup
     3. linear: one column;
     4. staggered: more than 4 contacts, one in each row, in columns at most 50 um apart in all, whose neighbours are 10
        to 50 um apart (poly2, staggered tips);
-    5. linear: other columns at most 25 um apart in all with one contact a row;
+    5. linear: other columns at most 25 um apart in all with one contact a row (up to 4 contacts, or further apart);
     6. hd-mea: a square lattice of at least two columns and two rows, of which contacts may be missing;
     7. neuropixels-1.0, neuropixels-2.0: two columns, or four staggered columns, with rows 20 or 15 um apart (median,
        within 1 um);

@@ -13,7 +13,7 @@ DEFAULT_MODEL = "base"  # it accepts any probe; transformers loads the model bef
 
 
 class TransformersSpikeSorting(Pipeline):
-    """Sorts one recording a call, as :class:`huidurep.SpikeSortingPipeline` does.
+    """Sorts one recording per call, as :class:`huidurep.SpikeSortingPipeline` does.
 
     transformers finds the model, loads it and puts it on a device. Batches of independent inputs, which its pipelines
     offer too, are not used: the spikes of a recording are sorted together.

@@ -176,7 +176,25 @@ class HuiduRepPreTrainedModel(PreTrainedModel):
             _share(folder, before)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> Any:  # type: ignore[override]
-        """Publish the model with its code and its card; see :func:`huidurep.models.publishing.push_model`."""
+        """Publish the model with its code and its card.
+
+        Parameters
+        ----------
+        repo_id : str
+            "owner/name"; created if there is none.
+        **options
+            license and tags (for the card), private (of a new repository), token, revision (a branch),
+            commit_message, commit_description, create_pr and max_shard_size.
+
+        Returns
+        -------
+        huggingface_hub.CommitInfo
+
+        Raises
+        ------
+        OSError
+            The Hub does not accept it; the message says why.
+        """
         return (
             push_model(self, repo_id, **options) if HAS_PACKAGE else cast(Any, super()).push_to_hub(repo_id, **options)
         )
@@ -358,31 +376,46 @@ class HuiduRep(HuiduRepPreTrainedModel):
         return self.feature_decoder(hidden + sinusoidal_positions(hidden), valid)
 
     def embed(self, waveforms: ArrayLike, **options: Any) -> np.ndarray:
-        """Embed spikes of any window, rate and channel count; see :func:`huidurep.models.inference.embed`.
+        """Embed spikes of any window, rate and channel count.
 
         Parameters
         ----------
-        waveforms : ndarray (num_spikes, num_samples, num_channels), uV
+        waveforms : array_like (num_spikes, num_samples, num_channels)
+            uV, band-passed.
         **options
-            Sampling frequency, peak index, channel positions, device, ...
+            As :func:`huidurep.models.inference.embed` describes them: sampling_frequency (Hz, default 30000),
+            peak_index (sample of the trough) and peak_sign ("neg", "pos"), by default each spike's own,
+            channel_positions (num_channels, 2) in um, denoise, location (append the place of each spike), batch_size
+            (1024) and device.
 
         Returns
         -------
         ndarray (num_spikes, embedding_size) float32
+
+        Raises
+        ------
+        ValueError, TypeError
+            Waveforms or positions that cannot be brought to the input contract.
         """
         return embed(self, waveforms, **options)
 
     def denoise(self, waveforms: ArrayLike, **options: Any) -> np.ndarray:
-        """Denoise spikes of any window, rate and channel count; see :func:`huidurep.models.denoising.denoise`.
+        """Denoise spikes of any window, rate and channel count.
 
         Parameters
         ----------
         waveforms, **options
-            As in :meth:`embed`.
+            As in :meth:`embed`, without denoise and location.
 
         Returns
         -------
-        ndarray (num_spikes, num_samples, num_channels) float32, uV
+        ndarray (num_spikes, num_samples, num_channels) float32
+            uV. Samples and channels outside of the model's snippets are returned as they were.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As in :meth:`embed`.
         """
         _require_package()
         return denoise(self, waveforms, **options)

@@ -160,7 +160,7 @@ def _check_positions(given: ArrayLike | None, num_channels: int) -> np.ndarray |
         ) from error
     if positions.ndim != 2 or positions.shape[0] != num_channels or positions.shape[1] not in (2, 3):
         raise ValueError(
-            f"expected channel_positions ({num_channels}, 2) in um, one row a channel, found shape {positions.shape}: "
+            f"expected channel_positions ({num_channels}, 2) in um, one per channel, found shape {positions.shape}: "
             "pass the positions of the waveforms' own channels."
         )
     if not np.isfinite(positions).all():

@@ -72,7 +72,7 @@ def find_views(
     Returns
     -------
     list of ClusterView
-        One a unit. On groups of at most 4 contacts it has all of them, on others the unit's main contact, that of the
+        One per unit. On groups of at most 4 contacts it has all of them, on others the unit's main contact, that of the
         overlapping unit, and those where the template is largest.
     """
     groups = result.sorting.get_property("group")
@@ -173,7 +173,7 @@ def draw_spikes(
     Returns
     -------
     list of DrawnSpikes
-        One a unit.
+        One per unit.
     """
     unit_index = result.sorting.to_spike_vector()["unit_index"]
     num_units, rng = result.sorting.get_num_units(), np.random.default_rng(seed)

@@ -144,7 +144,7 @@ def find_artifacts(
         Chunks of it, from which noise is estimated.
     band_hz : (float, float)
         Of the band-pass filter that will follow.
-    trigger_samples : tuple of ndarray, one a segment
+    trigger_samples : tuple of ndarray, one per segment
         Given artefacts.
     is_in_uv : bool
         The unit of the traces is uV, so that sizes have a meaning.

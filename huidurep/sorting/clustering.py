@@ -208,12 +208,12 @@ def log_small_groups(
     *,
     stage: str = "clustering",
 ) -> None:
-    """Name the groups of spikes that are no unit because they have fewer than `min_unit_spikes`, largest first.
+    """Log the clusters that were removed because they have fewer than `min_unit_spikes` spikes, largest first.
 
     Parameters
     ----------
     labels : ndarray of int64, (num_peaks,)
-        Small group of each spike, -1 for none; groups of one spike are not named, and none where num_units is given.
+        Small cluster of each spike, -1 for none; those of one spike are not named, and none where num_units is given.
     peaks : ndarray, (num_peaks,)
         SpikeInterface's peak dtype.
     group : PreparedGroup
@@ -232,7 +232,7 @@ def log_small_groups(
     if found:
         named = ", ".join(text for _, text in sorted(found)[:NUM_NAMED]) + (", ..." if len(found) > NUM_NAMED else "")
         limit = f"fewer than min_unit_spikes={parameters.min_unit_spikes} spikes"
-        log(stage, f"group {group.name}: {len(found)} groups of {limit} are no unit: {named}")
+        log(stage, f"group {group.name}: {len(found)} clusters of {limit} removed: {named}")
 
 
 def _log_units(

@@ -76,7 +76,7 @@ def draw_chunks(
     Returns
     -------
     list of (int, int, int)
-        Segment, first sample and end, at least one a segment; whole segments that are shorter.
+        Segment, first sample and end, at least one per segment; whole segments that are shorter.
     """
     rng = np.random.default_rng(seed)
     lengths = [recording.get_num_samples(index) for index in range(recording.get_num_segments())]

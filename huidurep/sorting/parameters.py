@@ -298,7 +298,7 @@ class SortingParameters:
         Returns
         -------
         dict
-            One entry a field.
+            One entry per field.
         """
         times_s = [list(each) if isinstance(each, tuple) else each for each in self.artifact_times_s]
         values = asdict(self)  # type: ignore[call-overload]
@@ -365,7 +365,7 @@ class SortingParameters:
         Returns
         -------
         tuple of ndarray of int64
-            One a segment; empty without times.
+            One per segment; empty without times.
         """
         by_segment = _times_of_segments(self.artifact_times_s)
         return tuple(

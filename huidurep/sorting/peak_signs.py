@@ -113,7 +113,7 @@ def find_signs(
         found[-main] = shown[-main] if found else everywhere
     words = {-1: "down", 1: "up"}
     texts = [f"{words[sign]} on {int(found[sign].sum())} of {len(everywhere)} channels" for sign in sorted(found)]
-    numbers = f"{counts[-1]} and {counts[1]} deflections above {settings.noise_levels:g} noise levels are evidence"
+    numbers = f"{counts[-1]} troughs and {counts[1]} peaks above {settings.noise_levels:g} noise levels"
     log("detection", f"group {group.name}: spikes point {' and '.join(texts)} ({numbers})")
     return replace(group, sign_channels=found)
 

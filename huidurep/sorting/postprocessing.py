@@ -316,7 +316,7 @@ def concatenate_measurements(parts: list[UnitMeasurements], order: np.ndarray) -
     Parameters
     ----------
     parts : list of UnitMeasurements
-        One a group.
+        One per group.
     order : ndarray of int, (num_spikes,)
         Row, in the concatenated groups, of each spike of the combined measurements.
 

@@ -54,7 +54,7 @@ def track(
     model: str | Path | HuiduRep = "auto",
     use_isi: bool = False,
     job_kwargs: dict | None = None,
-    settings: TrackingSettings = TRACKING_SETTINGS,
+    settings: TrackingSettings | None = None,
 ) -> UnitTracks:
     """Find the same neurons in sortings of several sessions of one probe.
 
@@ -73,7 +73,8 @@ def track(
         Also compare the histograms of inter-spike intervals.
     job_kwargs : dict, optional
         SpikeInterface's n_jobs, chunk_duration, progress_bar and so on, for phy folders.
-    settings : TrackingSettings
+    settings : TrackingSettings, optional
+        Tuned numbers, for benchmarks.
 
     Returns
     -------
@@ -81,14 +82,14 @@ def track(
 
     Raises
     ------
-    FileNotFoundError, ImportError
-        A folder that is no result; pandas is not installed.
+    FileNotFoundError, ImportError, OSError
+        A folder that is no result; pandas is not installed; no such checkpoint.
     TypeError
         Not a result.
     ValueError
         Less than two sessions, other probes or rates, a session without units or given twice.
     """
-    sessions = _read_sessions(results, job_kwargs, settings)
+    sessions = _read_sessions(results, job_kwargs, settings := settings or TRACKING_SETTINGS)
     histograms = [isi_histograms(each.sorting) if use_isi else None for each in sessions]
     neurons = [np.full(len(each.unit_groups), -1) for each in sessions]
     waveforms: list[list] = [[None] * len(each.unit_groups) for each in sessions]
@@ -117,7 +118,7 @@ def estimate_displacements(
     Parameters
     ----------
     units : sequence of GroupUnits
-        One a session.
+        One per session.
     calibration : Calibration
     settings : TrackingSettings
 
@@ -152,7 +153,7 @@ def compare_sessions(
     Parameters
     ----------
     units : sequence of GroupUnits
-        One a session.
+        One per session.
     moves_um : ndarray (num_sessions, num_sessions)
         From `estimate_displacements`.
     calibration : Calibration
@@ -200,7 +201,7 @@ def _read_sessions(results: Sequence, job_kwargs: dict | None, settings: Trackin
     except ImportError as error:
         raise ImportError("expected pandas for the tables of neurons, found none; pip install pandas") from error
     if isinstance(results, str | Path) or not isinstance(results, Sequence):
-        raise TypeError(f"expected a list of results, one a session, found {type(results).__name__}; put them in one")
+        raise TypeError(f"expected a list of results, one per session, found {type(results).__name__}; put them in one")
     if len(results) < 2:
         raise ValueError(f"expected at least two sessions, found {len(results)}; give the results of several days")
     sessions = [read_session(source, job_kwargs=job_kwargs, settings=settings) for source in results]

@@ -33,8 +33,8 @@ class UnitTracks:
     Attributes
     ----------
     neurons : pandas.DataFrame
-        One row a unit, with the columns neuron (0, 1, ...), session (0, 1, ..., in the given order) and unit (its id).
-        Units that were found in no other session have a neuron of their own.
+        One row per unit: neuron (0, 1, ...), session (0, 1, ..., in the given order) and unit (its id). Units that were
+        found in no other session have a neuron of their own.
     pairs : pandas.DataFrame
         Pairs of units of different sessions with a probability above 0.001 of being one neuron: session_1, unit_1,
         session_2, unit_2, probability. The most probable come first.

@@ -73,7 +73,7 @@ def backward_in_chunks(
         _restore_random_state(state)
         with contextlib.nullcontext() if number == len(chunks) - 1 else no_sync():
             output = model(**chunk, return_dict=True)
-            error = output["reconstruction_loss"].mean() * share  # a mean: DataParallel returns one a device
+            error = output["reconstruction_loss"].mean() * share  # a mean: DataParallel returns one per device
             carried = sum((output[name] * each[number]).sum() for name, each in gradients.items())
             backward(num_processes() * (carried + config.reconstruction_weight * error))  # they are averaged
         errors.append(error.detach())

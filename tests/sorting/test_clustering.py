@@ -143,4 +143,4 @@ def test_small_groups_are_named_in_the_log():
     parameters = SortingParameters(detect_threshold=6.5, matching=None)
     result = SpikeSortingPipeline(PcaModel(), parameters)(recording)
     (message,) = [entry["message"] for entry in result.log if "min_unit_spikes=30" in entry["message"]]
-    assert re.search(r"no unit: 1[678] on channel c \(-1\d\d uV\)", message)
+    assert re.search(r"spikes removed: 1[678] on channel c \(-1\d\d uV\)", message)

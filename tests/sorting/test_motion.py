@@ -73,7 +73,7 @@ def test_traces_without_motion_are_not_changed():
     handed_on = correct_motion(group, SortingParameters(), log, peak_sign_settings=settings)
     assert handed_on.recording is group.recording and handed_on.motion is None
     assert find_signs(handed_on, SortingParameters(), log) is handed_on  # they are not looked for again
-    assert sum("above 7 noise levels are evidence" in entry["message"] for entry in log.entries) == 1
+    assert sum("peaks above 7 noise levels)" in entry["message"] for entry in log.entries) == 1
     assert re.search(r"[01]\.\d um", log.entries[-1]["message"])
 
 
