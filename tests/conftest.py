@@ -11,23 +11,13 @@ os.environ["MPLBACKEND"] = "Agg"
 
 import pytest  # noqa: E402
 from browser import browser  # noqa: E402, F401
-from numba.core.dispatcher import Dispatcher  # noqa: E402
+from compiled import keep_compiled  # noqa: E402
 
 # Rooms with the longest files: `make test` begins with them, or one of its processes would end long after the other.
 LONGEST = ("examples", "exporters", "house", "integrations", "clustering", "finetuning")
 
 
-_make_dispatcher = Dispatcher.__init__
-
-
-def _make_caching_dispatcher(dispatcher, py_func, *args, **kwargs):
-    """SpikeInterface's functions, which it compiles anew in each process for half a minute in all, stay compiled."""
-    _make_dispatcher(dispatcher, py_func, *args, **kwargs)
-    if py_func.__module__.startswith("spikeinterface."):
-        dispatcher.enable_caching()
-
-
-Dispatcher.__init__ = _make_caching_dispatcher
+keep_compiled()
 
 
 def pytest_collection_modifyitems(items):

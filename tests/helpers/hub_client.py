@@ -5,12 +5,15 @@ another one. One process serves all tests, for importing torch takes seconds.
 """
 
 import contextlib
+import importlib
 import io
 import logging
 import multiprocessing
 import os
+import pkgutil
 import runpy
 import sys
+import traceback
 from concurrent.futures import ProcessPoolExecutor
 from unittest.mock import patch
 
@@ -35,10 +38,30 @@ def client_process(endpoint, home):
         yield lambda function, *args, **options: pool.submit(function, *args, **options).result(timeout=120)
 
 
-def warm_up():
-    import transformers  # noqa: F401
+_IMPORTS = {}
 
-    import huidurep.models.modeling_huidurep  # noqa: F401
+
+def warm_up():
+    """Imports every module of the package; what that does is kept for `imports`."""
+    import huidurep
+
+    names = [each.name for each in pkgutil.walk_packages(huidurep.__path__, "huidurep.")]
+    names.remove("huidurep.__main__")
+    errors = {}
+    with contextlib.ExitStack() as patches:
+        for name in ("socket.connect", "socket.connect_ex", "create_connection", "getaddrinfo"):
+            patches.enter_context(patch(f"socket.{name}", side_effect=AssertionError("a connection was tried")))
+        for name in names:
+            try:
+                importlib.import_module(name)
+            except Exception:
+                errors[name] = traceback.format_exc()
+    _IMPORTS.update(modules=len(names), downloads=os.listdir(os.environ["HF_HOME"]), errors=errors)
+
+
+def imports():
+    """How many modules were imported, the files that this wrote, and the errors by module."""
+    return _IMPORTS
 
 
 class _Lines(logging.Handler):
