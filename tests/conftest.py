@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 
 # Before numpy, numba and torch are imported: each reads its number of threads once.
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
@@ -24,10 +25,16 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.parent.name not in LONGEST)
 
 
-def pytest_collection_finish():
+_num_frozen = 0
+
+
+def pytest_runtest_setup():
     """SpikeInterface collects garbage after each chunk that it writes, half a second with all that tests import."""
-    gc.collect()
-    gc.freeze()
+    global _num_frozen
+    if len(sys.modules) > _num_frozen + 50:
+        _num_frozen = len(sys.modules)
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(scope="session")
