@@ -12,13 +12,14 @@ os.environ["MPLBACKEND"] = "Agg"
 
 import pytest  # noqa: E402
 from browser import browser  # noqa: E402, F401
-from compiled import keep_compiled  # noqa: E402
+from compiled import keep_compiled, prefer_numpy  # noqa: E402
 
 # Rooms with the longest files: `make test` begins with them, or one of its processes would end long after the other.
 LONGEST = ("examples", "exporters", "house", "integrations", "clustering", "finetuning")
 
 
 keep_compiled()
+prefer_numpy()
 
 
 def pytest_collection_modifyitems(items):
@@ -51,17 +52,6 @@ def tetrode_folder(tetrode_recording, tmp_path_factory):
     folder = tmp_path_factory.mktemp("recording") / "tetrode"
     tetrode_recording[0].save(folder=folder, n_jobs=1, progress_bar=False)
     return folder
-
-
-@pytest.fixture(scope="session")
-def numpy_template_similarity():
-    """SpikeInterface's numpy function for the similarity of templates; its numba function compiles for 27 s."""
-    from importlib import import_module
-
-    module = import_module("spikeinterface.postprocessing.template_similarity")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_compute_similarity_matrix", module._compute_similarity_matrix_numpy)
-        yield
 
 
 @pytest.fixture(scope="session")

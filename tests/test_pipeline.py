@@ -20,8 +20,6 @@ from huidurep.sorting.preprocessing import ChannelGroup, PreprocessingSettings, 
 from huidurep.sorting.run_log import RunLog
 from huidurep.sorting.stage_settings import StageSettings
 
-pytestmark = pytest.mark.usefixtures("numpy_template_similarity")
-
 
 @pytest.fixture(scope="module")
 def tetrode():

@@ -218,7 +218,7 @@ def test_choices_are_those_of_the_parameters(name, literal, num_values, tmp_path
     assert refused.exit_code == 2 and "wobbly" in refused.stderr and values[0] in refused.stderr
 
 
-def test_report_and_convert_of_curated_units(tetrode_folder, tmp_path, numpy_template_similarity):
+def test_report_and_convert_of_curated_units(tetrode_folder, tmp_path):
     out, curated = tmp_path / "out", tmp_path / "curated"
     assert run("sort", tetrode_folder, out, "--model", "tetrode", "--matching", "none").exit_code == 0
     sorting = spikeinterface.load(out)

@@ -1,5 +1,7 @@
 """Drift is found in embeddings and tracked by the mixture, and none is found in recordings without it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from stand_in import agreement
@@ -77,7 +79,7 @@ def test_drift_tracking_can_be_switched_off():
     settings = DriftSettings(enabled=False)
     assert estimate(points, times_s, truth) is not None
     assert estimate(points, times_s, truth, settings) is None
-    assert cluster_embeddings(points, times_s=times_s, settings=MixtureSettings(drift=settings)).drift is None
+    assert cluster_embeddings(points, times_s=times_s, settings=replace(FEW_STARTS, drift=settings)).drift is None
 
 
 @pytest.mark.parametrize("num_spikes, duration_s", [(0, 0), (1, 0), (100, DURATION_S), (3000, 5.0)])

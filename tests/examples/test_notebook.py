@@ -22,7 +22,7 @@ def test_tetrode_notebook(tmp_path, monkeypatch):
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     startup = tmp_path / "ipython" / "profile_default" / "startup"
     startup.mkdir(parents=True)
-    (startup / "compiled.py").write_text(f"{Path(compiled.__file__).read_text()}\n\nkeep_compiled()\n")
+    (startup / "compiled.py").write_text(f"{Path(compiled.__file__).read_text()}\n\nkeep_compiled()\nprefer_numpy()\n")
     folder = tmp_path / "notebook"
     folder.mkdir()
     nbclient.NotebookClient(notebook, timeout=200, resources={"metadata": {"path": str(folder)}}).execute()

@@ -9,11 +9,6 @@ from tetrodes import RATE_HZ, sort
 from huidurep.tracking.unit_tracks import NEURON_COLUMNS, UnitTracks
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _compiles_less(numpy_template_similarity):
-    pass
-
-
 @pytest.fixture(scope="session")
 def recording(tmp_path_factory):
     """A recording on disk of two tetrodes with the same contact positions; channel ch6 is dead."""

@@ -1,4 +1,6 @@
-"""Keeps what numba compiles of SpikeInterface, which it compiles anew in each process for half a minute in all."""
+"""Less for numba to compile: SpikeInterface's functions cost more than half a minute in each process."""
+
+from importlib import import_module
 
 from numba.core.dispatcher import Dispatcher
 
@@ -14,3 +16,12 @@ def _make_caching(dispatcher, py_func, *args, **kwargs):
 def keep_compiled():
     """Call it before SpikeInterface is imported."""
     Dispatcher.__init__ = _make_caching
+
+
+def prefer_numpy():
+    """What cannot be kept is computed by SpikeInterface's numpy functions: similarities and correlograms."""
+    similarity, correlograms = (
+        import_module(f"spikeinterface.postprocessing.{name}") for name in ("template_similarity", "correlograms")
+    )
+    similarity._compute_similarity_matrix = similarity._compute_similarity_matrix_numpy
+    correlograms.HAVE_NUMBA = False

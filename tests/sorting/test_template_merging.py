@@ -22,8 +22,6 @@ from huidurep.sorting.template_merging import (
     merge_templates,
 )
 
-pytestmark = pytest.mark.usefixtures("numpy_template_similarity")
-
 NUM_CHANNELS = 24
 SETTINGS = TemplateMergingSettings()
 
