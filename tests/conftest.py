@@ -40,10 +40,10 @@ def pytest_runtest_setup():
 
 @pytest.fixture(scope="session")
 def tetrode_recording():
-    """(recording, true sorting): 15 s of a tetrode with four well separated units, uV. Do not change it in place."""
+    """(recording, true sorting): 10 s of a tetrode with four well separated units, uV. Do not change it in place."""
     import huidurep
 
-    return huidurep.simulate_recording(probe="tetrode", num_units=4, duration_s=15.0, noise_uv=6.0, seed=3)
+    return huidurep.simulate_recording(probe="tetrode", num_units=4, duration_s=10.0, noise_uv=6.0, seed=3)
 
 
 @pytest.fixture(scope="session")

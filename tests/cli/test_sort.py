@@ -56,7 +56,7 @@ def test_sort_and_report_as_json(tetrode_folder, tmp_path):
     assert printed["output"] == str(tmp_path / "out") and printed["model"] == "tetrode" and printed["seconds"] > 0
     assert printed["num_units"] == len(sorting.unit_ids) >= printed["num_good_units"] > 0
     assert printed["num_spikes"] == len(sorting.to_spike_vector())
-    assert (printed["duration_s"], printed["num_channels"]) == (pytest.approx(15.0), 4)
+    assert (printed["duration_s"], printed["num_channels"]) == (pytest.approx(10.0), 4)
     assert not result.stderr  # no progress bars: not a terminal
     printed = json.loads(run("report", tmp_path / "out", "--json").stdout)
     page = tmp_path / "out" / "report.html"

@@ -121,7 +121,7 @@ def test_slow_drift_of_a_long_recording_is_found():
 
 
 def test_drifting_units_are_found():
-    points, times_s, truth = drifting_units(reach=5.0, in_line=True, num_spikes=6000)
+    points, times_s, truth = drifting_units(reach=5.0, in_line=True, num_spikes=4000)
     tracked, still = cluster_embeddings(points, times_s=times_s), cluster_embeddings(points)
     assert tracked.drift is not None and still.drift is None
     assert tracked.num_units == NUM_UNITS and agreement(truth, tracked.labels) > 0.97

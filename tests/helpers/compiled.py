@@ -24,4 +24,10 @@ def prefer_numpy():
         import_module(f"spikeinterface.postprocessing.{name}") for name in ("template_similarity", "correlograms")
     )
     similarity._compute_similarity_matrix = similarity._compute_similarity_matrix_numpy
-    correlograms.HAVE_NUMBA = False
+    for kind in ("correlograms", "auto_correlograms"):
+        compute = getattr(correlograms, f"_compute_{kind}_numpy")
+        setattr(correlograms, f"_compute_{kind}_numba", _without_options(compute))
+
+
+def _without_options(compute):
+    return lambda sorting, window_size, bin_size, *_, **__: compute(sorting, window_size, bin_size)

@@ -38,16 +38,12 @@ def client_process(endpoint, home):
         yield lambda function, *args, **options: pool.submit(function, *args, **options).result(timeout=120)
 
 
-_IMPORTS = {}
+_DONE = {"errors": {}, "downloads": []}
 
 
-def warm_up():
-    """Imports every module of the package; what that does is kept for `imports`."""
-    import huidurep
-
-    names = [each.name for each in pkgutil.walk_packages(huidurep.__path__, "huidurep.")]
-    names.remove("huidurep.__main__")
-    errors = {}
+def _import(*names):
+    """Connections are refused; what happens is kept for `import_all`."""
+    before = set(os.listdir(os.environ["HF_HOME"]))
     with contextlib.ExitStack() as patches:
         for name in ("socket.connect", "socket.connect_ex", "create_connection", "getaddrinfo"):
             patches.enter_context(patch(f"socket.{name}", side_effect=AssertionError("a connection was tried")))
@@ -55,13 +51,22 @@ def warm_up():
             try:
                 importlib.import_module(name)
             except Exception:
-                errors[name] = traceback.format_exc()
-    _IMPORTS.update(modules=len(names), downloads=os.listdir(os.environ["HF_HOME"]), errors=errors)
+                _DONE["errors"][name] = traceback.format_exc()
+    _DONE["downloads"] += set(os.listdir(os.environ["HF_HOME"])) - before
 
 
-def imports():
-    """How many modules were imported, the files that this wrote, and the errors by module."""
-    return _IMPORTS
+def warm_up():
+    _import("transformers", "huidurep.models.modeling_huidurep")
+
+
+def import_all():
+    """How many modules the package has, the errors of their imports, and the files that these wrote."""
+    import huidurep
+
+    names = [each.name for each in pkgutil.walk_packages(huidurep.__path__, "huidurep.")]
+    names.remove("huidurep.__main__")
+    _import(*names)
+    return {"modules": len(names)} | _DONE
 
 
 class _Lines(logging.Handler):

@@ -308,4 +308,4 @@ def test_a_folder_of_data_does_not_hide_an_embedded_checkpoint(tmp_path, monkeyp
 
 
 def test_no_module_connects_or_downloads_at_import(client):
-    assert client(hub_client.imports) == {"modules": pytest.approx(150, abs=50), "downloads": [], "errors": {}}
+    assert client(hub_client.import_all) == {"modules": pytest.approx(150, abs=50), "downloads": [], "errors": {}}
