@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 
 # Before numpy, numba and torch are imported: each reads its number of threads once.
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
@@ -11,41 +12,38 @@ os.environ["MPLBACKEND"] = "Agg"
 
 import pytest  # noqa: E402
 from browser import browser  # noqa: E402, F401
-from numba.core.dispatcher import Dispatcher  # noqa: E402
+from compiled import keep_compiled, prefer_numpy  # noqa: E402
 
 # Rooms with the longest files: `make test` begins with them, or one of its processes would end long after the other.
 LONGEST = ("examples", "exporters", "house", "integrations", "clustering", "finetuning")
 
 
-_make_dispatcher = Dispatcher.__init__
-
-
-def _make_caching_dispatcher(dispatcher, py_func, *args, **kwargs):
-    """SpikeInterface's functions, which it compiles anew in each process for half a minute in all, stay compiled."""
-    _make_dispatcher(dispatcher, py_func, *args, **kwargs)
-    if py_func.__module__.startswith("spikeinterface."):
-        dispatcher.enable_caching()
-
-
-Dispatcher.__init__ = _make_caching_dispatcher
+keep_compiled()
+prefer_numpy()
 
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.parent.name not in LONGEST)
 
 
-def pytest_collection_finish():
+_num_frozen = 0
+
+
+def pytest_runtest_setup():
     """SpikeInterface collects garbage after each chunk that it writes, half a second with all that tests import."""
-    gc.collect()
-    gc.freeze()
+    global _num_frozen
+    if len(sys.modules) > _num_frozen + 50:
+        _num_frozen = len(sys.modules)
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(scope="session")
 def tetrode_recording():
-    """(recording, true sorting): 15 s of a tetrode with four well separated units, uV. Do not change it in place."""
+    """(recording, true sorting): 10 s of a tetrode with four well separated units, uV. Do not change it in place."""
     import huidurep
 
-    return huidurep.simulate_recording(probe="tetrode", num_units=4, duration_s=15.0, noise_uv=6.0, seed=3)
+    return huidurep.simulate_recording(probe="tetrode", num_units=4, duration_s=10.0, noise_uv=6.0, seed=3)
 
 
 @pytest.fixture(scope="session")
@@ -54,17 +52,6 @@ def tetrode_folder(tetrode_recording, tmp_path_factory):
     folder = tmp_path_factory.mktemp("recording") / "tetrode"
     tetrode_recording[0].save(folder=folder, n_jobs=1, progress_bar=False)
     return folder
-
-
-@pytest.fixture(scope="session")
-def numpy_template_similarity():
-    """SpikeInterface's numpy function for the similarity of templates; its numba function compiles for 27 s."""
-    from importlib import import_module
-
-    module = import_module("spikeinterface.postprocessing.template_similarity")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_compute_similarity_matrix", module._compute_similarity_matrix_numpy)
-        yield
 
 
 @pytest.fixture(scope="session")

@@ -5,13 +5,10 @@ give together may not get worse. Seeds change the units, their spikes and the no
 """
 
 import numpy as np
-import pytest
 from spikeinterface.comparison import compare_sorter_to_ground_truth
 from spikeinterface.core import NumpyRecording, NumpySorting
 
 import huidurep
-
-pytestmark = pytest.mark.usefixtures("numpy_template_similarity")
 
 GAIN_UV, OFFSET_UV = 0.195, 38.0  # the gain of Intan's converters; no real offset in particular
 DELTA_TIME_MS = 0.4  # as in benchmarks/sorting.py

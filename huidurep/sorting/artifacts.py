@@ -460,7 +460,7 @@ class FindArtifacts(PipelineNode):
         if not self._may_have_plateau(traces):
             return is_found
         means = _step_means(traces, step)
-        levels = median_filter(means, (width, 1))
+        levels = _running_median(means, width)
         distances = _distance_from_both(levels, lag)
         resting = (levels - distances)[:, None]
         deflections = np.abs(traces[: len(means) * step].reshape(len(means), step, -1) - resting).max(axis=1)
@@ -506,7 +506,7 @@ class FindArtifacts(PipelineNode):
 
         means = _step_means(traces[:, :: self._stride], step)
         # the median removes spikes; it is slow, and seldom needed
-        return is_far(means) and is_far(median_filter(means, (width, 1)))
+        return is_far(means) and is_far(_running_median(means, width))
 
     def _may_have_blank(self, some):
         step = max(1, self._samples(self._settings.noise_levels.blank_ms) // 4)
@@ -554,6 +554,11 @@ class FindArtifacts(PipelineNode):
 def _band_pass(band_hz: tuple[float, float], sampling_frequency: float) -> np.ndarray:
     """The filter of `preprocess`."""
     return iirfilter(2, band_hz, fs=sampling_frequency, btype="bandpass", ftype="bessel", output="sos")
+
+
+def _running_median(means: np.ndarray, width: int) -> np.ndarray:
+    """Of each channel of (num_steps, num_channels): SciPy is five times as fast with a row as with a matrix."""
+    return np.stack([median_filter(channel, width) for channel in means.T], axis=1)
 
 
 def _stand_still(traces: np.ndarray, step: int, num_channels: float) -> bool:

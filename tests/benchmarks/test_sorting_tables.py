@@ -1,11 +1,10 @@
 """Tables and picture of whole sortings."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 from markdown_tables import without_padding
+from scripts import run_script
 
 ROOT = Path(__file__).parents[2]
 VERSIONS = dict.fromkeys(("huidurep", "spikeinterface", "torch", "numpy", "scikit-learn"), "1.0")
@@ -33,8 +32,7 @@ def make_tables(results, tmp_path, name="sorting", source=None):
     (tmp_path / f"{source or name}.json").write_text(json.dumps(results))
     text = tmp_path / "text.md"
     text.write_text(f"<!-- benchmark:{name} -->\n<!-- /benchmark:{name} -->\n")
-    done = subprocess.run([sys.executable, ROOT / "benchmarks/tables.py", text, "--results", tmp_path])
-    assert done.returncode == 0
+    assert run_script(ROOT / "benchmarks/tables.py", text, "--results", tmp_path)[0] == 0
     return without_padding(text.read_text())
 
 
@@ -84,8 +82,8 @@ def test_summary_has_the_best_sorter_that_has_all_recordings(tmp_path):
 
 def test_the_picture_is_drawn(tmp_path):
     (tmp_path / "sorting.json").write_text(json.dumps(make_results()))
-    command = [sys.executable, ROOT / "benchmarks/sorting_picture.py", "--results", tmp_path / "sorting.json"]
-    subprocess.run([*command, "--output", tmp_path / "picture.png"], check=True)
+    words = ("--results", tmp_path / "sorting.json", "--output", tmp_path / "picture.png")
+    assert run_script(ROOT / "benchmarks/sorting_picture.py", *words)[0] == 0
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
 
 

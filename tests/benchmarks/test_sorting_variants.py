@@ -27,7 +27,7 @@ def benchmarks():
 
 @pytest.fixture(scope="module")
 def simulated():
-    return huidurep.simulate_recording(num_units=3, duration_s=20.0, amplitude_range_uv=(120.0, 250.0), seed=4)
+    return huidurep.simulate_recording(num_units=3, duration_s=12.0, amplitude_range_uv=(120.0, 250.0), seed=4)
 
 
 def test_what_is_written_is_read_back(benchmarks, simulated, tmp_path):

@@ -2,31 +2,23 @@
 
 import hashlib
 import json
+import runpy
 import shutil
-import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 from markdown_tables import without_padding
+from scripts import run_script
 
 ROOT = Path(__file__).parents[2]
 TETRODE = ROOT / "huidurep" / "checkpoints" / "tetrode"
-PROGRAM = """
-import json, sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-import tables
-print(tables.checkpoints_block(json.loads(Path(sys.argv[2]).read_text()), Path(sys.argv[3])))
-"""
-
-
-def run(*words):
-    return subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True)
+SCRIPT = ROOT / "benchmarks" / "tables.py"
 
 
 def test_tables_of_readme_and_benchmarks_page_are_up_to_date():
-    done = run(ROOT / "benchmarks/tables.py", "--check")
-    assert done.returncode == 0, f"{done.stdout}\nrun `python benchmarks/tables.py`"
+    status, printed = run_script(SCRIPT, "--check")
+    assert status == 0, f"{printed}\nrun `python benchmarks/tables.py`"
 
 
 def test_ablation_goes_between_its_markers(tmp_path):
@@ -38,9 +30,8 @@ def test_ablation_goes_between_its_markers(tmp_path):
     (tmp_path / "ablation.json").write_text(json.dumps(results))
     text = tmp_path / "text.md"
     text.write_text("before\n<!-- benchmark:ablation -->\nNot measured yet.\n<!-- /benchmark:ablation -->\nafter\n")
-    command = (ROOT / "benchmarks/tables.py", text, "--results", tmp_path)
-    assert run(*command, "--check").returncode == 1
-    assert run(*command).returncode == 0 and run(*command, "--check").returncode == 0
+    command = (SCRIPT, text, "--results", tmp_path)
+    assert [run_script(*command, *words)[0] for words in (["--check"], [], ["--check"])] == [1, 0, 0]
     made = without_padding(text.read_text())
     assert "Not measured yet" not in made and made.startswith("before\n") and made.endswith("after\n")
     assert "| default | **0.80** | 0.50 | 10 | - |" in made
@@ -61,8 +52,10 @@ def test_checkpoints_with_what_was_measured_with_their_weights(tmp_path):
         mean = dict(huidurep=0.8, base=base, pca12=0.4, pca24=0.6)
         rows.append(dict(source="cells", probe=probe, name="quiet", mean=mean, models=models))
     (tmp_path / "embedding.json").write_text(json.dumps(dict(rows=rows)))
-    done = run("-c", PROGRAM, ROOT / "benchmarks", tmp_path / "embedding.json", tmp_path / "checkpoints")
-    lines = [line.split(" | ") for line in without_padding(done.stdout).splitlines() if line.startswith("| [")]
+    with patch.object(sys, "path", [*sys.path]):
+        make_block = runpy.run_path(str(SCRIPT))["checkpoints_block"]
+    block = make_block(json.loads((tmp_path / "embedding.json").read_text()), tmp_path / "checkpoints")
+    lines = [line.split(" | ") for line in without_padding(block).splitlines() if line.startswith("| [")]
     assert [line[0].split("`")[1] for line in lines] == ["tetrode", "linear", "base"]
     scores = [line[-2:] for line in lines]
     assert scores == [["0.80", "0.60 |"], ["-", "- |"], ["0.60", "0.60 |"]]
@@ -78,6 +71,6 @@ def test_finetuning_as_delivered(tmp_path):
     (tmp_path / "finetuning.json").write_text(json.dumps(results))
     text = tmp_path / "text.md"
     text.write_text("<!-- benchmark:finetuning -->\n<!-- /benchmark:finetuning -->\n")
-    assert run(ROOT / "benchmarks/tables.py", text, "--results", tmp_path).returncode == 0
+    assert run_script(SCRIPT, text, "--results", tmp_path)[0] == 0
     cells = "`base`, resampling | 0.40 | 0.50 / 0.45 / 0.50 | 0.70 / 0.75 / 0.70 | same | 61 |"
     assert f"| ring of six (ring), {cells}" in without_padding(text.read_text())

@@ -2,16 +2,15 @@
 
 import os
 import re
-import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from command_line import run
 
 import huidurep
-
-COMMAND = (sys.executable, "-m", "huidurep")
+from huidurep.cli import app
 
 
 def test_log_file_has_command_versions_result_and_traceback(tmp_path):
@@ -46,7 +45,7 @@ def test_log_file_does_not_change_stderr(tmp_path):
     assert (tmp_path / "log.txt").read_text().count("DEBUG huidurep.cli.output") == 2
 
 
-def test_progress_is_shown_on_a_terminal(tmp_path):
+def test_progress_is_shown_on_a_terminal(tmp_path, monkeypatch):
     """And not elsewhere: test_sort_and_report_as_json."""
     pty = pytest.importorskip("pty")
     fcntl, struct, termios = (pytest.importorskip(name) for name in ("fcntl", "struct", "termios"))
@@ -54,13 +53,15 @@ def test_progress_is_shown_on_a_terminal(tmp_path):
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
     recording, _ = huidurep.simulate_recording(num_units=2, duration_s=4.0)
     recording.save(folder=tmp_path / "recording")
-    words = [*COMMAND, "sort", "recording", "out", "--model", "tetrode", "--matching", "none"]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=theirs, cwd=tmp_path)
-    os.close(theirs)
-    shown = b""
-    while chunk := _read(ours):
-        shown += chunk
-    assert process.wait() == 0
+    with ThreadPoolExecutor(1) as reader, open(theirs, "w") as terminal, monkeypatch.context() as patch:
+        shown = reader.submit(lambda: b"".join(iter(lambda: _read(ours), b"")))
+        patch.setattr(sys, "stderr", terminal)
+        patch.chdir(tmp_path)
+        with pytest.raises(SystemExit) as end:
+            app(["sort", "recording", "out", "--model", "tetrode", "--matching", "none"])
+        terminal.close()
+    shown = shown.result()
+    assert not end.value.code
     stages = re.findall(r"stage (\d) of \d+: (\w+)", shown.decode())
     assert list(dict.fromkeys(stages))[0] == ("1", "preprocessing") and ("5", "clustering") in stages
     assert [int(number) for number, _ in stages] == sorted(int(number) for number, _ in stages)

@@ -56,7 +56,7 @@ def test_sort_and_report_as_json(tetrode_folder, tmp_path):
     assert printed["output"] == str(tmp_path / "out") and printed["model"] == "tetrode" and printed["seconds"] > 0
     assert printed["num_units"] == len(sorting.unit_ids) >= printed["num_good_units"] > 0
     assert printed["num_spikes"] == len(sorting.to_spike_vector())
-    assert (printed["duration_s"], printed["num_channels"]) == (pytest.approx(15.0), 4)
+    assert (printed["duration_s"], printed["num_channels"]) == (pytest.approx(10.0), 4)
     assert not result.stderr  # no progress bars: not a terminal
     printed = json.loads(run("report", tmp_path / "out", "--json").stdout)
     page = tmp_path / "out" / "report.html"
@@ -218,7 +218,7 @@ def test_choices_are_those_of_the_parameters(name, literal, num_values, tmp_path
     assert refused.exit_code == 2 and "wobbly" in refused.stderr and values[0] in refused.stderr
 
 
-def test_report_and_convert_of_curated_units(tetrode_folder, tmp_path, numpy_template_similarity):
+def test_report_and_convert_of_curated_units(tetrode_folder, tmp_path):
     out, curated = tmp_path / "out", tmp_path / "curated"
     assert run("sort", tetrode_folder, out, "--model", "tetrode", "--matching", "none").exit_code == 0
     sorting = spikeinterface.load(out)

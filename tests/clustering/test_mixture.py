@@ -1,4 +1,5 @@
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -248,8 +249,8 @@ def test_parts_of_one_cluster_are_far_below_the_merge_limit():
 
 
 def test_settings():
-    points, truth = planted_clusters((600, 600))
+    points, truth = planted_clusters((300, 300))
     assert cluster_embeddings(points, settings=MixtureSettings(max_components=1)).num_units == 1
-    settings = MixtureSettings(merge=MergeSettings(limit=100.0))
+    settings = replace(FEW_STARTS, merge=MergeSettings(limit=100.0))
     assert cluster_embeddings(points, settings=settings).num_units == 1
     assert (cluster_embeddings(points, settings=MixtureSettings()).labels == cluster_embeddings(points).labels).all()

@@ -33,7 +33,7 @@ def tetrode(tmp_path_factory):
 
 
 def test_linear_axes_are_part_of_the_graph(tmp_path):
-    config = HuiduRepConfig(**SMALL, linear_size=4, num_channels=3)
+    config = HuiduRepConfig(**SMALL, decoder_num_hidden_layers=1, linear_size=4, num_channels=3)
     errors = exporter.compare_outputs(*saved(HuiduRep(config).eval(), tmp_path / "linear.onnx"))
     assert max(errors.values()) < 1e-4
 

@@ -55,12 +55,12 @@ def test_finetune_own_probe(run, tmp_path, monkeypatch):
     settings = FinetuningSettings(
         training=TrainingSettings(num_simulated_units=4, batch_size=8),
         embedding_evaluation=EmbeddingEvaluationSettings(num_draws=2, spikes_per_unit=20),
-        sorting_evaluation=SortingEvaluationSettings(num_recordings=2, duration_s=6.0),
+        sorting_evaluation=SortingEvaluationSettings(num_recordings=2, duration_s=3.0),
     )
     finetune = functools.partial(huidurep.finetune, settings=settings)
     monkeypatch.setitem(vars(huidurep), "finetune", finetune)
     monkeypatch.setattr(logging.getLogger("huidurep.finetuning.finetune"), "level", logging.WARNING)
-    words = ("--output", tmp_path / "out", "--duration-s", 24, "--num-units", 5, "--steps", 1)
+    words = ("--output", tmp_path / "out", "--duration-s", 16, "--num-units", 4, "--steps", 1)
     printed = run("03_finetune_own_probe.py", *words)
     assert "gain" in printed and "3. Sorting with the result" in printed
     assert (tmp_path / "out" / "finetuning.json").is_file()

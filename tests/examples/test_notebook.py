@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import compiled
 import pytest
 
 NOTEBOOK = Path(__file__).parents[2] / "examples" / "07_tetrode_notebook.ipynb"
@@ -19,6 +20,9 @@ def test_tetrode_notebook(tmp_path, monkeypatch):
     assert all(not cell.outputs and cell.execution_count is None for cell in cells)  # as it is kept in the repository
     monkeypatch.delenv("MPLBACKEND")  # figures are shown in the notebook
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    startup = tmp_path / "ipython" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "compiled.py").write_text(f"{Path(compiled.__file__).read_text()}\n\nkeep_compiled()\nprefer_numpy()\n")
     folder = tmp_path / "notebook"
     folder.mkdir()
     nbclient.NotebookClient(notebook, timeout=200, resources={"metadata": {"path": str(folder)}}).execute()

@@ -46,8 +46,8 @@ def sort(recording):
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory):
     """Two tetrodes, channel ch6 dead, begun 100 s after the session."""
-    first, *_ = planted(duration_s=8.0, seed=1)
-    second, *_ = planted(duration_s=8.0, seed=2, footprints_uv=((20, 120, 0, 60),))
+    first, *_ = planted(duration_s=5.0, seed=1)
+    second, *_ = planted(duration_s=5.0, seed=2, footprints_uv=((20, 120, 0, 60),))
     traces = np.concatenate([first, second], axis=1)
     traces[:, 6] = 0.0
     positions_um = np.concatenate([TETRODE_UM, TETRODE_UM + [300.0, 0.0]])

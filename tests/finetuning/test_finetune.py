@@ -18,6 +18,7 @@ from huidurep.finetuning import checkpoint_folder as finetuning_folder
 from huidurep.finetuning import embedding_evaluation as evaluation
 from huidurep.finetuning import finetune as finetuning
 from huidurep.finetuning import recording_data as finetuning_data
+from huidurep.finetuning import sorting_evaluation
 from huidurep.finetuning import train as training
 from huidurep.finetuning.settings import (
     EmbeddingEvaluationSettings,
@@ -40,7 +41,7 @@ FILES = {
 QUICK = FinetuningSettings(
     training=TrainingSettings(num_simulated_units=4, batch_size=8),
     embedding_evaluation=EmbeddingEvaluationSettings(num_draws=2, spikes_per_unit=20),
-    sorting_evaluation=SortingEvaluationSettings(num_recordings=2, duration_s=6.0),
+    sorting_evaluation=SortingEvaluationSettings(num_recordings=2, duration_s=3.0),
 )
 KEPT = replace(QUICK, keep_trained_weights=True)
 
@@ -125,9 +126,12 @@ def same_weights(first, second):
 
 @pytest.fixture
 def unevaluated(monkeypatch):
-    """No embeddings are evaluated."""
-    evaluated = Mock(score=Mock(return_value={"draws": [0.5]}))
-    monkeypatch.setattr(evaluation, "EmbeddingEvaluation", Mock(return_value=evaluated))
+    """No embeddings are evaluated, and nothing is sorted."""
+    for module, name, scores in (
+        (evaluation, "EmbeddingEvaluation", {"draws": [0.5]}),
+        (sorting_evaluation, "SortingEvaluation", {"sorting_accuracy": 0.5, "sortings": [0.5, 0.5]}),
+    ):
+        monkeypatch.setattr(module, name, Mock(return_value=Mock(score=Mock(return_value=scores))))
 
 
 def test_same_seed_same_weights(finished, model, recorded, tmp_path, unevaluated):

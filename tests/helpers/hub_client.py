@@ -5,12 +5,15 @@ another one. One process serves all tests, for importing torch takes seconds.
 """
 
 import contextlib
+import importlib
 import io
 import logging
 import multiprocessing
 import os
+import pkgutil
 import runpy
 import sys
+import traceback
 from concurrent.futures import ProcessPoolExecutor
 from unittest.mock import patch
 
@@ -35,10 +38,35 @@ def client_process(endpoint, home):
         yield lambda function, *args, **options: pool.submit(function, *args, **options).result(timeout=120)
 
 
-def warm_up():
-    import transformers  # noqa: F401
+_DONE = {"errors": {}, "downloads": []}
 
-    import huidurep.models.modeling_huidurep  # noqa: F401
+
+def _import(*names):
+    """Connections are refused; what happens is kept for `import_all`."""
+    before = set(os.listdir(os.environ["HF_HOME"]))
+    with contextlib.ExitStack() as patches:
+        for name in ("socket.connect", "socket.connect_ex", "create_connection", "getaddrinfo"):
+            patches.enter_context(patch(f"socket.{name}", side_effect=AssertionError("a connection was tried")))
+        for name in names:
+            try:
+                importlib.import_module(name)
+            except Exception:
+                _DONE["errors"][name] = traceback.format_exc()
+    _DONE["downloads"] += set(os.listdir(os.environ["HF_HOME"])) - before
+
+
+def warm_up():
+    _import("transformers", "huidurep.models.modeling_huidurep")
+
+
+def import_all():
+    """How many modules the package has, the errors of their imports, and the files that these wrote."""
+    import huidurep
+
+    names = [each.name for each in pkgutil.walk_packages(huidurep.__path__, "huidurep.")]
+    names.remove("huidurep.__main__")
+    _import(*names)
+    return {"modules": len(names)} | _DONE
 
 
 class _Lines(logging.Handler):

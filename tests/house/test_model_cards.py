@@ -4,12 +4,11 @@ import hashlib
 import importlib.util
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from markdown_tables import without_padding
+from scripts import run_script
 
 import huidurep
 from huidurep.hub.probe_types import PROBE_TYPES
@@ -48,10 +47,10 @@ def test_card_of_embedded_checkpoint_is_complete(name):
     assert not empty_rows
 
 
-def test_cards_are_what_the_generator_makes():
+def test_cards_are_what_the_generator_makes(caplog):
     pytest.importorskip("jinja2")
-    run = subprocess.run([sys.executable, str(GENERATOR), "--check"], capture_output=True, text=True)
-    assert run.returncode == 0, f"{run.stderr}\nrun `python model_cards/make_cards.py`"
+    caplog.set_level("INFO")
+    assert run_script(GENERATOR, "--check")[0] == 0, f"{caplog.text}\nrun `python model_cards/make_cards.py`"
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The Python blocks of the README, the start page and some how-tos run as they are written."""
+"""The Python blocks of the README, the start page and some how-tos run as they are written; how-tos on 8 s."""
 
 import functools
 import re
@@ -23,10 +23,12 @@ def run(code, name, namespace):
 
 
 @pytest.mark.parametrize("name", ["after_curation", "outputs", "spikeinterface"])
-def test_howtos_run(name, tmp_path, monkeypatch, numpy_template_similarity):
+def test_howtos_run(name, tmp_path, monkeypatch):
     if name == "outputs":
         pytest.importorskip("neuroconv")
     monkeypatch.chdir(tmp_path)
+    simulate = huidurep.simulate_recording
+    monkeypatch.setitem(vars(huidurep), "simulate_recording", lambda **given: simulate(**given | {"duration_s": 8.0}))
     snippets = blocks(f"docs/howto/{name}.md")
     assert len(snippets) >= (1 if name == "after_curation" else 4)
     run("\n".join(snippets), name, {})

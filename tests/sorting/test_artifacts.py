@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 import pytest
 from stand_in import RATE_HZ, TETRODE_UM, as_recording, planted, waveform
@@ -8,7 +10,7 @@ from huidurep.sorting.preprocessing import preprocess, split_groups
 from huidurep.sorting.run_log import RunLog
 
 PULSE = np.concatenate([np.full(15, -1.0), np.full(15, 1.0), 0.3 * np.exp(-np.arange(90) / 30)])
-STARTS = np.arange(3000, 147000, 3000)
+STARTS = np.arange(3000, 87000, 3000)
 
 
 def prepare(recording, **parameters):
@@ -17,8 +19,20 @@ def prepare(recording, **parameters):
     return preprocess(group, parameters, log), " | ".join(entry["message"] for entry in log.entries)
 
 
-def spikes(seed=0):
-    return planted(duration_s=5.0, seed=seed)[0]
+@functools.cache
+def planted_once():
+    return planted(duration_s=3.0)[0]
+
+
+def spikes():
+    return planted_once().copy()
+
+
+@functools.cache
+def plain(num_channels=4):
+    """(traces, noise levels) of the spikes alone."""
+    group, _ = prepare(as_recording(spikes()[:, :num_channels], positions_um=TETRODE_UM[:num_channels]))
+    return group.recording.get_traces().copy(), group.noise_levels_uv  # the recording owns the memory of its traces
 
 
 def add(traces, shape, size_uv, footprint=(1.0, 0.95, 1.05, 0.9), starts=STARTS):
@@ -30,7 +44,7 @@ def add(traces, shape, size_uv, footprint=(1.0, 0.95, 1.05, 0.9), starts=STARTS)
 
 @pytest.mark.parametrize("size_uv", [1000.0, 3000.0, 10000.0])
 def test_pulses_are_left_out_and_nothing_rings(size_uv):
-    plain, _ = prepare(as_recording(spikes(), positions_um=TETRODE_UM))
+    expected, noise_levels_uv = plain()
     group, messages = prepare(as_recording(add(spikes(), PULSE, size_uv), positions_um=TETRODE_UM))
     periods, traces = group.artifact_periods, group.recording.get_traces()
     assert len(periods) == len(STARTS)
@@ -38,10 +52,10 @@ def test_pulses_are_left_out_and_nothing_rings(size_uv):
     durations = periods["end_sample_index"] - periods["start_sample_index"]
     assert np.median(durations) < 0.006 * RATE_HZ
     assert group.recording.get_num_channels() == 4  # none is a copy of another
-    assert group.noise_levels_uv == pytest.approx(plain.noise_levels_uv, rel=0.03)
+    assert group.noise_levels_uv == pytest.approx(noise_levels_uv, rel=0.03)
     outside = ~is_in_periods(0, np.arange(len(traces)), periods)
     # where a spike was cut by the edge of a period, more is left of it
-    rest = np.abs(traces[outside] - plain.recording.get_traces()[outside]) / plain.noise_levels_uv
+    rest = np.abs(traces[outside] - expected[outside]) / noise_levels_uv
     assert np.quantile(rest, 0.999) < 3
     assert rest.max() < 15
     assert not traces[~outside].any()
@@ -51,10 +65,10 @@ def test_pulses_are_left_out_and_nothing_rings(size_uv):
 @pytest.mark.parametrize("num_channels", [1, 4])
 @pytest.mark.parametrize("peak_uv", [900.0, 1000.0, 2000.0])
 def test_large_spikes_are_no_artefacts(num_channels, peak_uv):
-    shape, interval = waveform(width=4.0), np.random.default_rng(0).integers(300, 3000, 80)
+    shape, interval = waveform(width=4.0), np.random.default_rng(0).integers(300, 3000, 50)
     bursts = (np.cumsum(interval)[:, None] + np.array([0, 90, 190])).ravel()
     footprint = np.array([1.0, 0.9, 0.95, 0.85])[:num_channels]
-    traces = add(spikes()[:, :num_channels], shape, peak_uv, footprint, bursts[bursts < 149000])
+    traces = add(spikes()[:, :num_channels], shape, peak_uv, footprint, bursts[bursts < 89000])
     group, _ = prepare(as_recording(traces, positions_um=TETRODE_UM[:num_channels]))
     assert len(group.artifact_periods) == 0
     assert -group.recording.get_traces().min() > 0.7 * peak_uv
@@ -74,13 +88,13 @@ SMOOTH = {
 def test_smooth_pulses(shape, size_uv, num_channels):
     footprint = np.array([1.0, 0.95, 1.05, 0.9])[:num_channels]
     traces = add(spikes()[:, :num_channels], SMOOTH[shape], size_uv, footprint)
-    plain, _ = prepare(as_recording(spikes()[:, :num_channels], positions_um=TETRODE_UM[:num_channels]))
+    expected, noise_levels_uv = plain(num_channels)
     group, _ = prepare(as_recording(traces, positions_um=TETRODE_UM[:num_channels]))
     periods = group.artifact_periods
     assert len(periods) == len(STARTS)
     assert is_in_periods(0, STARTS + np.abs(SMOOTH[shape]).argmax() + 1, periods).all()
-    rest = np.abs(group.recording.get_traces()) - np.abs(plain.recording.get_traces()).max()
-    assert rest.max() < 3 * plain.noise_levels_uv.max()  # nothing larger than the spikes
+    rest = np.abs(group.recording.get_traces()) - np.abs(expected).max()
+    assert rest.max() < 3 * noise_levels_uv.max()  # nothing larger than the spikes
     assert (periods["end_sample_index"] - periods["start_sample_index"]).max() < 0.02 * RATE_HZ
 
 
@@ -98,11 +112,11 @@ def test_smooth_pulses_on_a_third_of_a_large_probe():
 
 def test_waves_of_the_local_field_and_overlapping_spikes_are_no_artefacts():
     """Spikes of 900 uV one on another, and in bursts, on waves of 8 and 40 Hz and ripples of 180 Hz."""
-    rng, traces, seconds = np.random.default_rng(1), spikes(), np.arange(150000) / RATE_HZ
-    first = np.cumsum(rng.integers(600, 3000, 70))
-    for lags in (np.zeros(70, dtype=int), rng.integers(3, 25, 70), rng.integers(90, 180, 70)):
+    rng, traces, seconds = np.random.default_rng(1), spikes(), np.arange(90000) / RATE_HZ
+    first = np.cumsum(rng.integers(600, 3000, 45))
+    for lags in (np.zeros(45, dtype=int), rng.integers(3, 25, 45), rng.integers(90, 180, 45)):
         starts = first + lags
-        traces = add(traces, waveform(width=5.0), 900.0, (1.0, 0.9, 0.95, 0.85), starts[starts < 149000])
+        traces = add(traces, waveform(width=5.0), 900.0, (1.0, 0.9, 0.95, 0.85), starts[starts < 89000])
     ripples = 60.0 * np.sin(2 * np.pi * 180 * seconds) * (np.sin(2 * np.pi * 2 * seconds) > 0.9)
     waves = 300.0 * np.sin(2 * np.pi * 8 * seconds) + 60.0 * np.sin(2 * np.pi * 40 * seconds) + ripples
     group, _ = prepare(as_recording(traces + waves[:, None].astype("float32"), positions_um=TETRODE_UM))
@@ -120,15 +134,14 @@ def test_without_artefacts_the_traces_are_those_of_spikeinterface():
 
 
 def test_offset_jump_and_one_transient():
-    plain, _ = prepare(as_recording(spikes(), positions_um=TETRODE_UM))
-    expected = plain.recording.get_traces()
+    expected, _ = plain()
     jump, transient = spikes(), spikes()
-    jump[75000:] += 20000.0
-    transient[75000:75015] -= 20000.0
+    jump[45000:] += 20000.0
+    transient[45000:45015] -= 20000.0
     for traces in (jump, transient):
         group, _ = prepare(as_recording(traces, positions_um=TETRODE_UM))
         (period,) = group.artifact_periods
-        assert period["start_sample_index"] <= 75000 < period["end_sample_index"]
+        assert period["start_sample_index"] <= 45000 < period["end_sample_index"]
         assert period["end_sample_index"] - period["start_sample_index"] < 0.02 * RATE_HZ
         outside = ~is_in_periods(0, np.arange(len(traces)), group.artifact_periods)
         assert np.abs(group.recording.get_traces()[outside] - expected[outside]).max() < 25  # 5 noise levels
@@ -175,7 +188,7 @@ def test_given_times():
 
 def test_given_times_of_segments():
     traces = spikes()
-    recording = as_recording(traces[:60000], traces[60000:], positions_um=TETRODE_UM)
+    recording = as_recording(traces[:40000], traces[40000:], positions_um=TETRODE_UM)
     group, _ = prepare(recording, artifact_times_s=[[], [0.5, 1.0]])
     assert group.artifact_periods["segment_index"].tolist() == [1, 1]
     for wrong in ([0.5], [[0.5], [4.0]], [[0.5], [0.1], []]):

@@ -73,7 +73,7 @@ def test_silence_without_noise():
 
 
 def test_peaks_below_the_unit_threshold_are_left_out_where_units_are_asked_for():
-    traces, *_ = planted()
+    traces, *_ = planted(duration_s=5.0)
     recording = as_recording(traces, positions_um=TETRODE_UM)
     counts = []
     for options in ({}, {"unit_threshold": 30.0}, {"unit_threshold": 30.0, "num_units": 2}):
@@ -85,7 +85,7 @@ def test_peaks_below_the_unit_threshold_are_left_out_where_units_are_asked_for()
 
 @pytest.mark.parametrize("sign", ["neg", "pos", "auto"])
 def test_a_filter_finds_each_spike_at_its_trough(sign):
-    traces, samples, labels = planted(duration_s=8.0, rate_hz=10.0)
+    traces, samples, labels = planted(duration_s=5.0, rate_hz=10.0)
     traces = -traces if sign == "pos" else traces
     recording = as_recording(traces, positions_um=TETRODE_UM)
     peaks = detect(recording, detect_threshold=6.0, peak_sign=sign, **FILTERED)
@@ -98,7 +98,7 @@ def test_a_filter_finds_each_spike_at_its_trough(sign):
 
 
 def test_a_filter_tells_heights_in_its_own_noise_levels():
-    traces, *_ = planted(duration_s=8.0, rate_hz=10.0)
+    traces, *_ = planted(duration_s=5.0, rate_hz=10.0)
     parameters = SortingParameters(detect_threshold=6.0, peak_sign="neg", **FILTERED)
     (group,) = split_groups(as_recording(traces, positions_um=TETRODE_UM), parameters, RunLog())
     group = preprocess(group, parameters, RunLog())
@@ -147,15 +147,15 @@ def test_a_filter_needs_large_spikes_and_says_so():
 
 
 def test_a_filter_on_segments_and_in_workers():
-    traces, samples, _ = planted(duration_s=8.0, rate_hz=10.0)
+    traces, samples, _ = planted(duration_s=5.0, rate_hz=10.0)
     recording = as_recording(traces, positions_um=TETRODE_UM)
-    halves = [recording.frame_slice(0, 120000), recording.frame_slice(120000, recording.get_num_samples())]
+    halves = [recording.frame_slice(0, 75000), recording.frame_slice(75000, recording.get_num_samples())]
     parted = spikeinterface.append_recordings(halves)
     options = dict(detect_threshold=6.0, **FILTERED)
     peaks = detect(parted, **options)
     assert set(peaks["segment_index"]) == {0, 1}
     assert (np.diff(peaks["sample_index"] + peaks["segment_index"] * 10**6) >= 0).all()
-    found = peaks["sample_index"] + 120000 * peaks["segment_index"]
+    found = peaks["sample_index"] + 75000 * peaks["segment_index"]
     assert share_found(samples, found, tolerance=2) > 0.95
     workers = {"n_jobs": 2, "progress_bar": False, "chunk_duration": "1s"}
     assert (detect(parted, job_kwargs=workers, **options) == peaks).all()

@@ -45,6 +45,18 @@ def moving():
     return prepared(moves=True)
 
 
+@pytest.fixture(scope="module")
+def still():
+    return prepared(moves=False)
+
+
+@pytest.fixture(scope="module")
+def corrected_and_log(moving):
+    """With the parameters by default."""
+    log = RunLog()
+    return correct_motion(moving, SortingParameters(), log), log
+
+
 def centre_um(group, start_s, end_s):
     """Mean depth of the spikes of an interval, by the traces that are far above the noise."""
     traces = group.recording.get_traces(0, int(start_s * RATE_HZ), int(end_s * RATE_HZ))
@@ -52,9 +64,8 @@ def centre_um(group, start_s, end_s):
     return float(weights @ DEPTHS_UM / weights.sum())
 
 
-def test_motion_is_found_and_undone(moving):
-    log = RunLog()
-    corrected = correct_motion(moving, SortingParameters(), log)
+def test_motion_is_found_and_undone(moving, corrected_and_log):
+    corrected, log = corrected_and_log
     assert corrected.recording.channel_ids.tolist() == moving.recording.channel_ids.tolist()
     assert "dredge_fast" in log.entries[-1]["message"]
     # the motion has its two extremes after a quarter and three quarters of the time
@@ -67,8 +78,8 @@ def test_motion_is_found_and_undone(moving):
     assert np.array_equal(again.recording.get_traces(0), corrected.recording.get_traces(0))
 
 
-def test_traces_without_motion_are_not_changed():
-    group, log = prepared(moves=False), RunLog()
+def test_traces_without_motion_are_not_changed(still):
+    group, log = still, RunLog()
     settings = PeakSignSettings(noise_levels=7.0)
     handed_on = correct_motion(group, SortingParameters(), log, peak_sign_settings=settings)
     assert handed_on.recording is group.recording and handed_on.motion is None
@@ -108,13 +119,12 @@ def test_a_preset_by_name(moving):
     assert corrected.recording.get_num_channels() == 32
 
 
-def test_peaks_that_point_up(moving):
+def test_peaks_that_point_up(moving, corrected_and_log):
     upside_down = moving.recording.get_traces(0) * -1.0
     recording = NumpyRecording([upside_down], RATE_HZ)
     recording.set_dummy_probe_from_locations(moving.recording.get_channel_locations())
     group = replace(moving, recording=recording)
-    # the recordings own the memory of their traces
-    expected = correct_motion(moving, SortingParameters(), RunLog()).recording
+    expected = corrected_and_log[0].recording
     corrected = correct_motion(group, SortingParameters(peak_sign="pos"), RunLog()).recording
     assert np.allclose(corrected.get_traces(0), -expected.get_traces(0), atol=2.0)
 
@@ -134,8 +144,8 @@ def test_an_estimate_that_fails_costs_no_sorting(moving, monkeypatch, motion, pl
     assert log.entries[-1]["is_warning"]
 
 
-def test_only_enough_spikes_show_that_nothing_moves():
-    group = prepared(moves=False)
+def test_only_enough_spikes_show_that_nothing_moves(still):
+    group = still
     assert correct_motion(group, SortingParameters(), RunLog()).is_still
     demanding = MotionSettings(still_peaks_hz=2 * MotionSettings().auto_peaks_hz)
     assert not correct_motion(group, SortingParameters(), RunLog(), settings=demanding).is_still
@@ -186,12 +196,12 @@ def test_motion_of_a_recording_with_a_gap_is_that_without(moving):
     assert_moved(corrected, [np.concatenate([100.0 + np.arange(2, 18), 3720.0 + np.arange(2, 18)])])
 
 
-def test_segments_are_corrected_as_one_recording(moving):
+def test_segments_are_corrected_as_one_recording(moving, corrected_and_log):
     in_two = correct_motion(in_two_segments(moving, (100.0, 9000.0)), SortingParameters(), RunLog())
     corrected = in_two.recording
     assert_moved(in_two, [100.0 + np.arange(2, 18), 9000.0 + np.arange(2, 18)])
     assert [corrected.get_num_samples(index) for index in range(2)] == [200000, 200000]
-    whole = correct_motion(moving, SortingParameters(), RunLog()).recording  # it owns the memory of its traces
+    whole = corrected_and_log[0].recording
     assert np.allclose(corrected.get_traces(0), whole.get_traces(0)[:200000], atol=1e-3)
     assert np.allclose(corrected.get_traces(1), whole.get_traces(0)[200000:], atol=1e-3)
 

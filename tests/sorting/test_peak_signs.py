@@ -44,17 +44,17 @@ def signs_of(traces, **parameters):
 
 
 def test_signs_are_those_of_the_spikes_and_not_of_after_waves():
-    traces, *_ = planted()
+    traces, *_ = planted(duration_s=6.0)
     assert signs_of(traces) == {-1} and signs_of(-traces) == {1}
-    assert signs_of(both_signs()[0]) == {-1, 1}
-    assert signs_of(both_signs(rate_hz=5.0)[0]) == {-1, 1}
+    assert signs_of(both_signs(duration_s=6.0)[0]) == {-1, 1}
+    assert signs_of(both_signs(rate_hz=5.0, duration_s=6.0)[0]) == {-1, 1}
     assert signs_of(np.random.default_rng(0).normal(0, 10, (30000, 4))) == {-1}
     assert signs_of(traces, peak_sign="pos") == {1}
 
 
 @pytest.mark.parametrize("detection", ["locally_exclusive", "matched_filtering"])
 def test_auto_is_neg_where_no_spike_points_up(detection):
-    traces, *_ = planted()
+    traces, *_ = planted(duration_s=4.0)
     found = [
         detect_spikes(*prepare(stored(traces), peak_sign=sign, detection=detection), RunLog())
         for sign in ("auto", "neg")
@@ -63,7 +63,7 @@ def test_auto_is_neg_where_no_spike_points_up(detection):
 
 
 def test_each_spike_of_either_sign_is_detected_once():
-    traces, samples, labels = both_signs()
+    traces, samples, labels = both_signs(duration_s=6.0)
     log = RunLog()
     peaks = detect_spikes(*prepare(stored(traces), detect_threshold=6.0), log)
     assert any("down on 4 of 4 channels and up on 4 of 4" in entry["message"] for entry in log.entries)
@@ -105,7 +105,7 @@ def test_units_of_both_signs_come_out_and_have_one_each():
 
 
 def test_an_inverted_recording_has_the_same_spikes():
-    traces, *_ = planted()
+    traces, *_ = planted(duration_s=6.0)
     plain, inverted = (sort(each).sorting for each in (traces, 2 * OFFSET_UV - traces))
     assert np.array_equal(plain.to_spike_vector(), inverted.to_spike_vector())
     assert set(plain.get_property("peak_sign")) == {"neg"} and set(inverted.get_property("peak_sign")) == {"pos"}

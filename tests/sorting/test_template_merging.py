@@ -22,9 +22,7 @@ from huidurep.sorting.template_merging import (
     merge_templates,
 )
 
-pytestmark = pytest.mark.usefixtures("numpy_template_similarity")
-
-NUM_CHANNELS = 24
+NUM_CHANNELS = 14
 SETTINGS = TemplateMergingSettings()
 
 
@@ -36,7 +34,7 @@ def footprint(channel, size_uv):
 def neurons():
     """Group, spikes and neuron of each: one far away, two alike that fire too seldom for times to tell."""
     traces, samples, labels = planted(
-        footprints_uv=(footprint(20.0, 140), footprint(6.0, 200), footprint(6.3, 180)),
+        footprints_uv=(footprint(12.0, 140), footprint(6.0, 200), footprint(6.3, 180)),
         num_channels=NUM_CHANNELS,
         duration_s=60.0,
         rate_hz=3.0,
@@ -46,7 +44,7 @@ def neurons():
     (group,) = split_groups(as_recording(traces, positions_um=positions_um), SortingParameters(), RunLog())
     spikes = np.zeros(len(samples), dtype=base_peak_dtype)
     spikes["sample_index"] = samples
-    spikes["channel_index"] = np.array([20, 6, 6])[labels]
+    spikes["channel_index"] = np.array([12, 6, 6])[labels]
     return preprocess(group, SortingParameters(), RunLog()), spikes, labels
 
 
