@@ -9,12 +9,8 @@
 detailed neuron models (cell_recordings.py), CELLS being the folder of `huidurep simulate cells CELLS`. `opto` makes
 hybrid recordings (benchmarks/hybrid_recordings.py), one for each probe. `generated` makes those of SpikeInterface's
 `generate_ground_truth_recording` that --only names. Without --seed, the seeds of the published
-tables (`SEEDS`) are made. Each recording is a folder FOLDER/NAME_sSEED with recording.json (int16 traces), sorting/ and
-ground_truth.npz; folders that exist are left as they are.
-
-The rows of the published tables that belong to `cells` were measured on recordings of an earlier script, which is not
-part of this repository: the same conditions and seeds, but other units and spikes. They are comparable with new rows
-only after all sorters have run again. `simulated` makes the published recordings, spike for spike.
+tables (`SEEDS`) are made; `simulated` is for trials and in no table. Each recording is a folder FOLDER/NAME_sSEED with
+recording.json (int16 traces), sorting/ and ground_truth.npz; folders that exist are left as they are.
 """
 
 import argparse
@@ -33,20 +29,16 @@ SIMULATED = {
     "tet_static": dict(probe="tetrode", num_units=10, duration_s=240.0),
     "tet_drift": dict(probe="tetrode", num_units=10, duration_s=240.0, drift_um=12.0),
     "tet_lowsnr": dict(probe="tetrode", num_units=8, duration_s=240.0, amplitude_range_uv=(30.0, 80.0)),
-    "lin32_drift": dict(probe="linear-32", num_units=20, duration_s=180.0, drift_um=20.0),
-    "np1_static": dict(probe="np1-64", num_units=40, duration_s=120.0),
-    "np1_drift": dict(probe="np1-64", num_units=40, duration_s=120.0, drift_um=20.0),
+    "column_drift": dict(probe="linear-32", num_units=20, duration_s=180.0, drift_um=20.0),
+    "patch_static": dict(probe="np1-64", num_units=40, duration_s=120.0),
+    "patch_drift": dict(probe="np1-64", num_units=40, duration_s=120.0, drift_um=20.0),
 }
 # name -> fields of `CellRecordingSettings`, and the probe
 CELLS = {name: settings | dict(is_rigid=name.startswith("tet")) for name, settings in SIMULATED.items()}
 CELLS["tet_far"] = SIMULATED["tet_drift"] | dict(drift_um=39.0)  # of the table of strong drift, made by --only alone
-
-CELLS["staggered_drift"] = dict(probe="staggered-16", num_units=12, duration_s=120.0, drift_um=10.0)
-# of the table of dense probes, made by --only alone
-CELLS["column_drift"], CELLS["patch_static"], CELLS["patch_drift"] = (
-    SIMULATED[name] | dict(is_rigid=False) for name in ("lin32_drift", "np1_static", "np1_drift")
-)
 CELLS["array_static"] = dict(probe="hd-mea-64", num_units=40, duration_s=120.0)
+# of the table of few contacts, made by --only alone
+CELLS["staggered_drift"] = dict(probe="staggered-16", num_units=12, duration_s=120.0, drift_um=10.0)
 CELLS["wire"] = dict(probe="single-contact-1", num_units=3, duration_s=120.0)
 
 # name -> probe, units and seconds of SpikeInterface's generator
@@ -61,9 +53,9 @@ GENERATED = {
 # kind -> name -> seeds of the recordings behind the published table
 SEEDS = {
     "simulated": {name: (61,) for name in SIMULATED},
-    "cells": {name: (number, 40 + number, 50 + number) for number, name in enumerate(SIMULATED, start=1)}
-    | dict(tet_far=(81, 82, 89, 90, 91, 92), staggered_drift=(71, 72, 73, 74), wire=(75, 76, 77, 78))
-    | {name: (131, 132, 133, 134) for name in ("column_drift", "patch_static", "patch_drift", "array_static")},
+    "cells": {name: (151, 152, 153, 154) for name in ("tet_static", "tet_drift", "tet_lowsnr")}
+    | {name: (131, 132, 133, 134) for name in ("column_drift", "patch_static", "patch_drift", "array_static")}
+    | dict(tet_far=(81, 82, 89, 90, 91, 92), staggered_drift=(71, 72, 73, 74), wire=(75, 76, 77, 78)),
     "opto": {name: (201, 202) for name in ("opto_linear", "opto_neuropixels10")},
     "generated": {name: (31, 32, 33, 34) if name == "generated384_60s" else (21,) for name in GENERATED},
 }
@@ -181,7 +173,7 @@ def parse():
 
 def main():
     arguments = parse()
-    wanted = set(arguments.only or [*SIMULATED, *SEEDS["opto"]])
+    wanted = set(arguments.only or [*SIMULATED, "array_static", *SEEDS["opto"]])
     for name, seeds in SEEDS[arguments.kind].items():
         for seed in seeds if arguments.seed is None else (arguments.seed,):
             folder = arguments.folder / f"{name}_s{seed}"
