@@ -13,7 +13,7 @@ import huidurep
 from huidurep import HuiduRep, HuiduRepConfig, HuiduRepForPreTraining
 from huidurep.models.publishing import add_code
 
-MAX_LINES = 2050
+MAX_LINES = 2100
 AUTO_MAP = {"AutoConfig": "configuration_huidurep.HuiduRepConfig", "AutoModel": "modeling_huidurep.HuiduRep"}
 REMOTE = """
 import json, sys
