@@ -83,21 +83,19 @@ test-space: $(SPACE_VENV)/.with-gradio ## run the tests of the demo, in an envir
 space: $(SPACE_VENV)/.with-gradio ## serve the demo of examples/space/ at http://127.0.0.1:7860
 	@$(RUN) $(SPACE_VENV)/bin/python examples/space/app.py
 
-benchmark: $(STAMP) ## measure again and rewrite the tables (RECORDINGS=FOLDER [CELLS=FOLDER]: sorting too, see benchmarks/)
+benchmark: $(STAMP) ## measure again and rewrite the tables (RECORDINGS=FOLDER CELLS=FOLDER: sorting too, see benchmarks/)
 	@echo "==> Embeddings against principal components"
 	@$(RUN) $(BIN)/python benchmarks/embedding.py
 	@$(if $(RECORDINGS),$(MAKE) --no-print-directory benchmark-sorting)
 	@$(BIN)/python benchmarks/tables.py
 
-benchmark-sorting: $(STAMP) ## the sortings alone (with ONLY=tet_static_s1 SORTERS=huidurep a trial, into build/)
+benchmark-sorting: $(STAMP) ## the sortings alone (with ONLY=tet_static_s151 SORTERS=huidurep, or without CELLS, a trial, into build/)
 	@echo "==> Recordings with ground truth that $(RECORDINGS) does not have yet"
-	@$(RUN) $(BIN)/python benchmarks/made_recordings.py $(RECORDINGS) --kind simulated $(if $(ONLY),--only $(ONLY))
-	@$(if $(CELLS),$(RUN) $(BIN)/python benchmarks/made_recordings.py $(RECORDINGS) --kind cells --cells $(CELLS) \
-		$(if $(ONLY),--only $(ONLY)), \
-		echo "    without those of detailed neuron models, which need CELLS=FOLDER")
+	@$(RUN) $(BIN)/python benchmarks/made_recordings.py $(RECORDINGS) $(if $(ONLY),--only $(ONLY)) \
+		$(if $(CELLS),--kind cells --cells $(CELLS),--kind simulated)
 	@echo "==> Sorting beside other sorters"
 	@$(RUN) $(BIN)/python benchmarks/sorting.py $(RECORDINGS) $(if $(SORTERS),--sorters $(SORTERS)) \
-		$(if $(ONLY),--only $(ONLY) --output build/sorting.json)
+		$(if $(ONLY),--only $(ONLY)) $(if $(CELLS),$(if $(ONLY),--output build/sorting.json),--output build/sorting.json)
 
 docs: $(DOCS_VENV)/.installed ## build the pages of docs/ into site/ (mkdocs, in an environment of its own)
 	@NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict

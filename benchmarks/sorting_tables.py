@@ -13,8 +13,9 @@ REAL = "opto"  # recordings of units of real recordings; the others are simulate
 OURS = "HuiduRep"
 SUMMARY = {
     "tetrodes": ("tet_drift", "tet_lowsnr", "tet_static"),
-    "one column of 32 contacts": ("lin32_drift",),
-    "Neuropixels 1.0, 64 contacts": ("np1_drift", "np1_static"),
+    "one column of 32 contacts": ("column_drift",),
+    "Neuropixels 1.0, 64 contacts": ("patch_drift", "patch_static"),
+    "dense grid, 64 contacts": ("array_static",),
 }
 COUNTS = {  # column of the results: title of the table, format of the mean
     "precision": ("precision", ".2f"),
@@ -116,7 +117,7 @@ def sorting_parts_block(results):
 
 
 def summary_block(results):
-    """Block of three probes: HuiduRep and the best of the sorters that were run on all recordings of the probe."""
+    """Block of some probes: HuiduRep and the best of the sorters that were run on all recordings of the probe."""
     frame = recording_parts(results["rows"])[0]
     means, lines = kind_means(frame), []
     is_ours = means.index.str.startswith(OURS)

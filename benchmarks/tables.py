@@ -220,7 +220,6 @@ BLOCKS = {  # name of the block: function of the results, name of the results fi
     "sorting": (sorting_block, "sorting"),
     "sorting_far_drift": (sorting_block, "sorting_far_drift"),
     "sorting_few_contacts": (sorting_block, "sorting_few_contacts"),
-    "sorting_dense": (sorting_block, "sorting_dense"),
     "sorting_parts": (sorting_parts_block, "sorting_parts"),
     "locust": (locust_block, "locust"),
     "embedding": (embedding_block, "embedding"),

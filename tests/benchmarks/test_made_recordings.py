@@ -44,9 +44,7 @@ def simulate(modules, cells, *, seed=3, **settings):
     return cell_recordings.simulate_cell_recording(cells, probe, settings, seed=seed)
 
 
-@pytest.mark.parametrize(
-    "name", ["sorting", "sorting_dense", "sorting_far_drift", "sorting_few_contacts", "sorting_parts"]
-)
+@pytest.mark.parametrize("name", ["sorting", "sorting_far_drift", "sorting_few_contacts"])
 def test_every_recording_of_the_results_can_be_made(modules, name):
     seeds = modules[0].SEEDS
     made = {f"{each}_s{seed}" for names in seeds.values() for each, group in names.items() for seed in group}

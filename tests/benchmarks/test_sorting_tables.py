@@ -70,10 +70,10 @@ def test_parts_have_a_table_of_their_own(tmp_path):
 
 
 def test_summary_has_the_best_sorter_that_has_all_recordings(tmp_path):
-    kinds = ("tet_drift", "tet_lowsnr", "tet_static", "lin32_drift", "np1_drift", "np1_static")
+    kinds = ("tet_drift", "tet_lowsnr", "tet_static", "column_drift", "patch_drift", "patch_static", "array_static")
     rows = [make_row(f"{kind}_s1", "huidurep", 0.9 if kind == "tet_drift" else 0.6) for kind in kinds]
     rows += [make_row(f"{kind}_s1", "lupin", 0.5) for kind in kinds]
-    rows += [make_row("lin32_drift_s1", "kilosort4", 0.8), make_row("tet_drift_s1", "kilosort4", 1.0)]
+    rows += [make_row("column_drift_s1", "kilosort4", 0.8), make_row("tet_drift_s1", "kilosort4", 1.0)]
     made = make_tables(make_results() | dict(rows=rows), tmp_path, "summary", "sorting")
     assert "| tetrodes | **0.70** | 0.50 (lupin) | 3 |" in made
     assert "| one column of 32 contacts | 0.60 | **0.80** (kilosort4) | 1 |" in made
