@@ -119,8 +119,8 @@ def check_same_recording(result: Any, recording: Any) -> None:
         )
     if "sha256_chunks" in known and known["sha256_chunks"] != _hash_chunks(recording):
         raise ValueError(
-            f"expected the recording ({known['kind']}) that was sorted, found one with the same first {HASHED_S:g} s and "
-            f"other samples later; {REMEDY}"
+            f"expected the recording ({known['kind']}) that was sorted, found one with the same first {HASHED_S:g} s "
+            f"and other samples later; {REMEDY}"
         )
 
 

@@ -145,7 +145,8 @@ def copied_channels(recording: BaseRecording, groups: np.ndarray, log: RunLog) -
         first = firsts.setdefault(column.tobytes(), channel)
         is_copy[channel] = groups[channel] != groups[first] and np.ptp(column) > 0
     if is_copy.any():
-        found = ", ".join(f"{recording.channel_ids[index]} (group {groups[index]})" for index in np.flatnonzero(is_copy))
+        copies = zip(recording.channel_ids[is_copy], groups[is_copy], strict=True)
+        found = ", ".join(f"{channel} (group {group})" for channel, group in copies)
         log.warning(
             "preprocessing",
             f"expected each channel in one group, found channels that repeat one of another group: {found}; they are "
@@ -221,12 +222,15 @@ def log_coarse(
         What is too coarse.
     """
     chunk, is_active = max(zip(traces, active, strict=True), key=lambda each: each[1].sum())
-    values = chunk[is_active].astype("float32")  # in which all is computed
+    stored = chunk[is_active]
+    values = stored.astype("float32")  # in which all is computed
     steps = np.diff(np.sort(values, axis=0), axis=0)
     smallest = np.min(steps, axis=0, where=steps > 0, initial=np.inf)
     noise = np.diff(values, axis=0).std(axis=0, dtype="float64") / np.sqrt(2)
     is_seen = (noise > 0) & np.isfinite(smallest)
     ratio = float(np.median(smallest[is_seen] / noise[is_seen])) if is_seen.any() else 0.0
+    if (np.ptp(stored, axis=0) > 0)[np.ptp(values, axis=0) == 0].any():  # nothing is left of them
+        ratio = np.inf
     if ratio > settings.max_step_ratio:
         log.warning(
             "preprocessing",

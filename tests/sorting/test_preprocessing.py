@@ -91,6 +91,11 @@ def test_samples_stored_too_coarsely_are_warned_of(offset, gain, is_coarse):
     assert ("steps of" in messages) == is_coarse
 
 
+def test_offsets_that_leave_nothing_of_the_samples_are_warned_of():
+    recording = as_recording(np.round(noise()).astype("int64") + 2**40, positions_um=TETRODE_UM)
+    assert "steps of inf times the noise" in prepare(recording)[1]
+
+
 def test_flat_and_copied_channels_are_left_out():
     traces = noise()
     traces[:, 1] = 17.0
