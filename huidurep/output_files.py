@@ -115,7 +115,7 @@ def _fingerprint_of(path: Path) -> str | int:
     return size if size > HASHED_BYTES else hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def check_output_file(path: str | Path, *, overwrite: bool = False) -> None:
+def check_output_file(path: str | Path, *, overwrite: bool = False, mark: str = "") -> None:
     """Refuse a file that exists; call it before a long computation.
 
     Parameters
@@ -124,6 +124,8 @@ def check_output_file(path: str | Path, *, overwrite: bool = False) -> None:
         File to write later.
     overwrite : bool
         Accept a file, but never a folder.
+    mark : str
+        Accept only a file with this text in its first megabyte, as an earlier output of the same kind has it.
 
     Raises
     ------
@@ -139,6 +141,16 @@ def check_output_file(path: str | Path, *, overwrite: bool = False) -> None:
         raise FileExistsError(
             f"expected a new output file, found {path}; choose another name, or overwrite it (--overwrite)"
         )
+    if mark and path.exists() and mark.encode() not in _first_bytes(path):
+        raise FileExistsError(
+            f"expected an earlier output of this command, found another file at {path}; choose another name, or remove "
+            "it yourself"
+        )
+
+
+def _first_bytes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(2**20)
 
 
 def check_free_space(path: str | Path, num_bytes: float) -> None:

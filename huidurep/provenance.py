@@ -19,6 +19,7 @@ import numpy as np
 PACKAGE = Path(__file__).resolve().parent
 PACKAGES = ("spikeinterface", "torch", "transformers", "numpy", "scipy", "scikit-learn")
 HASHED_S = 2.0
+NUM_HASHED_CHUNKS, HASHED_CHUNK_S = 200, 0.01  # spread over the recording
 REMEDY = "give the recording that was sorted, opened in the same way"
 
 
@@ -28,7 +29,7 @@ def describe_run(recording: Any) -> dict:
     Parameters
     ----------
     recording : BaseRecording
-        The raw recording; the first 2 s of its traces are read.
+        The raw recording; the first 2 s of its traces, and chunks of the rest, are read.
 
     Returns
     -------
@@ -57,8 +58,8 @@ def describe_recording(recording: Any) -> dict:
     dict
         kind (name of the extractor's class), files (paths; empty for a recording in memory), num_channels,
         sampling_frequency (Hz), num_samples (one number a segment), duration_s (all segments), dtype, gains_to_uv (one
-        number a channel; None without gains), and sha256 of the samples as stored (not scaled to uV) of the first 2 s
-        of segment 0, time by channel.
+        number a channel; None without gains), and hashes of the samples as stored (not scaled to uV), time by channel:
+        sha256 of the first 2 s of segment 0, sha256_chunks of 200 chunks of 10 ms from all segments.
     """
     sampling_frequency = float(recording.get_sampling_frequency())
     num_samples = [int(recording.get_num_samples(index)) for index in range(recording.get_num_segments())]
@@ -72,6 +73,7 @@ def describe_recording(recording: Any) -> dict:
         "dtype": str(recording.get_dtype()),
         "gains_to_uv": _gains_to_uv(recording),
         "sha256": _hash_first_samples(recording),
+        "sha256_chunks": _hash_chunks(recording),
     }
 
 
@@ -89,7 +91,7 @@ def check_same_recording(result: Any, recording: Any) -> None:
     TypeError
         Not a recording.
     ValueError
-        Segments, sampling frequency, channels, duration, gains or first samples differ.
+        Segments, sampling frequency, channels, duration, gains or samples differ.
     """
     from spikeinterface import BaseRecording
 
@@ -114,6 +116,11 @@ def check_same_recording(result: Any, recording: Any) -> None:
             f"expected a recording ({known['kind']}, {known['dtype']}) whose first {HASHED_S:g} s have the SHA-256 "
             f"{known['sha256'][:12]}, found other samples in {type(recording).__name__} of {recording.get_dtype()}; "
             f"{REMEDY}"
+        )
+    if "sha256_chunks" in known and known["sha256_chunks"] != _hash_chunks(recording):
+        raise ValueError(
+            f"expected the recording ({known['kind']}) that was sorted, found one with the same first {HASHED_S:g} s "
+            f"and other samples later; {REMEDY}"
         )
 
 
@@ -299,3 +306,16 @@ def _hash_first_samples(recording: Any) -> str:
     num_samples = min(int(HASHED_S * recording.get_sampling_frequency()), recording.get_num_samples(0))
     traces = recording.get_traces(segment_index=0, start_frame=0, end_frame=num_samples, return_in_uV=False)
     return hashlib.sha256(traces.tobytes()).hexdigest()
+
+
+def _hash_chunks(recording: Any) -> str:
+    """SHA-256 of chunks at equal distances in each segment, the first and the last of its samples among them."""
+    digest, num_segments = hashlib.sha256(), recording.get_num_segments()
+    for index in range(num_segments):
+        num_samples = recording.get_num_samples(index)
+        size = min(num_samples, int(HASHED_CHUNK_S * recording.get_sampling_frequency()))
+        num_chunks = max(2, NUM_HASHED_CHUNKS // num_segments) if num_samples else 0
+        for start in np.linspace(0, num_samples - size, num_chunks).astype(int).tolist():
+            chunk = dict(segment_index=index, start_frame=start, end_frame=start + size)
+            digest.update(recording.get_traces(**chunk, return_in_uV=False).tobytes())
+    return digest.hexdigest()

@@ -383,12 +383,16 @@ def test_stages_of_another_recording_model_or_parameter_are_refused(tmp_path, te
     files = {path: path.read_bytes() for path in folder.iterdir()}
     shifted = as_recording(recording.get_traces()[::-1], positions_um=TETRODE_UM, channel_ids=["w", "x", "y", "z"])
     moved = as_recording(recording.get_traces(), positions_um=2 * TETRODE_UM, channel_ids=["w", "x", "y", "z"])
+    edited_traces = recording.get_traces().copy()
+    edited_traces[-3000:] = 0.0
+    edited = as_recording(edited_traces, positions_um=TETRODE_UM, channel_ids=["w", "x", "y", "z"])
 
     class Other(PcaModel):
         pass
 
     for given, model, changed, word in (
         (shifted, PcaModel(), options, "recording.sha256"),
+        (edited, PcaModel(), options, "another recording.sha256_chunks"),
         (moved, PcaModel(), options, "channels"),
         (recording, Other(), options, "checkpoint"),
         (recording, PcaModel(), options | {"seed": 5}, r"parameters.seed \(0, now 5\)"),

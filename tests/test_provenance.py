@@ -71,6 +71,10 @@ def test_other_recordings_are_refused(recording):
     result = result_of(recording)
     changed = TRACES.copy()
     changed[59999, 3] += 1
+    later = TRACES.copy()
+    later[62000:66000] = 0
+    last = TRACES[:600].copy()
+    last[599] += 1
     renamed = recording.rename_channels(["a", "b", "c", "d"])
     for other, found in (
         (as_recording(TRACES), "num_segments 2, found 1"),
@@ -80,6 +84,8 @@ def test_other_recordings_are_refused(recording):
         (as_recording(TRACES, TRACES[:700]), r"num_samples \[70000, 600\], found \[70000, 700\]"),
         (recording.select_channels([0, 1]), "num_channels 4, found 2"),
         (as_recording(changed, TRACES[:600]), "SHA-256"),
+        (as_recording(later, TRACES[:600]), "other samples later"),
+        (as_recording(TRACES, last), "other samples later"),
         (as_recording(TRACES.astype("float32"), TRACES[:600].astype("float32")), "int16.* float32"),
     ):
         with pytest.raises(ValueError, match=found):
@@ -91,7 +97,7 @@ def test_other_recordings_are_refused(recording):
 def test_results_without_a_hash_are_compared_by_shape(recording):
     changed = as_recording(TRACES + 1, TRACES[:600])
     result = result_of(recording)
-    del result.provenance["recording"]["sha256"]
+    del result.provenance["recording"]["sha256"], result.provenance["recording"]["sha256_chunks"]
     check_same_recording(result, changed)
     result.provenance = {}
     check_same_recording(result, changed)

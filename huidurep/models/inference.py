@@ -82,9 +82,11 @@ def embed(  # noqa: PLR0913 - each describes the waveforms or where they are com
 
 def _warn_of_other_troughs(peaks: np.ndarray, sampling_frequency: float) -> None:
     """Log a warning where the spikes seem to be aligned, but some troughs were found elsewhere."""
-    most = int(np.bincount(np.round(peaks).astype(int), minlength=1).argmax())
+    if len(peaks) < FEW_SPIKES:
+        return
+    most = int(np.bincount(np.round(peaks).astype(int)).argmax())
     share = np.mean(np.abs(peaks - most) <= max(1, ALIGNED_MS * 1e-3 * sampling_frequency))
-    if len(peaks) >= FEW_SPIKES and ALIGNED_SHARE <= share < 1 - OTHER_SHARE:
+    if ALIGNED_SHARE <= share < 1 - OTHER_SHARE:
         found = f"{share:.0%} of the troughs were found at sample {most}, the others elsewhere"
         logger.warning("%s: if the spikes are aligned, pass peak_index=%d, or noise moves these", found, most)
 

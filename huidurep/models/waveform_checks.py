@@ -16,6 +16,7 @@ RATE_HZ = (1000.0, 1e6)  # rates in kHz are below
 # largest distance of a channel's median from zero, as a share of the largest deflection from it: of band-passed spikes
 # 0.05 to 0.12 in windows of 1.3 ms or more, of raw ones with an offset of their own size 1
 MAX_OFFSET_SHARE, OFFSET_WINDOW_MS, NUM_LOOKED_AT = 0.5, 1.3, 200
+MANY_SPIKES, MAX_PEAK_SHIFT_MS = 20, 0.5
 PEAK_UV = (1.0, 1e4)  # of a typical spike: volts and millivolts are below, steps of fine converters above
 
 
@@ -71,10 +72,22 @@ def check_waveforms(
             f"expected peak_index within the {num_samples} samples, found {peak_index}: count it from the snippet's "
             "first sample, or leave it out to have it found."
         )
+    if peak_index is not None:
+        _warn_of_another_peak(array, peak_index, sampling_frequency)
     _warn_unless_microvolts(array)
     if duration_ms >= OFFSET_WINDOW_MS:
         _warn_of_offsets(array)
     return array, _check_positions(channel_positions, array.shape[2])
+
+
+def _warn_of_another_peak(waveforms: np.ndarray, peak_index: int, sampling_frequency: float) -> None:
+    """Log a warning where many spikes are largest elsewhere in the mean: the index is that of another window."""
+    if len(waveforms) < MANY_SPIKES:
+        return
+    sizes = np.abs(waveforms).mean(axis=0).max(axis=1)
+    found = int(sizes.argmax())
+    if abs(found - peak_index) > MAX_PEAK_SHIFT_MS * 1e-3 * sampling_frequency and sizes[found] > 2 * np.median(sizes):
+        logger.warning("expected spikes at peak_index=%g, found them at sample %d: correct it", peak_index, found)
 
 
 def _warn_unless_microvolts(waveforms: np.ndarray) -> None:
@@ -178,7 +191,7 @@ def _check_positions(given: ArrayLike | None, num_channels: int) -> np.ndarray |
 
 def _check_spacing(positions: np.ndarray) -> None:
     """Raise ValueError where all contacts are closer, or further apart, than on any probe: another unit than um."""
-    if len(positions) < 2 or not np.ptp(positions, axis=0).any():
+    if len(positions) < 2:
         return
     distances = np.linalg.norm(positions[:, None] - positions[None], axis=2)
     np.fill_diagonal(distances, np.inf)
@@ -186,5 +199,5 @@ def _check_spacing(positions: np.ndarray) -> None:
     if nearest.max() < SPACING_UM[0] or nearest.min() > SPACING_UM[1]:
         raise ValueError(
             f"expected channel_positions in um, {SPACING_UM[0]:g} to {SPACING_UM[1]:g} um apart, found "
-            f"{np.median(nearest):g} (median): multiply positions in mm by 1000."
+            f"{np.median(nearest):g} (median): multiply positions in mm by 1000, leave out unknown ones."
         )

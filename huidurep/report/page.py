@@ -37,6 +37,7 @@ from .summary import count, find_remarks, format_duration, summarise
 if TYPE_CHECKING:
     from ..result import SortingResult
 
+MARK = '<p class="kicker">Spike sorting report'  # of page.html
 SPARKLINE = {"width": 60, "height": 24}
 # property, header of the column, meaning, digits, factor
 COLUMNS = (
@@ -114,7 +115,7 @@ def write_page(
     ValueError
         Another recording than the one that was sorted.
     """
-    check_output_file(path, overwrite=overwrite)
+    check_output_file(path, overwrite=overwrite, mark=MARK)
     template = load_template("page.html")
     measurements = get_measurements(result, recording)
     text = template.render(name=name, **_collect(result, measurements, seed, settings))

@@ -13,6 +13,7 @@ from .page import load_template
 if TYPE_CHECKING:
     from ..tracking.unit_tracks import UnitTracks
 
+MARK = '<p class="kicker">Neurons tracked over sessions'  # of tracks_page.html
 WIDTH, HEIGHT = 44, 40  # of the picture of one contact, in pixels
 
 
@@ -39,7 +40,7 @@ def write_tracks_page(tracks: UnitTracks, path: str | Path, *, overwrite: bool =
     ImportError
         jinja2 is not installed.
     """
-    check_output_file(path, overwrite=overwrite)
+    check_output_file(path, overwrite=overwrite, mark=MARK)
     text = load_template("tracks_page.html").render(**describe_tracks(tracks))
     with new_file(path, overwrite=overwrite) as partial:
         partial.write_text(text, encoding="utf8")

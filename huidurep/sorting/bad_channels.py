@@ -9,7 +9,7 @@ import spikeinterface.preprocessing as spre
 from spikeinterface.core import BaseRecording
 
 from .job_kwargs import resolve_job_kwargs
-from .noise_levels import channel_medians
+from .noise_levels import NoiseLevelSettings, channel_medians, draw_chunks, read_chunks
 from .run_log import RunLog
 
 DOUBTS = {"dead": "that look dead (unlike their neighbours)", "out": "that look as if outside of the brain"}
@@ -31,6 +31,9 @@ class BadChannelSettings:
     clipped_samples, min_clipped : int
         A channel is clipped that stays at its highest or lowest value for so many samples, so many times in the chunks.
         No spike has the same value three times at its peak, except where steps are as large as the noise.
+    max_step_ratio : float
+        Samples are too coarse whose smallest step is larger than this times the standard deviation between successive
+        samples (divided by the root of 2).
     min_coherence_channels : int
         Smallest group on which `detect_bad_channels` compares neighbours.
     min_coherence_s : float
@@ -44,12 +47,14 @@ class BadChannelSettings:
     noisy_ratio: float = 5.0
     clipped_samples: int = 3
     min_clipped: int = 3
+    max_step_ratio: float = 2.5
     min_coherence_channels: int = 32
     min_coherence_s: float = 10.0
     num_coherence_chunks: int = 25
 
 
 BAD_CHANNELS = BadChannelSettings()
+COPY_CHUNKS = NoiseLevelSettings(chunk_s=0.05)
 
 
 def useful_channels(
@@ -114,6 +119,43 @@ def useful_channels(
     return kept[~noisy]
 
 
+def copied_channels(recording: BaseRecording, groups: np.ndarray, log: RunLog) -> np.ndarray:
+    """Find channels that repeat, sample by sample, one of another group: their spikes would be sorted twice.
+
+    Parameters
+    ----------
+    recording : BaseRecording
+        All groups, as stored.
+    groups : ndarray, (num_channels,)
+        Group of each channel.
+    log : RunLog
+        Receives a warning with their names.
+
+    Returns
+    -------
+    ndarray of bool, (num_channels,)
+        The first one of several equal channels is none of them.
+    """
+    is_copy = np.zeros(len(groups), dtype=bool)
+    if len(set(groups.tolist())) < 2:
+        return is_copy
+    traces = np.concatenate(read_chunks(recording, draw_chunks(recording, settings=COPY_CHUNKS)))
+    firsts: dict[bytes, int] = {}
+    for channel, column in enumerate(np.ascontiguousarray(traces.T)):
+        first = firsts.setdefault(column.tobytes(), channel)
+        is_copy[channel] = groups[channel] != groups[first] and np.ptp(column) > 0
+    if is_copy.any():
+        copies = zip(recording.channel_ids[is_copy], groups[is_copy], strict=True)
+        found = ", ".join(f"{channel} (group {group})" for channel, group in copies)
+        log.warning(
+            "preprocessing",
+            f"expected each channel in one group, found channels that repeat one of another group: {found}; they are "
+            "removed, but a neuron near them may still be a unit of both groups: give channels that share spikes the "
+            "same value of the property 'group'",
+        )
+    return is_copy
+
+
 def log_clipped(
     traces: list[np.ndarray],
     active: list[np.ndarray],
@@ -159,6 +201,42 @@ def log_clipped(
             "preprocessing",
             f"group {name}: channels clipped at their largest or smallest value: {found}; amplitudes of larger spikes "
             "are too small, and their units may not be told apart",
+        )
+
+
+def log_coarse(
+    traces: list[np.ndarray],
+    active: list[np.ndarray],
+    name: object,
+    log: RunLog,
+    *,
+    settings: BadChannelSettings = BAD_CHANNELS,
+) -> None:
+    """Warn where the steps of the numbers are larger than the noise, as with an offset of 1e8 times the noise.
+
+    Parameters
+    ----------
+    traces, active, name, log
+        As `log_clipped`; the chunk with most samples that are not blanked is looked at.
+    settings : BadChannelSettings
+        What is too coarse.
+    """
+    chunk, is_active = max(zip(traces, active, strict=True), key=lambda each: each[1].sum())
+    stored = chunk[is_active]
+    values = stored.astype("float32")  # in which all is computed
+    steps = np.diff(np.sort(values, axis=0), axis=0)
+    smallest = np.min(steps, axis=0, where=steps > 0, initial=np.inf)
+    noise = np.diff(values, axis=0).std(axis=0, dtype="float64") / np.sqrt(2)
+    is_seen = (noise > 0) & np.isfinite(smallest)
+    ratio = float(np.median(smallest[is_seen] / noise[is_seen])) if is_seen.any() else 0.0
+    if (np.ptp(stored, axis=0) > 0)[np.ptp(values, axis=0) == 0].any():  # nothing is left of them
+        ratio = np.inf
+    if ratio > settings.max_step_ratio:
+        log.warning(
+            "preprocessing",
+            f"group {name}: expected numbers in steps smaller than the noise, found steps of {ratio:.1f} times the "
+            "noise: small spikes and amplitudes are rounded away; record with a larger gain, or, where an offset is so "
+            "large that single precision does not hold the noise, subtract it before",
         )
 
 

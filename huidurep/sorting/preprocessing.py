@@ -15,7 +15,7 @@ from spikeinterface.core import BaseRecording
 from spikeinterface.core.motion import Motion
 
 from .artifacts import ARTIFACTS, ArtifactSettings, find_artifacts, is_in_periods, make_periods
-from .bad_channels import BAD_CHANNELS, BadChannelSettings, log_clipped, useful_channels
+from .bad_channels import BAD_CHANNELS, BadChannelSettings, copied_channels, log_clipped, log_coarse, useful_channels
 from .caching import CACHING, CachingSettings, cache_traces
 from .filled_periods import FilledPeriodsRecording
 from .geometry import GEOMETRY, GeometrySettings, group_of_channels, place_groups
@@ -178,13 +178,16 @@ def split_groups(
     recording = complete_gains(recording)
     names = group_of_channels(recording, log)
     is_kept = ~np.isin(recording.channel_ids, list(parameters.bad_channel_ids))
+    is_kept[is_kept] = ~copied_channels(recording.select_channels(recording.channel_ids[is_kept]), names[is_kept], log)
     for name in np.setdiff1d(names, names[is_kept]):
-        log.warning("preprocessing", f"group {name}: all channels are in bad_channel_ids")
+        log.warning("preprocessing", f"group {name}: no channel is left")
     members = [(name.item(), np.flatnonzero((names == name) & is_kept)) for name in np.unique(names[is_kept])]
     groups, placed = [], place_groups(recording, members, log, settings=settings.geometry)
     for (name, indices), (positions_um, is_placed) in zip(members, placed, strict=True):
-        view = recording.select_channels(recording.channel_ids[indices])  # a view: the user's recording stays as it is
-        view.set_dummy_probe_from_locations(positions_um)
+        order = np.lexsort(positions_um.T)  # ties between channels are resolved by their order: units depend on it
+        # a view: the user's recording stays as it is
+        view = recording.select_channels(recording.channel_ids[indices[order]])
+        view.set_dummy_probe_from_locations(positions_um[order])
         groups.append(ChannelGroup(name, view, segment_indices, len(members), is_placed))
     return groups
 
@@ -382,6 +385,7 @@ def _measure_offsets(
         share = f"{100 * (1 - is_active.mean()):.1f} % of samples"
         log("preprocessing", f"group {group.name}: {share} are blanked and not used to estimate noise")
     log_clipped(raw, active, group.recording, group.name, log)
+    log_coarse(raw, active, group.name, log)
     return channel_medians(np.concatenate(raw)[is_active]), active
 
 

@@ -38,3 +38,15 @@ def test_positions_in_another_unit_are_refused(scale):
     with pytest.raises(ValueError, match="channel_positions in um.*mm"):
         check_waveforms(spikes(), sampling_frequency=30000.0, channel_positions=scale * LINE_UM)
     check_waveforms(spikes(), sampling_frequency=30000.0, channel_positions=LINE_UM)
+
+
+def test_contacts_at_one_place_are_refused():
+    with pytest.raises(ValueError, match="channel_positions in um.*leave out"):
+        check_waveforms(spikes(), sampling_frequency=30000.0, channel_positions=np.zeros((4, 2)))
+    check_waveforms(spikes()[:, :, :1], sampling_frequency=30000.0, channel_positions=np.zeros((1, 2)))
+
+
+@pytest.mark.parametrize(("peak_index", "is_warned"), [(30, False), (36, False), (0, True), (60, True)])
+def test_spikes_elsewhere_than_at_the_peak_index_are_warned_of(peak_index, is_warned, caplog):
+    check_waveforms(spikes(), sampling_frequency=30000.0, peak_index=peak_index)
+    assert ("found them at sample 30" in caplog.text) == is_warned

@@ -200,6 +200,16 @@ def test_a_file_is_not_replaced_unasked(tetrode_page, sorted_tetrode):
         write_page(sorted_tetrode[0], tetrode_page)
 
 
+def test_only_an_earlier_report_is_replaced(tmp_path):
+    result, path = synthetic(2, 40), tmp_path / "recording.dat"
+    path.write_bytes(b"\x00\xff" * 1000)
+    with pytest.raises(FileExistsError, match="another file"):
+        write_page(result, path, overwrite=True)
+    assert path.read_bytes() == b"\x00\xff" * 1000
+    page = write_page(result, tmp_path / "page.html")
+    write_page(result, page, overwrite=True)
+
+
 def test_the_table_says_why_a_unit_is_no_good_one(large_page):
     text = large_page.read_text(encoding="utf8")
     # 100 of the 300 units, in the table and above their figures

@@ -82,6 +82,20 @@ def test_noise_that_no_amplifier_has_is_warned_of(sd, is_warned):
     assert ("amplitudes are not in uV" in messages) == is_warned
 
 
+@pytest.mark.parametrize(("offset", "gain", "is_coarse"), [(8e5, 1.0, False), (8e8, 1.0, True), (0.0, 40.0, True)])
+def test_samples_stored_too_coarsely_are_warned_of(offset, gain, is_coarse):
+    stored = np.round(noise() / gain) if gain > 1 else noise() + np.float32(offset)
+    recording = as_recording(stored.astype("float32"), positions_um=TETRODE_UM)
+    recording.set_channel_gains(gain)
+    _, messages = prepare(recording)
+    assert ("steps of" in messages) == is_coarse
+
+
+def test_offsets_that_leave_nothing_of_the_samples_are_warned_of():
+    recording = as_recording(np.round(noise()).astype("int64") + 2**40, positions_um=TETRODE_UM)
+    assert "steps of inf times the noise" in prepare(recording)[1]
+
+
 def test_flat_and_copied_channels_are_left_out():
     traces = noise()
     traces[:, 1] = 17.0
@@ -162,6 +176,27 @@ def test_groups_may_share_their_places():
     assert [group.name for group in groups] == ["left", "right"]
     for group in groups:
         assert preprocess(group, PARAMETERS, RunLog()).recording.get_num_channels() == 4
+
+
+def test_a_channel_in_two_groups_is_sorted_once():
+    traces = noise(num_channels=6)
+    recording = as_recording(np.column_stack([traces, traces[:, 3:]]), channel_ids=list("abcdefghi"))
+    recording.set_property("group", np.array([0, 0, 0, 0, 0, 1, 1, 1, 1]))
+    log = RunLog()
+    groups = split_groups(recording, PARAMETERS, log)
+    assert [group.recording.channel_ids.tolist() for group in groups] == [list("abcde"), ["f", "i"]]
+    (message,) = (entry["message"] for entry in log.entries if "expected each channel in one group" in entry["message"])
+    assert "of another group: g (group 1), h (group 1);" in message
+
+
+def test_channels_of_a_group_are_in_the_order_of_their_places():
+    positions = np.column_stack([np.tile([0.0, 30.0], 4), 20.0 * np.repeat(np.arange(4), 2)])
+    traces = noise(num_channels=8)
+    order = np.random.default_rng(0).permutation(8)
+    recording = as_recording(traces[:, order], positions_um=positions[order])
+    (group,) = split_groups(recording, PARAMETERS, RunLog())
+    assert np.array_equal(group.recording.get_traces(), traces)
+    assert np.array_equal(group.recording.get_channel_locations(), positions)
 
 
 def test_bad_channels_and_short_segments_are_left_out():
