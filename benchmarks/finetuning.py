@@ -11,8 +11,8 @@ checkpoint finds, and `curated`, resampling of the true units of the 90 s.
 Each row (recording, checkpoint, method) is written as soon as it is there. One that stands in the file with the same
 settings and weights is kept, unless --again is given.
   header, runs            of the latest run, and of every run that a row names
-  rows                    kind, name, method, checkpoint, weights; verdict (the outcome), gain, tolerance, figures of
-                          the report; num_units_true; finetune_seconds, seconds
+  rows                    kind, name, method, checkpoint, weights; outcome, gain, tolerance, figures of the
+                          report; num_units_true; finetune_seconds, seconds
   pca12                   rand_index alone
   before, trained, delivered
                           of the checkpoint, of the trained weights, and of those that the acceptance test keeps:
@@ -178,7 +178,7 @@ def measure(make, *, checkpoint, num_channels, method, arguments, kept):
     with tempfile.TemporaryDirectory(prefix="finetuning_") as folder:
         report = huidurep.finetune(kept["train"], output_dir=Path(folder) / "out", **options)
         trained = kept["test"].score(Path(folder) / "out")
-    row = dict(verdict=report.outcome, gain=round(report.gain, 4), tolerance=round(report.tolerance, 4))
+    row = dict(outcome=report.outcome, gain=round(report.gain, 4), tolerance=round(report.tolerance, 4))
     row |= dict(figures=dict(before=report.before, after=report.after), recording=report.recordings[0])
     row |= dict(num_units_true=len(kept["test"].truth.unit_ids), finetune_seconds=report.seconds)
     row |= dict(pca12=kept["pca12"], before=kept["before"], trained=trained)
@@ -206,7 +206,7 @@ def print_row(row):
     """One line."""
     parts = [f"{when} {row[when]['rand_index']:.3f} / {row[when]['accuracy']:.3f}" for when in ("before", "trained")]
     text = f"{row['name']}, {row['checkpoint']}, {row['method']}: {'; '.join(parts)} (rand index / accuracy; PCA "
-    text += f"{row['pca12']['rand_index']:.3f}); {row['verdict']}, gain {row['gain']:+.3f}, {row['finetune_seconds']} s"
+    text += f"{row['pca12']['rand_index']:.3f}); {row['outcome']}, gain {row['gain']:+.3f}, {row['finetune_seconds']} s"
     print(text, flush=True)
 
 

@@ -202,7 +202,7 @@ def finetuning_block(results):
         cells = [" / ".join(f"{each[key]:.2f}" for each in weights) for key in ("rand_index", "accuracy")]
         name = f"{row['kind']} ({row['name']}), `{row['checkpoint']}`, {row['method']}"
         pca, seconds = f"{row['pca12']['rand_index']:.2f}", f"{row['finetune_seconds']:.0f}"
-        lines.append([name, pca, *cells, row["verdict"], seconds])
+        lines.append([name, pca, *cells, row["outcome"], seconds])
     head = ["before / trained / delivered", "PCA", "adjusted Rand index", "accuracy", "outcome", "s"]
     return f"{markdown(head, lines)}\n\n{header_note(results['header'])}"
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import warnings
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,7 +20,7 @@ from .sorting.aggregation import ARTIFACT_DTYPE
 from .sorting.parameters import SortingParameters
 from .sorting.postprocessing import UnitMeasurements, make_sorting
 from .sorting.quality_metrics import explain_unit
-from .sorting.recorded_times import DAMAGED_ARRAY, RecordedTimes, TimedSorting, has_times
+from .sorting.recorded_times import DAMAGED_ARRAY, RecordedTimes, TimedSorting, describe_damage, has_times
 from .sorting.stored_arrays import read_artifacts, read_floats
 
 if TYPE_CHECKING:
@@ -543,10 +541,10 @@ def _read_info(folder: Path) -> dict:
 def _read_measurements(path: Path) -> UnitMeasurements | None:
     try:
         return UnitMeasurements.load(path)
-    except (*DAMAGED_ARRAY, zipfile.BadZipFile, zlib.error) as error:
+    except DAMAGED_ARRAY as error:
         raise ValueError(
-            f"expected the arrays of a result in {path}, found {error}; copy the folder again, or remove this file, "
-            "which can be measured again"
+            f"expected the arrays of a result in {path}, found {describe_damage(error)}; copy the folder again, or "
+            "remove this file, which can be measured again"
         ) from error
 
 
@@ -570,7 +568,7 @@ def _read_sorting(folder: Path) -> BaseSorting:
             sorting.set_property(name, values)
     except (*DAMAGED_ARRAY, KeyError, TypeError) as error:
         raise ValueError(
-            f"expected the arrays of a sorting in {folder}, found {type(error).__name__} ({error}); copy the folder "
+            f"expected the arrays of a sorting in {folder}, found {describe_damage(error)}; copy the folder "
             "again or sort again"
         ) from error
     return sorting

@@ -119,6 +119,8 @@ def read_recording(path: Path, options: RecordingOptions):
 def _load_recording(path: Path, options: RecordingOptions):
     import spikeinterface
 
+    from ..exporters.curated import describe_load_error
+
     if path.is_file() and path.suffix not in SI_SUFFIXES:
         raise ValueError(
             f"expected a folder or a {', '.join(SI_SUFFIXES)} that spikeinterface.load reads, found the file {path}: "
@@ -132,17 +134,12 @@ def _load_recording(path: Path, options: RecordingOptions):
         loaded = spikeinterface.load(path, **(dict(base_folder=path.parent) if path.is_file() else {}))
     except Exception as error:  # spikeinterface raises many classes for other folders
         raise ValueError(
-            f"expected what spikeinterface.load reads, found {path} ({_reason(error)}): save the recording with "
-            "recording.save(folder=...), or pass raw binary with its options."
+            f"expected what spikeinterface.load reads, found {describe_load_error(error)} at {path}: save the "
+            "recording with recording.save(folder=...), or pass raw binary with its options."
         ) from error
     if not isinstance(loaded, spikeinterface.BaseRecording):
         raise ValueError(f"expected a recording in {path}, found {type(loaded).__name__}: pass the recording's folder.")
     return loaded
-
-
-def _reason(error: Exception) -> str:
-    """SpikeInterface's message, but for folders in which it finds nothing and stumbles over a name of its own."""
-    return "no file of SpikeInterface in it" if isinstance(error, UnboundLocalError) else str(error)
 
 
 def _read_raw(path: Path, sampling_frequency: float, num_channels: int, dtype: str, options: RecordingOptions):
@@ -260,6 +257,8 @@ def load_sorting(path: Path):
     """
     import spikeinterface
 
+    from ..exporters.curated import describe_load_error
+
     if not path.exists():
         raise FileNotFoundError(f"expected a sorting at {path}, found nothing: correct the path.")
     check_runs_no_code(path)
@@ -267,7 +266,7 @@ def load_sorting(path: Path):
         loaded = spikeinterface.load(path)
     except Exception as error:  # spikeinterface raises many classes for other folders
         raise ValueError(
-            f"expected what spikeinterface.load reads, found {path} ({_reason(error)}): save it there."
+            f"expected what spikeinterface.load reads, found {describe_load_error(error)} at {path}: save it there."
         ) from error
     if not isinstance(loaded, spikeinterface.BaseSorting):
         raise ValueError(f"expected a sorting in {path}, found {type(loaded).__name__}: pass the sorting's folder.")
@@ -332,19 +331,22 @@ def load_array(path: Path, name: str):
     """
     import numpy as np
 
-    from ..sorting.recorded_times import DAMAGED_ARRAY
+    from ..sorting.recorded_times import DAMAGED_ARRAY, describe_damage
 
     if not path.is_file():
         raise FileNotFoundError(f"expected a .npy or .npz file, found none at {path}: correct the path.")
     try:
         loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        if name in loaded:
+            return loaded[name]
     except DAMAGED_ARRAY as error:
-        raise ValueError(f"expected a .npy or .npz file, found {path} ({error}): write it with numpy.save.") from error
-    if isinstance(loaded, np.ndarray):
-        return loaded
-    if name not in loaded:
-        raise ValueError(f"expected an array {name!r} in {path}, found {', '.join(loaded) or 'none'}: rename it.")
-    return loaded[name]
+        raise ValueError(
+            f"expected a .npy or .npz file of numbers, found {describe_damage(error)} in {path}: write it again with "
+            "numpy.save."
+        ) from error
+    raise ValueError(f"expected an array {name!r} in {path}, found {', '.join(loaded) or 'none'}: rename it.")
 
 
 def load_settings(path: Path) -> dict:

@@ -12,13 +12,14 @@ from spikeinterface.core import BaseSorting, SortingAnalyzer, load
 from spikeinterface.core.base import minimum_spike_dtype
 
 from ..sorting.aggregation import LABELS, UNIT_PROPERTIES
+from ..sorting.geometry import is_missing
 from ..sorting.phy_folder import is_phy_folder, read_phy_columns, read_phy_spikes
 from ..sorting.postprocessing import make_sorting
 
 if TYPE_CHECKING:
     from ..result import SortingResult
 
-UNDECIDED = ("", "unsorted", "nan", "None")  # phy's group of units that nobody has judged, and missing values
+UNDECIDED = "unsorted"  # phy's group of units that nobody has judged
 # columns that exports to phy write, and phy's own: no labels of the curator
 PHY_COLUMNS = {
     *UNIT_PROPERTIES,
@@ -111,11 +112,26 @@ def _read_file(path: Path) -> Any:
             return json.loads(path.read_text(encoding="utf8"))
         return load(path)
     except Exception as error:  # spikeinterface raises many classes for other folders
-        reason = "none" if isinstance(error, UnboundLocalError) else f"{type(error).__name__} ({error})"
         raise ValueError(
             f"expected a phy folder, a JSON file of a curation, or what spikeinterface.load opens at {path}, found "
-            f"{reason}; give what the curation wrote"
+            f"{describe_load_error(error)}; give what the curation wrote"
         ) from error
+
+
+def describe_load_error(error: Exception) -> str:
+    """What `spikeinterface.load` found; in a folder without any file of its own it stumbles over an unset variable.
+
+    Parameters
+    ----------
+    error : Exception
+        As it was raised.
+
+    Returns
+    -------
+    str
+    """
+    is_other_folder = isinstance(error, UnboundLocalError)
+    return "no file of SpikeInterface" if is_other_folder else f"{type(error).__name__} ({error})"
 
 
 def recording_samples(result: SortingResult) -> list[int]:
@@ -185,7 +201,9 @@ def _from_sorting(sorting: BaseSorting, segments: np.ndarray, earlier: BaseSorti
     for name in set(sorting.get_property_keys()) - {*UNIT_PROPERTIES, *LABELS, "machine_quality"}:
         values = sorting.get_property(name)
         if values.ndim == 1:  # arrays of objects cannot be saved
-            properties[name] = np.array(list(map(_as_text, values)), dtype=str) if values.dtype.kind == "O" else values
+            if values.dtype.kind == "O":
+                values = np.array(["" if is_missing(each) else str(each) for each in values], dtype=str)
+            properties[name] = values
     labels = {unit: str(label) for unit, label in labels.items()}
     return replace(_with_spikes(spikes, sorting.unit_ids, labels, properties), groups=groups)
 
@@ -202,7 +220,7 @@ def _with_spikes(
     kept, numbers = np.unique(spikes["unit_index"], return_inverse=True)
     spikes = spikes[np.lexsort((numbers, spikes["sample_index"], spikes["segment_index"]))]
     spikes["unit_index"] = np.searchsorted(kept, spikes["unit_index"])
-    labels = {unit: label for unit, label in labels.items() if label not in UNDECIDED}
+    labels = {unit: label for unit, label in labels.items() if label != UNDECIDED and not is_missing(label)}
     return CuratedSorting(spikes, unit_ids[kept], labels, {name: values[kept] for name, values in properties.items()})
 
 
@@ -228,11 +246,6 @@ def _read_phy(folder: Path, earlier: BaseSorting) -> CuratedSorting:
 def _is_of_curator(name: str, values: dict[int, str]) -> bool:
     """Whether a column has words that a person added; those of numbers are metrics."""
     return name not in PHY_COLUMNS and bool(values) and not any(map(_is_number, values.values()))
-
-
-def _as_text(value: Any) -> str:
-    text = str(value)
-    return "" if text in ("None", "nan", "<NA>") else text
 
 
 def _is_number(text: str) -> bool:

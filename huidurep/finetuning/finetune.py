@@ -228,7 +228,6 @@ def _train_and_test(material: _Material, options: _Options, folder: Path) -> Fin
         settings=dict(steps=options.steps, seed=options.seed, simulated_share=share, **material.num_units),
         seconds=round(time.perf_counter() - options.started, 1),
     )
-    logger.info("%s", report)
     write_checkpoint(folder, trained if is_kept else model, _facts(report, losses), material.source)
     return report
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..models.inference import as_array, embed_mapped, ready_for_inference
 from ..models.input_contract import MappedWaveforms, map_waveforms, nominal_positions
 from ..models.waveform_checks import check_waveforms
+from ..sorting.geometry import is_missing
 from ..training.views import ViewRecipe
 from .checkpoint_folder import LABELLED
 from .embedding_evaluation import rand_index
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 SPIKES = DEFAULT_SETTINGS.labelled_spikes
 PARTS = ("training", "held_out")
-# how -1, None, NaN and pandas' missing values look, also after a conversion to text, as in a table
-NO_LABELS = ("", "-1", "-1.0", "none", "nan", "<na>")
+NO_UNIT = ("-1", "-1.0")  # as numbers and in a table
 DEFAULT_HZ = 30000.0  # as HuiduRep.embed has it
 
 
@@ -164,7 +164,7 @@ def _number_units(labels: ArrayLike, num_spikes: int) -> tuple[np.ndarray, list[
     units = np.full(num_spikes, -1)
     for row, value in enumerate(values):
         try:
-            is_labelled = str(value).strip().lower() not in NO_LABELS
+            is_labelled = str(value).strip() not in NO_UNIT and not is_missing(value)
             units[row] = numbers.setdefault(value, len(numbers)) if is_labelled else -1
         except (TypeError, ValueError) as error:
             raise TypeError(

@@ -168,7 +168,7 @@ def _collect(result: SortingResult, measurements: UnitMeasurements | None, seed:
     remarks = find_remarks(result, candidates, settings=settings)
     rows = _table_rows(result, measurements, axis, remarks)
     return {
-        "title": f"{count(num_units, 'unit')}, {format_duration(axis.total_s)}",
+        "title": f"{count(num_units, 'unit')}, {format_duration(axis.durations_s.sum())}",
         "sentences": summarise(result, axis),
         "remarks": remarks,
         "columns": [each for each in COLUMNS if any(row["values"][each[0]] is not None for row in rows)],
@@ -201,7 +201,7 @@ def _table_rows(
     sorting = result.sorting
     counts = spike_counts(sorting)
     values = {name: sorting.get_property(name) for name, *_ in COLUMNS}
-    values |= {"num_spikes": counts, "rate_hz": counts / axis.total_s}
+    values |= {"num_spikes": counts, "rate_hz": counts / max(axis.durations_s.sum(), 1.0 / axis.sampling_frequency)}
     words = {name: sorting.get_property(name) for name in ("quality", "quality_reason", "main_channel_id", "group")}
     overlapping = find_overlapping(result)
     colors = unit_colors(result, measurements)

@@ -59,16 +59,27 @@ def get_measurements(result: SortingResult, recording: BaseRecording | None = No
 
 
 class TimeAxis:
-    """One time axis for all segments, one after the other.
+    """One time axis for all segments, one after the other, in the recording's own times from its first sample on.
 
     Parameters
     ----------
     result : SortingResult
         Segments end at their durations in the provenance, or at their last spikes in results of earlier versions.
+
+    Attributes
+    ----------
+    durations_s : ndarray of float64, (num_segments,)
+        Of what was recorded, without the gaps of a time vector.
+    first_s : float
+        Time of the first sample of the first segment.
+    starts_s : ndarray of float64, (num_segments,)
+        Start of each segment on the axis, from `first_s` on.
+    total_s : float
+        Length of the axis, with gaps.
     """
 
     def __init__(self, result: SortingResult):
-        sorting = result.sorting
+        self._sorting = sorting = result.sorting
         self.sampling_frequency = sorting.get_sampling_frequency()
         known = result.provenance.get("recording", {})
         self.is_exact = "num_samples" in known
@@ -79,8 +90,19 @@ class TimeAxis:
             vector = sorting.to_spike_vector()
             np.maximum.at(num_samples, vector["segment_index"], vector["sample_index"] + 1)
         self.durations_s = num_samples / self.sampling_frequency
-        self.starts_s = np.concatenate([[0.0], np.cumsum(self.durations_s)[:-1]])
-        self.total_s = float(max(self.durations_s.sum(), 1.0 / self.sampling_frequency))
+        self.first_s = float(np.nan_to_num(sorting.get_start_time(0)))
+        lengths_s = [self._length_s(index, int(count)) for index, count in enumerate(num_samples)]
+        self.starts_s = np.concatenate([[0.0], np.cumsum(lengths_s)[:-1]])
+        self.total_s = float(max(sum(lengths_s), 1.0 / self.sampling_frequency))
+
+    def _length_s(self, segment_index: int, num_samples: int) -> float:
+        """Length of a segment on the axis."""
+        length_s = num_samples / self.sampling_frequency
+        if num_samples and self._sorting.has_time_vector(segment_index):
+            last = self._sorting.sample_index_to_time(num_samples - 1, segment_index)
+            with_gaps_s = float(last - self._sorting.get_start_time(segment_index)) + 1.0 / self.sampling_frequency
+            return with_gaps_s if with_gaps_s > length_s else length_s  # wrong times may go back, or be NaN
+        return length_s
 
     def of(self, spikes: np.ndarray) -> np.ndarray:
         """Times of spikes on the axis.
@@ -93,9 +115,15 @@ class TimeAxis:
         Returns
         -------
         ndarray of float64, (num_spikes,)
-            Seconds.
+            Seconds from `first_s` on.
         """
-        return self.starts_s[spikes["segment_index"]] + spikes["sample_index"] / self.sampling_frequency
+        times_s = self.starts_s[spikes["segment_index"]] + spikes["sample_index"] / self.sampling_frequency
+        for index, start_s in enumerate(self.starts_s):
+            if self._sorting.has_time_vector(index):
+                own = spikes["segment_index"] == index
+                recorded_s = self._sorting.sample_index_to_time(spikes["sample_index"][own], index)
+                times_s[own] = start_s + recorded_s - self._sorting.get_start_time(index)
+        return np.fmin(np.fmax(times_s, 0.0), self.total_s)  # wrong times may go back, or be NaN
 
     def pack(self, times_s: np.ndarray) -> str:
         """Encode times as fractions of the axis.
@@ -117,9 +145,13 @@ class TimeAxis:
         Returns
         -------
         dict
-            total_s, and starts_s of all segments but the first.
+            first_s, total_s, and starts_s of all segments but the first.
         """
-        return {"total_s": self.total_s, "starts_s": [round(float(start), 4) for start in self.starts_s[1:]]}
+        return {
+            "first_s": self.first_s,
+            "total_s": self.total_s,
+            "starts_s": [round(float(start), 4) for start in self.starts_s[1:]],
+        }
 
 
 def spike_counts(sorting: BaseSorting) -> np.ndarray:

@@ -49,7 +49,7 @@ def summarise(result: SortingResult, axis: TimeAxis) -> list[str]:
         One sentence each.
     """
     num_units, num_spikes = result.sorting.get_num_units(), len(result.posteriors)
-    span = ("" if axis.is_exact else "at least ") + format_duration(axis.total_s)
+    span = ("" if axis.is_exact else "at least ") + format_duration(axis.durations_s.sum())
     num_segments = len(axis.durations_s)
     span += f" in {num_segments} segments" if num_segments > 1 else ""
     channels = result.provenance.get("recording", {}).get("num_channels")

@@ -417,7 +417,8 @@ class FindArtifacts(PipelineNode):
     def _find(self, traces):
         """Samples (num_samples,) of steep edges, of changes that are too large, of smooth pulses, and of blanks."""
         is_found = np.zeros(len(traces), dtype=bool)
-        if not self._may_have_artifact(traces):
+        may_have_plateau = self._may_have_plateau(traces)
+        if not (may_have_plateau or self._may_have_another(traces)):
             return is_found
         jumps = np.abs(np.diff(traces, axis=0))
         rows, channels = np.nonzero(jumps > self._min_jump)
@@ -426,7 +427,8 @@ class FindArtifacts(PipelineNode):
         lag = self._samples(self._settings.large_ms)
         for start in np.flatnonzero(self._is_large(traces, self._min_channels)):
             is_found[start : start + lag + 1] = True
-        is_found |= self._is_plateau(traces)
+        if may_have_plateau:
+            is_found |= self._is_plateau(traces)
         if self._has_blanks:
             is_found |= self._is_blank(traces)
         return is_found
@@ -457,8 +459,6 @@ class FindArtifacts(PipelineNode):
         """Samples (num_samples,) of pulses that last longer than a spike, on enough channels."""
         settings, (step, lag, width) = self._settings, self._plateau_samples
         is_found = np.zeros(len(traces), dtype=bool)
-        if not self._may_have_plateau(traces):
-            return is_found
         means = _step_means(traces, step)
         levels = _running_median(means, width)
         distances = _distance_from_both(levels, lag)
@@ -478,10 +478,10 @@ class FindArtifacts(PipelineNode):
         is_found[: len(means) * step] = np.repeat(is_step, step)
         return is_found
 
-    def _may_have_artifact(self, traces):
-        """Whether some channels of a large probe show anything, which in most chunks they do not; all of a small one.
+    def _may_have_another(self, traces):
+        """Whether some channels of a large probe show an artefact that is no plateau; true of a small one.
 
-        Half as many as an artefact needs are enough.
+        In most chunks they do not. Half as many as an artefact needs are enough.
         """
         if self._stride == 1:
             return True
@@ -491,7 +491,7 @@ class FindArtifacts(PipelineNode):
         counts = np.count_nonzero(is_jump, axis=1)
         if (counts[1:] + counts[:-1] >= few).any() or self._is_large(some, few).any():
             return True
-        return self._may_have_plateau(traces) or (self._has_blanks and self._may_have_blank(some))
+        return self._has_blanks and self._may_have_blank(some)
 
     def _may_have_plateau(self, traces):
         """Whether some of the channels have steps far from those before and after."""

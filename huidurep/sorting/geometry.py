@@ -16,8 +16,6 @@ from .run_log import RunLog
 # as probeinterface writes `si_units`; both characters for micro
 UM_PER_UNIT = {"um": 1.0, "\u00b5m": 1.0, "\u03bcm": 1.0, "mm": 1e3, "m": 1e6}
 NO_GROUP = "no group"
-# how None, NaN and pandas' NA look after a conversion to text
-NO_LABELS = ("", "nan", "none", "<na>")
 
 
 @dataclass(frozen=True)
@@ -175,10 +173,25 @@ def place_groups(
     return placed
 
 
+def is_missing(label: Any) -> bool:
+    """Whether a label says nothing: None, NaN, pandas' NA or no word, also after a conversion to text, as in a table.
+
+    Parameters
+    ----------
+    label : object
+        Of a channel group, of a unit, or of a spike.
+
+    Returns
+    -------
+    bool
+    """
+    return str(label).strip().lower() in ("", "nan", "none", "<na>")
+
+
 def _plain_label(value: Any) -> Any:
     """A value of the property "group" as a plain value, None where it says nothing."""
     value = value.item() if isinstance(value, np.generic) else value
-    if value is None or str(value).strip().lower() in NO_LABELS:
+    if is_missing(value):
         return None
     return value if isinstance(value, str | numbers.Number) else str(value)
 

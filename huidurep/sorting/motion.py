@@ -23,7 +23,7 @@ from .noise_levels import NOISE_LEVELS, NoiseLevelSettings, draw_chunks, find_ac
 from .parameters import SortingParameters, is_motion_folder
 from .peak_signs import PEAK_SIGNS, PeakSignSettings, find_signs
 from .preprocessing import PreparedGroup
-from .recorded_times import DAMAGED_ARRAY
+from .recorded_times import DAMAGED_ARRAY, describe_damage
 from .run_log import RunLog
 
 MOTION_FILE = "spikeinterface_info.json"
@@ -227,7 +227,7 @@ def load_motion(folder: str | Path) -> Motion:
         temporal_bins_s = [_read_numbers(folder / f"temporal_bins_s_seg{index}.npy") for index in range(num_segments)]
     except (*DAMAGED_ARRAY, TypeError, KeyError, RecursionError) as error:
         raise ValueError(
-            f"expected the arrays of a Motion in {folder}, found {type(error).__name__} ({error}): {MOTION_REMEDY}."
+            f"expected the arrays of a Motion in {folder}, found {describe_damage(error)}: {MOTION_REMEDY}."
         ) from error
     for bins_s, moved_um in zip(temporal_bins_s, displacement, strict=True):
         if moved_um.shape != (*bins_s.shape, *spatial_bins_um.shape) or moved_um.ndim != 2 or not moved_um.size:

@@ -222,7 +222,7 @@ def noise_levels(
 
 
 def channel_medians(traces: np.ndarray) -> np.ndarray:
-    """Median of each channel; faster than numpy's over the first axis, which neither sorts in place nor vectorises.
+    """Median of each channel; faster than numpy's, which goes over the first axis and looks for both middle values.
 
     Parameters
     ----------
@@ -258,5 +258,6 @@ def _median(values: np.ndarray) -> np.floating:
     middle = len(values) // 2
     if len(values) == 0 or np.isnan(values).any():
         return np.float32(np.nan)
-    ordered = np.sort(values)
-    return np.mean(ordered[middle - 1 + len(values) % 2 : middle + 1])
+    parted = np.partition(values, middle)
+    below = parted[middle] if len(values) % 2 else parted[:middle].max()
+    return np.mean(np.array([below, parted[middle]]))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .recorded_times import DAMAGED_ARRAY
+from .recorded_times import DAMAGED_ARRAY, describe_damage
 
 SPIKE_FILES = ("spike_times.npy", "spike_clusters.npy")
 REMEDY = "save again in phy, or copy the folder again"
@@ -52,8 +52,8 @@ def read_phy_spikes(folder: Path) -> tuple[np.ndarray, np.ndarray]:
             stored = np.load(folder / name, allow_pickle=False).ravel()
         except DAMAGED_ARRAY as error:
             raise ValueError(
-                f"expected {' and '.join(SPIKE_FILES)} of phy in {folder}, found: {error}; give the folder with "
-                f"params.py, or {REMEDY}"
+                f"expected {' and '.join(SPIKE_FILES)} of phy in {folder}, found {describe_damage(error)}; give the "
+                f"folder with params.py, or {REMEDY}"
             ) from error
         with np.errstate(invalid="ignore"):  # NaN
             numbers = stored.astype("int64") if stored.dtype.kind in "iuf" else np.zeros(0)

@@ -232,11 +232,11 @@ def preprocess(
     chunks = draw_chunks(recording, settings=noise_settings)
     offsets, active = _measure_offsets(group, chunks, log, noise_settings)
     scaled = _scale(recording, offsets)
-    periods, active = _find_artifacts(group, scaled, chunks, active, parameters, log, settings, job_kwargs)
+    periods, active, unfilled = _find_artifacts(group, scaled, chunks, active, parameters, log, settings, job_kwargs)
     scaled = _fill(scaled, periods, settings.artifacts) if len(periods) else scaled
     band_hz = _band_hz(scaled, parameters, settings)
     filtered = _filter(scaled, band_hz)
-    traces = np.concatenate(read_chunks(filtered, chunks))[np.concatenate(active)]
+    traces = np.concatenate(read_chunks(filtered, chunks) if len(periods) else unfilled)[np.concatenate(active)]
     options: dict[str, Any] = dict(is_placed=group.is_placed, seed=parameters.seed, job_kwargs=job_kwargs)
     stored = scaled if len(periods) else recording
     kept = useful_channels(traces, stored, group.name, log, settings=bad_channel_settings, **options)
@@ -325,13 +325,16 @@ def _find_artifacts(
     log: RunLog,
     settings: PreprocessingSettings,
     job_kwargs: dict | None,
-) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Periods of artefacts of a scaled recording, and the samples of each chunk outside of them and of blanks."""
+) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
+    """Periods of artefacts of a scaled recording, the samples of each chunk outside of them and of blanks, and chunks.
+
+    The chunks are filtered, with the artefacts in them.
+    """
     band_hz = _band_hz(scaled, parameters, settings)
     traces, sampling_frequency = read_chunks(scaled, chunks), scaled.get_sampling_frequency()
     lowest, highest = settings.plausible_noise_uv
-    filtered = np.concatenate(read_chunks(_filter(scaled, band_hz), chunks))
-    noise = float(np.median(channel_medians(np.abs(filtered)))) / MAD_TO_SD
+    filtered = read_chunks(_filter(scaled, band_hz), chunks)
+    noise = float(np.median(channel_medians(np.abs(np.concatenate(filtered))))) / MAD_TO_SD
     periods = find_artifacts(
         scaled,
         traces,
@@ -343,16 +346,16 @@ def _find_artifacts(
         job_kwargs=job_kwargs,
     )
     if len(periods) == 0:
-        return periods, active
+        return periods, active, filtered
     outside = [
         own & ~is_in_periods(segment_index, np.arange(start, end), periods)
         for own, (segment_index, start, end) in zip(active, chunks, strict=True)
     ]
     if np.mean(np.concatenate(outside)) < settings.artifacts.noise_levels.min_active_share:
         log.warning("preprocessing", f"group {group.name}: artefacts nearly everywhere, none is left out")
-        return make_periods(), active
+        return make_periods(), active, filtered
     _log_periods(periods, group, log)
-    return periods, outside
+    return periods, outside, filtered
 
 
 def _fill(scaled: BaseRecording, periods: np.ndarray, settings: ArtifactSettings) -> BaseRecording:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from tokenize import TokenError
@@ -11,12 +12,27 @@ import numpy as np
 from spikeinterface.core import BaseRecording, BaseRecordingSegment, BaseSorting
 from spikeinterface.core.sortingfolder import NumpyFolderSorting
 
-# What numpy raises for a damaged .npy file, whose header it reads as Python text.
-DAMAGED_ARRAY = (OSError, ValueError, EOFError, SyntaxError, TokenError)
+# What numpy raises for damaged .npy files, whose header it reads as Python text, and .npz files.
+DAMAGED_ARRAY = (OSError, ValueError, EOFError, SyntaxError, TokenError, BadZipFile, zlib.error)
 
 CHUNK_SAMPLES = 2**22  # of a time vector that are read at a time
 MAX_RATE_ERROR = 0.1  # of the usual step of a time vector: clocks differ by less than a thousandth, units by 1000
 GAP_SAMPLES = 0.5  # a step of a time vector that differs from one sample by more is a gap
+
+
+def describe_damage(error: Exception) -> str:
+    """What numpy found in a file instead of an array, without its advice to unpickle the file.
+
+    Parameters
+    ----------
+    error : Exception
+        One of DAMAGED_ARRAY.
+
+    Returns
+    -------
+    str
+    """
+    return "no array of numbers or text" if "pickle" in str(error) else f"{type(error).__name__} ({error})"
 
 
 class RecordedTimes(BaseRecording):
@@ -111,9 +127,9 @@ class RecordedTimes(BaseRecording):
             if len(starts_s) != len(num_samples) or any(len(samples) != len(times) for samples, times in knots):
                 raise ValueError("arrays of different lengths")
             return cls(sampling_frequency, num_samples, starts_s, knots)
-        except (*DAMAGED_ARRAY, KeyError, TypeError, BadZipFile) as error:
+        except (*DAMAGED_ARRAY, KeyError, TypeError) as error:
             raise ValueError(
-                f"expected the times of a recording in {path}, found {type(error).__name__} ({error}); copy the folder "
+                f"expected the times of a recording in {path}, found {describe_damage(error)}; copy the folder "
                 "again, or remove this file to count times from the start of the recording"
             ) from error
 

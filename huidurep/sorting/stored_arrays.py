@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from .aggregation import ARTIFACT_DTYPE
-from .recorded_times import DAMAGED_ARRAY
+from .recorded_times import DAMAGED_ARRAY, describe_damage
 
 
 def read_floats(path: Path) -> np.ndarray:
@@ -60,4 +60,6 @@ def _load(path: Path) -> np.ndarray:
     try:
         return np.load(path, allow_pickle=False)
     except DAMAGED_ARRAY as error:
-        raise ValueError(f"expected an array in {path}, found {error}; copy the folder again or sort again") from error
+        raise ValueError(
+            f"expected an array in {path}, found {describe_damage(error)}; copy the folder again or sort again"
+        ) from error

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..hub.json_files import read_json_object
 from ..output_files import new_folder
-from ..sorting.recorded_times import DAMAGED_ARRAY
+from ..sorting.recorded_times import DAMAGED_ARRAY, describe_damage
 from .sessions import noise_units
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ def _read_waveforms(path: Path, num_rows: int) -> np.ndarray:
     try:
         waveforms_uv = np.load(path, allow_pickle=False)
     except DAMAGED_ARRAY as error:
-        raise ValueError(f"expected an array in {path}, found {error}; {REMEDY}") from error
+        raise ValueError(f"expected an array in {path}, found {describe_damage(error)}; {REMEDY}") from error
     if waveforms_uv.dtype.kind != "f" or waveforms_uv.ndim != 3 or len(waveforms_uv) != num_rows:
         raise ValueError(f"expected waveforms of {num_rows} units in {path}, found {waveforms_uv.shape}; {REMEDY}")
     return waveforms_uv

@@ -190,6 +190,12 @@ class HuiduRepTrainer(Trainer):
         self._note(output)
         return (output["loss"], output) if return_outputs else output["loss"]
 
+    def prediction_step(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Evaluate a batch as Trainer does; one of a single unit, which has no other to differ from, does not count."""
+        if len(inputs["view_1"]) == 1:
+            return None, None, None
+        return super().prediction_step(model, inputs, *args, **kwargs)
+
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Log also the losses that have a weight and the time spent waiting for data, as means over all processes."""
         if "loss" in logs and self._parts:

@@ -64,7 +64,7 @@ def test_checkpoints_with_what_was_measured_with_their_weights(tmp_path):
 def test_finetuning_as_delivered(tmp_path):
     figures = dict(rand_index=0.5, accuracy=0.7)
     row = dict(kind="ring of six", name="ring", checkpoint="base", method="resampling", pca12=dict(rand_index=0.4))
-    row |= dict(before=figures, trained=dict(rand_index=0.45, accuracy=0.75), delivered=figures, verdict="same")
+    row |= dict(before=figures, trained=dict(rand_index=0.45, accuracy=0.75), delivered=figures, outcome="same")
     versions = dict.fromkeys(("huidurep", "spikeinterface", "torch", "numpy", "scikit-learn"), "1")
     header = dict(commit="abc", seed=3, versions=versions, machine=dict(processor="x", cores=2))
     results = dict(header=header, rows=[row | dict(finetune_seconds=61.2)])

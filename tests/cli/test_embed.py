@@ -29,7 +29,13 @@ def test_embed_writes_one_row_a_waveform(tmp_path):
 def test_embed_refuses_foreign_files(tmp_path):
     assert_refused(run("embed", tmp_path / "none.npy", tmp_path / "out.npy"), "none.npy")
     (tmp_path / "text.npy").write_text("hello")
-    assert_refused(run("embed", tmp_path / "text.npy", tmp_path / "out.npy"), "text.npy")
+    np.savez(tmp_path / "pickled.npz", waveforms=np.array([{}], dtype=object))
+    np.savez(tmp_path / "whole.npz", waveforms=np.zeros((3, 90, 4)))
+    (tmp_path / "torn.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:500])
+    for name in ("text.npy", "pickled.npz", "torn.npz"):
+        result = run("embed", tmp_path / name, tmp_path / "out.npy")
+        assert_refused(result, name, "numpy.save")
+        assert "pickle=" not in result.output
     np.savez(tmp_path / "in.npz", other=np.zeros(3))
     assert_refused(run("embed", tmp_path / "in.npz", tmp_path / "out.npy"), "waveforms", "other")
     assert_refused(run("embed", tmp_path / "in.npz", tmp_path / "out.txt"), ".npy")

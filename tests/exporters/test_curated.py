@@ -252,4 +252,8 @@ def test_missing_values_of_a_property_are_no_words(result):
     curated = result.sorting.select_units(result.sorting.unit_ids)
     num_units = curated.get_num_units()
     curated.set_property("area", np.array(["CA1", None, float("nan"), *["CA3"] * num_units][:num_units], dtype=object))
-    assert curate(result, curated).sorting.get_property("area").tolist()[:3] == ["CA1", "", ""]
+    curated.set_property("quality", np.array(["noise", "NaN", "<NA>", *["unsorted"] * num_units][:num_units]))
+    sorting = curate(result, curated).sorting
+    assert sorting.get_property("area").tolist()[:3] == ["CA1", "", ""]
+    machine = sorting.get_property("machine_quality").tolist()  # stays where nobody has decided
+    assert sorting.get_property("quality").tolist() == ["noise", *machine[1:]]

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from browser import console_errors, requested_urls, reset, save_pdf
-from stand_in import TETRODE_UM, PcaModel, as_recording, planted
+from stand_in import RATE_HZ, TETRODE_UM, PcaModel, as_recording, planted
 from synthetic_result import synthetic
 from typer.testing import CliRunner
 
@@ -16,7 +16,9 @@ from huidurep import SortingParameters
 from huidurep.cli.main import app
 from huidurep.pipeline import SpikeSortingPipeline
 from huidurep.report.page import write_page
+from huidurep.report.page_data import TimeAxis
 from huidurep.result import SortingResult
+from huidurep.sorting.recorded_times import RecordedTimes
 
 pytest.importorskip("jinja2")
 
@@ -90,7 +92,7 @@ def test_page_of_a_sorting(sorted_tetrode, tetrode_page):
     assert "day &lt;1&gt;" in text and "3 units" in text and "9.0 s in 2 segments of 4 channels" in text
     assert result.provenance["recording"]["sha256"] in text and "NumpyRecording" in text
     assert result.provenance["versions"]["spikeinterface"] in text
-    assert data["axis"] == {"total_s": 9.0, "starts_s": [6.0]}
+    assert data["axis"] == {"first_s": 0.0, "total_s": 9.0, "starts_s": [6.0]}
     assert [unit["id"] for unit in data["units"]] == ["0", "1", "2"]
     counts = np.bincount(result.sorting.to_spike_vector()["unit_index"])
     assert [unit["amplitudes"]["num_shown"] for unit in data["units"]] == counts.tolist()
@@ -214,6 +216,21 @@ def test_the_table_says_why_a_unit_is_no_good_one(large_page):
     text = large_page.read_text(encoding="utf8")
     # 100 of the 300 units, in the table and above their figures
     assert text.count("mua</span> overlaps with unit &lt;1&gt;") == 200
+
+
+def test_the_time_axis_has_the_times_of_the_recording():
+    result = synthetic(2, 40, num_segments=2)  # segments of 600 s
+    vector = result.sorting.to_spike_vector()
+    without_times_s = TimeAxis(result).of(vector)
+    samples = np.array([0, 8999999, 9000000, 17999999])
+    gap = (samples, samples / RATE_HZ + [0.0, 0.0, 50.0, 50.0])
+    knots = [(np.zeros(0, dtype=int), np.zeros(0)), gap]
+    result.sorting.register_recording(RecordedTimes(RATE_HZ, [18000000, 18000000], [100.0, 0.0], knots))
+    axis = TimeAxis(result)
+    assert axis.describe() == {"first_s": 100.0, "total_s": pytest.approx(1250.0), "starts_s": [600.0]}
+    late = (vector["segment_index"] == 1) & (vector["sample_index"] >= 9000000)
+    assert np.allclose(axis.of(vector) - without_times_s, 50.0 * late)
+    assert axis.durations_s.tolist() == [600.0, 600.0]  # rates do not count the gap
 
 
 def test_page_of_300_units_is_small(large_page):

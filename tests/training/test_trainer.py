@@ -47,6 +47,14 @@ def make_trainer(folder, *, seconds=0.0, cache_chunk_size=None, dropout=DROPOUT,
     return trainer
 
 
+def test_a_last_evaluation_batch_of_one_unit_does_not_count(tmp_path):
+    views = 30 * torch.randn(9, 2, 90, 4, generator=torch.Generator().manual_seed(0))
+    units = [dict(view_1=view_1, view_2=view_2) for view_1, view_2 in views]
+    trainer = make_trainer(tmp_path, per_device_eval_batch_size=8)
+    whole, with_one_more = (trainer.evaluate(units[:count])["eval_loss"] for count in (8, 9))
+    assert with_one_more == whole > 0
+
+
 def curve(trainer):
     """Every entry of the log without the clocks; the closing one is about the process, not the curve."""
     kept = [{name: value for name, value in entry.items() if name not in CLOCKS} for entry in trainer.state.log_history]

@@ -72,6 +72,11 @@ function short(value) {
   return String(parseFloat(value.toPrecision(4)));
 }
 
+// A tick, which is a multiple of a round number: all its digits, but for the error of the multiplication.
+function plain(value) {
+  return String(parseFloat(value.toPrecision(12)));
+}
+
 function round(value) {
   return Math.round(value * 10) / 10;
 }
@@ -80,6 +85,11 @@ function round(value) {
 function timeUnit() {
   if (AXIS.total_s < 300) return { name: "s", seconds: 1 };
   return AXIS.total_s < 7200 ? { name: "min", seconds: 60 } : { name: "h", seconds: 3600 };
+}
+
+// Time, in that unit, of a place on the axis from 0 (start) to 1 (end).
+function timeAt(place) {
+  return (AXIS.first_s + place * AXIS.total_s) / timeUnit().seconds;
 }
 
 // -------------------------------------------------------------- coordinates
@@ -101,13 +111,13 @@ function addAxes(plot, settings) {
   if (chosen.xTicks) {
     for (const value of ticks(room.x[0], room.x[1], chosen.xTicks)) {
       svg.append(draw("path", { class: "axis", d: "M" + x(value) + " " + inner.y0 + "v4" }));
-      svg.append(draw("text", { x: x(value), y: inner.y0 + 15, "text-anchor": "middle" }, short(value)));
+      svg.append(draw("text", { x: x(value), y: inner.y0 + 15, "text-anchor": "middle" }, plain(value)));
     }
   }
   if (chosen.yTicks) {
     for (const value of ticks(room.y[0], room.y[1], chosen.yTicks).filter((each) => !chosen.isCount || Number.isInteger(each))) {
       svg.append(draw("path", { class: "axis", d: "M" + inner.x0 + " " + y(value) + "h-4" }));
-      svg.append(draw("text", { x: inner.x0 - 7, y: y(value) + 4, "text-anchor": "end" }, short(value)));
+      svg.append(draw("text", { x: inner.x0 - 7, y: y(value) + 4, "text-anchor": "end" }, plain(value)));
     }
   }
   if (room.xLabel) {
@@ -119,9 +129,9 @@ function addAxes(plot, settings) {
   }
 }
 
-function addSegments(plot, unit) {
+function addSegments(plot) {
   for (const start of AXIS.starts_s) {
-    plot.svg.append(draw("path", { class: "grid-line", d: "M" + plot.x(start / unit.seconds) + " " + plot.inner.y1 + "V" + plot.inner.y0 }));
+    plot.svg.append(draw("path", { class: "grid-line", d: "M" + plot.x(timeAt(start / AXIS.total_s)) + " " + plot.inner.y1 + "V" + plot.inner.y0 }));
   }
 }
 

@@ -58,7 +58,7 @@ function rasterChart() {
   const longest = isNamed ? Math.max(...DATA.units.map((unit) => unit.id.length)) : 3;
   const height = Math.max(150, order.length * (isNamed ? 13 : Math.max(1.2, 400 / order.length))) + 44;
   const plot = makePlot("Firing rates", {
-    width: WIDE_PX, height, left: 26 + Math.min(120, longest * LETTER_PX), x: [0, AXIS.total_s / time.seconds], y: [order.length, 0],
+    width: WIDE_PX, height, left: 26 + Math.min(120, longest * LETTER_PX), x: [timeAt(0), timeAt(1)], y: [order.length, 0],
     xLabel: "time (" + time.name + ")", yLabel: DATA.overview.probe ? "units by depth" : "units",
   });
   const canvas = make("canvas", { width: rates.num_bins, height: order.length });
@@ -72,7 +72,7 @@ function rasterChart() {
   context.putImageData(image, 0, 0);
   const { inner } = plot;
   plot.svg.append(draw("image", { href: canvas.toDataURL(), x: inner.x0, y: inner.y1, width: inner.x1 - inner.x0, height: inner.y0 - inner.y1, preserveAspectRatio: "none" }));
-  addSegments(plot, time);
+  addSegments(plot);
   addAxes(plot, { xTicks: 8, yTicks: 0 });
   if (isNamed) {
     order.forEach((unit, row) => {
@@ -88,16 +88,16 @@ function rasterChart() {
 function driftChart() {
   const drift = DATA.overview.drift;
   const times = decode(drift.times, Uint16Array), depths = decode(drift.depths, Int16Array), sizes = decode(drift.sizes, Uint8Array);
-  const time = timeUnit(), total = AXIS.total_s / time.seconds;
+  const time = timeUnit();
   const [low, high] = extent(depths);
   const plot = makePlot("Depth of spikes over time", {
-    width: MIDDLE_PX, height: overviewHeight(), left: 54, x: [0, total], y: [low * drift.um - 10, high * drift.um + 10], xLabel: "time (" + time.name + ")", yLabel: "depth (µm)",
+    width: MIDDLE_PX, height: overviewHeight(), left: 54, x: [timeAt(0), timeAt(1)], y: [low * drift.um - 10, high * drift.um + 10], xLabel: "time (" + time.name + ")", yLabel: "depth (µm)",
   });
   const paths = ["", "", "", ""];
   for (let index = 0; index < times.length; index++) {
-    paths[sizes[index]] += "M" + plot.x((times[index] / 65535) * total) + " " + plot.y(depths[index] * drift.um) + "h0";
+    paths[sizes[index]] += "M" + plot.x(timeAt(times[index] / 65535)) + " " + plot.y(depths[index] * drift.um) + "h0";
   }
-  addSegments(plot, time);
+  addSegments(plot);
   paths.forEach((path, size) => {
     plot.svg.append(draw("path", { class: "dots", d: path, style: "stroke-width:" + (1.2 + 0.5 * size) + ";opacity:" + (0.2 + 0.2 * size) }));
   });
@@ -105,7 +105,7 @@ function driftChart() {
   if (drift.motion_line) {
     const middle = ((low + high) / 2) * drift.um;
     drift.motion_line.forEach((value, bin) => {
-      if (value !== null) motion += (motion ? "L" : "M") + plot.x(((bin + 0.5) / drift.motion_line.length) * total) + " " + plot.y(middle + value);
+      if (value !== null) motion += (motion ? "L" : "M") + plot.x(timeAt((bin + 0.5) / drift.motion_line.length)) + " " + plot.y(middle + value);
     });
     plot.svg.append(draw("path", { class: "motion", d: motion }));
   }
@@ -117,17 +117,17 @@ function driftChart() {
 // For probes that are too short to show drift as a change of depth.
 function trendChart() {
   const lines = DATA.overview.trend;
-  const time = timeUnit(), total = AXIS.total_s / time.seconds;
+  const time = timeUnit();
   const [low, high] = extent(lines.flat().filter((value) => value !== null));
   const plot = makePlot("Amplitude of the units over time", {
-    width: MIDDLE_PX, height: 400, left: 54, x: [0, total], y: [Math.min(0.5, low - 0.05), Math.max(1.5, high + 0.05)],
+    width: MIDDLE_PX, height: 400, left: 54, x: [timeAt(0), timeAt(1)], y: [Math.min(0.5, low - 0.05), Math.max(1.5, high + 0.05)],
     xLabel: "time (" + time.name + ")", yLabel: "amplitude / median of the unit",
   });
-  addSegments(plot, time);
+  addSegments(plot);
   const pathOf = (line) => {
     let path = "", isDown = false;
     line.forEach((value, bin) => {
-      if (value !== null) path += (isDown ? "L" : "M") + plot.x(((bin + 0.5) / line.length) * total) + " " + plot.y(value);
+      if (value !== null) path += (isDown ? "L" : "M") + plot.x(timeAt((bin + 0.5) / line.length)) + " " + plot.y(value);
       isDown = value !== null;
     });
     return path;

@@ -115,18 +115,18 @@ function intervalChart(unit) {
 function amplitudeChart(unit) {
   const packed = DATA.units[unit].amplitudes;
   const times = decode(packed.times, Uint16Array), values = decode(packed.values, Int16Array);
-  const time = timeUnit(), total = AXIS.total_s / time.seconds;
+  const time = timeUnit();
   const [low, high] = extent(values);
   const margin = 0.06 * (high - low || 1);
   const plot = makePlot("Amplitude over time of unit " + DATA.units[unit].id, {
-    width: MIDDLE_PX, height: 200, left: 54, right: 84, x: [0, total],
+    width: MIDDLE_PX, height: 200, left: 54, right: 84, x: [timeAt(0), timeAt(1)],
     y: [(low - margin) * packed.uv, (high + margin) * packed.uv], xLabel: "time (" + time.name + ")", yLabel: "amplitude (µV)",
   });
   let path = "";
   for (let index = 0; index < times.length; index++) {
-    path += "M" + plot.x((times[index] / 65535) * total) + " " + plot.y(values[index] * packed.uv) + "h0";
+    path += "M" + plot.x(timeAt(times[index] / 65535)) + " " + plot.y(values[index] * packed.uv) + "h0";
   }
-  addSegments(plot, time);
+  addSegments(plot);
   plot.svg.append(draw("path", { class: "dots", d: path }));
   addAxes(plot, { xTicks: 8 });
   addHistogram(plot, values, packed.uv);
