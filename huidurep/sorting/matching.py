@@ -7,7 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import spikeinterface.preprocessing as spre
-from spikeinterface.core import ChannelSparsity, NumpyRecording, Templates, get_random_data_chunks
+from spikeinterface.core import (
+    ChannelSparsity,
+    NumpyRecording,
+    Templates,
+    get_channel_distances,
+    get_random_data_chunks,
+)
 from spikeinterface.core.base import base_peak_dtype
 from spikeinterface.preprocessing.whiten import compute_whitening_matrix
 from spikeinterface.sortingcomponents.matching import find_spikes_from_templates
@@ -45,6 +51,8 @@ class MatchingSettings:
         Whitening is global and templates have all channels in groups with as many channels or fewer.
     whitening_radius_um : float
         Radius of local whitening in larger groups.
+    clip_noise_levels : float
+        Traces are cut there, in noise levels, before whitening is computed: large spikes are not noise.
     min_peak_to_peak : float
         In larger groups a template has only the channels on which it is at least as large, in noise levels.
     min_mean_peak_to_peak : float
@@ -52,10 +60,17 @@ class MatchingSettings:
     template_rank : int
         Rank of the templates in larger groups, with the method "wobble". Its default of 5 takes half as long again.
     min_error_decrease : float
-        A template becomes a spike in larger groups where it lowers the squared error of the whitened traces by more,
-        with the method "wobble" (its `threshold`). Its default of 50 takes more noise for spikes of small units.
+        A template becomes a spike where it lowers the squared error of the whitened traces by more, with the method
+        "wobble" (its `threshold`). Its default of 50 takes more noise for spikes of small units.
     chunk_duration : str
         Chunks in larger groups, where `job_kwargs` has no size of chunks. A quarter less time than with 1 s.
+    residual_lag_ms : float
+        What a large spike's template leaves unexplained is matched to smaller units, within this lag.
+    min_residual_ratio : float
+        Smallest ratio of the amplitudes of two such units.
+    max_coincidence_ratio, min_coincidences : float, int
+        The smaller unit's spikes at those of the larger one are removed where they are more than the first times those
+        expected by chance, and the second.
     pooled_spikes : float
         Weight, in spikes, of the template of the whole recording in the template of each interval.
     noise_levels : NoiseLevelSettings
@@ -68,11 +83,16 @@ class MatchingSettings:
     alike_cosine: float = 0.95
     num_dense_channels: int = 16
     whitening_radius_um: float = 100.0
+    clip_noise_levels: float = 3.0
     min_peak_to_peak: float = 2.0
     min_mean_peak_to_peak: float = 1.0
     template_rank: int = 3
-    min_error_decrease: float = 60.0
+    min_error_decrease: float = 75.0
     chunk_duration: str = "500ms"
+    residual_lag_ms: float = 0.3
+    min_residual_ratio: float = 2.0
+    max_coincidence_ratio: float = 3.0
+    min_coincidences: int = 5
     pooled_spikes: float = 15.0
     noise_levels: NoiseLevelSettings = NOISE_LEVELS
 
@@ -128,12 +148,12 @@ def match_spikes(
         spikes, labels = matching.run(peaks, assignment, units.num_units)
         if units.is_one_mixture:
             spikes, labels = matching.add_sure_spikes(spikes, labels, peaks, assignment, units.num_units)
+        spikes, labels = matching.without_residuals(spikes, labels, peaks, assignment, units)
     spikes["channel_index"] = units.unit_channels[labels]
     # matching gives scales, whose sign says nothing
     spikes["amplitude"] = np.abs(spikes["amplitude"]) * unit_signs(peaks, assignment.labels, units.num_units)[labels]
     is_kept = _is_kept(spikes, labels, group, parameters)
-    vanished = np.setdiff1d(labels, labels[is_kept])
-    spikes, labels = spikes[is_kept], labels[is_kept]
+    vanished, spikes, labels = np.setdiff1d(labels, labels[is_kept]), spikes[is_kept], labels[is_kept]
     found = f"{len(labels)} spikes of {len(np.unique(labels))} units"
     removed = f"{(~is_kept).sum()} duplicates and spikes of small units removed"
     log("matching", f"group {group.name}: {parameters.matching or 'none'}, {found}, {removed}")
@@ -224,19 +244,47 @@ class _Matching:
         them: with the true templates of a tetrode recording wobble's mean accuracy is .87 on whitened traces and .48 on
         traces in noise levels.
         """
-        recording = self.group.recording
-        is_small = recording.get_num_channels() <= self.settings.num_dense_channels
-        options = dict(mode="global" if is_small else "local", radius_um=self.settings.whitening_radius_um)
-        chunks = statistics_kwargs(recording, settings=self.settings.noise_levels)
-        if len(self.group.artifact_periods) == 0:
-            return spre.whiten(recording, dtype="float32", **options, **chunks)
+        recording, settings = self.group.recording, self.settings
+        is_small = recording.get_num_channels() <= settings.num_dense_channels
+        options = dict(mode="global" if is_small else "local", radius_um=settings.whitening_radius_um)
+        chunks = statistics_kwargs(recording, settings=settings.noise_levels)
         traces = get_random_data_chunks(recording, concatenated=True, return_in_uV=False, **chunks)
-        traces = traces[traces.any(axis=1)]  # artefacts are zeros, which would make the noise too small
+        if len(self.group.artifact_periods):
+            traces = traces[traces.any(axis=1)]  # artefacts are zeros, which would make the noise too small
+        levels_uv = self.group.noise_levels_uv
+        limits_uv = np.where(levels_uv > 0, settings.clip_noise_levels * levels_uv, np.inf).astype("float32")
+        traces = np.clip(traces, -limits_uv, limits_uv)
         sample = NumpyRecording([traces], recording.get_sampling_frequency(), channel_ids=recording.channel_ids)
         sample.set_dummy_probe_from_locations(recording.get_channel_locations())
         whole = {"num_chunks_per_segment": 1, "chunk_duration": None, "chunk_size": len(traces), "seed": 0}
         whitening, _ = compute_whitening_matrix(sample, random_chunk_kwargs=whole, apply_mean=False, **options)
         return spre.whiten(recording, dtype="float32", W=whitening, **options)
+
+    def without_residuals(
+        self, spikes: np.ndarray, labels: np.ndarray, peaks: np.ndarray, assignment: Assignment, units: UnitModel
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Remove spikes that are what the template of a larger spike leaves of it, since its shape varies.
+
+        Those at spikes of a larger unit nearby, if the two coincide far more often than by chance.
+        """
+        recording, settings = self.group.recording, self.settings
+        max_lag = int(settings.residual_lag_ms * recording.get_sampling_frequency() / 1000.0)
+        share = (2 * max_lag + 1) / recording.get_total_samples()
+        distances_um = get_channel_distances(recording)[np.ix_(units.unit_channels, units.unit_channels)]
+        samples, amplitudes = running_sample_index(recording, spikes), np.abs(peaks["amplitude"])
+        rows = {unit: np.flatnonzero(labels == unit) for unit in np.unique(labels)}
+        amplitudes_uv = {unit: np.median(amplitudes[assignment.labels == unit]) for unit in rows}
+        is_residual = np.zeros(len(labels), dtype=bool)
+        for unit, own in rows.items():
+            for larger, others in rows.items():
+                is_near = distances_um[unit, larger] <= settings.whitening_radius_um
+                if not is_near or amplitudes_uv[larger] <= settings.min_residual_ratio * amplitudes_uv[unit]:
+                    continue
+                is_there = has_coincident(samples[own], samples[others], max_lag)
+                by_chance = len(own) * len(others) * share
+                if is_there.sum() > settings.max_coincidence_ratio * by_chance + settings.min_coincidences:
+                    is_residual[own[is_there]] = True
+        return spikes[~is_residual], labels[~is_residual]
 
     def interval_waveforms(
         self, recording, intervals: list, peaks: np.ndarray, assignment: Assignment, num_units: int
@@ -321,12 +369,11 @@ class _Matching:
             part = part.frame_slice(start, stop)
         method_kwargs: dict = {}
         job_kwargs = resolve_job_kwargs(self.job_kwargs)
-        if self.parameters.matching == "wobble" and recording.get_num_channels() > self.settings.num_dense_channels:
-            job_kwargs = in_chunks(job_kwargs, self.settings.chunk_duration)
-            method_kwargs["parameters"] = {
-                "approx_rank": self.settings.template_rank,
-                "threshold": self.settings.min_error_decrease,
-            }
+        if self.parameters.matching == "wobble":
+            method_kwargs["parameters"] = {"threshold": self.settings.min_error_decrease}
+            if recording.get_num_channels() > self.settings.num_dense_channels:
+                method_kwargs["parameters"]["approx_rank"] = self.settings.template_rank
+                job_kwargs = in_chunks(job_kwargs, self.settings.chunk_duration)
         if matching_methods[self.parameters.matching].need_noise_levels:
             # of whitened traces
             method_kwargs["noise_levels"] = np.ones(recording.get_num_channels(), dtype="float32")

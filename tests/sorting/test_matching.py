@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from spikeinterface.core.base import base_peak_dtype
-from stand_in import TETRODE_UM, as_recording, planted, share_found
+from stand_in import TETRODE_UM, as_recording, planted, share_found, waveform
 
 from huidurep.sorting.clustering import Assignment, UnitModel
 from huidurep.sorting.matching import MatchingSettings, match_spikes
@@ -106,3 +106,38 @@ def test_a_spike_is_not_found_again_by_the_other_cluster_of_its_neuron():
     _, found = match_spikes(preprocess(group, parameters, RunLog()), peaks, units, assignment, parameters, RunLog())
     assert np.isin(found, (0, 3)).sum() <= (labels == 0).sum() + 2
     assert np.isin(found, (0, 3)).sum() > 0.95 * (labels == 0).sum()
+
+
+def test_large_spikes_do_not_count_as_noise_of_the_whitening():
+    shape = np.sin(np.linspace(0, np.pi, 20)) * -np.sin(np.linspace(0, 2 * np.pi, 20))
+    large, small = np.outer(shape, [400.0, 340.0, 280.0, 220.0]), np.outer(shape, [60.0, 48.0, 40.0, 36.0])
+    traces = np.random.default_rng(3).normal(0, 4, (240000, 4))
+    samples, labels = np.arange(400, 239000, 400), np.arange(597) % 4 // 3  # 75 spikes a second; a quarter are small
+    for sample, label in zip(samples, labels, strict=True):
+        traces[sample - 7 : sample + 13] += (large, small)[label]
+    spikes, found = match(traces, samples, labels)
+    assert share_found(samples[labels == 1], spikes["sample_index"][found == 1]) > 0.95
+    assert (found == 1).sum() < 1.1 * (labels == 1).sum()
+
+
+def test_what_a_large_spike_leaves_is_no_spike_of_a_small_unit():
+    large, small = (300, 100, 60, 40), (50, 60, 20, 10)
+    traces, samples, labels = planted(footprints_uv=(large, small), noise_uv=4.0, duration_s=20.0)
+    varied = samples[labels == 0][::3]  # every third large spike has another shape
+    for sample in varied:
+        traces[sample - 20 : sample + 40] += waveform(width=5.5)[:, None] * np.array(small)
+    parameters = SortingParameters()
+    (group,) = split_groups(as_recording(traces, positions_um=TETRODE_UM), parameters, RunLog())
+    group = preprocess(group, parameters, RunLog())
+    peaks, units, assignment = truth_as_units(samples, labels, 2)
+    peaks["amplitude"] = np.array([-300.0, -60.0])[labels]
+
+    def share_of_varied(**settings):
+        settings = MatchingSettings(**settings)
+        spikes, found = match_spikes(group, peaks, units, assignment, parameters, RunLog(), settings=settings)
+        times = spikes["sample_index"][found == 1]
+        assert share_found(samples[labels == 1], times) > 0.95
+        return share_found(varied, times)
+
+    assert share_of_varied(min_coincidences=10**6) > 0.9
+    assert share_of_varied() < 0.05
