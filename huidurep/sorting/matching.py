@@ -52,7 +52,8 @@ class MatchingSettings:
     whitening_radius_um : float
         Radius of local whitening in larger groups.
     clip_noise_levels : float
-        Traces are cut there, in noise levels, before whitening is computed: large spikes are not noise.
+        Traces are cut there, in noise levels, before whitening is computed: large spikes are not noise. Not in a group
+        with one mixture, whose detected spikes are kept: no gain on tetrodes.
     min_peak_to_peak : float
         In larger groups a template has only the channels on which it is at least as large, in noise levels.
     min_mean_peak_to_peak : float
@@ -61,11 +62,13 @@ class MatchingSettings:
         Rank of the templates in larger groups, with the method "wobble". Its default of 5 takes half as long again.
     min_error_decrease : float
         A template becomes a spike where it lowers the squared error of the whitened traces by more, with the method
-        "wobble" (its `threshold`). Its default of 50 takes more noise for spikes of small units.
+        "wobble" (its `threshold`). Its default of 50, which groups with one mixture have, takes more noise for spikes
+        of small units.
     chunk_duration : str
         Chunks in larger groups, where `job_kwargs` has no size of chunks. A quarter less time than with 1 s.
     residual_lag_ms : float
-        What a large spike's template leaves unexplained is matched to smaller units, within this lag.
+        What a large spike's template leaves unexplained is matched to smaller units, within this lag. Not looked for
+        in a group with one mixture.
     min_residual_ratio : float
         Smallest ratio of the amplitudes of two such units.
     max_coincidence_ratio, min_coincidences : float, int
@@ -144,19 +147,19 @@ def match_spikes(
         is_labelled = assignment.labels >= 0
         spikes, labels = peaks[is_labelled].copy(), assignment.labels[is_labelled]
     else:
-        matching = _Matching(group, parameters, settings, job_kwargs)
+        matching = _Matching(group, parameters, settings, job_kwargs, units.is_one_mixture)
         spikes, labels = matching.run(peaks, assignment, units.num_units)
         if units.is_one_mixture:
             spikes, labels = matching.add_sure_spikes(spikes, labels, peaks, assignment, units.num_units)
-        spikes, labels = matching.without_residuals(spikes, labels, peaks, assignment, units)
+        else:
+            spikes, labels = matching.without_residuals(spikes, labels, peaks, assignment, units)
     spikes["channel_index"] = units.unit_channels[labels]
     # matching gives scales, whose sign says nothing
     spikes["amplitude"] = np.abs(spikes["amplitude"]) * unit_signs(peaks, assignment.labels, units.num_units)[labels]
     is_kept = _is_kept(spikes, labels, group, parameters)
     vanished, spikes, labels = np.setdiff1d(labels, labels[is_kept]), spikes[is_kept], labels[is_kept]
-    found = f"{len(labels)} spikes of {len(np.unique(labels))} units"
-    removed = f"{(~is_kept).sum()} duplicates and spikes of small units removed"
-    log("matching", f"group {group.name}: {parameters.matching or 'none'}, {found}, {removed}")
+    found = f"{parameters.matching or 'none'}, {len(labels)} spikes of {len(np.unique(labels))} units"
+    log("matching", f"group {group.name}: {found}, {(~is_kept).sum()} duplicates and spikes of small units removed")
     small = np.where(np.isin(assignment.labels, vanished), assignment.labels, -1)
     log_small_groups(small, peaks, group, parameters, log, stage="matching")
     return spikes, labels
@@ -182,6 +185,7 @@ class _Matching:
     parameters: SortingParameters
     settings: MatchingSettings
     job_kwargs: dict | None
+    is_one_mixture: bool
 
     def run(self, peaks: np.ndarray, assignment: Assignment, num_units: int) -> tuple[np.ndarray, np.ndarray]:
         """Matched spikes and their units, in order of time within segments.
@@ -251,9 +255,10 @@ class _Matching:
         traces = get_random_data_chunks(recording, concatenated=True, return_in_uV=False, **chunks)
         if len(self.group.artifact_periods):
             traces = traces[traces.any(axis=1)]  # artefacts are zeros, which would make the noise too small
-        levels_uv = self.group.noise_levels_uv
-        limits_uv = np.where(levels_uv > 0, settings.clip_noise_levels * levels_uv, np.inf).astype("float32")
-        traces = np.clip(traces, -limits_uv, limits_uv)
+        if not self.is_one_mixture:
+            levels_uv = self.group.noise_levels_uv
+            limits_uv = np.where(levels_uv > 0, settings.clip_noise_levels * levels_uv, np.inf).astype("float32")
+            traces = np.clip(traces, -limits_uv, limits_uv)
         sample = NumpyRecording([traces], recording.get_sampling_frequency(), channel_ids=recording.channel_ids)
         sample.set_dummy_probe_from_locations(recording.get_channel_locations())
         whole = {"num_chunks_per_segment": 1, "chunk_duration": None, "chunk_size": len(traces), "seed": 0}
@@ -369,11 +374,11 @@ class _Matching:
             part = part.frame_slice(start, stop)
         method_kwargs: dict = {}
         job_kwargs = resolve_job_kwargs(self.job_kwargs)
-        if self.parameters.matching == "wobble":
+        if self.parameters.matching == "wobble" and not self.is_one_mixture:
             method_kwargs["parameters"] = {"threshold": self.settings.min_error_decrease}
-            if recording.get_num_channels() > self.settings.num_dense_channels:
-                method_kwargs["parameters"]["approx_rank"] = self.settings.template_rank
-                job_kwargs = in_chunks(job_kwargs, self.settings.chunk_duration)
+        if self.parameters.matching == "wobble" and recording.get_num_channels() > self.settings.num_dense_channels:
+            method_kwargs.setdefault("parameters", {})["approx_rank"] = self.settings.template_rank
+            job_kwargs = in_chunks(job_kwargs, self.settings.chunk_duration)
         if matching_methods[self.parameters.matching].need_noise_levels:
             # of whitened traces
             method_kwargs["noise_levels"] = np.ones(recording.get_num_channels(), dtype="float32")
