@@ -152,7 +152,7 @@ def match_spikes(
         if units.is_one_mixture:
             spikes, labels = matching.add_sure_spikes(spikes, labels, peaks, assignment, units.num_units)
         else:
-            spikes, labels = matching.without_residuals(spikes, labels, peaks, assignment, units)
+            spikes, labels = matching.without_residuals(spikes, labels, peaks, assignment, units, log)
     spikes["channel_index"] = units.unit_channels[labels]
     # matching gives scales, whose sign says nothing
     spikes["amplitude"] = np.abs(spikes["amplitude"]) * unit_signs(peaks, assignment.labels, units.num_units)[labels]
@@ -266,7 +266,13 @@ class _Matching:
         return spre.whiten(recording, dtype="float32", W=whitening, **options)
 
     def without_residuals(
-        self, spikes: np.ndarray, labels: np.ndarray, peaks: np.ndarray, assignment: Assignment, units: UnitModel
+        self,
+        spikes: np.ndarray,
+        labels: np.ndarray,
+        peaks: np.ndarray,
+        assignment: Assignment,
+        units: UnitModel,
+        log: RunLog,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Remove spikes that are what the template of a larger spike leaves of it, since its shape varies.
 
@@ -289,6 +295,8 @@ class _Matching:
                 by_chance = len(own) * len(others) * share
                 if is_there.sum() > settings.max_coincidence_ratio * by_chance + settings.min_coincidences:
                     is_residual[own[is_there]] = True
+        found = f"{is_residual.sum()} matches to what larger spikes leave of themselves removed"
+        log("matching", f"group {self.group.name}: {found}")
         return spikes[~is_residual], labels[~is_residual]
 
     def interval_waveforms(
