@@ -295,7 +295,7 @@ class _Matching:
                 by_chance = len(own) * len(others) * share
                 if is_there.sum() > settings.max_coincidence_ratio * by_chance + settings.min_coincidences:
                     is_residual[own[is_there]] = True
-        found = f"{is_residual.sum()} matches to what larger spikes leave of themselves removed"
+        found = f"{is_residual.sum()} spikes removed that were matched to the remainder of a larger spike"
         log("matching", f"group {self.group.name}: {found}")
         return spikes[~is_residual], labels[~is_residual]
 
