@@ -56,7 +56,7 @@ class QualitySettings:
     contamination_significance: float = 0.05
     max_neighbour_share: float = 0.1
     min_template_distance: float = 8.0
-    min_snr: float = 4.0
+    min_snr: float = 4.5
     max_amplitude_cutoff: float = 0.2
     min_presence_ratio: float = 0.25
     presence_bin_s: float = 60.0

@@ -54,6 +54,9 @@ class TemplateMergingSettings:
         D is not computed on fewer common channels.
     num_components, num_basis_spikes : int
         Number of principal components of the waveform on each channel, and of spikes from which they are computed.
+    unlike_distance : float
+        D of two units that are not compared, since their templates are not similar or they are too far apart, where
+        groups that hold them are.
     merge : MergeSettings
     """
 
@@ -68,6 +71,7 @@ class TemplateMergingSettings:
     min_common_channels: int = 4
     num_components: int = 6
     num_basis_spikes: int = 2000
+    unlike_distance: float = 5.0
     merge: MergeSettings = MergeSettings()
 
 
@@ -86,7 +90,8 @@ def merge_templates(
     """Merge units that are one neuron.
 
     The pair with the lowest merge statistic is merged first, up to a limit that `merge_bias` shifts. Between merged
-    units D is the average over the pairs of their parts; the refractory log-likelihood ratio is that of all spikes.
+    units D is the average over all pairs of their parts (average linkage); the refractory log-likelihood ratio is that
+    of all spikes.
 
     Parameters
     ----------
@@ -128,7 +133,7 @@ def merge_templates(
 
     # the largest unit has the most reliable main channel
     merged_index = np.arange(len(unit_ids))
-    for members in _agglomerate(counts, distances, statistic, limit):
+    for members in _agglomerate(counts, distances, statistic, limit, settings.unlike_distance):
         merged_index[members] = max(members, key=lambda unit: counts[unit])
     merged = labels.copy()
     merged[is_labelled] = unit_ids[merged_index][unit_index]
@@ -140,8 +145,12 @@ def _agglomerate(
     distances: dict[tuple[int, int], float],
     statistic: Callable[[float, list[int], list[int]], float],
     limit: float,
+    unlike: float,
 ) -> list[list[int]]:
-    """Groups of units; D between two groups is the average over the pairs of units whose D is known."""
+    """Groups of units; D between two groups is the average over their pairs of units, `unlike` for those not compared.
+
+    Otherwise clusters of noise, which are alike from channel to channel, would chain all units near them.
+    """
 
     def candidate_pairs(groups: dict[int, list[int]]) -> list[tuple[int, int]]:
         group_of = {unit: key for key, members in groups.items() for unit in members}
@@ -150,10 +159,9 @@ def _agglomerate(
 
     def group_statistic(first: list[int], second: list[int]) -> float:
         pairs = [(min(a, b), max(a, b)) for a in first for b in second]
-        known = [pair for pair in pairs if pair in distances]
         # the D of small units is the least reliable
-        weights = [np.sqrt(counts[a] * counts[b]) for a, b in known]
-        distance = float(np.average([distances[pair] for pair in known], weights=weights))
+        weights = [np.sqrt(counts[a] * counts[b]) for a, b in pairs]
+        distance = float(np.average([distances.get(pair, unlike) for pair in pairs], weights=weights))
         return statistic(distance, first, second)
 
     return list(merge_groups(range(len(counts)), candidate_pairs, group_statistic, limit).values())
@@ -197,7 +205,7 @@ class _Snippets:
         return {pair: found for pair, found in pairs.items() if found[0] >= self.settings.min_similarity}
 
     def distances(self, pairs: dict, fire_apart: np.ndarray) -> dict[tuple[int, int], float]:
-        """Ashman's D, or what replaces it, of the pairs of units that have enough channels in common."""
+        """Ashman's D, or what replaces it, plus 1 - similarity, of pairs of units with enough channels in common."""
         recording, settings = self.group.recording, self.settings
         near = nearest_channels(recording, settings.num_channels)
         channels = self.main_channels()
@@ -209,17 +217,17 @@ class _Snippets:
         distances = {}
         for (first, second), (similarity, shift) in pairs.items():
             common = np.flatnonzero(near[channels[first]] & near[channels[second]])
-            if similarity > settings.same_template_similarity:
-                distances[first, second] = 0.0
-            elif fire_apart[first, second]:
-                distances[first, second] = 1.0 - similarity  # the most similar units are merged first
+            unlikeness = 1.0 - similarity  # decides between pairs of equal D: the most similar units are merged first
+            if similarity > settings.same_template_similarity or fire_apart[first, second]:
+                distances[first, second] = unlikeness
             elif len(common) >= min(settings.min_common_channels, recording.get_num_channels()):
                 features = []
                 for unit, unit_shift in ((first, 0), (second, shift)):
                     is_common = np.isin(np.flatnonzero(near[channels[unit]]), common)
                     shown = snippets[unit, unit_shift][:, is_common]
                     features.append(shown.reshape(len(shown), -1))
-                distances[first, second] = separation(*features, seed=self.parameters.seed, settings=settings.merge)
+                separated = separation(*features, seed=self.parameters.seed, settings=settings.merge)
+                distances[first, second] = separated + unlikeness
         return distances
 
     def project(self, channels: np.ndarray, shifts: dict[int, set]) -> dict[tuple[int, int], np.ndarray]:

@@ -102,7 +102,7 @@ def test_a_unit_is_explained_in_words():
     assert bad[0].startswith("Unit a (") and "is mua: SNR 3.0; overlaps with unit" in bad[0]
     outcomes = [line.split()[0] for line in bad[1:]]
     assert outcomes == ["failed", "passed", "failed", *outcomes[3:]] and "failed" not in outcomes[3:]
-    assert "SNR 3.0; 4 or more" in bad[1] and "30% of the nearest spikes" in bad[3]
+    assert "SNR 3.0; 4.5 or more" in bad[1] and "30% of the nearest spikes" in bad[3]
     assert "is good: it passes" in good[0] and not any("failed" in line for line in good)
     sorting.set_property("amplitude_cutoff", np.full(2, np.nan))
     assert any("not tested" in line and "500 spikes" in line for line in explain_unit(sorting, "b").splitlines())

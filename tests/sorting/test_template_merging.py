@@ -121,14 +121,36 @@ def groups_of(num_units, distances, ratio=lambda first, second: 0.0, limit=3.0):
     def statistic(distance, first, second):
         return distance + ratio(first, second)
 
-    return _agglomerate(np.full(num_units, 100), distances, statistic, limit)
+    return _agglomerate(np.full(num_units, 100), distances, statistic, limit, SETTINGS.unlike_distance)
 
 
 def test_distances_of_merged_units_are_averaged():
-    assert groups_of(4, {(0, 1): 1.0, (1, 2): 3.5}) == [[0, 1], [2], [3]]
-    assert groups_of(3, {(0, 1): 1.0, (1, 2): 2.9}) == [[0, 1, 2]]
+    assert groups_of(4, {(0, 1): 1.0, (1, 2): 3.5, (0, 2): 3.0}) == [[0, 1], [2], [3]]
+    assert groups_of(3, {(0, 1): 1.0, (1, 2): 2.5, (0, 2): 3.4}) == [[0, 1, 2]]
     # 1 is between 0 and 2: it is merged with the nearer one, and the average distance to the other exceeds the limit
     assert groups_of(3, {(0, 1): 1.0, (1, 2): 0.5, (0, 2): 8.0}) == [[0], [1, 2]]
+
+
+def test_units_that_were_not_compared_are_not_chained():
+    """Clusters of noise, each like the next channel's, had merged a unit with others that are far from it."""
+    chain = {(unit, unit + 1): 0.1 * (unit + 1) for unit in range(5)}
+    assert groups_of(6, chain) == [[0, 1], [2, 3], [4, 5]]
+    # one pair that was not compared does not outweigh several that are alike
+    assert groups_of(4, {(0, 1): 0.1, (2, 3): 0.2, (0, 2): 0.3, (1, 2): 0.3, (1, 3): 0.3}) == [[0, 1, 2, 3]]
+
+
+def test_of_units_with_equal_distances_the_most_similar_are_merged(neurons):
+    """A part of one neuron has D = 0 from another if it is small; the similarity of templates tells them apart."""
+    group, spikes, labels = neurons
+    part = np.flatnonzero(labels == 2)[::12]
+    labels = labels.copy()
+    labels[part] = 3
+    pairs = similar_pairs(group, spikes, labels)
+    few = TemplateMergingSettings(merge=MergeSettings(min_gain_per_log_spikes=1e6))  # D is 0 for all pairs
+    assert pairs[1, 3][0] < pairs[2, 3][0] and SETTINGS.same_template_similarity > pairs[1, 2][0]
+    snippets = _Snippets(group, spikes, labels, SortingParameters(), few, None)
+    distances = snippets.distances(pairs, np.zeros((4, 4), dtype=bool))
+    assert distances[2, 3] < distances[1, 3] == pytest.approx(1.0 - pairs[1, 3][0])
 
 
 def test_refractory_ratio_is_that_of_all_merged_units():
@@ -138,7 +160,8 @@ def test_refractory_ratio_is_that_of_all_merged_units():
         asked.append((sorted(first), sorted(second)))
         return 2.5 if 3 in first + second else 0.0
 
-    assert groups_of(4, {(0, 1): 0.0, (1, 2): 0.2, (1, 3): 1.0}, ratio) == [[0, 1, 2], [3]]
+    distances = {(0, 1): 0.0, (1, 2): 0.2, (0, 2): 0.2, (0, 3): 1.0, (1, 3): 1.0, (2, 3): 1.0}
+    assert groups_of(4, distances, ratio) == [[0, 1, 2], [3]]
     assert any(sorted(map(len, pair)) == [1, 3] for pair in asked)
 
 
