@@ -20,15 +20,13 @@ if TYPE_CHECKING:
     from ..result import SortingResult
 
 UNDECIDED = "unsorted"  # phy's group of units that nobody has judged
+COMPUTED = {*UNIT_PROPERTIES, *LABELS, "machine_quality"}  # properties that every result has
 # columns that exports to phy write, and phy's own: no labels of the curator
 PHY_COLUMNS = {
-    *UNIT_PROPERTIES,
-    *LABELS,
-    "group",
+    *COMPUTED,
     "channel_group",
     "si_unit_id",
     "si_unit_ids",
-    "machine_quality",
     "KSLabel",
     "id",
 }
@@ -197,15 +195,30 @@ def _from_sorting(sorting: BaseSorting, segments: np.ndarray, earlier: BaseSorti
     spikes = sorting.to_spike_vector().copy()
     spikes["segment_index"] = segments[spikes["segment_index"]]
     labels, groups = (_by_unit(sorting, name) for name in ("quality", "group"))
-    properties = {}
-    for name in set(sorting.get_property_keys()) - {*UNIT_PROPERTIES, *LABELS, "machine_quality"}:
-        values = sorting.get_property(name)
-        if values.ndim == 1:  # arrays of objects cannot be saved
-            if values.dtype.kind == "O":
-                values = np.array(["" if is_missing(each) else str(each) for each in values], dtype=str)
-            properties[name] = values
     labels = {unit: str(label) for unit, label in labels.items()}
-    return replace(_with_spikes(spikes, sorting.unit_ids, labels, properties), groups=groups)
+    return replace(_with_spikes(spikes, sorting.unit_ids, labels, further_properties(sorting)), groups=groups)
+
+
+def further_properties(sorting: BaseSorting) -> dict[str, np.ndarray]:
+    """Properties of units beside those that a result computes.
+
+    Parameters
+    ----------
+    sorting : BaseSorting
+
+    Returns
+    -------
+    dict of str to ndarray, (num_units,)
+        Objects, which cannot be saved, as text.
+    """
+    properties = {}
+    for name in set(sorting.get_property_keys()) - COMPUTED:
+        values = sorting.get_property(name)
+        if values.dtype.kind == "O":
+            values = np.array(["" if is_missing(each) else str(each) for each in values], dtype=str)
+        if values.ndim == 1:
+            properties[name] = values
+    return properties
 
 
 def _by_unit(sorting: BaseSorting, name: str) -> dict:

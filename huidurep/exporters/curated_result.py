@@ -29,7 +29,7 @@ from ..sorting.preprocessing import PreparedGroup, preprocess, split_groups
 from ..sorting.quality_metrics import label_units
 from ..sorting.run_log import RunLog
 from ..sorting.waveforms import has_whole_snippet, mean_waveforms, to_spike_vector
-from .curated import CuratedSorting, read_curated, recording_samples
+from .curated import CuratedSorting, further_properties, read_curated, recording_samples
 
 if TYPE_CHECKING:
     from ..result import SortingResult
@@ -302,7 +302,7 @@ def _label(
     sorting = make_sorting(
         combined.to_spike_vector(), combined.get_sampling_frequency(), unit_ids, combined.get_num_segments()
     )
-    for name, values in found.properties.items():
+    for name, values in (_shared_properties(result.sorting, traced) | found.properties).items():
         sorting.set_property(name, values[order])
     for name in combined.get_property_keys():
         sorting.set_property(name, combined.get_property(name))
@@ -322,6 +322,22 @@ def _label(
         sorting.set_property(name, np.array(words, dtype=str) if words else np.zeros(0, dtype="<U4"))
     sorting.register_recording(source)
     return sorting
+
+
+def _shared_properties(earlier: BaseSorting, traced: TracedSpikes) -> dict[str, np.ndarray]:
+    """Further properties of the earlier units, such as "neuron", for units whose parts all have the same value.
+
+    Others have no value: NaN, which makes whole numbers floats, or empty text.
+    """
+    properties = {}
+    for name, values in further_properties(earlier).items():
+        parts = [np.unique(values[own > 0]) for own in traced.counts]
+        is_text = values.dtype.kind in "SU"
+        if not is_text and any(len(each) != 1 for each in parts):
+            values = values.astype("float64")
+        missing = "" if is_text else np.nan
+        properties[name] = np.array([each[0] if len(each) == 1 else missing for each in parts], dtype=values.dtype)
+    return properties
 
 
 def _labels_of_curator(result: SortingResult, found: CuratedSorting, traced: TracedSpikes) -> dict:

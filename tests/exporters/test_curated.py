@@ -257,3 +257,19 @@ def test_missing_values_of_a_property_are_no_words(result):
     assert sorting.get_property("area").tolist()[:3] == ["CA1", "", ""]
     machine = sorting.get_property("machine_quality").tolist()  # stays where nobody has decided
     assert sorting.get_property("quality").tolist() == ["noise", *machine[1:]]
+
+
+def test_further_properties_of_the_units_stay(result, recording, track_one_session, tmp_path):
+    tracked = SortingResult.load(result.save(tmp_path / "out"))
+    neurons = track_one_session(tracked)
+    tracked.sorting.set_property("area", np.array(["CA1", "CA1", "CA3", "CA3"]))
+    folder = tracked.export_to_phy(recording, tmp_path / "phy", copy_recording=False)
+    same = curate(tracked, curation(tracked, removed=[1])).sorting
+    assert same.get_property("neuron").tolist() == np.delete(neurons, 1).tolist()
+    assert same.get_property("neuron").dtype.kind == "i"
+    phy = tracked.with_sorting(folder).sorting
+    assert phy.get_property("neuron").tolist() == neurons
+    merged = curate(tracked, curation(tracked, merges=[{"unit_ids": [0, 1], "new_unit_id": 9}])).sorting
+    found = dict(zip(merged.unit_ids.tolist(), merged.get_property("neuron"), strict=True))
+    assert found[2] == neurons[2] and np.isnan(found[9])  # of two neurons: which one is not known
+    assert dict(zip(merged.unit_ids.tolist(), merged.get_property("area"), strict=True))[9] == "CA1"
