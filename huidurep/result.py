@@ -21,7 +21,13 @@ from .sorting.parameters import SortingParameters
 from .sorting.postprocessing import UnitMeasurements, make_sorting
 from .sorting.quality_metrics import explain_unit
 from .sorting.recorded_times import DAMAGED_ARRAY, RecordedTimes, TimedSorting, describe_damage, has_times
-from .sorting.stored_arrays import read_artifacts, read_floats
+from .sorting.stored_arrays import (
+    check_spikes,
+    read_artifacts,
+    read_embeddings,
+    read_measurements,
+    read_posteriors,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -140,19 +146,10 @@ class SortingResult:
         if (folder / TIMES_FILE).is_file():
             _register_times(sorting, folder / TIMES_FILE)
         _rename_old_properties(sorting)
-        embeddings, posteriors = (read_floats(folder / f"{name}.npy") for name in ("embeddings", "posteriors"))
-        measurements = _read_measurements(folder / MEASUREMENTS_FILE)
-        num_spikes = len(sorting.to_spike_vector())
-        if not len(embeddings) == len(posteriors) == num_spikes:
-            raise ValueError(
-                f"expected one embedding and one posterior a spike ({num_spikes}), found {len(embeddings)} and "
-                f"{len(posteriors)} in {folder}; copy the folder again or sort again"
-            )
-        if measurements is not None and len(measurements.amplitudes_uv) != num_spikes:
-            raise ValueError(
-                f"expected one amplitude a spike ({num_spikes}), found {len(measurements.amplitudes_uv)} in {folder}; "
-                f"copy the folder again, or remove {MEASUREMENTS_FILE}, which can be measured again"
-            )
+        num_spikes, num_units = len(sorting.to_spike_vector()), sorting.get_num_units()
+        embeddings = read_embeddings(folder / "embeddings.npy", num_spikes)
+        posteriors = read_posteriors(folder / "posteriors.npy", num_spikes)
+        measurements = read_measurements(folder / MEASUREMENTS_FILE, num_spikes, num_units)
         return cls(
             sorting,
             embeddings,
@@ -538,16 +535,6 @@ def _read_info(folder: Path) -> dict:
     return info
 
 
-def _read_measurements(path: Path) -> UnitMeasurements | None:
-    try:
-        return UnitMeasurements.load(path)
-    except DAMAGED_ARRAY as error:
-        raise ValueError(
-            f"expected the arrays of a result in {path}, found {describe_damage(error)}; copy the folder again, or "
-            "remove this file, which can be measured again"
-        ) from error
-
-
 def _read_sorting(folder: Path) -> BaseSorting:
     """Read the units from their arrays alone.
 
@@ -561,16 +548,25 @@ def _read_sorting(folder: Path) -> BaseSorting:
             path.stem: np.load(path, allow_pickle=False) for path in sorted((folder / "properties").glob("*.npy"))
         }
         sampling_frequency, num_segments = float(info["sampling_frequency"]), int(info["num_segments"])
-        if not 0 < num_segments <= MAX_SEGMENTS:
-            raise ValueError(f"{num_segments} segments")
-        sorting = make_sorting(spikes, sampling_frequency, np.array(info["unit_ids"]), num_segments)
-        for name, values in properties.items():
-            sorting.set_property(name, values)
+        unit_ids = np.array(info["unit_ids"])
+        if not (0 < num_segments <= MAX_SEGMENTS and 0 < sampling_frequency < np.inf):
+            raise ValueError(f"{num_segments} segments of {sampling_frequency} Hz")
+        if len(set(unit_ids.tolist())) != len(unit_ids):
+            raise ValueError(f"the same unit ids twice in {unit_ids.tolist()}")
+        others = {name: len(values) for name, values in properties.items() if len(values) != len(unit_ids)}
+        if others:
+            raise ValueError(f"{len(unit_ids)} units and properties of other lengths, {others}")
+        if missing := sorted({"group", "main_channel_id"} - properties.keys()):
+            raise ValueError(f"no property {missing[0]}")
     except (*DAMAGED_ARRAY, KeyError, TypeError) as error:
         raise ValueError(
             f"expected the arrays of a sorting in {folder}, found {describe_damage(error)}; copy the folder "
             "again or sort again"
         ) from error
+    check_spikes(spikes, len(unit_ids), num_segments, folder / "spikes.npy")
+    sorting = make_sorting(spikes, sampling_frequency, unit_ids, num_segments)
+    for name, values in properties.items():
+        sorting.set_property(name, values)
     return sorting
 
 

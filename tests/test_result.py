@@ -5,6 +5,7 @@ import pytest
 import spikeinterface
 from group_sortings import group_of
 from stand_in import as_recording
+from synthetic_result import synthetic
 
 from huidurep.output_files import check_output_folder
 from huidurep.provenance import describe_run
@@ -88,7 +89,7 @@ def test_load_says_what_is_wrong(recording, tmp_path):
         SortingResult.load(tmp_path)
     folder = result_of([group_of([10, 30], [0, 0], [0, 0], 0, ["a"])], recording).save(tmp_path / "out")
     np.save(folder / "embeddings.npy", np.zeros((1, 2)))
-    with pytest.raises(ValueError, match=r"one embedding and one posterior a spike \(2\), found 1"):
+    with pytest.raises(ValueError, match=r"one row a spike \(2\) in .*embeddings.npy, found 1"):
         SortingResult.load(folder)
 
 
@@ -205,3 +206,78 @@ def test_damaged_arrays_are_named(saved, name, content):
     (saved / name).write_bytes(damaged.get(content, content))
     with pytest.raises(ValueError, match=r"expected .*out.*(again|remove)"):
         SortingResult.load(saved)
+
+
+def changed(**fields):
+    """A change of the first row of an array with these fields."""
+
+    def change(array):
+        for name, value in fields.items():
+            array[name][0] = value
+        return array
+
+    return change
+
+
+IMPOSSIBLE = {
+    "a posterior is missing": ("posteriors.npy", lambda array: array * [1, np.nan, 1]),
+    "a posterior above 1": ("posteriors.npy", lambda array: array + 1),
+    "posteriors of two axes": ("posteriors.npy", lambda array: array[:, None]),
+    "an embedding is infinite": ("embeddings.npy", lambda array: array * np.inf),
+    "a sample before the start": ("sorting/spikes.npy", changed(sample_index=-1)),
+    "a unit that does not exist": ("sorting/spikes.npy", changed(unit_index=2)),
+    "a segment that does not exist": ("sorting/spikes.npy", changed(segment_index=3)),
+    "no order of time": ("sorting/spikes.npy", lambda array: array[::-1]),
+    "another array": ("sorting/spikes.npy", lambda array: array["sample_index"]),
+}
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_impossible_arrays_are_named(saved, name):
+    path, change = saved / IMPOSSIBLE[name][0], IMPOSSIBLE[name][1]
+    np.save(path, change(np.load(path)).copy())
+    with pytest.raises(ValueError, match=rf"expected .*{path.stem}.* found .*again"):
+        SortingResult.load(saved)
+
+
+@pytest.mark.parametrize("changes", [dict(unit_ids=[0, 0]), dict(unit_ids=[0]), dict(sampling_frequency=0.0)])
+def test_impossible_units_are_named(saved, changes):
+    path = saved / "sorting" / "numpysorting_info.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(ValueError, match="expected .*sorting, found .*again"):
+        SortingResult.load(saved)
+
+
+def test_a_property_of_other_units_is_named(saved):
+    np.save(saved / "sorting" / "properties" / "snr.npy", np.ones(1))
+    with pytest.raises(ValueError, match="out.sorting, found .*snr.*again"):
+        SortingResult.load(saved)
+
+
+@pytest.mark.parametrize("name", ["group", "main_channel_id"])
+def test_a_property_without_which_no_unit_can_be_shown_is_named(saved, name):
+    (saved / "sorting" / "properties" / f"{name}.npy").unlink()
+    with pytest.raises(ValueError, match=f"no property {name}"):
+        SortingResult.load(saved)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("amplitudes_uv", lambda array: array[:-1]),
+        ("motion_um", lambda array: array[:-1]),
+        ("templates_uv", lambda array: array[:1]),
+        ("channel_groups", lambda array: array[:1]),
+        ("template_channels", lambda array: array + 99),
+        ("drawn_spikes", lambda array: array + 10**6),
+        ("contact_peaks_uv", lambda array: array[:-1]),
+        ("positions_um", lambda array: array.astype(str)),
+    ],
+)
+def test_measurements_of_other_units_are_named(tmp_path, name, change):
+    folder = synthetic(2, 30).save(tmp_path / "out")
+    assert SortingResult.load(folder).measurements is not None
+    stored = dict(np.load(folder / "measures.npz"))
+    np.savez(folder / "measures.npz", **stored | {name: change(stored[name])})
+    with pytest.raises(ValueError, match=f"measures.npz, found {name} .*remove this file"):
+        SortingResult.load(folder)
