@@ -13,13 +13,12 @@ from spikeinterface.core.base import minimum_spike_dtype
 
 from ..sorting.aggregation import LABELS, UNIT_PROPERTIES
 from ..sorting.geometry import is_missing
-from ..sorting.phy_folder import is_phy_folder, read_phy_columns, read_phy_spikes
+from ..sorting.phy_folder import UNDECIDED, is_phy_folder, plain_label, read_phy_columns, read_phy_spikes
 from ..sorting.postprocessing import make_sorting
 
 if TYPE_CHECKING:
     from ..result import SortingResult
 
-UNDECIDED = "unsorted"  # phy's group of units that nobody has judged
 COMPUTED = {*UNIT_PROPERTIES, *LABELS, "machine_quality"}  # properties that every result has
 # columns that exports to phy write, and phy's own: no labels of the curator
 PHY_COLUMNS = {
@@ -233,7 +232,8 @@ def _with_spikes(
     kept, numbers = np.unique(spikes["unit_index"], return_inverse=True)
     spikes = spikes[np.lexsort((numbers, spikes["sample_index"], spikes["segment_index"]))]
     spikes["unit_index"] = np.searchsorted(kept, spikes["unit_index"])
-    labels = {unit: label for unit, label in labels.items() if label != UNDECIDED and not is_missing(label)}
+    plain = {unit: plain_label(label) for unit, label in labels.items()}
+    labels = {unit: label for unit, label in plain.items() if label != UNDECIDED and not is_missing(label)}
     return CuratedSorting(spikes, unit_ids[kept], labels, {name: values[kept] for name, values in properties.items()})
 
 

@@ -77,7 +77,7 @@ def apply_curated(
     names, groups = np.unique(sorting.get_property("group"), return_inverse=True)
     traced = trace_spikes(sorting.to_spike_vector(), found.spikes, len(found.unit_ids), groups)
     log = RunLog()
-    log(STAGE, _describe_changes(found, traced, sorting))
+    _log_changes(log, found, traced, sorting)
     units = _CuratedUnits(result, found, traced, names.tolist(), encoder, log)
     if recording is None:
         _check_complete(result, found, traced)
@@ -243,17 +243,20 @@ def _unit_signs(sorting: BaseSorting) -> np.ndarray:
     return np.array([SIGNS[name] for name in stored], dtype="int64")
 
 
-def _describe_changes(found: CuratedSorting, traced: TracedSpikes, sorting: BaseSorting) -> str:
-    """One sentence on what the curator did."""
+def _log_changes(log: RunLog, found: CuratedSorting, traced: TracedSpikes, sorting: BaseSorting) -> None:
+    """Log what the curator did, in one sentence, and doubt a sorting that shares few spikes."""
     num_parts, num_new = (traced.counts > 0).sum(axis=1), int((traced.rows < 0).sum())
     num_merged = int(((num_parts > 1) & traced.is_changed).sum())
     num_gone = int((traced.counts.sum(axis=0) < traced.earlier_counts).sum())
     changes = f"{traced.is_changed.sum()} of them changed, {num_merged} with spikes of several"
     spikes = f"{num_new} spikes are new, {len(traced.rows) - num_new} of {traced.earlier_counts.sum()} were kept"
-    return (
+    log(
+        STAGE,
         f"{sorting.get_num_units()} units became {len(found.unit_ids)}: {changes}; {num_gone} lost spikes; {spikes}; "
-        f"{len(found.labels)} labels"
+        f"{len(found.labels)} labels",
     )
+    if num_new > 0.5 * len(traced.rows):
+        log.warning(STAGE, f"{num_new} of {len(traced.rows)} spikes are new: is the sorting one of this recording?")
 
 
 def _check_within(spikes: np.ndarray, recording: BaseRecording) -> None:

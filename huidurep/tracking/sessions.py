@@ -14,7 +14,7 @@ from spikeinterface.preprocessing import bandpass_filter
 from ..provenance import describe_recording
 from ..result import SortingResult
 from ..sorting.geometry import um_per_unit
-from ..sorting.phy_folder import is_phy_folder, read_phy_columns, read_phy_spikes
+from ..sorting.phy_folder import is_phy_folder, plain_label, read_phy_columns, read_phy_spikes
 from ..sorting.scaling import complete_gains
 from .settings import TRACKING_SETTINGS, TrackingSettings
 
@@ -109,7 +109,9 @@ def noise_units(sorting: BaseSorting) -> np.ndarray:
     ndarray of bool (num_units,)
     """
     labels = sorting.get_property("quality")
-    return np.zeros(sorting.get_num_units(), dtype=bool) if labels is None else labels.astype(str) == "noise"
+    if labels is None:
+        return np.zeros(sorting.get_num_units(), dtype=bool)
+    return np.array([plain_label(label) == "noise" for label in labels], dtype=bool)
 
 
 def isi_histograms(sorting: BaseSorting) -> np.ndarray:
@@ -258,7 +260,7 @@ def _read_phy(folder: Path, recording: BaseRecording) -> BaseSorting:
             f"{folder}; give the recording of this folder"
         )
     labels = dict(read_phy_columns(folder)).get("group", {})
-    noise = [cluster for cluster, label in labels.items() if label == "noise"]
+    noise = [cluster for cluster, label in labels.items() if plain_label(label) == "noise"]
     kept = ~np.isin(clusters, noise)
     order = np.argsort(samples[kept], kind="stable")
     return NumpySorting.from_samples_and_labels(

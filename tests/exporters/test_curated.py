@@ -181,7 +181,13 @@ def test_sorting_of_another_sorter(result, recording):
         curate(result, NumpySorting.from_unit_dict([{"new": np.arange(100, 90000, 4501)}], RATE_HZ), recording)
     placed = NumpySorting.from_unit_dict([{"new": np.arange(100, 90000, 4501)}], RATE_HZ)
     placed.set_property("group", np.array(["left"]))
-    assert curate(result, placed, recording).sorting.get_property("group").tolist() == ["left"]
+    foreign = curate(result, placed, recording)
+    assert foreign.sorting.get_property("group").tolist() == ["left"]
+    is_doubted = [
+        any("of this recording" in each["message"] for each in r.log if each.get("is_warning"))
+        for r in (curated, foreign)
+    ]
+    assert is_doubted == [False, True]
 
 
 def test_bad_curations(result, recording, tmp_path):
@@ -252,7 +258,7 @@ def test_missing_values_of_a_property_are_no_words(result):
     curated = result.sorting.select_units(result.sorting.unit_ids)
     num_units = curated.get_num_units()
     curated.set_property("area", np.array(["CA1", None, float("nan"), *["CA3"] * num_units][:num_units], dtype=object))
-    curated.set_property("quality", np.array(["noise", "NaN", "<NA>", *["unsorted"] * num_units][:num_units]))
+    curated.set_property("quality", np.array(["Noise ", "NaN", "<NA>", *["unsorted"] * num_units][:num_units]))
     sorting = curate(result, curated).sorting
     assert sorting.get_property("area").tolist()[:3] == ["CA1", "", ""]
     machine = sorting.get_property("machine_quality").tolist()  # stays where nobody has decided

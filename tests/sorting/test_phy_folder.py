@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from huidurep.sorting.phy_folder import is_phy_folder, read_phy_columns, read_phy_spikes
+from huidurep.sorting.phy_folder import is_phy_folder, plain_label, read_phy_columns, read_phy_spikes
 
 
 @pytest.fixture
@@ -49,11 +49,22 @@ def test_other_numbers_of_spikes_are_refused(folder):
         ("cluster_info.tsv", b"id\tdepth\tgroup\n0\t1.5\tnoise\n3\t2.5\tgood\n"),
         ("cluster_groups.csv", b"cluster_id\tgroup\n0\tnoise\n3\tgood\n"),
         ("cluster_group.csv", b"cluster_id,group\n0,noise\n3,good\n"),
+        ("cluster_group.csv", b"cluster_id, group\n0, noise \n3, good, checked\n"),
     ],
 )
 def test_labels_of_every_version_of_phy(folder, name, content):
     (folder / name).write_bytes(content)
     assert dict(read_phy_columns(folder))["group"] == {0: "noise", 3: "good"}
+
+
+def test_words_of_phy_in_other_letters():
+    assert [plain_label(label) for label in ("Noise", " MUA ", "good", np.str_("GOOD"), "Axon")] == [
+        "noise",
+        "mua",
+        "good",
+        "good",
+        "Axon",
+    ]
 
 
 def test_single_columns_come_after_the_table_of_all(folder):

@@ -144,7 +144,7 @@ DAYS = ([[0, 1, 2, 3], [0, 1], [0, 1, 2, 3]], [slice(8), slice(4), slice(8)])
 def test_units_that_a_curator_called_noise_are_no_neurons(results):
     curated = [make_result(_dense(each), seed=20 + day) for day, each in enumerate(results[:2])]
     labels = np.full(curated[1].sorting.get_num_units(), "good", dtype="U5")
-    labels[1] = "noise"
+    labels[1] = "Noise"
     curated[1].sorting.set_property("quality", labels)
     tracks = huidurep.track(curated)
     of_noise = tracks.neurons.query("session == 1 and unit == 1")

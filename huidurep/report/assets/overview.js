@@ -32,7 +32,7 @@ function probeChart() {
   });
   // where not all labels find a place, the largest units have one
   placeLabels(plot, marks.slice().sort((a, b) => b.size - a.size), marks.map((each) => [each.x - each.gap, each.y - each.gap, 2 * each.gap, 2 * each.gap]));
-  return figure("Units on the probe", plot.svg, "Filled circles: good; open triangles: multi-unit activity; size: template amplitude; colours tell neighbours apart. Grey squares: contacts. The scales across and along the probe differ.");
+  return figure("Units on the probe", plot.svg, "Filled circles: good; open triangles: others; size: template amplitude; colours tell neighbours apart. Grey squares: contacts. The scales across and along the probe differ.");
 }
 
 // Channel groups whose contacts overlap are drawn side by side.
