@@ -260,7 +260,7 @@ def test_command(sorted_tetrode, tmp_path):
         folder / "measures.npz", **{**vars(result.measurements), "amplitudes_uv": result.measurements.amplitudes_uv[1:]}
     )
     torn = CliRunner().invoke(app, ["report", str(folder), "--overwrite"])
-    assert torn.exit_code == 2 and "one amplitude a spike" in torn.stderr
+    assert torn.exit_code == 2 and "amplitudes_uv (301,)" in torn.stderr
 
 
 # ------------------------------------------------------------------------------------------------- in a browser
