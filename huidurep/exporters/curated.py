@@ -13,7 +13,14 @@ from spikeinterface.core.base import minimum_spike_dtype
 
 from ..sorting.aggregation import LABELS, UNIT_PROPERTIES
 from ..sorting.geometry import is_missing
-from ..sorting.phy_folder import UNDECIDED, is_phy_folder, plain_label, read_phy_columns, read_phy_spikes
+from ..sorting.phy_folder import (
+    UNDECIDED,
+    is_phy_folder,
+    plain_label,
+    read_phy_columns,
+    read_phy_spikes,
+    unit_ids_of_clusters,
+)
 from ..sorting.postprocessing import make_sorting
 
 if TYPE_CHECKING:
@@ -245,15 +252,18 @@ def _read_phy(folder: Path, earlier: BaseSorting) -> CuratedSorting:
             "SpikeInterface's tools"
         )
     samples, clusters = read_phy_spikes(folder)
-    columns = {
-        name: values for name, values in read_phy_columns(folder) if name == "group" or _is_of_curator(name, values)
-    }
-    unit_ids, numbers = np.unique(clusters, return_inverse=True)
+    columns = dict(read_phy_columns(folder))
+    clusters, numbers = np.unique(clusters, return_inverse=True)
+    unit_ids = unit_ids_of_clusters(clusters, columns.get("si_unit_id", {}))
     spikes = np.zeros(len(samples), dtype=minimum_spike_dtype)
     spikes["sample_index"], spikes["unit_index"] = samples, numbers
-    labels = columns.pop("group", {})
-    own = {name: np.array([values.get(unit, "") for unit in unit_ids.tolist()]) for name, values in columns.items()}
-    return _with_spikes(spikes, unit_ids, labels, own)
+    found = {
+        name: np.array([values.get(cluster, "") for cluster in clusters.tolist()], dtype=str)
+        for name, values in columns.items()
+        if name == "group" or _is_of_curator(name, values)
+    }
+    labels = dict(zip(unit_ids.tolist(), found.pop("group", np.full(len(clusters), UNDECIDED)).tolist(), strict=True))
+    return _with_spikes(spikes, unit_ids, labels, found)
 
 
 def _is_of_curator(name: str, values: dict[int, str]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -125,3 +126,29 @@ def read_phy_columns(folder: Path) -> Iterator[tuple[str, dict[int, str]]]:
         for name in names:
             if name != key:
                 yield name, {unit: row[name] for unit, row in zip(ids, rows, strict=True) if row[name]}
+
+
+def unit_ids_of_clusters(clusters: np.ndarray, noted: dict[int, str]) -> np.ndarray:
+    """Ids that the units of phy's clusters had when they were exported.
+
+    Parameters
+    ----------
+    clusters : ndarray of int, (num_clusters,)
+    noted : dict of int to str
+        phy's column "si_unit_id", which exports by SpikeInterface write.
+
+    Returns
+    -------
+    ndarray of int or str, (num_clusters,)
+        phy's numbers where they were the ids. Otherwise clusters that phy made have new numbers, beyond all others.
+    """
+    names = [noted.get(cluster, "") for cluster in clusters.tolist()]
+    names = [name if names.count(name) == 1 else "" for name in names]  # parts of a split unit inherit its id
+    if all(name in ("", str(cluster)) for name, cluster in zip(names, clusters.tolist(), strict=True)):
+        return clusters
+    numbers = [int(name) for name in noted.values() if name.isdigit()]
+    new = iter(range(max(*clusters.tolist(), *numbers, -1) + 1, sys.maxsize))
+    ids = [name or str(next(new)) for name in names]
+    return np.array(
+        [int(each) for each in ids] if all(each.isdigit() and str(int(each)) == each for each in ids) else ids
+    )

@@ -14,7 +14,13 @@ from spikeinterface.preprocessing import bandpass_filter
 from ..provenance import describe_recording
 from ..result import SortingResult
 from ..sorting.geometry import um_per_unit
-from ..sorting.phy_folder import is_phy_folder, plain_label, read_phy_columns, read_phy_spikes
+from ..sorting.phy_folder import (
+    is_phy_folder,
+    plain_label,
+    read_phy_columns,
+    read_phy_spikes,
+    unit_ids_of_clusters,
+)
 from ..sorting.scaling import complete_gains
 from .settings import TRACKING_SETTINGS, TrackingSettings
 
@@ -259,10 +265,13 @@ def _read_phy(folder: Path, recording: BaseRecording) -> BaseSorting:
             f"expected spikes within the {recording.get_num_samples(0)} samples of the recording, found others in "
             f"{folder}; give the recording of this folder"
         )
-    labels = dict(read_phy_columns(folder)).get("group", {})
-    noise = [cluster for cluster, label in labels.items() if plain_label(label) == "noise"]
+    columns = dict(read_phy_columns(folder))
+    noise = [cluster for cluster, label in columns.get("group", {}).items() if plain_label(label) == "noise"]
     kept = ~np.isin(clusters, noise)
     order = np.argsort(samples[kept], kind="stable")
-    return NumpySorting.from_samples_and_labels(
+    sorting = NumpySorting.from_samples_and_labels(
         [samples[kept][order]], [clusters[kept][order]], recording.get_sampling_frequency()
     )
+    every = np.unique(clusters)
+    unit_ids = unit_ids_of_clusters(every, columns.get("si_unit_id", {}))
+    return sorting.rename_units(unit_ids[np.isin(every, sorting.unit_ids)])

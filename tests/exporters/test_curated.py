@@ -279,3 +279,13 @@ def test_further_properties_of_the_units_stay(result, recording, track_one_sessi
     found = dict(zip(merged.unit_ids.tolist(), merged.get_property("neuron"), strict=True))
     assert found[2] == neurons[2] and np.isnan(found[9])  # of two neurons: which one is not known
     assert dict(zip(merged.unit_ids.tolist(), merged.get_property("area"), strict=True))[9] == "CA1"
+
+
+def test_a_second_curation_in_phy_keeps_the_ids(result, recording, tmp_path):
+    once = curate(result, curation(result, removed=[0], merges=[{"unit_ids": [1, 2], "new_unit_id": 20}]))
+    folder = once.export_to_phy(recording, tmp_path / "phy", copy_recording=False)
+    (folder / "cluster_group.tsv").write_text("cluster_id\tgroup\n0\tnoise\n")
+    twice = once.with_sorting(folder).sorting
+    assert trains(twice) == trains(once.sorting) and set(twice.unit_ids.tolist()) == {3, 20}
+    named = dict(zip(twice.unit_ids.tolist(), twice.get_property("quality"), strict=True))
+    assert named[once.sorting.unit_ids[0]] == "noise" and named[once.sorting.unit_ids[1]] != "noise"
