@@ -82,9 +82,13 @@ def cache_traces(
     Returns
     -------
     BaseRecording
-        With the same traces, float32.
+        With the same traces, float32; without times where only some segments have a start time.
     """
     jobs = resolve_job_kwargs(job_kwargs)
+    starts_s = recording.get_segment_t_starts()
+    if starts_s is not None and None in starts_s:  # SpikeInterface stores those of all segments or of none
+        recording = recording.select_channels(recording.channel_ids)
+        recording.reset_times()
     num_bytes = recording.get_total_memory_size()
     is_short = num_bytes <= settings.memory_bytes  # and the same, not rounded, where they are kept in a file
     if is_short and _has_shared_memory(num_bytes):
