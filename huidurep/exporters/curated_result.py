@@ -27,6 +27,7 @@ from ..sorting.peak_signs import SIGNS
 from ..sorting.postprocessing import main_channels, make_sorting
 from ..sorting.preprocessing import PreparedGroup, preprocess, split_groups
 from ..sorting.quality_metrics import label_units
+from ..sorting.recorded_times import choose_times
 from ..sorting.run_log import RunLog
 from ..sorting.waveforms import has_whole_snippet, mean_waveforms, to_spike_vector
 from .curated import CuratedSorting, further_properties, read_curated, recording_samples
@@ -323,7 +324,7 @@ def _label(
     text = {"quality": quality, "quality_reason": said, "machine_quality": machine}
     for name, words in text.items():
         sorting.set_property(name, np.array(words, dtype=str) if words else np.zeros(0, dtype="<U4"))
-    sorting.register_recording(source)
+    sorting.register_recording(choose_times(result.sorting, source))
     return sorting
 
 

@@ -10,7 +10,7 @@ from spikeinterface.core import NumpySorting
 from spikeinterface.curation import apply_curation, bombcell_label_units
 from spikeinterface.widgets import SortingSummaryWidget
 from stand_in import PcaModel
-from tetrodes import QUICK, RATE_HZ
+from tetrodes import QUICK, RATE_HZ, sort
 
 from huidurep import SortingResult
 from huidurep.exporters.curated_result import apply_curated
@@ -289,3 +289,11 @@ def test_a_second_curation_in_phy_keeps_the_ids(result, recording, tmp_path):
     assert trains(twice) == trains(once.sorting) and set(twice.unit_ids.tolist()) == {3, 20}
     named = dict(zip(twice.unit_ids.tolist(), twice.get_property("quality"), strict=True))
     assert named[once.sorting.unit_ids[0]] == "noise" and named[once.sorting.unit_ids[1]] != "noise"
+
+
+def test_times_stay_where_the_recording_was_opened_without_them(recording):
+    timed = recording.clone()
+    timed.shift_times(100.0)
+    later = sort(timed)
+    for curated in (curate(later, later.sorting), curate(later, later.sorting, recording)):
+        assert curated.sorting.get_start_time(0) == 100.0
