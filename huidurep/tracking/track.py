@@ -105,7 +105,8 @@ def track(
         num_neurons += 1 + max((int(each.max()) for each in found.neurons if len(each)), default=-1)
         displacement_um[group] = [None if np.isnan(move) else round(float(move), 1) for move in found.moves_um[0]]
         models[group] = found.model
-    info = {"model": models, "use_isi": use_isi, "versions": versions()}
+    recordings = [None if each.identity is None else list(each.identity) for each in sessions]
+    info = {"model": models, "use_isi": use_isi, "versions": versions(), "recordings": recordings}
     shapes = np.stack([each for own in waveforms for each in own])
     return UnitTracks(_neuron_table(sessions, neurons), _pair_table(sessions, pairs), displacement_um, shapes, info)
 
