@@ -27,6 +27,7 @@ from .sorting.stored_arrays import (
     read_embeddings,
     read_measurements,
     read_posteriors,
+    without_objects,
 )
 
 if TYPE_CHECKING:
@@ -168,6 +169,8 @@ class SortingResult:
         with warnings.catch_warnings():  # where SpikeInterface's sorting came from is in our own provenance
             warnings.filterwarnings("ignore", message="The extractor is not serializable")
             saved: BaseSorting = NumpyFolderSorting.write_sorting(self.sorting, folder / SORTING_FOLDER)
+        for name in self.sorting.get_property_keys():  # SpikeInterface pickles objects, which loading refuses
+            np.save(folder / SORTING_FOLDER / "properties" / name, without_objects(self.sorting.get_property(name)))
         if has_times(self.sorting):
             RecordedTimes.of(self.sorting).save(folder / TIMES_FILE)
             saved = TimedSorting(folder / SORTING_FOLDER, folder / TIMES_FILE)

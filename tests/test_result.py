@@ -248,6 +248,16 @@ def test_impossible_units_are_named(saved, changes):
         SortingResult.load(saved)
 
 
+def test_properties_of_objects_are_saved_as_numbers_or_text(tmp_path):
+    result = synthetic(3, 20)
+    for name, values in (("area", ["CA1", None, float("nan")]), ("depth", [1, None, 2.5]), ("number", [1, 2, 3])):
+        result.sorting.set_property(name, np.array(values, dtype=object))
+    loaded = SortingResult.load(result.save(tmp_path / "out")).sorting
+    assert loaded.get_property("area").tolist() == ["CA1", "", ""]
+    assert np.array_equal(loaded.get_property("depth"), [1.0, np.nan, 2.5], equal_nan=True)
+    assert loaded.get_property("number").tolist() == [1, 2, 3]
+
+
 def test_a_property_of_other_units_is_named(saved):
     np.save(saved / "sorting" / "properties" / "snr.npy", np.ones(1))
     with pytest.raises(ValueError, match="out.sorting, found .*snr.*again"):

@@ -22,6 +22,7 @@ from ..sorting.phy_folder import (
     unit_ids_of_clusters,
 )
 from ..sorting.postprocessing import make_sorting
+from ..sorting.stored_arrays import without_objects
 
 if TYPE_CHECKING:
     from ..result import SortingResult
@@ -215,16 +216,10 @@ def further_properties(sorting: BaseSorting) -> dict[str, np.ndarray]:
     Returns
     -------
     dict of str to ndarray, (num_units,)
-        Objects, which cannot be saved, as text.
+        Without objects, which cannot be saved.
     """
-    properties = {}
-    for name in set(sorting.get_property_keys()) - COMPUTED:
-        values = sorting.get_property(name)
-        if values.dtype.kind == "O":
-            values = np.array(["" if is_missing(each) else str(each) for each in values], dtype=str)
-        if values.ndim == 1:
-            properties[name] = values
-    return properties
+    names = set(sorting.get_property_keys()) - COMPUTED
+    return {name: without_objects(values) for name in names if (values := sorting.get_property(name)).ndim == 1}
 
 
 def _by_unit(sorting: BaseSorting, name: str) -> dict:
@@ -257,10 +252,11 @@ def _read_phy(folder: Path, earlier: BaseSorting) -> CuratedSorting:
     unit_ids = unit_ids_of_clusters(clusters, columns.get("si_unit_id", {}))
     spikes = np.zeros(len(samples), dtype=minimum_spike_dtype)
     spikes["sample_index"], spikes["unit_index"] = samples, numbers
+    numeric = {name for name, values in further_properties(earlier).items() if values.dtype.kind not in "SU"}
     found = {
         name: np.array([values.get(cluster, "") for cluster in clusters.tolist()], dtype=str)
         for name, values in columns.items()
-        if name == "group" or _is_of_curator(name, values)
+        if name == "group" or (_is_of_curator(name, values) and name not in numeric)
     }
     labels = dict(zip(unit_ids.tolist(), found.pop("group", np.full(len(clusters), UNDECIDED)).tolist(), strict=True))
     return _with_spikes(spikes, unit_ids, labels, found)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
 from spikeinterface.core.base import minimum_spike_dtype
 
 from .aggregation import ARTIFACT_DTYPE
+from .geometry import is_missing
 from .postprocessing import UnitMeasurements
 from .recorded_times import DAMAGED_ARRAY, describe_damage
 
@@ -63,6 +65,26 @@ def read_posteriors(path: Path, num_spikes: int) -> np.ndarray:
             f"expected posteriors from 0 to 1 in {path}, found {len(wrong)} others, the first {wrong[0]:g}; {REMEDY}"
         )
     return posteriors
+
+
+def without_objects(values: np.ndarray) -> np.ndarray:
+    """A property of units as it can be saved: objects, as of pandas, as numbers where they are, else as text.
+
+    Parameters
+    ----------
+    values : ndarray
+
+    Returns
+    -------
+    ndarray
+        What is missing is NaN or empty text.
+    """
+    if values.dtype.kind != "O":
+        return values
+    plain = [None if is_missing(each) else each for each in values]
+    if all(each is None or isinstance(each, Real) for each in plain):
+        return np.array([np.nan if each is None else each for each in plain])
+    return np.array(["" if each is None else str(each) for each in plain], dtype=str)
 
 
 def check_spikes(spikes: np.ndarray, num_units: int, num_segments: int, path: Path) -> None:

@@ -269,12 +269,14 @@ def test_further_properties_of_the_units_stay(result, recording, track_one_sessi
     tracked = SortingResult.load(result.save(tmp_path / "out"))
     neurons = track_one_session(tracked)
     tracked.sorting.set_property("area", np.array(["CA1", "CA1", "CA3", "CA3"]))
+    tracked.sorting.set_property("is_fast", np.array([True, False, True, True]))
     folder = tracked.export_to_phy(recording, tmp_path / "phy", copy_recording=False)
     same = curate(tracked, curation(tracked, removed=[1])).sorting
     assert same.get_property("neuron").tolist() == np.delete(neurons, 1).tolist()
     assert same.get_property("neuron").dtype.kind == "i"
     phy = tracked.with_sorting(folder).sorting
     assert phy.get_property("neuron").tolist() == neurons
+    assert phy.get_property("is_fast").tolist() == [True, False, True, True]
     merged = curate(tracked, curation(tracked, merges=[{"unit_ids": [0, 1], "new_unit_id": 9}])).sorting
     found = dict(zip(merged.unit_ids.tolist(), merged.get_property("neuron"), strict=True))
     assert found[2] == neurons[2] and np.isnan(found[9])  # of two neurons: which one is not known
