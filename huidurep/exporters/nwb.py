@@ -17,6 +17,7 @@ from ..provenance import versions
 from ..sorting.geometry import contact_positions_um, group_of_channels
 from ..sorting.recorded_times import choose_times
 from ..sorting.run_log import RunLog
+from ..sorting.stored_arrays import without_objects
 from .analyzer import build_analyzer, check_exportable
 
 if TYPE_CHECKING:
@@ -121,6 +122,8 @@ def _make_nwbfile(
     )
     sorting = result.sorting.select_units(result.sorting.unit_ids)  # a view: the result is not changed
     sorting.register_recording(choose_times(result.sorting, recording))
+    for name in sorting.get_property_keys():
+        sorting.set_property(name, without_objects(sorting.get_property(name)))
     tools.spikeinterface.add_sorting_to_nwbfile(
         sorting,
         nwbfile,

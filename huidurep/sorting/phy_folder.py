@@ -146,9 +146,12 @@ def unit_ids_of_clusters(clusters: np.ndarray, noted: dict[int, str]) -> np.ndar
     names = [name if names.count(name) == 1 else "" for name in names]  # parts of a split unit inherit its id
     if all(name in ("", str(cluster)) for name, cluster in zip(names, clusters.tolist(), strict=True)):
         return clusters
-    numbers = [int(name) for name in noted.values() if name.isdigit()]
+    numbers = [int(name) for name in noted.values() if _is_whole(name)]
     new = iter(range(max(*clusters.tolist(), *numbers, -1) + 1, sys.maxsize))
     ids = [name or str(next(new)) for name in names]
-    return np.array(
-        [int(each) for each in ids] if all(each.isdigit() and str(int(each)) == each for each in ids) else ids
-    )
+    return np.array([int(each) for each in ids] if all(map(_is_whole, ids)) else ids)
+
+
+def _is_whole(name: str) -> bool:
+    """Whether a name is a whole number, and no other text is the same number."""
+    return name.removeprefix("-").isdecimal() and str(int(name)) == name
