@@ -57,6 +57,8 @@ class CuratedSorting:
         Channel group of a unit, where the sorting names it.
     is_own_label : bool
         The labels are decisions of the curator; otherwise merged units may have those that their parts had.
+    is_partial : bool
+        Where a property is empty or False, nothing was said of it: the earlier value stays.
     """
 
     spikes: np.ndarray
@@ -65,6 +67,7 @@ class CuratedSorting:
     properties: dict[str, np.ndarray] = field(default_factory=dict)
     groups: dict = field(default_factory=dict)
     is_own_label: bool = True
+    is_partial: bool = False
 
 
 def read_curated(curated: Any, result: SortingResult) -> CuratedSorting:
@@ -107,7 +110,7 @@ def read_curated(curated: Any, result: SortingResult) -> CuratedSorting:
         )
     sorting = curated.sorting if isinstance(curated, SortingAnalyzer) else curated
     found = _from_sorting(sorting, _segments_of(curated, result), result.sorting)
-    return replace(found, is_own_label=is_curation)
+    return replace(found, is_own_label=is_curation, is_partial=is_curation)
 
 
 def _read_file(path: Path) -> Any:

@@ -306,7 +306,7 @@ def _label(
     sorting = make_sorting(
         combined.to_spike_vector(), combined.get_sampling_frequency(), unit_ids, combined.get_num_segments()
     )
-    for name, values in (_shared_properties(result.sorting, traced) | found.properties).items():
+    for name, values in _further_properties(result.sorting, found, traced).items():
         sorting.set_property(name, values[order])
     for name in combined.get_property_keys():
         sorting.set_property(name, combined.get_property(name))
@@ -326,6 +326,15 @@ def _label(
         sorting.set_property(name, np.array(words, dtype=str) if words else np.zeros(0, dtype="<U4"))
     sorting.register_recording(choose_times(result.sorting, source))
     return sorting
+
+
+def _further_properties(earlier: BaseSorting, found: CuratedSorting, traced: TracedSpikes) -> dict[str, np.ndarray]:
+    """Properties that the curator gave; where nothing is said, those of the earlier units."""
+    properties = _shared_properties(earlier, traced)
+    for name, values in found.properties.items():
+        is_said = values != values.dtype.type() if found.is_partial else np.ones(len(values), dtype=bool)
+        properties[name] = np.where(is_said, values, properties.get(name, values))
+    return properties
 
 
 def _shared_properties(earlier: BaseSorting, traced: TracedSpikes) -> dict[str, np.ndarray]:

@@ -82,6 +82,8 @@ def export_to_phy(
     check_output_folder(folder, overwrite=overwrite, mark=PARAMS_FILE, others="refuse")
     check_free_space(folder, export_bytes(result, recording, EXTENSIONS, has_traces=copy_recording))
     analyzer = build_analyzer(result, recording, extensions=EXTENSIONS, job_kwargs=job_kwargs)
+    sorting = result.sorting
+    names = [name for name in sorting.get_property_keys() if sorting.get_property(name).ndim == 1]  # a column each
     with new_folder(folder, overwrite=overwrite, mark=PARAMS_FILE, others="refuse") as partial:
         exporters.export_to_phy(
             analyzer,
@@ -90,7 +92,7 @@ def export_to_phy(
             copy_binary=copy_recording,
             use_relative_path=True,  # so that the folder may be moved
             remove_if_exists=True,  # the temporary folder exists
-            additional_properties=[name for name in result.sorting.get_property_keys() if name not in NOT_COLUMNS],
+            additional_properties=[name for name in names if name not in NOT_COLUMNS],
             verbose=False,
             **resolve_job_kwargs(job_kwargs),
         )

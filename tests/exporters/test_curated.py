@@ -299,3 +299,16 @@ def test_times_stay_where_the_recording_was_opened_without_them(recording):
     later = sort(timed)
     for curated in (curate(later, later.sorting), curate(later, later.sorting, recording)):
         assert curated.sorting.get_start_time(0) == 100.0
+
+
+def test_labels_of_an_earlier_curation_stay_where_the_next_says_nothing(result):
+    words = {
+        "celltype": {"label_options": ["pyr", "int"], "exclusive": True},
+        "tag": {"label_options": ["burst", "slow"], "exclusive": False},
+    }
+    first = [{"unit_id": 0, "celltype": ["pyr"], "tag": ["burst"]}, {"unit_id": 1, "celltype": ["pyr"]}]
+    once = curate(result, curation(result, label_definitions=words, manual_labels=first))
+    second = [{"unit_id": 1, "celltype": ["int"]}]
+    twice = curate(once, curation(once, label_definitions=words, manual_labels=second, removed=[3])).sorting
+    assert twice.get_property("celltype").tolist() == ["pyr", "int", ""]
+    assert twice.get_property("burst").tolist() == [True, False, False]

@@ -277,6 +277,13 @@ def test_groups_whose_names_nwb_does_not_allow(result, recording, tmp_path):
     assert names == [expected[int(group)] for group in result.sorting.get_property("group")]
 
 
+def test_times_of_a_computer_clock_are_refused(recording, tmp_path):
+    later = recording.clone()
+    later.shift_times(1.7e9)
+    with pytest.raises(ValueError, match="1700000100 s.*shift_times"):
+        sort(later).export_to_nwb(later, tmp_path / "units.nwb", session_start_time=START)
+
+
 def test_properties_of_objects_are_numbers_or_text(result, recording, tmp_path):
     import pynwb
 
