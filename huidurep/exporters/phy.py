@@ -82,8 +82,6 @@ def export_to_phy(
     check_output_folder(folder, overwrite=overwrite, mark=PARAMS_FILE, others="refuse")
     check_free_space(folder, export_bytes(result, recording, EXTENSIONS, has_traces=copy_recording))
     analyzer = build_analyzer(result, recording, extensions=EXTENSIONS, job_kwargs=job_kwargs)
-    sorting = result.sorting
-    names = [name for name in sorting.get_property_keys() if sorting.get_property(name).ndim == 1]  # a column each
     with new_folder(folder, overwrite=overwrite, mark=PARAMS_FILE, others="refuse") as partial:
         exporters.export_to_phy(
             analyzer,
@@ -92,12 +90,18 @@ def export_to_phy(
             copy_binary=copy_recording,
             use_relative_path=True,  # so that the folder may be moved
             remove_if_exists=True,  # the temporary folder exists
-            additional_properties=[name for name in names if name not in NOT_COLUMNS],
+            additional_properties=_column_names(result.sorting),
             verbose=False,
             **resolve_job_kwargs(job_kwargs),
         )
         _write_own_files(partial, result, analyzer)
     return Path(folder)
+
+
+def _column_names(sorting: BaseSorting) -> list[str]:
+    """Properties that are a column in phy: those of one value a unit."""
+    names = [name for name in sorting.get_property_keys() if name not in NOT_COLUMNS]
+    return [name for name in names if sorting.get_property(name).ndim == 1]
 
 
 def _write_own_files(folder: Path, result: SortingResult, analyzer: SortingAnalyzer) -> None:
