@@ -559,8 +559,6 @@ def _read_sorting(folder: Path) -> BaseSorting:
         others = {name: len(values) for name, values in properties.items() if len(values) != len(unit_ids)}
         if others:
             raise ValueError(f"{len(unit_ids)} units and properties of other lengths, {others}")
-        if missing := sorted({"group", "main_channel_id"} - properties.keys()):
-            raise ValueError(f"no property {missing[0]}")
     except (*DAMAGED_ARRAY, KeyError, TypeError) as error:
         raise ValueError(
             f"expected the arrays of a sorting in {folder}, found {describe_damage(error)}; copy the folder "

@@ -264,13 +264,6 @@ def test_a_property_of_other_units_is_named(saved):
         SortingResult.load(saved)
 
 
-@pytest.mark.parametrize("name", ["group", "main_channel_id"])
-def test_a_property_without_which_no_unit_can_be_shown_is_named(saved, name):
-    (saved / "sorting" / "properties" / f"{name}.npy").unlink()
-    with pytest.raises(ValueError, match=f"no property {name}"):
-        SortingResult.load(saved)
-
-
 @pytest.mark.parametrize(
     ("name", "change"),
     [

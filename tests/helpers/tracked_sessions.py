@@ -39,7 +39,6 @@ def make_result(templates_uv, positions_um=None, *, unit_ids=None, rate_hz=RATE_
     sorting = make_sorting(spikes, rate_hz, np.arange(num_units) if unit_ids is None else np.array(unit_ids), 1)
     groups = np.zeros(len(positions_um), dtype=int) if groups is None else groups
     main = (-templates_uv.min(axis=1)).argmax(axis=1)
-    sorting.set_property("main_channel_id", main)
     sorting.set_property("group", groups[main])
     sorting.set_property("quality", np.full(num_units, "good"))
     distances = np.linalg.norm(positions_um[main][:, None] - positions_um[None], axis=2)
