@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +21,13 @@ from .sorting.aggregation import ARTIFACT_DTYPE
 from .sorting.parameters import SortingParameters
 from .sorting.postprocessing import UnitMeasurements, make_sorting
 from .sorting.quality_metrics import explain_unit
-from .sorting.recorded_times import DAMAGED_ARRAY, RecordedTimes, TimedSorting, describe_damage, has_times
+from .sorting.recorded_times import RecordedTimes, TimedSorting, has_times
 from .sorting.stored_arrays import (
-    check_spikes,
     read_artifacts,
     read_embeddings,
     read_measurements,
     read_posteriors,
+    read_units,
     without_objects,
 )
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 MEASUREMENTS_FILE = "measures.npz"
 SORTING_FOLDER = "sorting"
-MAX_SEGMENTS = 1_000_000  # a damaged or foreign file must not ask for more memory than there is
+UNITS_FILE = "numpysorting_info.json"  # of SpikeInterface, in this folder
 TIMES_FILE = "times.npz"  # only of recordings that begin at another time than 0 or have a time vector
 ARTIFACTS_FILE = "artifact_periods.npy"
 # names of the same quantities in folders of earlier versions
@@ -91,6 +92,24 @@ class SortingResult:
     provenance: dict = field(default_factory=dict)
     artifact_periods: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=ARTIFACT_DTYPE))
 
+    def __getstate__(self) -> dict:
+        """The units as arrays: SpikeInterface pickles neither times nor segments after the last spike."""
+        sorting, times = self.sorting, BytesIO()
+        units = sorting.to_spike_vector(), sorting.get_sampling_frequency(), sorting.unit_ids
+        properties = {name: sorting.get_property(name) for name in sorting.get_property_keys()}
+        if has_times(sorting):
+            RecordedTimes.of(sorting).save(times)
+        return {**self.__dict__, "sorting": ((*units, sorting.get_num_segments()), properties, times.getvalue())}
+
+    def __setstate__(self, state: dict) -> None:
+        units, properties, times = state["sorting"]
+        sorting = make_sorting(*units)
+        for name, values in properties.items():
+            sorting.set_property(name, values)
+        if times:
+            sorting.register_recording(RecordedTimes.load(BytesIO(times), sorting.get_sampling_frequency()))
+        self.__dict__.update(state, sorting=sorting)
+
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """Write a folder, which may be moved; `spikeinterface.load(folder)` opens the units.
 
@@ -143,7 +162,8 @@ class SortingResult:
         """
         folder = Path(folder)
         info = _read_info(folder)
-        sorting = _read_sorting(folder / SORTING_FOLDER)
+        units = read_json_object(folder / SORTING_FOLDER / UNITS_FILE, "copy the folder again or sort again")
+        sorting = read_units(folder / SORTING_FOLDER, units)
         if (folder / TIMES_FILE).is_file():
             _register_times(sorting, folder / TIMES_FILE)
         _rename_old_properties(sorting)
@@ -166,6 +186,12 @@ class SortingResult:
 
     def _write(self, folder: Path) -> None:
         """Write all files to an empty folder."""
+        num_spikes = len(self.sorting.to_spike_vector())
+        if not len(self.embeddings) == len(self.posteriors) == num_spikes:
+            raise ValueError(
+                f"expected one embedding and one posterior a spike ({num_spikes}), found {len(self.embeddings)} and "
+                f"{len(self.posteriors)}; give changed units to result.with_sorting(sorting)"
+            )
         with warnings.catch_warnings():  # where SpikeInterface's sorting came from is in our own provenance
             warnings.filterwarnings("ignore", message="The extractor is not serializable")
             saved: BaseSorting = NumpyFolderSorting.write_sorting(self.sorting, folder / SORTING_FOLDER)
@@ -536,39 +562,6 @@ def _read_info(folder: Path) -> dict:
             f"expected the fields of SortingParameters in {path}, found others ({error}); update huidurep, or {remedy}"
         ) from error
     return info
-
-
-def _read_sorting(folder: Path) -> BaseSorting:
-    """Read the units from their arrays alone.
-
-    `spikeinterface.load` would call whatever class a file of the folder names, and unpickle properties: a folder that
-    somebody sends could then run code.
-    """
-    try:
-        info = read_json_object(folder / "numpysorting_info.json", "sort again")
-        spikes = np.load(folder / "spikes.npy", allow_pickle=False)
-        properties = {
-            path.stem: np.load(path, allow_pickle=False) for path in sorted((folder / "properties").glob("*.npy"))
-        }
-        sampling_frequency, num_segments = float(info["sampling_frequency"]), int(info["num_segments"])
-        unit_ids = np.array(info["unit_ids"])
-        if not (0 < num_segments <= MAX_SEGMENTS and 0 < sampling_frequency < np.inf):
-            raise ValueError(f"{num_segments} segments of {sampling_frequency} Hz")
-        if len(set(unit_ids.tolist())) != len(unit_ids):
-            raise ValueError(f"the same unit ids twice in {unit_ids.tolist()}")
-        others = {name: len(values) for name, values in properties.items() if len(values) != len(unit_ids)}
-        if others:
-            raise ValueError(f"{len(unit_ids)} units and properties of other lengths, {others}")
-    except (*DAMAGED_ARRAY, KeyError, TypeError) as error:
-        raise ValueError(
-            f"expected the arrays of a sorting in {folder}, found {describe_damage(error)}; copy the folder "
-            "again or sort again"
-        ) from error
-    check_spikes(spikes, len(unit_ids), num_segments, folder / "spikes.npy")
-    sorting = make_sorting(spikes, sampling_frequency, unit_ids, num_segments)
-    for name, values in properties.items():
-        sorting.set_property(name, values)
-    return sorting
 
 
 def _register_times(sorting: BaseSorting, path: Path) -> None:

@@ -1,4 +1,6 @@
+import copy
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -256,6 +258,23 @@ def test_properties_of_objects_are_saved_as_numbers_or_text(tmp_path):
     assert loaded.get_property("area").tolist() == ["CA1", "", ""]
     assert np.array_equal(loaded.get_property("depth"), [1.0, np.nan, 2.5], equal_nan=True)
     assert loaded.get_property("number").tolist() == [1, 2, 3]
+
+
+def test_a_result_whose_units_were_replaced_is_not_saved(tmp_path):
+    result = synthetic(3, 20)
+    result.sorting = result.sorting.remove_units([0])
+    with pytest.raises(ValueError, match=r"a spike \(40\), found 60 and 60; .*with_sorting"):
+        result.save(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_times_are_kept_in_copies_and_in_other_processes(recording):
+    recording.shift_times(100.0)
+    result = result_of([group_of([10, 30], [0, 1], [0, 0], 0, ["a", "b"])], recording)
+    for copied in (copy.deepcopy(result), pickle.loads(pickle.dumps(result))):
+        assert copied.sorting.get_num_segments() == 3 and copied.sorting.get_start_time(1) == 100.0
+        assert copied.sorting.get_property("main_channel_id").tolist() == ["a", "b"]
+        assert copied.embeddings.tolist() == result.embeddings.tolist()
 
 
 def test_a_property_of_other_units_is_named(saved):

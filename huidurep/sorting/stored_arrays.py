@@ -6,13 +6,15 @@ from numbers import Real
 from pathlib import Path
 
 import numpy as np
+from spikeinterface.core import NumpySorting
 from spikeinterface.core.base import minimum_spike_dtype
 
 from .aggregation import ARTIFACT_DTYPE
 from .geometry import is_missing
-from .postprocessing import UnitMeasurements
+from .postprocessing import UnitMeasurements, make_sorting
 from .recorded_times import DAMAGED_ARRAY, describe_damage
 
+MAX_SEGMENTS = 1_000_000  # a damaged or foreign file must not ask for more memory than there is
 REMEDY = "copy the folder again or sort again"
 REMEDY_MEASURED = "copy the folder again, or remove this file, which can be measured again"
 ROUNDING = 1e-5  # of sums of probabilities in single precision
@@ -87,21 +89,55 @@ def without_objects(values: np.ndarray) -> np.ndarray:
     return np.array(["" if each is None else str(each) for each in plain], dtype=str)
 
 
-def check_spikes(spikes: np.ndarray, num_units: int, num_segments: int, path: Path) -> None:
-    """Refuse what is no spike vector of these units.
+def read_units(folder: Path, info: dict) -> NumpySorting:
+    """Units from their arrays alone.
+
+    `spikeinterface.load` would call whatever class a file of the folder names, and unpickle properties: a folder that
+    somebody sends could then run code.
 
     Parameters
     ----------
-    spikes : ndarray
-    num_units, num_segments : int
-    path : Path
-        File of the spikes.
+    folder : Path
+        With spikes.npy and the folder properties.
+    info : dict
+        unit_ids, sampling_frequency in Hz and num_segments, as SpikeInterface writes them.
+
+    Returns
+    -------
+    NumpySorting
 
     Raises
     ------
     ValueError
-        Other fields than SpikeInterface's, samples before 0, units or segments that do not exist, or no order of time.
+        Damaged files, or values that no sorting has.
     """
+    try:
+        spikes = np.load(folder / "spikes.npy", allow_pickle=False)
+        properties = {
+            path.stem: np.load(path, allow_pickle=False) for path in sorted((folder / "properties").glob("*.npy"))
+        }
+        sampling_frequency, num_segments = float(info["sampling_frequency"]), int(info["num_segments"])
+        unit_ids = np.array(info["unit_ids"])
+        if not (0 < num_segments <= MAX_SEGMENTS and 0 < sampling_frequency < np.inf):
+            raise ValueError(f"{num_segments} segments of {sampling_frequency} Hz")
+        if len(set(unit_ids.tolist())) != len(unit_ids):
+            raise ValueError(f"the same unit ids twice in {unit_ids.tolist()}")
+        others = {name: len(values) for name, values in properties.items() if len(values) != len(unit_ids)}
+        if others:
+            raise ValueError(f"{len(unit_ids)} units and properties of other lengths, {others}")
+    except (*DAMAGED_ARRAY, KeyError, TypeError) as error:
+        raise ValueError(
+            f"expected the arrays of a sorting in {folder}, found {describe_damage(error)}; {REMEDY}"
+        ) from error
+    _check_spikes(spikes, len(unit_ids), num_segments, folder / "spikes.npy")
+    sorting = make_sorting(spikes, sampling_frequency, unit_ids, num_segments)
+    for name, values in properties.items():
+        sorting.set_property(name, values)
+    return sorting
+
+
+def _check_spikes(spikes: np.ndarray, num_units: int, num_segments: int, path: Path) -> None:
+    """Refuse what is no spike vector of these units, in order of time."""
     if spikes.dtype != np.dtype(minimum_spike_dtype) or spikes.ndim != 1:
         found = f"{spikes.dtype} {spikes.shape}"
         raise ValueError(f"expected SpikeInterface's spike vector in {path}, found {found}; {REMEDY}")
