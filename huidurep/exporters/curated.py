@@ -11,6 +11,7 @@ import numpy as np
 from spikeinterface.core import BaseSorting, SortingAnalyzer, load
 from spikeinterface.core.base import minimum_spike_dtype
 
+from ..output_files import FILES_LIST
 from ..sorting.aggregation import LABELS, UNIT_PROPERTIES
 from ..sorting.geometry import is_missing
 from ..sorting.phy_folder import (
@@ -256,18 +257,24 @@ def _read_phy(folder: Path, earlier: BaseSorting) -> CuratedSorting:
     spikes = np.zeros(len(samples), dtype=minimum_spike_dtype)
     spikes["sample_index"], spikes["unit_index"] = samples, numbers
     numeric = {name for name, values in further_properties(earlier).items() if values.dtype.kind not in "SU"}
-    found = {
-        name: np.array([values.get(cluster, "") for cluster in clusters.tolist()], dtype=str)
-        for name, values in columns.items()
-        if name == "group" or (_is_of_curator(name, values) and name not in numeric)
-    }
-    labels = dict(zip(unit_ids.tolist(), found.pop("group", np.full(len(clusters), UNDECIDED)).tolist(), strict=True))
+    labels, found = dict.fromkeys(unit_ids.tolist(), UNDECIDED), {}
+    for name, values in columns.items():
+        column = [values.get(cluster, "") for cluster in clusters.tolist()]
+        if name == "group":
+            labels = dict(zip(unit_ids.tolist(), column, strict=True))
+        elif name not in numeric | PHY_COLUMNS and any(column):
+            is_words = not all(map(_is_number, values.values()))
+            if is_words:
+                found[name] = np.array(column, dtype=str)
+            elif _is_added(folder, name):
+                found[name] = np.array([float(each or "nan") for each in column])
     return _with_spikes(spikes, unit_ids, labels, found)
 
 
-def _is_of_curator(name: str, values: dict[int, str]) -> bool:
-    """Whether a column has words that a person added; those of numbers are metrics."""
-    return name not in PHY_COLUMNS and bool(values) and not any(map(_is_number, values.values()))
+def _is_added(folder: Path, name: str) -> bool:
+    """Whether a column was added to a phy folder after the export; numbers that the export wrote are metrics."""
+    path, exported = folder / f"cluster_{name}.tsv", folder / FILES_LIST
+    return path.is_file() and exported.is_file() and f'"{path.name}"' not in exported.read_text(encoding="utf8")
 
 
 def _is_number(text: str) -> bool:

@@ -312,3 +312,15 @@ def test_labels_of_an_earlier_curation_stay_where_the_next_says_nothing(result):
     twice = curate(once, curation(once, label_definitions=words, manual_labels=second, removed=[3])).sorting
     assert twice.get_property("celltype").tolist() == ["pyr", "int", ""]
     assert twice.get_property("burst").tolist() == [True, False, False]
+
+
+def test_columns_that_were_added_in_phy(result, recording, tmp_path):
+    folder = result.export_to_phy(recording, tmp_path / "phy", copy_recording=False)
+    (folder / "cluster_layer.tsv").write_text("cluster_id\tlayer\n0\t4\n2\t5\n")
+    (folder / "cluster_note.tsv").write_text("cluster_id\tnote\n0\t2\n1\tlate\n")
+    (folder / "cluster_info.tsv").write_text("cluster_id\tn_spikes\n0\t4\n1\t5\n")
+    sorting = result.with_sorting(folder).sorting
+    added = set(sorting.get_property_keys()) - set(result.sorting.get_property_keys())
+    assert added == {"layer", "note", "machine_quality"}
+    assert np.array_equal(sorting.get_property("layer"), [4, np.nan, 5, np.nan], equal_nan=True)
+    assert sorting.get_property("note").tolist() == ["2", "late", "", ""]
