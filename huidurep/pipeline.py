@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .hub.embedded import list_checkpoints
 from .hub.json_files import read_json_object
 from .hub.repository import HUB_KEYWORDS, commit_of
 from .hub.select import resolve_auto
@@ -133,7 +134,7 @@ class SpikeSortingPipeline:
         self.device = device
         self.model: Any = model if device == "auto" else _place(model, device)
         self.parameters = SortingParameters(**self._given)
-        self.model_name = model_name or getattr(getattr(model, "config", None), "_name_or_path", None) or None
+        self.model_name = model_name or _name_of(model)
         self.model_revision = model_revision
         self.settings = settings or StageSettings()
 
@@ -443,6 +444,12 @@ def _torch_threads(num_workers: int) -> Iterator[Callable[[], None] | None]:
         yield lambda: torch.set_num_threads(1)
     finally:
         torch.set_num_threads(before)
+
+
+def _name_of(model: Any) -> str | None:
+    """Name of an embedded checkpoint, else the folder that a model was loaded from."""
+    found = getattr(getattr(model, "config", None), "_name_or_path", None) or None
+    return {str(folder): name for name, folder in list_checkpoints().items()}.get(str(found), found)
 
 
 def _place(model: HuiduRep | None, device: str) -> HuiduRep | None:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,15 @@ from .sorting.aggregation import ARTIFACT_DTYPE
 from .sorting.parameters import SortingParameters
 from .sorting.postprocessing import UnitMeasurements, make_sorting
 from .sorting.quality_metrics import explain_unit
-from .sorting.recorded_times import DAMAGED_ARRAY, RecordedTimes, TimedSorting, describe_damage, has_times
-from .sorting.stored_arrays import read_artifacts, read_floats
+from .sorting.recorded_times import RecordedTimes, TimedSorting, has_times
+from .sorting.stored_arrays import (
+    read_artifacts,
+    read_embeddings,
+    read_measurements,
+    read_posteriors,
+    read_units,
+    without_objects,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,7 +38,7 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 MEASUREMENTS_FILE = "measures.npz"
 SORTING_FOLDER = "sorting"
-MAX_SEGMENTS = 1_000_000  # a damaged or foreign file must not ask for more memory than there is
+UNITS_FILE = "numpysorting_info.json"  # of SpikeInterface, in this folder
 TIMES_FILE = "times.npz"  # only of recordings that begin at another time than 0 or have a time vector
 ARTIFACTS_FILE = "artifact_periods.npy"
 # names of the same quantities in folders of earlier versions
@@ -84,6 +92,24 @@ class SortingResult:
     provenance: dict = field(default_factory=dict)
     artifact_periods: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=ARTIFACT_DTYPE))
 
+    def __getstate__(self) -> dict:
+        """The units as arrays: SpikeInterface pickles neither times nor segments after the last spike."""
+        sorting, times = self.sorting, BytesIO()
+        units = sorting.to_spike_vector(), sorting.get_sampling_frequency(), sorting.unit_ids
+        properties = {name: sorting.get_property(name) for name in sorting.get_property_keys()}
+        if has_times(sorting):
+            RecordedTimes.of(sorting).save(times)
+        return {**self.__dict__, "sorting": ((*units, sorting.get_num_segments()), properties, times.getvalue())}
+
+    def __setstate__(self, state: dict) -> None:
+        units, properties, times = state["sorting"]
+        sorting = make_sorting(*units)
+        for name, values in properties.items():
+            sorting.set_property(name, values)
+        if times:
+            sorting.register_recording(RecordedTimes.load(BytesIO(times), sorting.get_sampling_frequency()))
+        self.__dict__.update(state, sorting=sorting)
+
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """Write a folder, which may be moved; `spikeinterface.load(folder)` opens the units.
 
@@ -136,23 +162,15 @@ class SortingResult:
         """
         folder = Path(folder)
         info = _read_info(folder)
-        sorting = _read_sorting(folder / SORTING_FOLDER)
+        units = read_json_object(folder / SORTING_FOLDER / UNITS_FILE, "copy the folder again or sort again")
+        sorting = read_units(folder / SORTING_FOLDER, units)
         if (folder / TIMES_FILE).is_file():
             _register_times(sorting, folder / TIMES_FILE)
         _rename_old_properties(sorting)
-        embeddings, posteriors = (read_floats(folder / f"{name}.npy") for name in ("embeddings", "posteriors"))
-        measurements = _read_measurements(folder / MEASUREMENTS_FILE)
-        num_spikes = len(sorting.to_spike_vector())
-        if not len(embeddings) == len(posteriors) == num_spikes:
-            raise ValueError(
-                f"expected one embedding and one posterior a spike ({num_spikes}), found {len(embeddings)} and "
-                f"{len(posteriors)} in {folder}; copy the folder again or sort again"
-            )
-        if measurements is not None and len(measurements.amplitudes_uv) != num_spikes:
-            raise ValueError(
-                f"expected one amplitude a spike ({num_spikes}), found {len(measurements.amplitudes_uv)} in {folder}; "
-                f"copy the folder again, or remove {MEASUREMENTS_FILE}, which can be measured again"
-            )
+        num_spikes, num_units = len(sorting.to_spike_vector()), sorting.get_num_units()
+        embeddings = read_embeddings(folder / "embeddings.npy", num_spikes)
+        posteriors = read_posteriors(folder / "posteriors.npy", num_spikes)
+        measurements = read_measurements(folder / MEASUREMENTS_FILE, num_spikes, num_units)
         return cls(
             sorting,
             embeddings,
@@ -168,9 +186,17 @@ class SortingResult:
 
     def _write(self, folder: Path) -> None:
         """Write all files to an empty folder."""
+        num_spikes = len(self.sorting.to_spike_vector())
+        if not len(self.embeddings) == len(self.posteriors) == num_spikes:
+            raise ValueError(
+                f"expected one embedding and one posterior a spike ({num_spikes}), found {len(self.embeddings)} and "
+                f"{len(self.posteriors)}; give changed units to result.with_sorting(sorting)"
+            )
         with warnings.catch_warnings():  # where SpikeInterface's sorting came from is in our own provenance
             warnings.filterwarnings("ignore", message="The extractor is not serializable")
             saved: BaseSorting = NumpyFolderSorting.write_sorting(self.sorting, folder / SORTING_FOLDER)
+        for name in self.sorting.get_property_keys():  # SpikeInterface pickles objects, which loading refuses
+            np.save(folder / SORTING_FOLDER / "properties" / name, without_objects(self.sorting.get_property(name)))
         if has_times(self.sorting):
             RecordedTimes.of(self.sorting).save(folder / TIMES_FILE)
             saved = TimedSorting(folder / SORTING_FOLDER, folder / TIMES_FILE)
@@ -536,42 +562,6 @@ def _read_info(folder: Path) -> dict:
             f"expected the fields of SortingParameters in {path}, found others ({error}); update huidurep, or {remedy}"
         ) from error
     return info
-
-
-def _read_measurements(path: Path) -> UnitMeasurements | None:
-    try:
-        return UnitMeasurements.load(path)
-    except DAMAGED_ARRAY as error:
-        raise ValueError(
-            f"expected the arrays of a result in {path}, found {describe_damage(error)}; copy the folder again, or "
-            "remove this file, which can be measured again"
-        ) from error
-
-
-def _read_sorting(folder: Path) -> BaseSorting:
-    """Read the units from their arrays alone.
-
-    `spikeinterface.load` would call whatever class a file of the folder names, and unpickle properties: a folder that
-    somebody sends could then run code.
-    """
-    try:
-        info = read_json_object(folder / "numpysorting_info.json", "sort again")
-        spikes = np.load(folder / "spikes.npy", allow_pickle=False)
-        properties = {
-            path.stem: np.load(path, allow_pickle=False) for path in sorted((folder / "properties").glob("*.npy"))
-        }
-        sampling_frequency, num_segments = float(info["sampling_frequency"]), int(info["num_segments"])
-        if not 0 < num_segments <= MAX_SEGMENTS:
-            raise ValueError(f"{num_segments} segments")
-        sorting = make_sorting(spikes, sampling_frequency, np.array(info["unit_ids"]), num_segments)
-        for name, values in properties.items():
-            sorting.set_property(name, values)
-    except (*DAMAGED_ARRAY, KeyError, TypeError) as error:
-        raise ValueError(
-            f"expected the arrays of a sorting in {folder}, found {describe_damage(error)}; copy the folder "
-            "again or sort again"
-        ) from error
-    return sorting
 
 
 def _register_times(sorting: BaseSorting, path: Path) -> None:

@@ -8,7 +8,7 @@ import spikeinterface
 from stand_in import TETRODE_UM, PcaModel, as_recording, planted, share_found
 
 import huidurep.models.modeling_huidurep  # noqa: F401 - before a test replaces what its modules import
-from huidurep import SortingParameters, SortingResult
+from huidurep import HuiduRep, SortingParameters, SortingResult
 from huidurep.hub.select import resolve_auto
 from huidurep.pipeline import SpikeSortingPipeline, sort
 from huidurep.simulation.probes import contact_layout
@@ -437,3 +437,7 @@ def test_a_gpu_gives_the_units_of_the_cpu(tetrode_recording):
     agreement = compare_two_sorters(*by_device).get_ordered_agreement_scores()
     assert agreement.shape[0] == agreement.shape[1]
     assert np.diag(agreement.to_numpy()).min() >= 0.99
+
+
+def test_a_given_embedded_model_is_noted_by_its_name():
+    assert SpikeSortingPipeline(HuiduRep.from_pretrained("tetrode")).model_name == "tetrode"

@@ -1,10 +1,13 @@
+import copy
 import json
+import pickle
 
 import numpy as np
 import pytest
 import spikeinterface
 from group_sortings import group_of
 from stand_in import as_recording
+from synthetic_result import synthetic
 
 from huidurep.output_files import check_output_folder
 from huidurep.provenance import describe_run
@@ -88,7 +91,7 @@ def test_load_says_what_is_wrong(recording, tmp_path):
         SortingResult.load(tmp_path)
     folder = result_of([group_of([10, 30], [0, 0], [0, 0], 0, ["a"])], recording).save(tmp_path / "out")
     np.save(folder / "embeddings.npy", np.zeros((1, 2)))
-    with pytest.raises(ValueError, match=r"one embedding and one posterior a spike \(2\), found 1"):
+    with pytest.raises(ValueError, match=r"one row a spike \(2\) in .*embeddings.npy, found 1"):
         SortingResult.load(folder)
 
 
@@ -205,3 +208,98 @@ def test_damaged_arrays_are_named(saved, name, content):
     (saved / name).write_bytes(damaged.get(content, content))
     with pytest.raises(ValueError, match=r"expected .*out.*(again|remove)"):
         SortingResult.load(saved)
+
+
+def changed(**fields):
+    """A change of the first row of an array with these fields."""
+
+    def change(array):
+        for name, value in fields.items():
+            array[name][0] = value
+        return array
+
+    return change
+
+
+IMPOSSIBLE = {
+    "a posterior is missing": ("posteriors.npy", lambda array: array * [1, np.nan, 1]),
+    "a posterior above 1": ("posteriors.npy", lambda array: array + 1),
+    "posteriors of two axes": ("posteriors.npy", lambda array: array[:, None]),
+    "an embedding is infinite": ("embeddings.npy", lambda array: array * np.inf),
+    "a sample before the start": ("sorting/spikes.npy", changed(sample_index=-1)),
+    "a unit that does not exist": ("sorting/spikes.npy", changed(unit_index=2)),
+    "a segment that does not exist": ("sorting/spikes.npy", changed(segment_index=3)),
+    "no order of time": ("sorting/spikes.npy", lambda array: array[::-1]),
+    "another array": ("sorting/spikes.npy", lambda array: array["sample_index"]),
+}
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_impossible_arrays_are_named(saved, name):
+    path, change = saved / IMPOSSIBLE[name][0], IMPOSSIBLE[name][1]
+    np.save(path, change(np.load(path)).copy())
+    with pytest.raises(ValueError, match=rf"expected .*{path.stem}.* found .*again"):
+        SortingResult.load(saved)
+
+
+@pytest.mark.parametrize("changes", [dict(unit_ids=[0, 0]), dict(unit_ids=[0]), dict(sampling_frequency=0.0)])
+def test_impossible_units_are_named(saved, changes):
+    path = saved / "sorting" / "numpysorting_info.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(ValueError, match="expected .*sorting, found .*again"):
+        SortingResult.load(saved)
+
+
+def test_properties_of_objects_are_saved_as_numbers_or_text(tmp_path):
+    result = synthetic(3, 20)
+    for name, values in (("area", ["CA1", None, float("nan")]), ("depth", [1, None, 2.5]), ("number", [1, 2, 3])):
+        result.sorting.set_property(name, np.array(values, dtype=object))
+    loaded = SortingResult.load(result.save(tmp_path / "out")).sorting
+    assert loaded.get_property("area").tolist() == ["CA1", "", ""]
+    assert np.array_equal(loaded.get_property("depth"), [1.0, np.nan, 2.5], equal_nan=True)
+    assert loaded.get_property("number").tolist() == [1, 2, 3]
+
+
+def test_a_result_whose_units_were_replaced_is_not_saved(tmp_path):
+    result = synthetic(3, 20)
+    result.sorting = result.sorting.remove_units([0])
+    with pytest.raises(ValueError, match=r"a spike \(40\), found 60 and 60; .*with_sorting"):
+        result.save(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_times_are_kept_in_copies_and_in_other_processes(recording):
+    recording.shift_times(100.0)
+    result = result_of([group_of([10, 30], [0, 1], [0, 0], 0, ["a", "b"])], recording)
+    for copied in (copy.deepcopy(result), pickle.loads(pickle.dumps(result))):
+        assert copied.sorting.get_num_segments() == 3 and copied.sorting.get_start_time(1) == 100.0
+        assert copied.sorting.get_property("main_channel_id").tolist() == ["a", "b"]
+        assert copied.embeddings.tolist() == result.embeddings.tolist()
+
+
+def test_a_property_of_other_units_is_named(saved):
+    np.save(saved / "sorting" / "properties" / "snr.npy", np.ones(1))
+    with pytest.raises(ValueError, match="out.sorting, found .*snr.*again"):
+        SortingResult.load(saved)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("amplitudes_uv", lambda array: array[:-1]),
+        ("motion_um", lambda array: array[:-1]),
+        ("templates_uv", lambda array: array[:1]),
+        ("channel_groups", lambda array: array[:1]),
+        ("template_channels", lambda array: array + 99),
+        ("drawn_spikes", lambda array: array + 10**6),
+        ("contact_peaks_uv", lambda array: array[:-1]),
+        ("positions_um", lambda array: array.astype(str)),
+    ],
+)
+def test_measurements_of_other_units_are_named(tmp_path, name, change):
+    folder = synthetic(2, 30).save(tmp_path / "out")
+    assert SortingResult.load(folder).measurements is not None
+    stored = dict(np.load(folder / "measures.npz"))
+    np.savez(folder / "measures.npz", **stored | {name: change(stored[name])})
+    with pytest.raises(ValueError, match=f"measures.npz, found {name} .*remove this file"):
+        SortingResult.load(folder)

@@ -11,24 +11,30 @@ import numpy as np
 from spikeinterface.core import BaseSorting, SortingAnalyzer, load
 from spikeinterface.core.base import minimum_spike_dtype
 
+from ..output_files import FILES_LIST
 from ..sorting.aggregation import LABELS, UNIT_PROPERTIES
 from ..sorting.geometry import is_missing
-from ..sorting.phy_folder import is_phy_folder, read_phy_columns, read_phy_spikes
+from ..sorting.phy_folder import (
+    UNDECIDED,
+    is_phy_folder,
+    plain_label,
+    read_phy_columns,
+    read_phy_spikes,
+    unit_ids_of_clusters,
+)
 from ..sorting.postprocessing import make_sorting
+from ..sorting.stored_arrays import without_objects
 
 if TYPE_CHECKING:
     from ..result import SortingResult
 
-UNDECIDED = "unsorted"  # phy's group of units that nobody has judged
+COMPUTED = {*UNIT_PROPERTIES, *LABELS, "machine_quality"}  # properties that every result has
 # columns that exports to phy write, and phy's own: no labels of the curator
 PHY_COLUMNS = {
-    *UNIT_PROPERTIES,
-    *LABELS,
-    "group",
+    *COMPUTED,
     "channel_group",
     "si_unit_id",
     "si_unit_ids",
-    "machine_quality",
     "KSLabel",
     "id",
 }
@@ -52,6 +58,8 @@ class CuratedSorting:
         Channel group of a unit, where the sorting names it.
     is_own_label : bool
         The labels are decisions of the curator; otherwise merged units may have those that their parts had.
+    is_partial : bool
+        Where a property is empty or False, nothing was said of it: the earlier value stays.
     """
 
     spikes: np.ndarray
@@ -60,6 +68,7 @@ class CuratedSorting:
     properties: dict[str, np.ndarray] = field(default_factory=dict)
     groups: dict = field(default_factory=dict)
     is_own_label: bool = True
+    is_partial: bool = False
 
 
 def read_curated(curated: Any, result: SortingResult) -> CuratedSorting:
@@ -102,7 +111,7 @@ def read_curated(curated: Any, result: SortingResult) -> CuratedSorting:
         )
     sorting = curated.sorting if isinstance(curated, SortingAnalyzer) else curated
     found = _from_sorting(sorting, _segments_of(curated, result), result.sorting)
-    return replace(found, is_own_label=is_curation)
+    return replace(found, is_own_label=is_curation, is_partial=is_curation)
 
 
 def _read_file(path: Path) -> Any:
@@ -197,15 +206,24 @@ def _from_sorting(sorting: BaseSorting, segments: np.ndarray, earlier: BaseSorti
     spikes = sorting.to_spike_vector().copy()
     spikes["segment_index"] = segments[spikes["segment_index"]]
     labels, groups = (_by_unit(sorting, name) for name in ("quality", "group"))
-    properties = {}
-    for name in set(sorting.get_property_keys()) - {*UNIT_PROPERTIES, *LABELS, "machine_quality"}:
-        values = sorting.get_property(name)
-        if values.ndim == 1:  # arrays of objects cannot be saved
-            if values.dtype.kind == "O":
-                values = np.array(["" if is_missing(each) else str(each) for each in values], dtype=str)
-            properties[name] = values
     labels = {unit: str(label) for unit, label in labels.items()}
-    return replace(_with_spikes(spikes, sorting.unit_ids, labels, properties), groups=groups)
+    return replace(_with_spikes(spikes, sorting.unit_ids, labels, further_properties(sorting)), groups=groups)
+
+
+def further_properties(sorting: BaseSorting) -> dict[str, np.ndarray]:
+    """Properties of units beside those that a result computes.
+
+    Parameters
+    ----------
+    sorting : BaseSorting
+
+    Returns
+    -------
+    dict of str to ndarray, (num_units,)
+        Without objects, which cannot be saved.
+    """
+    names = set(sorting.get_property_keys()) - COMPUTED
+    return {name: without_objects(values) for name in names if (values := sorting.get_property(name)).ndim == 1}
 
 
 def _by_unit(sorting: BaseSorting, name: str) -> dict:
@@ -220,7 +238,8 @@ def _with_spikes(
     kept, numbers = np.unique(spikes["unit_index"], return_inverse=True)
     spikes = spikes[np.lexsort((numbers, spikes["sample_index"], spikes["segment_index"]))]
     spikes["unit_index"] = np.searchsorted(kept, spikes["unit_index"])
-    labels = {unit: label for unit, label in labels.items() if label != UNDECIDED and not is_missing(label)}
+    plain = {unit: plain_label(label) for unit, label in labels.items()}
+    labels = {unit: label for unit, label in plain.items() if label != UNDECIDED and not is_missing(label)}
     return CuratedSorting(spikes, unit_ids[kept], labels, {name: values[kept] for name, values in properties.items()})
 
 
@@ -232,20 +251,30 @@ def _read_phy(folder: Path, earlier: BaseSorting) -> CuratedSorting:
             "SpikeInterface's tools"
         )
     samples, clusters = read_phy_spikes(folder)
-    columns = {
-        name: values for name, values in read_phy_columns(folder) if name == "group" or _is_of_curator(name, values)
-    }
-    unit_ids, numbers = np.unique(clusters, return_inverse=True)
+    columns = dict(read_phy_columns(folder))
+    clusters, numbers = np.unique(clusters, return_inverse=True)
+    unit_ids = unit_ids_of_clusters(clusters, columns.get("si_unit_id", {}))
     spikes = np.zeros(len(samples), dtype=minimum_spike_dtype)
     spikes["sample_index"], spikes["unit_index"] = samples, numbers
-    labels = columns.pop("group", {})
-    own = {name: np.array([values.get(unit, "") for unit in unit_ids.tolist()]) for name, values in columns.items()}
-    return _with_spikes(spikes, unit_ids, labels, own)
+    numeric = {name for name, values in further_properties(earlier).items() if values.dtype.kind not in "SU"}
+    labels, found = dict.fromkeys(unit_ids.tolist(), UNDECIDED), {}
+    for name, values in columns.items():
+        column = [values.get(cluster, "") for cluster in clusters.tolist()]
+        if name == "group":
+            labels = dict(zip(unit_ids.tolist(), column, strict=True))
+        elif name not in numeric | PHY_COLUMNS and any(column):
+            is_words = not all(map(_is_number, values.values()))
+            if is_words:
+                found[name] = np.array(column, dtype=str)
+            elif _is_added(folder, name):
+                found[name] = np.array([float(each or "nan") for each in column])
+    return _with_spikes(spikes, unit_ids, labels, found)
 
 
-def _is_of_curator(name: str, values: dict[int, str]) -> bool:
-    """Whether a column has words that a person added; those of numbers are metrics."""
-    return name not in PHY_COLUMNS and bool(values) and not any(map(_is_number, values.values()))
+def _is_added(folder: Path, name: str) -> bool:
+    """Whether a column was added to a phy folder after the export; numbers that the export wrote are metrics."""
+    path, exported = folder / f"cluster_{name}.tsv", folder / FILES_LIST
+    return path.is_file() and exported.is_file() and f'"{path.name}"' not in exported.read_text(encoding="utf8")
 
 
 def _is_number(text: str) -> bool:

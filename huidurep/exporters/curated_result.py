@@ -27,9 +27,10 @@ from ..sorting.peak_signs import SIGNS
 from ..sorting.postprocessing import main_channels, make_sorting
 from ..sorting.preprocessing import PreparedGroup, preprocess, split_groups
 from ..sorting.quality_metrics import label_units
+from ..sorting.recorded_times import choose_times
 from ..sorting.run_log import RunLog
 from ..sorting.waveforms import has_whole_snippet, mean_waveforms, to_spike_vector
-from .curated import CuratedSorting, read_curated, recording_samples
+from .curated import CuratedSorting, further_properties, read_curated, recording_samples
 
 if TYPE_CHECKING:
     from ..result import SortingResult
@@ -77,7 +78,7 @@ def apply_curated(
     names, groups = np.unique(sorting.get_property("group"), return_inverse=True)
     traced = trace_spikes(sorting.to_spike_vector(), found.spikes, len(found.unit_ids), groups)
     log = RunLog()
-    log(STAGE, _describe_changes(found, traced, sorting))
+    _log_changes(log, found, traced, sorting)
     units = _CuratedUnits(result, found, traced, names.tolist(), encoder, log)
     if recording is None:
         _check_complete(result, found, traced)
@@ -243,17 +244,20 @@ def _unit_signs(sorting: BaseSorting) -> np.ndarray:
     return np.array([SIGNS[name] for name in stored], dtype="int64")
 
 
-def _describe_changes(found: CuratedSorting, traced: TracedSpikes, sorting: BaseSorting) -> str:
-    """One sentence on what the curator did."""
+def _log_changes(log: RunLog, found: CuratedSorting, traced: TracedSpikes, sorting: BaseSorting) -> None:
+    """Log what the curator did, in one sentence, and doubt a sorting that shares few spikes."""
     num_parts, num_new = (traced.counts > 0).sum(axis=1), int((traced.rows < 0).sum())
     num_merged = int(((num_parts > 1) & traced.is_changed).sum())
     num_gone = int((traced.counts.sum(axis=0) < traced.earlier_counts).sum())
     changes = f"{traced.is_changed.sum()} of them changed, {num_merged} with spikes of several"
     spikes = f"{num_new} spikes are new, {len(traced.rows) - num_new} of {traced.earlier_counts.sum()} were kept"
-    return (
+    log(
+        STAGE,
         f"{sorting.get_num_units()} units became {len(found.unit_ids)}: {changes}; {num_gone} lost spikes; {spikes}; "
-        f"{len(found.labels)} labels"
+        f"{len(found.labels)} labels",
     )
+    if num_new > 0.5 * len(traced.rows):
+        log.warning(STAGE, f"{num_new} of {len(traced.rows)} spikes are new: is the sorting one of this recording?")
 
 
 def _check_within(spikes: np.ndarray, recording: BaseRecording) -> None:
@@ -302,7 +306,7 @@ def _label(
     sorting = make_sorting(
         combined.to_spike_vector(), combined.get_sampling_frequency(), unit_ids, combined.get_num_segments()
     )
-    for name, values in found.properties.items():
+    for name, values in _further_properties(result.sorting, found, traced).items():
         sorting.set_property(name, values[order])
     for name in combined.get_property_keys():
         sorting.set_property(name, combined.get_property(name))
@@ -320,8 +324,33 @@ def _label(
     text = {"quality": quality, "quality_reason": said, "machine_quality": machine}
     for name, words in text.items():
         sorting.set_property(name, np.array(words, dtype=str) if words else np.zeros(0, dtype="<U4"))
-    sorting.register_recording(source)
+    sorting.register_recording(choose_times(result.sorting, source))
     return sorting
+
+
+def _further_properties(earlier: BaseSorting, found: CuratedSorting, traced: TracedSpikes) -> dict[str, np.ndarray]:
+    """Properties that the curator gave; where nothing is said, those of the earlier units."""
+    properties = _shared_properties(earlier, traced)
+    for name, values in found.properties.items():
+        is_said = values != values.dtype.type() if found.is_partial else np.ones(len(values), dtype=bool)
+        properties[name] = np.where(is_said, values, properties.get(name, values))
+    return properties
+
+
+def _shared_properties(earlier: BaseSorting, traced: TracedSpikes) -> dict[str, np.ndarray]:
+    """Further properties of the earlier units, such as "neuron", for units whose parts all have the same value.
+
+    Others have no value: NaN, which makes whole numbers floats, or empty text.
+    """
+    properties = {}
+    for name, values in further_properties(earlier).items():
+        parts = [np.unique(values[own > 0]) for own in traced.counts]
+        is_text = values.dtype.kind in "SU"
+        if not is_text and any(len(each) != 1 for each in parts):
+            values = values.astype("float64")
+        missing = "" if is_text else np.nan
+        properties[name] = np.array([each[0] if len(each) == 1 else missing for each in parts], dtype=values.dtype)
+    return properties
 
 
 def _labels_of_curator(result: SortingResult, found: CuratedSorting, traced: TracedSpikes) -> dict:

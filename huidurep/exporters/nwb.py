@@ -17,6 +17,7 @@ from ..provenance import versions
 from ..sorting.geometry import contact_positions_um, group_of_channels
 from ..sorting.recorded_times import choose_times
 from ..sorting.run_log import RunLog
+from ..sorting.stored_arrays import without_objects
 from .analyzer import build_analyzer, check_exportable
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ DESCRIPTIONS = {
     "quality_reason": "The tests that the unit failed; empty for good units.",
 }
 SECTIONS = ("NWBFile", "Subject", "Devices", "Ecephys")  # of neuroconv's metadata
+YEAR_S = 365.0 * 86400
 UNITS = "Units of HuiduRep"  # begins the description of the units table
 POSITIONS = ("rel_x", "rel_y", "rel_z")
 POSTERIOR = "Posterior probability of this unit for each of its spikes, given the embedding."
@@ -121,6 +123,8 @@ def _make_nwbfile(
     )
     sorting = result.sorting.select_units(result.sorting.unit_ids)  # a view: the result is not changed
     sorting.register_recording(choose_times(result.sorting, recording))
+    for name in sorting.get_property_keys():
+        sorting.set_property(name, without_objects(sorting.get_property(name)))
     tools.spikeinterface.add_sorting_to_nwbfile(
         sorting,
         nwbfile,
@@ -263,7 +267,13 @@ def _check_is_conversion(path: Path) -> None:
 
 
 def _check_times(recording: BaseRecording) -> None:
-    """Refuse segments whose times overlap: NWB has one time axis for all of them."""
+    """Refuse segments whose times overlap, as NWB has one time axis for all, and times that count from another date."""
+    if abs(recording.get_start_time(0)) > YEAR_S:
+        raise ValueError(
+            f"expected times in seconds from session_start_time, found that the recording starts at "
+            f"{recording.get_start_time(0):.0f} s, as clocks of computers count; shift it with recording.shift_times, "
+            "so that the session starts at 0"
+        )
     end = -np.inf
     for segment_index in range(recording.get_num_segments()):
         if recording.get_num_samples(segment_index) == 0:  # has no end time

@@ -90,12 +90,18 @@ def export_to_phy(
             copy_binary=copy_recording,
             use_relative_path=True,  # so that the folder may be moved
             remove_if_exists=True,  # the temporary folder exists
-            additional_properties=[name for name in result.sorting.get_property_keys() if name not in NOT_COLUMNS],
+            additional_properties=_column_names(result.sorting),
             verbose=False,
             **resolve_job_kwargs(job_kwargs),
         )
         _write_own_files(partial, result, analyzer)
     return Path(folder)
+
+
+def _column_names(sorting: BaseSorting) -> list[str]:
+    """Properties that are a column in phy: those of one value a unit."""
+    names = [name for name in sorting.get_property_keys() if name not in NOT_COLUMNS]
+    return [name for name in names if sorting.get_property(name).ndim == 1]
 
 
 def _write_own_files(folder: Path, result: SortingResult, analyzer: SortingAnalyzer) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..sorting.detection import detect_spikes
 from ..sorting.parameters import SortingParameters
+from ..sorting.phy_folder import plain_label
 from ..sorting.postprocessing import main_channels
 from ..sorting.preprocessing import PreparedGroup, preprocess, split_groups
 from ..sorting.run_log import RunLog
@@ -164,7 +165,7 @@ def _units_of(
     labels = sorting.get_property("quality")
     for index, unit_id in enumerate(sorting.unit_ids):
         spikes = vector[vector["unit_index"] == index]
-        if labels is not None and labels[index] == "noise":
+        if labels is not None and plain_label(labels[index]) == "noise":
             continue
         if len(spikes) >= settings.reading.min_spikes:
             units[_plain(unit_id)] = (spikes["segment_index"], spikes["sample_index"], None)

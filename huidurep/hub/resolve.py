@@ -19,6 +19,7 @@ def resolve_checkpoint(name_or_path: str | Path, *, subfolder: str = "", **hub_o
     Parameters
     ----------
     name_or_path : str or Path
+        A Path is never a Hub repository.
     subfolder : str
         Folder of the checkpoint in the local folder or repository.
     **hub_options
@@ -33,7 +34,13 @@ def resolve_checkpoint(name_or_path: str | Path, *, subfolder: str = "", **hub_o
     ------
     OSError
         If there is no such checkpoint, or the Hub does not give it; the message says why.
+    TypeError
+        Neither text nor a path.
     """
+    if not isinstance(name_or_path, str | Path):
+        raise TypeError(
+            f"expected the name or the folder of a checkpoint, found {name_or_path!r}: name one, such as 'tetrode'."
+        )
     folder, name, embedded = Path(name_or_path).expanduser(), str(name_or_path), list_checkpoints()
     if not name.strip():
         raise OSError("expected the name or the folder of a checkpoint, found nothing: name one, such as 'tetrode'.")
@@ -44,7 +51,7 @@ def resolve_checkpoint(name_or_path: str | Path, *, subfolder: str = "", **hub_o
         if hub_options.get("revision"):
             logger.warning("checkpoint %s: revision is ignored, because only Hub repositories have revisions", name)
         return (folder if is_folder else embedded[name]) / subfolder
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+    if isinstance(name_or_path, Path) or name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise OSError(
             f"expected a local folder, one of the embedded checkpoints {sorted(embedded)} or a Hub repository "
             f"'owner/name', found {without_secrets(name)!r}: correct the name or the path."

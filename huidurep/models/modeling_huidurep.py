@@ -130,8 +130,9 @@ class HuiduRepPreTrainedModel(PreTrainedModel):
         ValueError
             If weights are missing or unexpected, or the model does not have the fingerprint that the checkpoint stores.
         """
-        name, load = pretrained_model_name_or_path, cls._load
-        if name is None:  # transformers also accepts weights from memory: state_dict=...
+        name: Any = pretrained_model_name_or_path
+        load = cls._load
+        if name is None and "state_dict" in kwargs:  # transformers also accepts weights from memory
             return load(None, *args, **kwargs)
         if HAS_PACKAGE:
             return load_model(load, cls, name, *args, **kwargs)

@@ -175,6 +175,7 @@ def _collect(result: SortingResult, measurements: UnitMeasurements | None, seed:
         "rows": rows,
         "candidates": candidates,
         "limit": f"{merge_limit(result.parameters.merge_bias):g}",
+        "labels": list(dict.fromkeys(["good", "mua", *sorted(row["quality"] for row in rows if row["quality"])])),
         "flags": list(dict.fromkeys(remark.flag for remark in remarks if remark.units)),
         "num_groups": len({row["group"] for row in rows}),
         "has_measurements": measurements is not None,

@@ -11,6 +11,7 @@ from spikeinterface.postprocessing.correlograms import compute_auto_correlograms
 
 from ..provenance import check_same_recording
 from ..sorting.postprocessing import UnitMeasurements, measure_again
+from ..sorting.recorded_times import has_times
 from .clusters import draw_spikes, embedding_plane, find_views
 from .settings import REPORT_SETTINGS, ReportSettings
 from .similar_units import CORRELOGRAM_BIN_MS, CORRELOGRAM_MS
@@ -59,7 +60,7 @@ def get_measurements(result: SortingResult, recording: BaseRecording | None = No
 
 
 class TimeAxis:
-    """One time axis for all segments, one after the other, in the recording's own times from its first sample on.
+    """One time axis for all segments, one after the other, labelled with the recording's own times.
 
     Parameters
     ----------
@@ -74,6 +75,8 @@ class TimeAxis:
         Time of the first sample of the first segment.
     starts_s : ndarray of float64, (num_segments,)
         Start of each segment on the axis, from `first_s` on.
+    recorded_s : ndarray of float64, (num_segments,)
+        Time of the first sample of each segment; segments of recordings without own times follow each other.
     total_s : float
         Length of the axis, with gaps.
     """
@@ -93,6 +96,9 @@ class TimeAxis:
         self.first_s = float(np.nan_to_num(sorting.get_start_time(0)))
         lengths_s = [self._length_s(index, int(count)) for index, count in enumerate(num_samples)]
         self.starts_s = np.concatenate([[0.0], np.cumsum(lengths_s)[:-1]])
+        self.recorded_s = self.starts_s
+        if has_times(sorting):
+            self.recorded_s = np.nan_to_num([sorting.get_start_time(index) for index in range(len(num_samples))])
         self.total_s = float(max(sum(lengths_s), 1.0 / self.sampling_frequency))
 
     def _length_s(self, segment_index: int, num_samples: int) -> float:
@@ -145,12 +151,13 @@ class TimeAxis:
         Returns
         -------
         dict
-            first_s, total_s, and starts_s of all segments but the first.
+            first_s, total_s, and starts_s and recorded_s of all segments but the first.
         """
         return {
             "first_s": self.first_s,
             "total_s": self.total_s,
             "starts_s": [round(float(start), 4) for start in self.starts_s[1:]],
+            "recorded_s": [round(float(start), 4) for start in self.recorded_s[1:]],
         }
 
 

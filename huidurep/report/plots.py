@@ -346,8 +346,8 @@ def plot_clusters(
     measurements = _require_measurements(result, recording)
     if measurements.drawn_spikes is None:
         raise ValueError(
-            "expected the peaks on the contacts in the result, found none: an earlier version made it; give the "
-            "recording that was sorted as recording="
+            "expected the peaks on the contacts in the result, found none: it is of an earlier version, or was curated "
+            "without the recording; give the recording that was sorted as recording="
         )
     chosen = _select_units(result, units)
     most = int(np.argmax(result.sorting.count_num_spikes_per_unit(outputs="array")))

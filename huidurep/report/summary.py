@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -57,10 +58,10 @@ def summarise(result: SortingResult, axis: TimeAxis) -> list[str]:
     if num_units == 0:
         sentences = [f"No units were found in {span}{of}: no cluster of spikes was large and distinct enough."]
     else:
-        num_good = int((result.sorting.get_property("quality") == "good").sum()) if _has_quality(result) else None
+        labels = result.sorting.get_property("quality")
         sentences = [f"{count(num_units, 'unit')} with {count(num_spikes, 'spike')} in {span}{of}."]
-        if num_good is not None:
-            sentences.append(_describe_quality(num_good, num_units - num_good))
+        if labels is not None:
+            sentences.append(_describe_quality(labels.tolist()))
     periods = result.artifact_periods
     if len(periods):
         seconds = float((periods["end_s"] - periods["start_s"]).sum())
@@ -146,14 +147,16 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def _describe_quality(num_good: int, num_mua: int) -> str:
-    if num_mua == 0:
-        return "All are good: they passed every test of quality."
-    why = "the table says which test each failed"
-    if num_good == 0:
-        return f"None is good: all are multi-unit activity (mua), {why}."
-    good, mua = ("is" if num_good == 1 else "are"), ("is" if num_mua == 1 else "are")
-    return f"{num_good} {good} good; {num_mua} {mua} multi-unit activity (mua), {why}."
+def _describe_quality(labels: list[str]) -> str:
+    counts, mua = Counter(labels), "multi-unit activity (mua), the table says why"
+    if set(counts) == {"good"}:
+        return "All are good."
+    if set(counts) == {"mua"}:
+        return f"None is good: all are {mua}."
+    others = [name for name in sorted(counts) if name != "good"]  # a curator has words of their own
+    parts = [f"{counts[name]} {'is' if counts[name] == 1 else 'are'} " for name in ("good", *others)]
+    words = ["good", *[mua if name == "mua" else name for name in others]]
+    return "; ".join(part + word for part, word in zip(parts, words, strict=True)) + "."
 
 
 def _conditions(settings: ReportSettings) -> list[tuple[str, float, bool, str, str]]:
@@ -207,7 +210,3 @@ def _conditions(settings: ReportSettings) -> list[tuple[str, float, bool, str, s
             f"Fewer than {settings.few_spikes} spikes: all metrics of these units are uncertain",
         ),
     ]
-
-
-def _has_quality(result: SortingResult) -> bool:
-    return result.sorting.get_property("quality") is not None

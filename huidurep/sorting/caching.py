@@ -82,9 +82,9 @@ def cache_traces(
     Returns
     -------
     BaseRecording
-        With the same traces, float32.
+        With the same traces, float32; without times where only some segments have a start time.
     """
-    jobs = resolve_job_kwargs(job_kwargs)
+    jobs, recording = resolve_job_kwargs(job_kwargs), _with_storable_times(recording)
     num_bytes = recording.get_total_memory_size()
     is_short = num_bytes <= settings.memory_bytes  # and the same, not rounded, where they are kept in a file
     if is_short and _has_shared_memory(num_bytes):
@@ -109,6 +109,16 @@ def cache_traces(
         cached.set_channel_gains(1.0)  # scaling keeps the gains, by which exports would scale again
     weakref.finalize(cached, _remove, folder, os.getpid())
     return cached
+
+
+def _with_storable_times(recording: BaseRecording) -> BaseRecording:
+    """A recording whose start times SpikeInterface can store: those of all segments or of none."""
+    starts_s = recording.get_segment_t_starts()
+    if starts_s is None or None not in starts_s:
+        return recording
+    view = recording.select_channels(recording.channel_ids)
+    view.reset_times()
+    return view
 
 
 def _has_shared_memory(num_bytes: float) -> bool:

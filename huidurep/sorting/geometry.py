@@ -108,6 +108,11 @@ def group_of_channels(recording: BaseRecording, log: RunLog) -> np.ndarray:
     -------
     ndarray, (num_channels,)
         Numbers or text; zeros where nothing divides the channels.
+
+    Raises
+    ------
+    ValueError
+        A number and a text that read alike, such as 1 and "1".
     """
     groups = recording.get_property("group")
     labels = [] if groups is None else [_plain_label(value) for value in groups]
@@ -126,6 +131,13 @@ def group_of_channels(recording: BaseRecording, log: RunLog) -> np.ndarray:
         )
     if all(isinstance(label, str) for label in labels) or all(isinstance(label, numbers.Number) for label in labels):
         return np.array(labels)
+    alike = {_as_text(label) for label in labels if isinstance(label, numbers.Number)} & set(labels)
+    if alike:
+        name = min(alike)
+        raise ValueError(
+            f"expected one name for each channel group, found both the number {name} and the text {name!r} in the "
+            "property 'group'; give them different names, or the same one if they are one group"
+        )
     return np.array([NO_GROUP if label is None else _as_text(label) for label in labels])
 
 

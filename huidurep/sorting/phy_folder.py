@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import numpy as np
 from .recorded_times import DAMAGED_ARRAY, describe_damage
 
 SPIKE_FILES = ("spike_times.npy", "spike_clusters.npy")
+UNDECIDED = "unsorted"  # phy's group of units that nobody has judged
+GROUPS = ("good", "mua", "noise", UNDECIDED)
 REMEDY = "save again in phy, or copy the folder again"
 
 
@@ -27,6 +30,21 @@ def is_phy_folder(path: Path) -> bool:
     bool
     """
     return all((path / name).is_file() for name in SPIKE_FILES)
+
+
+def plain_label(label: object) -> str:
+    """A label as the package compares it: phy's words in lower case, as in "MUA" and "Noise "; others stay.
+
+    Parameters
+    ----------
+    label : object
+
+    Returns
+    -------
+    str
+    """
+    word = str(label).strip()
+    return word.lower() if word.lower() in GROUPS else word
 
 
 def read_phy_spikes(folder: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -94,7 +112,9 @@ def read_phy_columns(folder: Path) -> Iterator[tuple[str, dict[int, str]]]:
     for path in sorted(paths, key=lambda path: (path.stem != "cluster_info", path.suffix, path.name)):
         try:
             text = path.read_text(encoding="utf-8-sig")  # spreadsheets write a byte-order mark
-            rows = list(csv.DictReader(io.StringIO(text), delimiter="\t" if "\t" in text else ","))
+            table = csv.DictReader(io.StringIO(text), delimiter="\t" if "\t" in text else ",")
+            # editors leave spaces; cells beyond the header have no name
+            rows = [{name.strip(): (row[name] or "").strip() for name in row if name is not None} for row in table]
             names = rows[0] if rows else {}
             key = "cluster_id" if "cluster_id" in names else "id"
             ids = [int(row[key]) for row in rows]
@@ -104,5 +124,34 @@ def read_phy_columns(folder: Path) -> Iterator[tuple[str, dict[int, str]]]:
                 f"{type(error).__name__} ({error}); {REMEDY}"
             ) from error
         for name in names:
-            if name is not None and name != key:
+            if name != key:
                 yield name, {unit: row[name] for unit, row in zip(ids, rows, strict=True) if row[name]}
+
+
+def unit_ids_of_clusters(clusters: np.ndarray, noted: dict[int, str]) -> np.ndarray:
+    """Ids that the units of phy's clusters had when they were exported.
+
+    Parameters
+    ----------
+    clusters : ndarray of int, (num_clusters,)
+    noted : dict of int to str
+        phy's column "si_unit_id", which exports by SpikeInterface write.
+
+    Returns
+    -------
+    ndarray of int or str, (num_clusters,)
+        phy's numbers where they were the ids. Otherwise clusters that phy made have new numbers, beyond all others.
+    """
+    names = [noted.get(cluster, "") for cluster in clusters.tolist()]
+    names = [name if names.count(name) == 1 else "" for name in names]  # parts of a split unit inherit its id
+    if all(name in ("", str(cluster)) for name, cluster in zip(names, clusters.tolist(), strict=True)):
+        return clusters
+    numbers = [int(name) for name in noted.values() if _is_whole(name)]
+    new = iter(range(max(*clusters.tolist(), *numbers, -1) + 1, sys.maxsize))
+    ids = [name or str(next(new)) for name in names]
+    return np.array([int(each) for each in ids] if all(map(_is_whole, ids)) else ids)
+
+
+def _is_whole(name: str) -> bool:
+    """Whether a name is a whole number, and no other text is the same number."""
+    return name.removeprefix("-").isdecimal() and str(int(name)) == name

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from tokenize import TokenError
+from typing import BinaryIO
 from zipfile import BadZipFile
 
 import numpy as np
@@ -85,12 +86,12 @@ class RecordedTimes(BaseRecording):
             knots.append((samples, np.asarray(sorting.sample_index_to_time(samples, index), dtype="float64")))
         return cls(sorting.get_sampling_frequency(), num_samples, starts_s, knots)
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path | BinaryIO) -> None:
         """Write a compressed .npz file.
 
         Parameters
         ----------
-        path : str or Path
+        path : str, Path or file object
             Receives num_samples and starts_s (num_segments,), and for each segment of number n samples_n and times_s_n
             (num_knots,).
         """
@@ -102,12 +103,12 @@ class RecordedTimes(BaseRecording):
         np.savez_compressed(path, **arrays)
 
     @classmethod
-    def load(cls, path: str | Path, sampling_frequency: float) -> RecordedTimes:
+    def load(cls, path: str | Path | BinaryIO, sampling_frequency: float) -> RecordedTimes:
         """Read a file that `save` wrote.
 
         Parameters
         ----------
-        path : str or Path
+        path : str, Path or file object
         sampling_frequency : float
             Hz.
 

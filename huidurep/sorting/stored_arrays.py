@@ -2,34 +2,215 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
+from spikeinterface.core import NumpySorting
+from spikeinterface.core.base import minimum_spike_dtype
 
 from .aggregation import ARTIFACT_DTYPE
+from .geometry import is_missing
+from .postprocessing import UnitMeasurements, make_sorting
 from .recorded_times import DAMAGED_ARRAY, describe_damage
 
+MAX_SEGMENTS = 1_000_000  # a damaged or foreign file must not ask for more memory than there is
+REMEDY = "copy the folder again or sort again"
+REMEDY_MEASURED = "copy the folder again, or remove this file, which can be measured again"
+ROUNDING = 1e-5  # of sums of probabilities in single precision
 
-def read_floats(path: Path) -> np.ndarray:
-    """Embeddings or posteriors.
+
+def read_embeddings(path: Path, num_spikes: int) -> np.ndarray:
+    """Embeddings of the spikes.
 
     Parameters
     ----------
     path : Path
+    num_spikes : int
 
     Returns
     -------
-    ndarray of float, (num_spikes,) or (num_spikes, embedding_size)
+    ndarray of float, (num_spikes, embedding_size)
 
     Raises
     ------
     ValueError
-        A damaged file or another array.
+        A damaged file, another array, or numbers that are not finite.
     """
-    array = _load(path)
-    if array.dtype.kind != "f" or array.ndim not in (1, 2):
-        raise ValueError(f"expected floats in {path}, found {array.dtype} {array.shape}; sort again")
-    return array
+    embeddings = _load_floats(path, num_spikes, num_axes=2)
+    if not np.isfinite(embeddings).all():
+        raise ValueError(f"expected finite embeddings in {path}, found NaN or infinity; {REMEDY}")
+    return embeddings
+
+
+def read_posteriors(path: Path, num_spikes: int) -> np.ndarray:
+    """Posteriors of the spikes.
+
+    Parameters
+    ----------
+    path : Path
+    num_spikes : int
+
+    Returns
+    -------
+    ndarray of float, (num_spikes,)
+
+    Raises
+    ------
+    ValueError
+        A damaged file, another array, or numbers that are no probabilities.
+    """
+    posteriors = _load_floats(path, num_spikes, num_axes=1)
+    wrong = posteriors[~((posteriors >= 0) & (posteriors <= 1 + ROUNDING))]
+    if len(wrong):
+        raise ValueError(
+            f"expected posteriors from 0 to 1 in {path}, found {len(wrong)} others, the first {wrong[0]:g}; {REMEDY}"
+        )
+    return posteriors
+
+
+def without_objects(values: np.ndarray) -> np.ndarray:
+    """A property of units as it can be saved: objects, as of pandas, as numbers where they are, else as text.
+
+    Parameters
+    ----------
+    values : ndarray
+
+    Returns
+    -------
+    ndarray
+        What is missing is NaN or empty text.
+    """
+    if values.dtype.kind != "O":
+        return values
+    plain = [None if is_missing(each) else each for each in values]
+    if all(each is None or isinstance(each, Real) for each in plain):
+        return np.array([np.nan if each is None else each for each in plain])
+    return np.array(["" if each is None else str(each) for each in plain], dtype=str)
+
+
+def read_units(folder: Path, info: dict) -> NumpySorting:
+    """Units from their arrays alone.
+
+    `spikeinterface.load` would call whatever class a file of the folder names, and unpickle properties: a folder that
+    somebody sends could then run code.
+
+    Parameters
+    ----------
+    folder : Path
+        With spikes.npy and the folder properties.
+    info : dict
+        unit_ids, sampling_frequency in Hz and num_segments, as SpikeInterface writes them.
+
+    Returns
+    -------
+    NumpySorting
+
+    Raises
+    ------
+    ValueError
+        Damaged files, or values that no sorting has.
+    """
+    try:
+        spikes = np.load(folder / "spikes.npy", allow_pickle=False)
+        properties = {
+            path.stem: np.load(path, allow_pickle=False) for path in sorted((folder / "properties").glob("*.npy"))
+        }
+        sampling_frequency, num_segments = float(info["sampling_frequency"]), int(info["num_segments"])
+        unit_ids = np.array(info["unit_ids"])
+        if not (0 < num_segments <= MAX_SEGMENTS and 0 < sampling_frequency < np.inf):
+            raise ValueError(f"{num_segments} segments of {sampling_frequency} Hz")
+        if len(set(unit_ids.tolist())) != len(unit_ids):
+            raise ValueError(f"the same unit ids twice in {unit_ids.tolist()}")
+        others = {name: len(values) for name, values in properties.items() if len(values) != len(unit_ids)}
+        if others:
+            raise ValueError(f"{len(unit_ids)} units and properties of other lengths, {others}")
+    except (*DAMAGED_ARRAY, KeyError, TypeError) as error:
+        raise ValueError(
+            f"expected the arrays of a sorting in {folder}, found {describe_damage(error)}; {REMEDY}"
+        ) from error
+    _check_spikes(spikes, len(unit_ids), num_segments, folder / "spikes.npy")
+    sorting = make_sorting(spikes, sampling_frequency, unit_ids, num_segments)
+    for name, values in properties.items():
+        sorting.set_property(name, values)
+    return sorting
+
+
+def _check_spikes(spikes: np.ndarray, num_units: int, num_segments: int, path: Path) -> None:
+    """Refuse what is no spike vector of these units, in order of time."""
+    if spikes.dtype != np.dtype(minimum_spike_dtype) or spikes.ndim != 1:
+        found = f"{spikes.dtype} {spikes.shape}"
+        raise ValueError(f"expected SpikeInterface's spike vector in {path}, found {found}; {REMEDY}")
+    samples, segments = spikes["sample_index"], spikes["segment_index"]
+    wrong = {"samples before 0": samples < 0}
+    for name, count in (("unit", num_units), ("segment", num_segments)):
+        index = spikes[f"{name}_index"]
+        wrong[f"numbers of {name}s that are not 0 to {count - 1}"] = (index < 0) | (index >= count)
+    steps = np.diff(segments)
+    wrong["steps back in time"] = (steps < 0) | ((steps == 0) & (np.diff(samples) < 0))
+    for name, is_wrong in wrong.items():
+        if is_wrong.any():
+            found = f"{name} ({is_wrong.sum()})"
+            raise ValueError(f"expected spikes of {num_units} units in {path}, found {found}; {REMEDY}")
+
+
+def read_measurements(path: Path, num_spikes: int, num_units: int) -> UnitMeasurements | None:
+    """Measurements of the units; None for folders of earlier versions, and without units.
+
+    Parameters
+    ----------
+    path : Path
+    num_spikes, num_units : int
+
+    Returns
+    -------
+    UnitMeasurements | None
+
+    Raises
+    ------
+    ValueError
+        A damaged file, or arrays that do not fit these spikes and units.
+    """
+    try:
+        measured = UnitMeasurements.load(path)
+    except DAMAGED_ARRAY as error:
+        found = describe_damage(error)
+        raise ValueError(f"expected the arrays of a result in {path}, found {found}; {REMEDY_MEASURED}") from error
+    if measured is None:
+        return None
+    shapes = _measured_shapes(measured, num_spikes, num_units)
+    numbers = {"template_channels": (-1, len(measured.channel_ids)), "drawn_spikes": (0, num_spikes)}
+    wrong = []
+    for name, shape in shapes.items():
+        array = getattr(measured, name)
+        if array.shape != shape or (name != "channel_groups" and array.dtype.kind not in "fiu"):
+            wrong.append(f"{name} {array.shape} of {array.dtype} instead of {shape}")
+    for name, (first, end) in numbers.items():
+        array = getattr(measured, name)
+        if array is not None and array.size and not first <= array.min() <= array.max() < end:
+            wrong.append(f"{name} from {array.min()} to {array.max()} instead of {first} to {end - 1}")
+    if wrong:
+        units = f"{num_spikes} spikes and {num_units} units"
+        raise ValueError(f"expected measurements of {units} in {path}, found {', '.join(wrong)}; {REMEDY_MEASURED}")
+    return measured
+
+
+def _measured_shapes(measured: UnitMeasurements, num_spikes: int, num_units: int) -> dict[str, tuple]:
+    """Shapes of the arrays of measurements."""
+    num_channels, near = len(measured.channel_ids), measured.templates_uv.shape[2:]
+    templates = (num_units, *measured.templates_uv.shape[1:])
+    shapes = {
+        "channel_groups": (num_channels,),
+        "channel_positions_um": (num_channels, 2),
+        "templates_uv": templates,
+        "template_channels": (num_units, *near),
+        "amplitudes_uv": (num_spikes,),
+        "positions_um": (num_spikes, 2),
+        "motion_um": (num_spikes,),
+    }
+    if measured.drawn_spikes is not None:
+        shapes |= {"template_quantiles_uv": (2, *templates), "contact_peaks_uv": (len(measured.drawn_spikes), *near)}
+    return shapes
 
 
 def read_artifacts(path: Path) -> np.ndarray:
@@ -56,10 +237,18 @@ def read_artifacts(path: Path) -> np.ndarray:
     return periods
 
 
+def _load_floats(path: Path, num_spikes: int, *, num_axes: int) -> np.ndarray:
+    """Floats with one row for each spike."""
+    array = _load(path)
+    if array.dtype.kind != "f" or array.ndim != num_axes:
+        raise ValueError(f"expected {num_axes}-D floats in {path}, found {array.dtype} {array.shape}; {REMEDY}")
+    if len(array) != num_spikes:
+        raise ValueError(f"expected one row a spike ({num_spikes}) in {path}, found {len(array)}; {REMEDY}")
+    return array
+
+
 def _load(path: Path) -> np.ndarray:
     try:
         return np.load(path, allow_pickle=False)
     except DAMAGED_ARRAY as error:
-        raise ValueError(
-            f"expected an array in {path}, found {describe_damage(error)}; copy the folder again or sort again"
-        ) from error
+        raise ValueError(f"expected an array in {path}, found {describe_damage(error)}; {REMEDY}") from error

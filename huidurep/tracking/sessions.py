@@ -14,7 +14,13 @@ from spikeinterface.preprocessing import bandpass_filter
 from ..provenance import describe_recording
 from ..result import SortingResult
 from ..sorting.geometry import um_per_unit
-from ..sorting.phy_folder import is_phy_folder, read_phy_columns, read_phy_spikes
+from ..sorting.phy_folder import (
+    is_phy_folder,
+    plain_label,
+    read_phy_columns,
+    read_phy_spikes,
+    unit_ids_of_clusters,
+)
 from ..sorting.scaling import complete_gains
 from .settings import TRACKING_SETTINGS, TrackingSettings
 
@@ -90,7 +96,7 @@ def read_session(
         return _without_noise(_from_analyzer(source))
     if isinstance(source, tuple) and len(source) == 2 and isinstance(source[1], BaseRecording):
         units = _from_analyzer(_analyze_phy(Path(source[0]), source[1], job_kwargs or {}, settings))
-        return replace(units, identity=_identity(describe_recording(source[1])))
+        return replace(units, identity=recording_identity(describe_recording(source[1])))
     raise TypeError(
         "expected a SortingResult, its folder, a SortingAnalyzer, or a phy folder with its recording, found "
         f"{type(source).__name__}; sort the session with SpikeSortingPipeline, or give (folder, recording)"
@@ -109,7 +115,25 @@ def noise_units(sorting: BaseSorting) -> np.ndarray:
     ndarray of bool (num_units,)
     """
     labels = sorting.get_property("quality")
-    return np.zeros(sorting.get_num_units(), dtype=bool) if labels is None else labels.astype(str) == "noise"
+    if labels is None:
+        return np.zeros(sorting.get_num_units(), dtype=bool)
+    return np.array([plain_label(label) == "noise" for label in labels], dtype=bool)
+
+
+def recording_identity(facts: dict) -> tuple | None:
+    """By which a recording is recognised.
+
+    Parameters
+    ----------
+    facts : dict
+        From `huidurep.provenance.describe_recording`.
+
+    Returns
+    -------
+    tuple of str | None
+        None for results of early versions.
+    """
+    return tuple(str(facts[name]) for name in IDENTITY) if set(IDENTITY) <= set(facts) else None
 
 
 def isi_histograms(sorting: BaseSorting) -> np.ndarray:
@@ -156,17 +180,13 @@ def _without_noise(session: SessionUnits) -> SessionUnits:
     )
 
 
-def _identity(facts: dict) -> tuple | None:
-    return tuple(str(facts[name]) for name in IDENTITY) if set(IDENTITY) <= set(facts) else None
-
-
 def _from_result(result: SortingResult) -> SessionUnits:
     measured, num_units = result.measurements, result.sorting.get_num_units()
     if num_units and measured is None:
         raise ValueError(
             "expected a result with templates, found one of an early version without them; sort the session again"
         )
-    identity = _identity(result.provenance.get("recording", {}))
+    identity = recording_identity(result.provenance.get("recording", {}))
     if measured is None:
         empty = np.zeros(0)
         return SessionUnits(result.sorting, np.zeros((0, 1, 0)), empty, empty, np.zeros((0, 2)), 0, identity)
@@ -201,7 +221,7 @@ def _from_analyzer(analyzer: SortingAnalyzer) -> SessionUnits:
     main = np.ptp(dense, axis=1).argmax(axis=1) if len(dense) else np.zeros(0, dtype=int)
     identity = None
     if analyzer.has_recording():
-        identity = _identity(describe_recording(analyzer.recording))
+        identity = recording_identity(describe_recording(analyzer.recording))
     contacts = analyzer.get_probegroup().to_numpy(complete=True)
     units = contacts["si_units"][np.argsort(contacts["device_channel_indices"])]  # as get_channel_locations
     positions_um = np.asarray(analyzer.get_channel_locations(), dtype="float64")[:, :2] * um_per_unit(units)[:, None]
@@ -257,10 +277,13 @@ def _read_phy(folder: Path, recording: BaseRecording) -> BaseSorting:
             f"expected spikes within the {recording.get_num_samples(0)} samples of the recording, found others in "
             f"{folder}; give the recording of this folder"
         )
-    labels = dict(read_phy_columns(folder)).get("group", {})
-    noise = [cluster for cluster, label in labels.items() if label == "noise"]
+    columns = dict(read_phy_columns(folder))
+    noise = [cluster for cluster, label in columns.get("group", {}).items() if plain_label(label) == "noise"]
     kept = ~np.isin(clusters, noise)
     order = np.argsort(samples[kept], kind="stable")
-    return NumpySorting.from_samples_and_labels(
+    sorting = NumpySorting.from_samples_and_labels(
         [samples[kept][order]], [clusters[kept][order]], recording.get_sampling_frequency()
     )
+    every = np.unique(clusters)
+    unit_ids = unit_ids_of_clusters(every, columns.get("si_unit_id", {}))
+    return sorting.rename_units(unit_ids[np.isin(every, sorting.unit_ids)])

@@ -93,8 +93,7 @@ def track(
     histograms = [isi_histograms(each.sorting) if use_isi else None for each in sessions]
     neurons = [np.full(len(each.unit_groups), -1) for each in sessions]
     waveforms: list[list] = [[None] * len(each.unit_groups) for each in sessions]
-    pairs: list[tuple] = []
-    displacement_um, models, num_neurons = {}, {}, 0
+    pairs, displacement_um, models, num_neurons = [], {}, {}, 0
     for group in dict.fromkeys(str(name) for each in sessions for name in each.channel_groups):
         found = _track_group(group, sessions, histograms, model, settings)
         for session, rows in enumerate(found.rows):
@@ -105,7 +104,8 @@ def track(
         num_neurons += 1 + max((int(each.max()) for each in found.neurons if len(each)), default=-1)
         displacement_um[group] = [None if np.isnan(move) else round(float(move), 1) for move in found.moves_um[0]]
         models[group] = found.model
-    info = {"model": models, "use_isi": use_isi, "versions": versions()}
+    identities = [each.identity and list(each.identity) for each in sessions]
+    info = {"model": models, "use_isi": use_isi, "versions": versions(), "recordings": identities}
     shapes = np.stack([each for own in waveforms for each in own])
     return UnitTracks(_neuron_table(sessions, neurons), _pair_table(sessions, pairs), displacement_um, shapes, info)
 

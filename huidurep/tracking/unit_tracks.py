@@ -13,7 +13,7 @@ import numpy as np
 from ..hub.json_files import read_json_object
 from ..output_files import new_folder
 from ..sorting.recorded_times import DAMAGED_ARRAY, describe_damage
-from .sessions import noise_units
+from .sessions import noise_units, recording_identity
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +45,7 @@ class UnitTracks:
         Templates of the rows of `neurons` on the main channel and up to three others nearest to it, at 30 kHz; NaN
         where a channel group has fewer.
     info : dict
-        model (checkpoint of each channel group), use_isi, and the versions.
+        model (checkpoint of each channel group), use_isi, the versions, and recordings (hash and size of each).
     """
 
     neurons: pd.DataFrame
@@ -100,12 +100,13 @@ class UnitTracks:
         Raises
         ------
         ValueError
-            Another number of sessions, or other units.
+            Another number of sessions, another order, or other units.
         """
         if len(results) != self.num_sessions:
             raise ValueError(
                 f"expected {self.num_sessions} sessions, found {len(results)}; give all of them, in the same order"
             )
+        self._check_order(results)
         sortings = [getattr(result, "sorting", result) for result in results]
         found = []
         for session, sorting in enumerate(sortings):
@@ -114,6 +115,18 @@ class UnitTracks:
             found[-1][is_tracked] = self.neuron_of_units(session, sorting.unit_ids[is_tracked])
         for sorting, neurons in zip(sortings, found, strict=True):
             sorting.set_property("neuron", neurons)
+
+    def _check_order(self, results: Sequence) -> None:
+        """Refuse a result whose recording is that of another session."""
+        known = self.info.get("recordings", [])
+        for session, result in enumerate(results):
+            found = recording_identity(getattr(result, "provenance", {}).get("recording", {}))
+            places = [place for place, each in enumerate(known) if found is not None and each == list(found)]
+            if places and session not in places:
+                raise ValueError(
+                    f"expected the result of session {session}, found that of session {places[0]}; give the results in "
+                    "the order in which they were tracked"
+                )
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """Write a folder with neurons.csv, pairs.csv, waveforms.npy and huidurep_tracks.json.

@@ -10,7 +10,7 @@ from spikeinterface.core import NumpySorting
 from spikeinterface.curation import apply_curation, bombcell_label_units
 from spikeinterface.widgets import SortingSummaryWidget
 from stand_in import PcaModel
-from tetrodes import QUICK, RATE_HZ
+from tetrodes import QUICK, RATE_HZ, sort
 
 from huidurep import SortingResult
 from huidurep.exporters.curated_result import apply_curated
@@ -181,7 +181,13 @@ def test_sorting_of_another_sorter(result, recording):
         curate(result, NumpySorting.from_unit_dict([{"new": np.arange(100, 90000, 4501)}], RATE_HZ), recording)
     placed = NumpySorting.from_unit_dict([{"new": np.arange(100, 90000, 4501)}], RATE_HZ)
     placed.set_property("group", np.array(["left"]))
-    assert curate(result, placed, recording).sorting.get_property("group").tolist() == ["left"]
+    foreign = curate(result, placed, recording)
+    assert foreign.sorting.get_property("group").tolist() == ["left"]
+    is_doubted = [
+        any("of this recording" in each["message"] for each in r.log if each.get("is_warning"))
+        for r in (curated, foreign)
+    ]
+    assert is_doubted == [False, True]
 
 
 def test_bad_curations(result, recording, tmp_path):
@@ -252,8 +258,69 @@ def test_missing_values_of_a_property_are_no_words(result):
     curated = result.sorting.select_units(result.sorting.unit_ids)
     num_units = curated.get_num_units()
     curated.set_property("area", np.array(["CA1", None, float("nan"), *["CA3"] * num_units][:num_units], dtype=object))
-    curated.set_property("quality", np.array(["noise", "NaN", "<NA>", *["unsorted"] * num_units][:num_units]))
+    curated.set_property("quality", np.array(["Noise ", "NaN", "<NA>", *["unsorted"] * num_units][:num_units]))
     sorting = curate(result, curated).sorting
     assert sorting.get_property("area").tolist()[:3] == ["CA1", "", ""]
     machine = sorting.get_property("machine_quality").tolist()  # stays where nobody has decided
     assert sorting.get_property("quality").tolist() == ["noise", *machine[1:]]
+
+
+def test_further_properties_of_the_units_stay(result, recording, track_one_session, tmp_path):
+    tracked = SortingResult.load(result.save(tmp_path / "out"))
+    neurons = track_one_session(tracked)
+    tracked.sorting.set_property("area", np.array(["CA1", "CA1", "CA3", "CA3"]))
+    tracked.sorting.set_property("is_fast", np.array([True, False, True, True]))
+    folder = tracked.export_to_phy(recording, tmp_path / "phy", copy_recording=False)
+    same = curate(tracked, curation(tracked, removed=[1])).sorting
+    assert same.get_property("neuron").tolist() == np.delete(neurons, 1).tolist()
+    assert same.get_property("neuron").dtype.kind == "i"
+    phy = tracked.with_sorting(folder).sorting
+    assert phy.get_property("neuron").tolist() == neurons
+    assert phy.get_property("is_fast").tolist() == [True, False, True, True]
+    merged = curate(tracked, curation(tracked, merges=[{"unit_ids": [0, 1], "new_unit_id": 9}])).sorting
+    found = dict(zip(merged.unit_ids.tolist(), merged.get_property("neuron"), strict=True))
+    assert found[2] == neurons[2] and np.isnan(found[9])  # of two neurons: which one is not known
+    assert dict(zip(merged.unit_ids.tolist(), merged.get_property("area"), strict=True))[9] == "CA1"
+
+
+def test_a_second_curation_in_phy_keeps_the_ids(result, recording, tmp_path):
+    once = curate(result, curation(result, removed=[0], merges=[{"unit_ids": [1, 2], "new_unit_id": 20}]))
+    folder = once.export_to_phy(recording, tmp_path / "phy", copy_recording=False)
+    (folder / "cluster_group.tsv").write_text("cluster_id\tgroup\n0\tnoise\n")
+    twice = once.with_sorting(folder).sorting
+    assert trains(twice) == trains(once.sorting) and set(twice.unit_ids.tolist()) == {3, 20}
+    named = dict(zip(twice.unit_ids.tolist(), twice.get_property("quality"), strict=True))
+    assert named[once.sorting.unit_ids[0]] == "noise" and named[once.sorting.unit_ids[1]] != "noise"
+
+
+def test_times_stay_where_the_recording_was_opened_without_them(recording):
+    timed = recording.clone()
+    timed.shift_times(100.0)
+    later = sort(timed)
+    for curated in (curate(later, later.sorting), curate(later, later.sorting, recording)):
+        assert curated.sorting.get_start_time(0) == 100.0
+
+
+def test_labels_of_an_earlier_curation_stay_where_the_next_says_nothing(result):
+    words = {
+        "celltype": {"label_options": ["pyr", "int"], "exclusive": True},
+        "tag": {"label_options": ["burst", "slow"], "exclusive": False},
+    }
+    first = [{"unit_id": 0, "celltype": ["pyr"], "tag": ["burst"]}, {"unit_id": 1, "celltype": ["pyr"]}]
+    once = curate(result, curation(result, label_definitions=words, manual_labels=first))
+    second = [{"unit_id": 1, "celltype": ["int"]}]
+    twice = curate(once, curation(once, label_definitions=words, manual_labels=second, removed=[3])).sorting
+    assert twice.get_property("celltype").tolist() == ["pyr", "int", ""]
+    assert twice.get_property("burst").tolist() == [True, False, False]
+
+
+def test_columns_that_were_added_in_phy(result, recording, tmp_path):
+    folder = result.export_to_phy(recording, tmp_path / "phy", copy_recording=False)
+    (folder / "cluster_layer.tsv").write_text("cluster_id\tlayer\n0\t4\n2\t5\n")
+    (folder / "cluster_note.tsv").write_text("cluster_id\tnote\n0\t2\n1\tlate\n")
+    (folder / "cluster_info.tsv").write_text("cluster_id\tn_spikes\n0\t4\n1\t5\n")
+    sorting = result.with_sorting(folder).sorting
+    added = set(sorting.get_property_keys()) - set(result.sorting.get_property_keys())
+    assert added == {"layer", "note", "machine_quality"}
+    assert np.array_equal(sorting.get_property("layer"), [4, np.nan, 5, np.nan], equal_nan=True)
+    assert sorting.get_property("note").tolist() == ["2", "late", "", ""]

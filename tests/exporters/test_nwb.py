@@ -9,7 +9,7 @@ import spikeinterface
 from stand_in import TETRODE_UM, PcaModel, as_recording, planted
 from typer.testing import CliRunner
 
-from huidurep import SortingParameters, SpikeSortingPipeline
+from huidurep import SortingParameters, SortingResult, SpikeSortingPipeline
 from huidurep.cli.main import app
 from huidurep.exporters.nwb import _check_arguments
 
@@ -275,3 +275,24 @@ def test_groups_whose_names_nwb_does_not_allow(result, recording, tmp_path):
         names = [group.name for group in read.units["electrode_group"][:]]
     expected = {0: "TT-1", 1: "TT-1 (1)"}
     assert names == [expected[int(group)] for group in result.sorting.get_property("group")]
+
+
+def test_times_of_a_computer_clock_are_refused(recording, tmp_path):
+    later = recording.clone()
+    later.shift_times(1.7e9)
+    with pytest.raises(ValueError, match="1700000100 s.*shift_times"):
+        sort(later).export_to_nwb(later, tmp_path / "units.nwb", session_start_time=START)
+
+
+def test_properties_of_objects_are_numbers_or_text(result, recording, tmp_path):
+    import pynwb
+
+    given = SortingResult.load(result.save(tmp_path / "out"))
+    num_units = given.sorting.get_num_units()
+    given.sorting.set_property("area", np.array(["CA1", *[None] * (num_units - 1)], dtype=object))
+    given.sorting.set_property("layer", np.array([4, *[None] * (num_units - 1)], dtype=object))
+    path = given.export_to_nwb(recording, tmp_path / "units.nwb", session_start_time=START)
+    with pynwb.NWBHDF5IO(path, "r") as io:
+        units = io.read().units
+        assert list(units["area"][:2]) == ["CA1", ""] and units["layer"][0] == 4 and np.isnan(units["layer"][1])
+    assert given.sorting.get_property("area").dtype.kind == "O"  # the result is not changed

@@ -76,6 +76,7 @@ def test_phylib_opens_one_unit_without_its_recording(recording, tmp_path):
 def test_neurons_of_several_sessions_are_a_column(result, recording, track_one_session, tmp_path):
     tracked = SortingResult.load(result.save(tmp_path / "result"))
     neurons = track_one_session(tracked)
+    tracked.sorting.set_property("place_um", np.zeros((len(neurons), 3)))  # of three numbers: no column
     folder = tracked.export_to_phy(recording, tmp_path / "phy", copy_recording=False)
     lines = (folder / "cluster_neuron.tsv").read_text().split("\n")
     assert lines == ["cluster_id\tneuron", *(f"{unit}\t{neuron}" for unit, neuron in enumerate(neurons)), ""]

@@ -29,4 +29,4 @@ def group_of(samples, units, segments, name, channels, **changed):
         "overlapping_unit": [-1] * len(channels),
     }
     properties |= changed
-    return GroupSorting(vector, np.column_stack([np.asarray(samples, "float32"), rows]), rows, properties)
+    return GroupSorting(vector, np.column_stack([np.asarray(samples, "float32"), rows]), rows / 8, properties)

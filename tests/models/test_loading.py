@@ -2,12 +2,13 @@
 
 import json
 import socket
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from huidurep import HuiduRep, HuiduRepConfig, list_checkpoints
+from huidurep import HuiduRep, HuiduRepConfig, SpikeSortingPipeline, list_checkpoints
 from huidurep.hub.resolve import resolve_checkpoint
 
 
@@ -140,10 +141,17 @@ def test_unknown_setting_in_config(folder):
         HuiduRep.from_pretrained(folder)
 
 
-@pytest.mark.parametrize("name", ["no-such-checkpoint", "/no/such/folder", "./nothing", "a/b/c"])
+@pytest.mark.parametrize("name", ["no-such-checkpoint", "/no/such/folder", "./nothing", "a/b/c", Path("no/folder")])
 def test_unknown_name(name):
     with pytest.raises(OSError, match="embedded checkpoints.*tetrode"):
         HuiduRep.from_pretrained(name)
+
+
+@pytest.mark.parametrize("name", [5, None, b"tetrode", ["tetrode"]])
+def test_what_is_no_name(name):
+    for loader in (HuiduRep, SpikeSortingPipeline):
+        with pytest.raises(TypeError, match="name or the folder of a checkpoint.*tetrode"):
+            loader.from_pretrained(name)
 
 
 def test_local_folder_and_embedded_names(folder):

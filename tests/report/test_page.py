@@ -92,7 +92,7 @@ def test_page_of_a_sorting(sorted_tetrode, tetrode_page):
     assert "day &lt;1&gt;" in text and "3 units" in text and "9.0 s in 2 segments of 4 channels" in text
     assert result.provenance["recording"]["sha256"] in text and "NumpyRecording" in text
     assert result.provenance["versions"]["spikeinterface"] in text
-    assert data["axis"] == {"first_s": 0.0, "total_s": 9.0, "starts_s": [6.0]}
+    assert data["axis"] == {"first_s": 0.0, "total_s": 9.0, "starts_s": [6.0], "recorded_s": [6.0]}
     assert [unit["id"] for unit in data["units"]] == ["0", "1", "2"]
     counts = np.bincount(result.sorting.to_spike_vector()["unit_index"])
     assert [unit["amplitudes"]["num_shown"] for unit in data["units"]] == counts.tolist()
@@ -227,7 +227,8 @@ def test_the_time_axis_has_the_times_of_the_recording():
     knots = [(np.zeros(0, dtype=int), np.zeros(0)), gap]
     result.sorting.register_recording(RecordedTimes(RATE_HZ, [18000000, 18000000], [100.0, 0.0], knots))
     axis = TimeAxis(result)
-    assert axis.describe() == {"first_s": 100.0, "total_s": pytest.approx(1250.0), "starts_s": [600.0]}
+    described = {"first_s": 100.0, "total_s": pytest.approx(1250.0), "starts_s": [600.0], "recorded_s": [0.0]}
+    assert axis.describe() == described
     late = (vector["segment_index"] == 1) & (vector["sample_index"] >= 9000000)
     assert np.allclose(axis.of(vector) - without_times_s, 50.0 * late)
     assert axis.durations_s.tolist() == [600.0, 600.0]  # rates do not count the gap
@@ -259,7 +260,7 @@ def test_command(sorted_tetrode, tmp_path):
         folder / "measures.npz", **{**vars(result.measurements), "amplitudes_uv": result.measurements.amplitudes_uv[1:]}
     )
     torn = CliRunner().invoke(app, ["report", str(folder), "--overwrite"])
-    assert torn.exit_code == 2 and "one amplitude a spike" in torn.stderr
+    assert torn.exit_code == 2 and "amplitudes_uv (301,)" in torn.stderr
 
 
 # ------------------------------------------------------------------------------------------------- in a browser
@@ -345,6 +346,23 @@ def test_links_and_filter(browser, large_page):
     assert find(browser, "#unit-3[open] svg.chart")
     browser.get(large_page.as_uri() + "#unit-299")
     assert find(browser, "#unit-299[open]")
+
+
+@pytest.mark.parametrize(
+    ("starts_s", "expected"),
+    [
+        (None, [0, 5, 10, 15, 20]),  # in min; segments of 10 min follow each other
+        ((0.0, 7200.0), [0, 5, 120, 125, 130]),
+        ((600.0, 1200.0), [10, 15, 20, 25, 30]),
+    ],
+)
+def test_ticks_are_times_of_the_recording_in_every_segment(browser, tmp_path, starts_s, expected):
+    result, empty = synthetic(2, 40, num_segments=2), (np.zeros(0, dtype=int), np.zeros(0))
+    if starts_s:
+        result.sorting.register_recording(RecordedTimes(RATE_HZ, [18000000] * 2, starts_s, [empty] * 2))
+    show(browser, write_page(result, tmp_path / "page.html"))
+    texts = find(browser, 'svg[aria-label="Firing rates"] text[text-anchor="middle"]')
+    assert [each.text for each in texts if each.text.isdigit()] == [str(each) for each in expected]
 
 
 def test_a_unit_is_highlighted_everywhere(browser, tetrode_page):

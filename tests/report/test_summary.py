@@ -17,6 +17,9 @@ def test_summary_and_remarks():
     assert remarks["few spikes"].units == [0, 1, 2, 3, 4, 5]
     share = result.sorting.get_property("neighbour_share")
     assert remarks["overlap"].units == np.flatnonzero(share > 0.1).tolist()
+    result.sorting.set_property("quality", np.array(["good", "mua", "noise", "noise", "good", "axon"]))
+    assert summarise(result, TimeAxis(result))[1].startswith("2 are good; 1 is axon; 1 is multi-unit activity (mua), ")
+    assert summarise(result, TimeAxis(result))[1].endswith("; 2 are noise.")
     strict = {remark.flag for remark in find_remarks(result, [], settings=ReportSettings(low_snr=1000.0, few_spikes=1))}
     assert "low SNR" in strict and "few spikes" not in strict
     assert [format_duration(seconds) for seconds in (1.5, 125, 3600, 12000)] == [

@@ -46,6 +46,16 @@ def test_short_traces_stay_in_memory(lazy, folder):
     assert "Memory" in type(cached).__name__ and not list(folder.iterdir())
 
 
+@pytest.mark.parametrize("settings", [caching.CACHING, TO_DISK])
+def test_a_start_time_of_one_segment_alone(folder, settings):
+    traces = np.random.default_rng(0).normal(0, 10, (9000, 4)).astype("float32")
+    raw = NumpyRecording([traces, traces], 10000.0)
+    raw.shift_times(500.0, segment_index=1)
+    lazy = spre.scale(raw, gain=2.0, dtype="float32")
+    assert_same(caching.cache_traces(lazy, "preprocessing", RunLog(), settings=settings), lazy)
+    assert raw.get_start_time(1) == 500.0
+
+
 def test_short_traces_go_to_a_file_where_shared_memory_is_small(lazy, folder, monkeypatch):
     shared = folder / "shm"
     shared.mkdir()

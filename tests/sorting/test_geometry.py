@@ -115,6 +115,14 @@ def test_no_channel_is_lost_by_its_group(labels, names):
     assert any("no group" in each for each in warnings) == ("no group" in names)
 
 
+@pytest.mark.parametrize(("number", "text"), [(1, "1"), (1.0, "1"), (2.5, "2.5")])
+def test_a_number_and_a_text_that_read_alike_are_not_one_group(number, text):
+    recording = silent()
+    recording.set_property("group", np.array([number] * 4 + [text] * 4, dtype=object))
+    with pytest.raises(ValueError, match=f"number {text} and the text '{text}'"):
+        split(recording)
+
+
 def test_shanks_without_a_name_are_one_group():
     probe = generate_linear_probe(8)
     probe.set_shank_ids(np.array(["0"] * 4 + [""] * 4))

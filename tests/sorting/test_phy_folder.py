@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from huidurep.sorting.phy_folder import is_phy_folder, read_phy_columns, read_phy_spikes
+from huidurep.sorting.phy_folder import (
+    is_phy_folder,
+    plain_label,
+    read_phy_columns,
+    read_phy_spikes,
+    unit_ids_of_clusters,
+)
 
 
 @pytest.fixture
@@ -49,11 +55,22 @@ def test_other_numbers_of_spikes_are_refused(folder):
         ("cluster_info.tsv", b"id\tdepth\tgroup\n0\t1.5\tnoise\n3\t2.5\tgood\n"),
         ("cluster_groups.csv", b"cluster_id\tgroup\n0\tnoise\n3\tgood\n"),
         ("cluster_group.csv", b"cluster_id,group\n0,noise\n3,good\n"),
+        ("cluster_group.csv", b"cluster_id, group\n0, noise \n3, good, checked\n"),
     ],
 )
 def test_labels_of_every_version_of_phy(folder, name, content):
     (folder / name).write_bytes(content)
     assert dict(read_phy_columns(folder))["group"] == {0: "noise", 3: "good"}
+
+
+def test_words_of_phy_in_other_letters():
+    assert [plain_label(label) for label in ("Noise", " MUA ", "good", np.str_("GOOD"), "Axon")] == [
+        "noise",
+        "mua",
+        "good",
+        "good",
+        "Axon",
+    ]
 
 
 def test_single_columns_come_after_the_table_of_all(folder):
@@ -69,3 +86,19 @@ def test_tables_that_name_no_clusters_are_refused(folder, content):
     (folder / "cluster_group.tsv").write_bytes(content)
     with pytest.raises(ValueError, match=r"cluster_id in each line of .*cluster_group\.tsv"):
         dict(read_phy_columns(folder))
+
+
+@pytest.mark.parametrize(
+    ("noted", "expected"),
+    [
+        ({}, [0, 1, 2, 5]),
+        ({0: "0", 1: "1", 2: "2", 3: "3", 4: "4"}, [0, 1, 2, 5]),  # 5 is a merger of 3 and 4
+        ({0: "2", 1: "5", 2: "20", 3: "8", 4: "9"}, [2, 5, 20, 21]),
+        ({0: "-2", 1: "-1", 2: "0", 5: "1"}, [-2, -1, 0, 1]),
+        ({0: "01", 1: "1", 2: "2", 5: "3"}, ["01", "1", "2", "3"]),
+        ({0: "a", 1: "b 1", 2: "c"}, ["a", "b 1", "c", "6"]),
+        ({0: "7", 1: "8", 2: "9", 5: "9"}, [7, 8, 10, 11]),  # two parts of a unit
+    ],
+)
+def test_clusters_have_the_ids_of_the_units_that_were_exported(noted, expected):
+    assert unit_ids_of_clusters(np.array([0, 1, 2, 5]), noted).tolist() == expected

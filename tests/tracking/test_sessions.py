@@ -117,6 +117,8 @@ def test_noise_is_left_out_wherever_phy_says_it(recorded, tmp_path):
     np.save(tmp_path / "spike_clusters.npy", spikes["unit_index"])
     (tmp_path / "cluster_info.tsv").write_text("id\tgroup\n0\tgood\n1\tnoise\n2\t\n")
     assert read_session((tmp_path, recording)).sorting.unit_ids.tolist() == [0, 2]
+    (tmp_path / "cluster_si_unit_ids.tsv").write_text("cluster_id\tsi_unit_id\n0\tx\n1\ty\n2\tz\n")
+    assert read_session((tmp_path, recording)).sorting.unit_ids.tolist() == ["x", "z"]
     with pytest.raises(ValueError, match="one segment"):
         read_session((tmp_path, append_recordings([recording, recording])))
 

@@ -68,6 +68,17 @@ def test_ids_become_a_property(results, tracks, tmp_path):
         tracks.set_neurons(results[:2])
 
 
+def test_results_in_another_order_are_refused(tmp_path):
+    templates = draw_neurons(3, (0.0, 0.0), seed=2)
+    days = [make_result(each, name=f"day {number}") for number, each in enumerate(templates)]
+    huidurep.track(days).save(tmp_path / "tracks")
+    tracks = huidurep.UnitTracks.load(tmp_path / "tracks")
+    with pytest.raises(ValueError, match="result of session 0, found that of session 1"):
+        tracks.set_neurons(days[::-1])
+    tracks.set_neurons(days)
+    assert days[0].sorting.get_property("neuron") is not None
+
+
 def test_units_of_opposite_sign_are_two_neurons():
     templates = draw_neurons(4, (0.0, 0.0), seed=2)
     found = huidurep.track([make_result(templates[0]), make_result(-templates[1])])
@@ -144,7 +155,7 @@ DAYS = ([[0, 1, 2, 3], [0, 1], [0, 1, 2, 3]], [slice(8), slice(4), slice(8)])
 def test_units_that_a_curator_called_noise_are_no_neurons(results):
     curated = [make_result(_dense(each), seed=20 + day) for day, each in enumerate(results[:2])]
     labels = np.full(curated[1].sorting.get_num_units(), "good", dtype="U5")
-    labels[1] = "noise"
+    labels[1] = "Noise"
     curated[1].sorting.set_property("quality", labels)
     tracks = huidurep.track(curated)
     of_noise = tracks.neurons.query("session == 1 and unit == 1")

@@ -92,6 +92,27 @@ function timeAt(place) {
   return (AXIS.first_s + place * AXIS.total_s) / timeUnit().seconds;
 }
 
+// Ticks of the time axis, in that unit: their places, and the recording's times there, which begin anew with segments
+// that do not continue the one before.
+function timeTicks(wanted) {
+  const seconds = timeUnit().seconds, pieces = [{ start: 0, recorded: AXIS.first_s }];
+  AXIS.starts_s.forEach((start, index) => {
+    const last = pieces[pieces.length - 1], recorded = AXIS.recorded_s[index];
+    if (Math.abs(recorded - last.recorded - (start - last.start)) > 0.001) pieces.push({ start, recorded });
+  });
+  const found = [], room = AXIS.total_s / seconds / wanted / 2; // of a label
+  pieces.forEach(({ start, recorded }, index) => {
+    const isLast = index + 1 === pieces.length, length = (isLast ? AXIS.total_s : pieces[index + 1].start) - start;
+    const low = recorded / seconds, high = (recorded + length) / seconds - (isLast ? 0 : room);
+    const number = Math.max(pieces.length > 1 ? 3 : 0, (wanted * length) / AXIS.total_s);
+    for (const value of high < low ? [] : ticks(low, high, number)) {
+      const at = value - low + timeAt(start / AXIS.total_s);
+      if (!found.length || at - found[found.length - 1].at > room) found.push({ at, text: plain(value) });
+    }
+  });
+  return found;
+}
+
 // -------------------------------------------------------------- coordinates
 
 // Empty chart; options: width, height, left, right, top, bottom (margins), x and y (ranges), xLabel, yLabel.
@@ -109,9 +130,10 @@ function addAxes(plot, settings) {
   const chosen = Object.assign({ xTicks: 5, yTicks: 4 }, settings);
   svg.append(draw("path", { class: "axis", d: "M" + inner.x0 + " " + inner.y1 + "V" + inner.y0 + "H" + inner.x1 }));
   if (chosen.xTicks) {
-    for (const value of ticks(room.x[0], room.x[1], chosen.xTicks)) {
-      svg.append(draw("path", { class: "axis", d: "M" + x(value) + " " + inner.y0 + "v4" }));
-      svg.append(draw("text", { x: x(value), y: inner.y0 + 15, "text-anchor": "middle" }, plain(value)));
+    const plainTicks = () => ticks(room.x[0], room.x[1], chosen.xTicks).map((value) => ({ at: value, text: plain(value) }));
+    for (const { at, text } of chosen.isTime ? timeTicks(chosen.xTicks) : plainTicks()) {
+      svg.append(draw("path", { class: "axis", d: "M" + x(at) + " " + inner.y0 + "v4" }));
+      svg.append(draw("text", { x: x(at), y: inner.y0 + 15, "text-anchor": "middle" }, text));
     }
   }
   if (chosen.yTicks) {

@@ -32,7 +32,7 @@ function probeChart() {
   });
   // where not all labels find a place, the largest units have one
   placeLabels(plot, marks.slice().sort((a, b) => b.size - a.size), marks.map((each) => [each.x - each.gap, each.y - each.gap, 2 * each.gap, 2 * each.gap]));
-  return figure("Units on the probe", plot.svg, "Filled circles: good; open triangles: multi-unit activity; size: template amplitude; colours tell neighbours apart. Grey squares: contacts. The scales across and along the probe differ.");
+  return figure("Units on the probe", plot.svg, "Filled circles: good; open triangles: others; size: template amplitude; colours tell neighbours apart. Grey squares: contacts. The scales across and along the probe differ.");
 }
 
 // Channel groups whose contacts overlap are drawn side by side.
@@ -73,7 +73,7 @@ function rasterChart() {
   const { inner } = plot;
   plot.svg.append(draw("image", { href: canvas.toDataURL(), x: inner.x0, y: inner.y1, width: inner.x1 - inner.x0, height: inner.y0 - inner.y1, preserveAspectRatio: "none" }));
   addSegments(plot);
-  addAxes(plot, { xTicks: 8, yTicks: 0 });
+  addAxes(plot, { isTime: true, xTicks: 8, yTicks: 0 });
   if (isNamed) {
     order.forEach((unit, row) => {
       plot.svg.append(draw("text", { x: inner.x0 - 6, y: plot.y(row + 0.5) + 4, "text-anchor": "end" }, DATA.units[unit].id.slice(0, 20)));
@@ -109,7 +109,7 @@ function driftChart() {
     });
     plot.svg.append(draw("path", { class: "motion", d: motion }));
   }
-  addAxes(plot, { xTicks: 8, yTicks: 8 });
+  addAxes(plot, { isTime: true, xTicks: 8, yTicks: 8 });
   const correction = drift.motion_line ? "The line is the estimated probe movement (range " + drift.motion_range_um + " µm), which was corrected before sorting." : "Motion was not corrected.";
   return figure("Drift", plot.svg, drift.num_shown.toLocaleString("en") + " spikes at their depth before motion correction; darker: larger amplitude. " + correction);
 }
@@ -140,7 +140,7 @@ function trendChart() {
     return here.length ? here[Math.floor(here.length / 2)] : null;
   });
   plot.svg.append(draw("path", { class: "motion", d: pathOf(middle) }));
-  addAxes(plot, { xTicks: 8, yTicks: 8 });
+  addAxes(plot, { isTime: true, xTicks: 8, yTicks: 8 });
   return figure("Drift", plot.svg, "Amplitude of each unit over time (thin lines) and the median of all units (thick line). This probe is too short to show drift as a change of depth; drift changes the amplitudes.");
 }
 

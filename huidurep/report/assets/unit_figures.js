@@ -128,7 +128,7 @@ function amplitudeChart(unit) {
   }
   addSegments(plot);
   plot.svg.append(draw("path", { class: "dots", d: path }));
-  addAxes(plot, { xTicks: 8 });
+  addAxes(plot, { isTime: true, xTicks: 8 });
   addHistogram(plot, values, packed.uv);
   const shown = packed.num_shown < numSpikes(unit) ? packed.num_shown + " spikes drawn at random" : "all spikes";
   return figure("Amplitude over time", plot.svg,
