@@ -145,7 +145,7 @@ def remove_redundant_units(
 def _without_coincident_units(
     group: PreparedGroup, spikes: np.ndarray, labels: np.ndarray, settings: RedundancySettings
 ) -> np.ndarray:
-    """Labels without those of the smaller of two units that share their spikes."""
+    """Labels without those of units most of whose spikes are spikes of a unit of larger amplitude."""
     # seconds of imports that tetrodes need not wait for
     from spikeinterface.curation.remove_redundant import find_redundant_units
 
@@ -160,8 +160,14 @@ def _without_coincident_units(
         agreement_threshold=1e-6,  # all pairs that agree at all are compared
         duplicate_threshold=settings.min_share,
     )
-    # a pair does not say which of its units is redundant
-    redundant = {min(pair, key=lambda unit: mean_amplitudes[unit]) for pair in pairs}
+    samples = running_sample_index(group.recording, spikes[is_labelled])
+    max_lag = int(settings.max_coincidence_ms * group.recording.get_sampling_frequency() / 1000.0)
+    redundant = set()
+    for pair in pairs:  # those in which either unit has its spikes in common with the other
+        smaller, larger = sorted(pair, key=lambda unit: mean_amplitudes[unit])
+        is_common = has_coincident(samples[unit_index == smaller], samples[unit_index == larger], max_lag)
+        if is_common.mean() > settings.min_share:
+            redundant.add(smaller)
     return np.where(np.isin(labels, unit_ids[list(redundant)]), -1, labels)
 
 

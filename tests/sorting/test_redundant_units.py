@@ -105,6 +105,12 @@ def test_spikes_detected_on_a_second_channel_are_removed_at_any_lag():
     assert kept_units(train(0), (spread, SMALL_UV, False), by_channel=True) == {0}
 
 
+def test_unit_is_not_removed_for_a_few_larger_spikes_that_are_among_its_own():
+    """A neuron of 150 uV had been lost: a small cluster of larger amplitude had most of its spikes at the neuron's."""
+    few = np.sort(np.concatenate([train(0)[:40], train(7, 20)]))
+    assert kept_units(few, (train(0), SMALL_UV, True), by_channel=True) == {0, 1}
+
+
 def test_most_frequent_lag():
     others = np.arange(1000, 100000, 1000)
     samples = others[::2] + 37
