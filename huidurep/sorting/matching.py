@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import spikeinterface.preprocessing as spre
 from spikeinterface.core import (
+    BaseRecording,
     ChannelSparsity,
     NumpyRecording,
     Templates,
@@ -15,6 +16,7 @@ from spikeinterface.core import (
     get_random_data_chunks,
 )
 from spikeinterface.core.base import base_peak_dtype
+from spikeinterface.core.node_pipeline import run_node_pipeline
 from spikeinterface.preprocessing.whiten import compute_whitening_matrix
 from spikeinterface.sortingcomponents.matching import find_spikes_from_templates
 from spikeinterface.sortingcomponents.matching.method_list import matching_methods
@@ -30,6 +32,7 @@ from .run_log import RunLog
 from .spike_trains import DUPLICATE_MS, has_coincident, is_duplicate_spike, nearest_rows, running_sample_index
 from .template_merging import compare_templates
 from .waveforms import has_whole_snippet, mean_waveforms, to_spike_vector
+from .wobble import FoldedWobble
 
 
 @dataclass(frozen=True)
@@ -192,11 +195,11 @@ class _Matching:
 
         Each interval of `template_interval_s` has templates of its own, because waveforms change with drift.
         """
-        recording = self.whiten()
+        recording, whitening = self.group.recording, self.whitening()
         intervals = _intervals(recording, self.parameters.template_interval_s)
-        unit_ids, mask, waveforms = self.interval_waveforms(recording, intervals, peaks, assignment, num_units)
+        unit_ids, mask, waveforms = self.interval_waveforms(whitening, intervals, peaks, assignment, num_units)
         matched = [
-            self.match_interval(recording, interval, self.make_templates(recording, unit_ids, mask, each))
+            self.match_interval(whitening, interval, self.make_templates(whitening, unit_ids, mask, each))
             for interval, each in zip(intervals, waveforms, strict=True)
         ]
         found = np.concatenate(matched)
@@ -241,8 +244,8 @@ class _Matching:
         cosines, *_ = compare_templates(templates, self.group, self.parameters)
         return cosines >= self.settings.alike_cosine
 
-    def whiten(self):
-        """Traces in which the noise of nearby channels is independent, with variance 1.
+    def whitening(self) -> np.ndarray:
+        """Matrix (num_channels, num_channels) after which the noise of nearby channels is independent, of variance 1.
 
         The thresholds of the matching methods are made for such traces, and their least-squares fit is only right on
         them: with the true templates of a tetrode recording wobble's mean accuracy is .87 on whitened traces and .48 on
@@ -250,7 +253,7 @@ class _Matching:
         """
         recording, settings = self.group.recording, self.settings
         is_small = recording.get_num_channels() <= settings.num_dense_channels
-        options = dict(mode="global" if is_small else "local", radius_um=settings.whitening_radius_um)
+        radius_um = None if is_small else settings.whitening_radius_um
         chunks = statistics_kwargs(recording, settings=settings.noise_levels)
         traces = get_random_data_chunks(recording, concatenated=True, return_in_uV=False, **chunks)
         if len(self.group.artifact_periods):
@@ -262,8 +265,9 @@ class _Matching:
         sample = NumpyRecording([traces], recording.get_sampling_frequency(), channel_ids=recording.channel_ids)
         sample.set_dummy_probe_from_locations(recording.get_channel_locations())
         whole = {"num_chunks_per_segment": 1, "chunk_duration": None, "chunk_size": len(traces), "seed": 0}
-        whitening, _ = compute_whitening_matrix(sample, random_chunk_kwargs=whole, apply_mean=False, **options)
-        return spre.whiten(recording, dtype="float32", W=whitening, **options)
+        mode = "global" if is_small else "local"
+        whitening, _ = compute_whitening_matrix(sample, mode, whole, apply_mean=False, radius_um=radius_um)
+        return whitening
 
     def without_residuals(
         self,
@@ -300,9 +304,9 @@ class _Matching:
         return spikes[~is_residual], labels[~is_residual]
 
     def interval_waveforms(
-        self, recording, intervals: list, peaks: np.ndarray, assignment: Assignment, num_units: int
+        self, whitening: np.ndarray, intervals: list, peaks: np.ndarray, assignment: Assignment, num_units: int
     ) -> tuple[np.ndarray, np.ndarray, Iterator[np.ndarray]]:
-        """Units, their channels, and for each interval their mean waveforms, as `mean_waveforms` lays them out.
+        """Units, channels of their templates, and for each interval mean waveforms of `_read_channels`, not whitened.
 
         Of confident spikes. Spikes of both neighbouring intervals count half, and the mean of the whole recording
         counts as `pooled_spikes`, so that a unit with few spikes in an interval still has a usable template.
@@ -314,29 +318,30 @@ class _Matching:
         is_used |= is_labelled & (counts < settings.min_confident_spikes)[labels]
         unit_ids, unit_index = np.unique(labels[is_used], return_inverse=True)
         used = peaks[is_used]
-        mask = self.shown_channels(recording, used, unit_index, len(unit_ids), len(intervals))
+        shown = self.shown_channels(whitening, used, unit_index, len(unit_ids), len(intervals))
+        mask = np.tile(_read_channels(shown, whitening), (len(intervals), 1))
         interval_index = np.zeros(len(used), dtype="int64")
         for number, (segment_index, first, end) in enumerate(intervals):
             samples = used["sample_index"]
             interval_index[(used["segment_index"] == segment_index) & (samples >= first) & (samples < end)] = number
         cells, shape = interval_index * len(unit_ids) + unit_index, (len(intervals), len(unit_ids))
-        options: dict = dict(mask=np.tile(mask, (len(intervals), 1)), job_kwargs=self.job_kwargs)
-        sums = mean_waveforms(recording, to_spike_vector(used, cells), shape[0] * shape[1], self.parameters, **options)
-        sizes = np.bincount(cells, minlength=shape[0] * shape[1]).reshape(*shape, 1, 1)
+        recording, options = self.group.recording, dict(mask=mask, job_kwargs=self.job_kwargs)
+        sums = mean_waveforms(recording, to_spike_vector(used, cells), len(mask), self.parameters, **options)
+        sizes = np.bincount(cells, minlength=len(mask)).reshape(*shape, 1, 1)
         sums = sums.reshape(*shape, *sums.shape[1:])
         sums *= sizes
-        return unit_ids, mask, self.pool(sums, sizes)
+        return unit_ids, shown, self.pool(sums, sizes)
 
     def shown_channels(
-        self, recording, spikes: np.ndarray, unit_index: np.ndarray, num_units: int, num_intervals: int
+        self, whitening: np.ndarray, spikes: np.ndarray, unit_index: np.ndarray, num_units: int, num_intervals: int
     ) -> np.ndarray:
         """Channels (num_units, num_channels) on which templates of several intervals are kept; others hold noise."""
-        num_channels = recording.get_num_channels()
+        recording, num_channels = self.group.recording, len(whitening)
         if num_channels <= self.settings.num_dense_channels or num_intervals == 1:
             return np.ones((num_units, num_channels), dtype=bool)
         vector = to_spike_vector(spikes, unit_index)
         means = mean_waveforms(recording, vector, num_units, self.parameters, job_kwargs=self.job_kwargs)
-        peak_to_peak = np.ptp(means, axis=1)
+        peak_to_peak = np.ptp(means @ whitening.astype("float32"), axis=1)
         smallest = np.minimum(self.settings.min_mean_peak_to_peak, peak_to_peak.max(axis=1, keepdims=True))
         return peak_to_peak >= smallest
 
@@ -349,11 +354,16 @@ class _Matching:
             near, size = (_with_neighbours(each, number) for each in (sums, sizes))
             yield ((near + pooled * overall) / (size + pooled)).astype("float32")
 
-    def make_templates(self, recording, unit_ids: np.ndarray, mask: np.ndarray, waveforms: np.ndarray) -> Templates:
-        """SpikeInterface's templates from waveforms (num_units, num_samples, ...) of the channels of the mask."""
+    def make_templates(
+        self, whitening: np.ndarray, unit_ids: np.ndarray, mask: np.ndarray, waveforms: np.ndarray
+    ) -> Templates:
+        """SpikeInterface's whitened templates, on the channels of the mask, from those of `interval_waveforms`."""
+        recording, is_read = self.group.recording, _read_channels(mask, whitening)
         templates = np.zeros((*waveforms.shape[:2], mask.shape[1]), dtype="float32")
-        for template, is_shown, waveform in zip(templates, mask, waveforms, strict=True):
-            template[:, is_shown] = waveform[:, : is_shown.sum()]
+        for template, channels, waveform in zip(templates, is_read, waveforms, strict=True):
+            template[:, channels] = waveform[:, : channels.sum()]
+        # as the traces are, before or after the mean: whitening is linear
+        templates = np.where(mask[:, None], templates @ whitening.astype("float32"), 0)
         if mask.shape[1] > self.settings.num_dense_channels:
             peak_to_peak = np.ptp(templates, axis=1)
             smallest = np.minimum(self.settings.min_peak_to_peak, peak_to_peak.max(axis=1, keepdims=True))
@@ -365,14 +375,14 @@ class _Matching:
             nbefore=self.parameters.num_samples_before(sampling_frequency),
             channel_ids=recording.channel_ids,
             unit_ids=unit_ids,
-            probe=self.group.recording.get_probe(),
+            probe=recording.get_probe(),
             is_in_uV=False,
         )
         return dense.to_sparse(ChannelSparsity(mask, unit_ids, recording.channel_ids))
 
-    def match_interval(self, recording, interval: tuple[int, int, int], templates: Templates) -> np.ndarray:
+    def match_interval(self, whitening: np.ndarray, interval: tuple[int, int, int], templates: Templates) -> np.ndarray:
         """Spikes that matching finds in one interval, in samples of its segment."""
-        segment_index, first, end = interval
+        recording, (segment_index, first, end) = self.group.recording, interval
         num_samples = recording.get_num_samples(segment_index)
         # a spike at the edge of an interval overlaps spikes beyond it
         margin = 2 * self.parameters.num_samples(recording.get_sampling_frequency())
@@ -380,27 +390,39 @@ class _Matching:
         part = recording.select_segments([segment_index])
         if (start, stop) != (0, num_samples):
             part = part.frame_slice(start, stop)
-        method_kwargs: dict = {}
-        job_kwargs = resolve_job_kwargs(self.job_kwargs)
-        if self.parameters.matching == "wobble" and not self.is_one_mixture:
-            method_kwargs["parameters"] = {"threshold": self.settings.min_error_decrease}
-        if self.parameters.matching == "wobble" and recording.get_num_channels() > self.settings.num_dense_channels:
-            method_kwargs.setdefault("parameters", {})["approx_rank"] = self.settings.template_rank
-            job_kwargs = in_chunks(job_kwargs, self.settings.chunk_duration)
-        if matching_methods[self.parameters.matching].need_noise_levels:
-            # of whitened traces
-            method_kwargs["noise_levels"] = np.ones(recording.get_num_channels(), dtype="float32")
-        found = find_spikes_from_templates(
-            part,
-            templates,
-            method=self.parameters.matching,
-            method_kwargs=method_kwargs,
-            job_kwargs=job_kwargs,
-        )
+        match = self.match_by_wobble if self.parameters.matching == "wobble" else self.match_whitened
+        found = match(part, whitening, templates)
         found["sample_index"] += start
         found["segment_index"] = segment_index
         # spikes in the margins are found in the neighbouring interval
         return found[(found["sample_index"] >= first) & (found["sample_index"] < end)]
+
+    def match_by_wobble(self, recording: BaseRecording, whitening: np.ndarray, templates: Templates) -> np.ndarray:
+        job_kwargs, parameters = resolve_job_kwargs(self.job_kwargs), {}
+        if not self.is_one_mixture:
+            parameters["threshold"] = self.settings.min_error_decrease
+        if len(whitening) > self.settings.num_dense_channels:
+            parameters["approx_rank"] = self.settings.template_rank
+            job_kwargs = in_chunks(job_kwargs, self.settings.chunk_duration)
+        node = FoldedWobble(recording, templates, whitening, parameters)
+        return run_node_pipeline(recording, [node], job_kwargs, job_name="find spikes", squeeze_output=True)
+
+    def match_whitened(self, recording: BaseRecording, whitening: np.ndarray, templates: Templates) -> np.ndarray:
+        """By another method of SpikeInterface, which gets whitened traces."""
+        method = self.parameters.matching
+        needs_levels = matching_methods[method].need_noise_levels
+        return find_spikes_from_templates(
+            spre.whiten(recording, dtype="float32", W=whitening),
+            templates,
+            method=method,
+            method_kwargs={"noise_levels": np.ones(len(whitening), dtype="float32")} if needs_levels else {},
+            job_kwargs=resolve_job_kwargs(self.job_kwargs),
+        )
+
+
+def _read_channels(mask: np.ndarray, whitening: np.ndarray) -> np.ndarray:
+    """Channels (num_units, num_channels) from which whitening computes those of the mask."""
+    return mask @ (whitening != 0).T
 
 
 def _intervals(recording, interval_s: float | None) -> list[tuple[int, int, int]]:

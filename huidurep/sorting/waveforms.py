@@ -55,6 +55,8 @@ def iterate_waveforms(
 ) -> Iterator[WaveformBatch]:
     """Extract snippets, on all channels of a small group, else on those nearest to each spike's channel.
 
+    In this process: a batch is read in less time than worker processes start.
+
     Parameters
     ----------
     recording : BaseRecording
@@ -83,6 +85,7 @@ def iterate_waveforms(
     is_small = recording.get_num_channels() <= num_channels
     near = nearest_channels(recording, num_channels)
     arrangements, arrangement_of_channel = _arrangements(positions_um, near)
+    job_kwargs = resolve_job_kwargs(job_kwargs) | {"n_jobs": 1}
     batch_size = max(1, batch_bytes // (4 * num_samples * min(num_channels, recording.get_num_channels())))
     for start in range(0, len(spikes), batch_size):
         batch = spikes[start : start + batch_size]
@@ -310,7 +313,7 @@ def to_spike_vector(peaks: np.ndarray, unit_index: np.ndarray) -> np.ndarray:
 
 
 def _extract(
-    recording: BaseRecording, spikes: np.ndarray, window: dict, mask: np.ndarray | None, job_kwargs: dict | None
+    recording: BaseRecording, spikes: np.ndarray, window: dict, mask: np.ndarray | None, job_kwargs: dict
 ) -> np.ndarray:
     """Snippets (num_spikes, num_samples, num_channels), extracted by SpikeInterface chunk by chunk."""
     source = PeakRetriever(recording, spikes)
@@ -318,6 +321,4 @@ def _extract(
         node = ExtractDenseWaveforms(recording, parents=[source], return_output=True, **window)
     else:
         node = ExtractSparseWaveforms(recording, parents=[source], return_output=True, sparsity_mask=mask, **window)
-    return run_node_pipeline(
-        recording, [source, node], job_kwargs=resolve_job_kwargs(job_kwargs), job_name="extract waveforms"
-    )
+    return run_node_pipeline(recording, [source, node], job_kwargs=job_kwargs, job_name="extract waveforms")
