@@ -201,8 +201,8 @@ def _check_ends(spikes: np.ndarray, num_samples: list[int], num_segments: int, p
     """Refuse spikes after the end of their segment."""
     if not isinstance(num_samples, list) or [type(each) for each in num_samples] != [int] * num_segments:
         raise ValueError(
-            f"expected the number of samples of {num_segments} segments as num_samples in the provenance beside {path}, "
-            f"found {num_samples!r}; {REMEDY}"
+            f"expected the num_samples of {num_segments} segments in the provenance of the result with {path}, found "
+            f"{num_samples!r}; {REMEDY}"
         )
     outside = spikes[spikes["sample_index"] >= np.asarray(num_samples)[spikes["segment_index"]]]
     if len(outside):
