@@ -234,10 +234,13 @@ def _mark_changed(sorting: BaseSorting, before: BaseSorting) -> None:
 
 
 def _segments_of(curated: Any, result: SortingResult) -> np.ndarray:
-    """Segment of the result of each segment of a curated sorting, which may lack those at the end without spikes."""
+    """Segment of the result of each segment of a curated sorting, which may lack those at the end without spikes.
+
+    Analyzers also lack segments that are shorter than a snippet; where lengths are known, segments are found by these.
+    """
     num_found, num_expected = curated.get_num_segments(), result.sorting.get_num_segments()
     segments = np.arange(num_found)
-    if isinstance(curated, SortingAnalyzer):  # has no segments that are shorter than a snippet
+    if isinstance(curated, SortingAnalyzer) or (num_found < num_expected and curated.has_recording()):
         segments, known = np.zeros(0, dtype="int64"), recording_samples(result)
         for index in range(num_found):
             later = [each for each in range(segments.max(initial=-1) + 1, num_expected)]

@@ -10,10 +10,11 @@ from spikeinterface.core import NumpySorting
 from spikeinterface.curation import apply_curation, bombcell_label_units
 from spikeinterface.curation.curation_model import Curation
 from spikeinterface.widgets import SortingSummaryWidget
-from stand_in import PcaModel
+from stand_in import PcaModel, as_recording, planted
 from tetrodes import QUICK, RATE_HZ, sort
 
 from huidurep import SortingResult
+from huidurep.cli.inputs import load_result
 from huidurep.exporters.curated_result import apply_curated
 
 LABELS = {"quality": {"label_options": ["good", "MUA", "noise"], "exclusive": True}}
@@ -381,3 +382,20 @@ def test_columns_that_were_added_in_phy(result, recording, tmp_path):
     assert added == {"layer", "note", "machine_quality"}
     assert np.array_equal(sorting.get_property("layer"), [4, np.nan, 5, np.nan], equal_nan=True)
     assert sorting.get_property("note").tolist() == ["2", "late", "", ""]
+
+
+@pytest.mark.parametrize("is_read_alone", [True, False])  # by the command line, whose analyzers may be anybody's
+def test_an_analyzer_lacks_segments_that_are_shorter_than_a_snippet(is_read_alone, tmp_path):
+    traces, *_ = planted(duration_s=5.0, seed=1)
+    recording = as_recording(traces[:80000], traces[:60], traces[80000:], rate_hz=RATE_HZ)
+    three, analyzer = sort(recording), tmp_path / "analyzer"
+    three.to_analyzer(recording, analyzer, extensions=QUICK)
+    three.save(tmp_path / "out")
+    if is_read_alone:
+        curated = load_result(tmp_path / "out", curated=analyzer)
+    else:
+        curated = three.with_sorting(analyzer)
+    assert np.array_equal(curated.sorting.to_spike_vector(), three.sorting.to_spike_vector())
+    (analyzer / "recording_info" / "recording_attributes.json").write_text('{"num_samples": [3]}')
+    with pytest.raises(ValueError, match=r"2 segments in .*recording_attributes\.json, found \[3\]"):
+        load_result(tmp_path / "out", curated=analyzer)
