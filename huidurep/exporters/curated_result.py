@@ -22,6 +22,7 @@ from ..sorting.curated_units import (
     trace_spikes,
 )
 from ..sorting.embedding import embed_spikes
+from ..sorting.geometry import is_missing
 from ..sorting.motion import correct_motion
 from ..sorting.peak_signs import SIGNS
 from ..sorting.phy_folder import UNDECIDED
@@ -338,9 +339,9 @@ def _further_properties(earlier: BaseSorting, found: CuratedSorting, traced: Tra
             properties[name] = values
             continue
         # SpikeInterface gives all parts of a split unit its number: only another number is one of the curator
-        earlier_values = earlier.get_property(name)
-        inherited = [value in earlier_values[own > 0] for value, own in zip(values, traced.counts, strict=True)]
-        properties[name] = np.where(inherited | np.isnan(values), properties[name], values)
+        of_parts = [earlier.get_property(name)[own > 0] for own in traced.counts]
+        is_said = [not is_missing(value) and value not in own for value, own in zip(values, of_parts, strict=True)]
+        properties[name] = np.where(is_said, values, properties[name])
     return properties
 
 
