@@ -388,7 +388,10 @@ class SpikeSortingPipeline:
             "versions": provenance["versions"],
             "commit": provenance["commit"],
         }
-        return SavedStages(Path(folder), identity, log, resume=resume)
+        stages = SavedStages(Path(folder), identity, log, resume=resume)
+        if resume:
+            stages.warn_of_changes(provenance["recording"]["files"])
+        return stages
 
     def _preprocess(self, group: ChannelGroup, log: RunLog, job_kwargs: dict) -> PreparedGroup | None:
         """Filtered and motion-corrected traces of a group; None where all channels are flat."""

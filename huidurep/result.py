@@ -23,6 +23,7 @@ from .sorting.postprocessing import UnitMeasurements, make_sorting
 from .sorting.quality_metrics import explain_unit
 from .sorting.recorded_times import RecordedTimes, TimedSorting, has_times
 from .sorting.stored_arrays import (
+    check_units,
     read_artifacts,
     read_embeddings,
     read_measurements,
@@ -171,6 +172,8 @@ class SortingResult:
         embeddings = read_embeddings(folder / "embeddings.npy", num_spikes)
         posteriors = read_posteriors(folder / "posteriors.npy", num_spikes)
         measurements = read_measurements(folder / MEASUREMENTS_FILE, num_spikes, num_units)
+        provenance = _upgrade_provenance(info.get("provenance", {}))
+        check_units(sorting, folder / SORTING_FOLDER, provenance.get("recording", {}).get("num_samples"), measurements)
         return cls(
             sorting,
             embeddings,
@@ -180,7 +183,7 @@ class SortingResult:
             info.get("model_revision"),
             info["log"],
             measurements,
-            _upgrade_provenance(info.get("provenance", {})),
+            provenance,
             read_artifacts(folder / ARTIFACTS_FILE),
         )
 
@@ -553,6 +556,8 @@ def _read_info(folder: Path) -> dict:
     for name, kind in kinds.items():
         if not isinstance(info.get(name, {} if name == "provenance" else None), kind):
             raise ValueError(f"expected {name!r} in {path}, found none or another value; {remedy}")
+    if not isinstance(info.get("provenance", {}).get("recording", {}), dict):
+        raise ValueError(f"expected names and values of the recording in {path}, found others; {remedy}")
     if not all(isinstance(entry, dict) for entry in info["log"]):
         raise ValueError(f"expected a log of names and values in {path}, found other entries; {remedy}")
     try:

@@ -1,5 +1,6 @@
 import dataclasses
 import logging
+import os
 import random
 
 import numpy as np
@@ -363,6 +364,22 @@ def test_interrupted_at_any_stage_the_result_is_the_same(tmp_path):
         [e["message"] for e in each.log if e["stage"] in ("detection", "matching")] for each in (uninterrupted, resumed)
     ]
     assert said[0] == said[1]
+
+
+def test_a_recording_that_was_written_after_its_stages_is_warned_of(tmp_path):
+    traces, *_ = planted(duration_s=4.0)
+    recording = as_recording(traces).save(folder=tmp_path / "recording", progress_bar=False)
+    pipeline, folder = SpikeSortingPipeline(PcaModel(), dict(matching=None, detect_threshold=6.0)), tmp_path / "stages"
+    pipeline(recording, stages_folder=folder)
+    (tmp_path / "recording").rename(tmp_path / "moved")
+    moved = spikeinterface.load(tmp_path / "moved")
+    file = next((tmp_path / "moved").glob("*.raw"))
+    for delay_s, num_warnings in ((-1, 0), (1, 1)):
+        time_s = (folder / "stages.json").stat().st_mtime + delay_s
+        os.utime(file, (time_s, time_s))
+        log = pipeline(moved, stages_folder=folder, resume=True).log
+        said = [each["message"] for each in log if each["stage"] == "resume" and each.get("is_warning")]
+        assert len(said) == num_warnings and all(str(file) in message for message in said)
 
 
 def test_a_large_group_is_resumed(tmp_path):

@@ -180,6 +180,7 @@ def test_a_damaged_description_is_named(saved, damage):
         dict(log=[1]),
         dict(model_name=3),
         dict(provenance=[]),
+        dict(provenance={"recording": []}),
     ],
 )
 def test_wrong_values_in_the_description_are_named(saved, changes):
@@ -242,6 +243,45 @@ def test_impossible_arrays_are_named(saved, name):
         SortingResult.load(saved)
 
 
+def test_spikes_after_the_end_of_the_recording_are_named(recording, tmp_path):
+    result = result_of([group_of([10, 999], [0, 1], [0, 2], 0, ["a", "b"])], recording)
+    result.provenance = describe_run(recording)
+    folder = result.save(tmp_path / "out")
+    assert len(SortingResult.load(folder).posteriors) == 2
+    info = json.loads((folder / "huidurep.json").read_text())
+    for num_samples, words in (
+        ([1000, 1000, 999], r"spikes\.npy, found 1 .*999 of segment 2"),
+        ([1000], "3 segments"),
+        ("x", "3"),
+    ):
+        info["provenance"]["recording"]["num_samples"] = num_samples
+        (folder / "huidurep.json").write_text(json.dumps(info))
+        with pytest.raises(ValueError, match=f"{words}.*again"):
+            SortingResult.load(folder)
+
+
+@pytest.mark.parametrize("name", ["snr", "peak_uv", "short_isi_fraction", "mean_posterior", "presence_ratio"])
+@pytest.mark.parametrize("values", [[1.0, np.nan], ["1", "2"]])
+def test_properties_that_are_never_missing_are_checked(saved, name, values):
+    np.save(saved / "sorting" / "properties" / f"{name}.npy", np.array(values))
+    with pytest.raises(ValueError, match=rf"{name}\.npy, found .*again"):
+        SortingResult.load(saved)
+
+
+@pytest.mark.parametrize("name", ["group", "main_channel_id"])
+def test_properties_of_every_version_are_required(saved, name):
+    (saved / "sorting" / "properties" / f"{name}.npy").unlink()
+    with pytest.raises(ValueError, match=rf"{name}\.npy, found no such file.*again"):
+        SortingResult.load(saved)
+
+
+def test_a_main_channel_that_is_none_of_the_channels_is_named(tmp_path):
+    folder = synthetic(2, 30).save(tmp_path / "out")
+    np.save(folder / "sorting" / "properties" / "main_channel_id.npy", np.array([0, 99]))
+    with pytest.raises(ValueError, match=r"main_channel_id\.npy, found \[99\].*again"):
+        SortingResult.load(folder)
+
+
 @pytest.mark.parametrize("changes", [dict(unit_ids=[0, 0]), dict(unit_ids=[0]), dict(sampling_frequency=0.0)])
 def test_impossible_units_are_named(saved, changes):
     path = saved / "sorting" / "numpysorting_info.json"
@@ -294,6 +334,8 @@ def test_a_property_of_other_units_is_named(saved):
         ("drawn_spikes", lambda array: array + 10**6),
         ("contact_peaks_uv", lambda array: array[:-1]),
         ("positions_um", lambda array: array.astype(str)),
+        ("amplitudes_uv", lambda array: np.where(np.arange(len(array)) == 5, np.nan, array)),
+        ("amplitudes_uv", lambda array: np.where(np.arange(len(array)) == 5, np.inf, array)),
     ],
 )
 def test_measurements_of_other_units_are_named(tmp_path, name, change):

@@ -303,10 +303,28 @@ def load_result(path: Path, *, curated: Path | None = None, recording=None):
     if curated is None:
         return result
     if curated.exists() and not is_phy_folder(curated) and curated.suffix != ".json":
-        # the units of an analyzer are read alone: its extensions may be pickles
-        units = curated / "sorting" if (curated / "sorting").is_dir() else curated
-        return result.with_sorting(load_sorting(units), recording)
+        return result.with_sorting(_load_units(curated), recording)
     return result.with_sorting(curated, recording)
+
+
+def _load_units(path: Path):
+    """A sorting, or the units of an analyzer with the lengths of its segments; its extensions may be pickles."""
+    from ..hub.json_files import read_json_object
+    from ..sorting.recorded_times import RecordedTimes
+
+    if not (path / "sorting").is_dir():
+        return load_sorting(path)
+    sorting, attributes = load_sorting(path / "sorting"), path / "recording_info" / "recording_attributes.json"
+    if attributes.is_file():
+        num_samples = read_json_object(attributes, "save the analyzer again").get("num_samples", [])
+        if len(num_samples) != sorting.get_num_segments():
+            raise ValueError(
+                f"expected num_samples of {sorting.get_num_segments()} segments in {attributes}, found {num_samples}: "
+                "save the analyzer again."
+            )
+        starts_s, knots = [0.0] * len(num_samples), [((), ())] * len(num_samples)
+        sorting.register_recording(RecordedTimes(sorting.get_sampling_frequency(), num_samples, starts_s, knots))
+    return sorting
 
 
 def load_array(path: Path, name: str):

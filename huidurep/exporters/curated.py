@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from ..result import SortingResult
 
 COMPUTED = {*UNIT_PROPERTIES, *LABELS, "machine_quality"}  # properties that every result has
+MARKS = ("is_merged", "is_split")  # properties that SpikeInterface gives
+NO_LABEL = {"quality": UNDECIDED}  # what a label is that was taken back, where it is not empty
 # columns that exports to phy write, and phy's own: no labels of the curator
 PHY_COLUMNS = {
     *COMPUTED,
@@ -51,15 +53,13 @@ class CuratedSorting:
     unit_ids : ndarray, (num_units,)
         Every unit has spikes.
     labels : dict
-        The curator's label of a unit, where there is one.
+        The curator's label of a unit, where something is said of it; "unsorted" where it was taken back.
     properties : dict of str to ndarray, (num_units,)
         Properties of units beside those that a result computes.
     groups : dict
         Channel group of a unit, where the sorting names it.
     is_own_label : bool
         The labels are decisions of the curator; otherwise merged units may have those that their parts had.
-    is_partial : bool
-        Where a property is empty or False, nothing was said of it: the earlier value stays.
     """
 
     spikes: np.ndarray
@@ -68,7 +68,6 @@ class CuratedSorting:
     properties: dict[str, np.ndarray] = field(default_factory=dict)
     groups: dict = field(default_factory=dict)
     is_own_label: bool = True
-    is_partial: bool = False
 
 
 def read_curated(curated: Any, result: SortingResult) -> CuratedSorting:
@@ -111,7 +110,7 @@ def read_curated(curated: Any, result: SortingResult) -> CuratedSorting:
         )
     sorting = curated.sorting if isinstance(curated, SortingAnalyzer) else curated
     found = _from_sorting(sorting, _segments_of(curated, result), result.sorting)
-    return replace(found, is_own_label=is_curation, is_partial=is_curation)
+    return replace(found, is_own_label=is_curation)
 
 
 def _read_file(path: Path) -> Any:
@@ -164,26 +163,84 @@ def recording_samples(result: SortingResult) -> list[int]:
     return [int(spikes["sample_index"][spikes["segment_index"] == index].max(initial=-1)) + 1 for index in segments]
 
 
-def _apply_curation(curation: Any, sorting: BaseSorting) -> BaseSorting:
-    """The curated sorting by SpikeInterface, with the properties of the curation alone."""
+def _apply_curation(curation: Any, earlier: BaseSorting) -> BaseSorting:
+    """The curated sorting by SpikeInterface; its properties are the labels and marks of this and earlier curations."""
     from spikeinterface.curation import apply_curation
+    from spikeinterface.curation.curation_model import Curation, SequentialCuration
 
-    spikes, rate_hz = sorting.to_spike_vector(), sorting.get_sampling_frequency()
-    bare = make_sorting(spikes, rate_hz, sorting.unit_ids, sorting.get_num_segments())
+    spikes, rate_hz = earlier.to_spike_vector(), earlier.get_sampling_frequency()
+    curated: BaseSorting = make_sorting(spikes, rate_hz, earlier.unit_ids, earlier.get_num_segments())
     try:
-        return apply_curation(bare, curation)
-    except (ValueError, TypeError, KeyError, AssertionError) as error:
+        if isinstance(curation, dict | list):
+            is_list = isinstance(curation, list)
+            curation = SequentialCuration(curation_steps=curation) if is_list else Curation(**curation)
+        steps = getattr(curation, "curation_steps", [curation])
+        flags = _begin_labels(curated, steps, earlier)
+        for step in steps:
+            _set_labels(curated, step)
+            before, unlabelled = curated, {"label_definitions": {}, "manual_labels": []}
+            curated = apply_curation(before, step.model_copy(update=unlabelled))
+            _mark_changed(curated, before)
+    except (ValueError, TypeError, KeyError, AssertionError, AttributeError) as error:
         raise ValueError(
-            f"expected a curation of SpikeInterface for the units {sorting.unit_ids.tolist()}, found "
+            f"expected a curation of SpikeInterface for the units {earlier.unit_ids.tolist()}, found "
             f"{' '.join(str(error).split())}; curate the units of this result"
         ) from error
+    for name in flags:  # a merged unit has a flag that one of its parts has, as SpikeInterface's rules say
+        values = curated.get_property(name) != "False"
+        curated.delete_property(name)
+        curated.set_property(name, values)
+    return curated
+
+
+def _begin_labels(sorting: BaseSorting, steps: list, earlier: BaseSorting) -> list[str]:
+    """Give units the earlier values of the labels that a curation may change, as text, which SpikeInterface can merge.
+
+    Returns the labels of which a unit may have several: each is a property of its own, "True" or "False".
+    """
+    definitions = [each for step in steps for each in step.label_definitions.items()]
+    flags = {name for _, each in definitions if not each.exclusive for name in each.label_options}
+    for name in {category for category, each in definitions if each.exclusive} | flags:
+        known = {} if name in COMPUTED else _by_unit(earlier, name)
+        values = [known.get(unit, 0 if name in flags else "") for unit in sorting.unit_ids.tolist()]
+        words = ["" if is_missing(each) else str(each == 1 if name in flags else each) for each in values]
+        sorting.set_property(name, np.array(words, dtype=str))
+    for name in MARKS:
+        if name in earlier.get_property_keys():
+            sorting.set_property(name, earlier.get_property(name) == 1)
+    return sorted(flags)
+
+
+def _set_labels(sorting: BaseSorting, step: Any) -> None:
+    """Set the labels of a curation; units of which it does not name a category keep theirs, an empty list clears it."""
+    from spikeinterface.curation.curation_format import curation_label_to_vectors
+
+    vectors = curation_label_to_vectors(step)
+    for category, definition in step.label_definitions.items():
+        said = {each.unit_id for each in step.manual_labels if category in each.labels}
+        for name in [category] if definition.exclusive else definition.label_options:
+            words = _by_unit(sorting, name)
+            given = zip(step.unit_ids, vectors[name].tolist(), strict=True)
+            words |= {unit: str(word) or NO_LABEL.get(name, "") for unit, word in given if unit in said}
+            sorting.set_property(name, np.array([words[unit] for unit in sorting.unit_ids.tolist()], dtype=str))
+
+
+def _mark_changed(sorting: BaseSorting, before: BaseSorting) -> None:
+    """Keep the marks of merged and split units: SpikeInterface marks those of its last step alone."""
+    for name in MARKS:
+        marked = {unit for each in (before, sorting) for unit, mark in _by_unit(each, name).items() if mark}
+        if marked:
+            sorting.set_property(name, np.array([unit in marked for unit in sorting.unit_ids.tolist()]))
 
 
 def _segments_of(curated: Any, result: SortingResult) -> np.ndarray:
-    """Segment of the result of each segment of a curated sorting, which may lack those at the end without spikes."""
+    """Segment of the result of each segment of a curated sorting, which may lack those at the end without spikes.
+
+    Analyzers also lack segments that are shorter than a snippet; where lengths are known, segments are found by these.
+    """
     num_found, num_expected = curated.get_num_segments(), result.sorting.get_num_segments()
     segments = np.arange(num_found)
-    if isinstance(curated, SortingAnalyzer):  # has no segments that are shorter than a snippet
+    if isinstance(curated, SortingAnalyzer) or (num_found < num_expected and curated.has_recording()):
         segments, known = np.zeros(0, dtype="int64"), recording_samples(result)
         for index in range(num_found):
             later = [each for each in range(segments.max(initial=-1) + 1, num_expected)]
@@ -234,12 +291,12 @@ def _by_unit(sorting: BaseSorting, name: str) -> dict:
 def _with_spikes(
     spikes: np.ndarray, unit_ids: np.ndarray, labels: dict, properties: dict[str, np.ndarray]
 ) -> CuratedSorting:
-    """Leave out units without spikes and labels that are no decision; put the spikes in order."""
+    """Leave out units without spikes and labels that say nothing; put the spikes in order."""
     kept, numbers = np.unique(spikes["unit_index"], return_inverse=True)
     spikes = spikes[np.lexsort((numbers, spikes["sample_index"], spikes["segment_index"]))]
     spikes["unit_index"] = np.searchsorted(kept, spikes["unit_index"])
     plain = {unit: plain_label(label) for unit, label in labels.items()}
-    labels = {unit: label for unit, label in plain.items() if label != UNDECIDED and not is_missing(label)}
+    labels = {unit: label for unit, label in plain.items() if not is_missing(label)}
     return CuratedSorting(spikes, unit_ids[kept], labels, {name: values[kept] for name, values in properties.items()})
 
 
@@ -257,7 +314,8 @@ def _read_phy(folder: Path, earlier: BaseSorting) -> CuratedSorting:
     spikes = np.zeros(len(samples), dtype=minimum_spike_dtype)
     spikes["sample_index"], spikes["unit_index"] = samples, numbers
     numeric = {name for name, values in further_properties(earlier).items() if values.dtype.kind not in "SU"}
-    labels, found = dict.fromkeys(unit_ids.tolist(), UNDECIDED), {}
+    labels: dict = {}
+    found: dict[str, np.ndarray] = {}
     for name, values in columns.items():
         column = [values.get(cluster, "") for cluster in clusters.tolist()]
         if name == "group":

@@ -22,8 +22,10 @@ from ..sorting.curated_units import (
     trace_spikes,
 )
 from ..sorting.embedding import embed_spikes
+from ..sorting.geometry import is_missing
 from ..sorting.motion import correct_motion
 from ..sorting.peak_signs import SIGNS
+from ..sorting.phy_folder import UNDECIDED
 from ..sorting.postprocessing import main_channels, make_sorting
 from ..sorting.preprocessing import PreparedGroup, preprocess, split_groups
 from ..sorting.quality_metrics import label_units
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
 STAGE = "after curation"
 BY_CURATOR = "label of the curator"
+NEURON = "neuron"  # of `huidurep.track`: the only property that names one unit
 
 
 def apply_curated(
@@ -254,7 +257,7 @@ def _log_changes(log: RunLog, found: CuratedSorting, traced: TracedSpikes, sorti
     log(
         STAGE,
         f"{sorting.get_num_units()} units became {len(found.unit_ids)}: {changes}; {num_gone} lost spikes; {spikes}; "
-        f"{len(found.labels)} labels",
+        f"{sum(label != UNDECIDED for label in found.labels.values())} labels",
     )
     if num_new > 0.5 * len(traced.rows):
         log.warning(STAGE, f"{num_new} of {len(traced.rows)} spikes are new: is the sorting one of this recording?")
@@ -329,22 +332,29 @@ def _label(
 
 
 def _further_properties(earlier: BaseSorting, found: CuratedSorting, traced: TracedSpikes) -> dict[str, np.ndarray]:
-    """Properties that the curator gave; where nothing is said, those of the earlier units."""
+    """Properties that the curator gave, and further ones of the earlier units."""
     properties = _shared_properties(earlier, traced)
     for name, values in found.properties.items():
-        is_said = values != values.dtype.type() if found.is_partial else np.ones(len(values), dtype=bool)
-        properties[name] = np.where(is_said, values, properties.get(name, values))
+        if name != NEURON or name not in properties:
+            properties[name] = values
+            continue
+        # SpikeInterface gives all parts of a split unit its number: only another number is one of the curator
+        of_parts = [earlier.get_property(name)[own > 0] for own in traced.counts]
+        is_said = [not is_missing(value) and value not in own for value, own in zip(values, of_parts, strict=True)]
+        properties[name] = np.where(is_said, values, properties[name])
     return properties
 
 
 def _shared_properties(earlier: BaseSorting, traced: TracedSpikes) -> dict[str, np.ndarray]:
-    """Further properties of the earlier units, such as "neuron", for units whose parts all have the same value.
+    """Further properties of the earlier units, such as "area", for units whose parts all have the same value.
 
-    Others have no value: NaN, which makes whole numbers floats, or empty text.
+    Others have no value: NaN, which makes whole numbers floats, or empty text. "neuron" stays with the unit that has
+    more than half of the earlier unit's spikes: no two units are one neuron.
     """
     properties = {}
     for name, values in further_properties(earlier).items():
-        parts = [np.unique(values[own > 0]) for own in traced.counts]
+        is_part = traced.counts > (0.5 * traced.earlier_counts if name == NEURON else 0)
+        parts = [np.unique(values[own]) for own in is_part]
         is_text = values.dtype.kind in "SU"
         if not is_text and any(len(each) != 1 for each in parts):
             values = values.astype("float64")
@@ -362,7 +372,7 @@ def _labels_of_curator(result: SortingResult, found: CuratedSorting, traced: Tra
         if unit_id in found.labels:
             # SpikeInterface gives a merged unit the property that its parts share: nobody has decided on it
             is_inherited = not found.is_own_label and traced.is_changed[unit] and before == {found.labels[unit_id]}
-            if not is_inherited:
+            if not is_inherited and found.labels[unit_id] != UNDECIDED:
                 labels[unit_id] = found.labels[unit_id]
         elif machine is not None and not traced.is_changed[unit]:
             labels[unit_id] = earlier[counts > 0][0]

@@ -121,10 +121,8 @@ def _make_nwbfile(
     tools.spikeinterface.add_recording_metadata_to_nwbfile(
         _with_positions(recording), nwbfile=nwbfile, metadata=_describe_electrodes(metadata)
     )
-    sorting = result.sorting.select_units(result.sorting.unit_ids)  # a view: the result is not changed
+    sorting = _with_columns(result.sorting)
     sorting.register_recording(choose_times(result.sorting, recording))
-    for name in sorting.get_property_keys():
-        sorting.set_property(name, without_objects(sorting.get_property(name)))
     tools.spikeinterface.add_sorting_to_nwbfile(
         sorting,
         nwbfile,
@@ -349,8 +347,21 @@ def _with_positions(recording: BaseRecording) -> BaseRecording:
     return view
 
 
+def _with_columns(sorting: BaseSorting) -> BaseSorting:
+    """The units with properties that can be columns: allowed names, numbers and text."""
+    view = sorting.select_units(sorting.unit_ids)  # the result is not changed
+    names = view.get_property_keys()
+    for name, allowed in zip(names, _nwb_names(np.array(names)).tolist(), strict=True):
+        values = without_objects(view.get_property(name))
+        if values.dtype.kind in "mM":  # HDF5 has neither dates nor durations
+            values = np.array(["" if np.isnat(each) else str(each) for each in values])
+        view.delete_property(name)
+        view.set_property(allowed, values)
+    return view
+
+
 def _nwb_names(names: np.ndarray) -> np.ndarray:
-    """Names of objects, which in NWB have neither "/" nor ":"; different ones stay different."""
+    """Names of objects and columns, which in NWB have neither "/" nor ":"; different ones stay different."""
     allowed: dict[str, str] = {}
     for name in np.unique(names).tolist():
         new = name.replace("/", "-").replace(":", "-")

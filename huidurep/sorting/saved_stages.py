@@ -123,6 +123,28 @@ class SavedStages:
                 "same recording on the same machine, or remove that folder"
             )
 
+    def warn_of_changes(self, files: list[str]) -> None:
+        """Warn where what is sorted was written after the stages: the identity has hashes of a few of its seconds.
+
+        A copy may have a new date, so that this is no error.
+
+        Parameters
+        ----------
+        files : list of str
+            Files and folders of the recording.
+        """
+        manifest = None if self._folder is None else self._folder / MANIFEST
+        if manifest is None or not manifest.is_file():
+            return
+        paths = [each for path in map(Path, files) for each in (path, *path.rglob("*")) if each.is_file()]
+        newest = max(paths, key=lambda path: path.stat().st_mtime, default=manifest)
+        if newest.stat().st_mtime > manifest.stat().st_mtime:
+            self._log.warning(
+                "resume",
+                f"{newest} was written after the stages in {self._folder}: if samples were changed, sort without "
+                "--resume, for a change of less than 18 s in an hour may not be noticed",
+            )
+
     def _read(self, path: Path) -> Any:
         """What `_write` has written; None where there is no such file, or not a whole one."""
         expected = self._manifest["files"].get(path.name)

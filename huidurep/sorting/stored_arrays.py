@@ -18,6 +18,9 @@ MAX_SEGMENTS = 1_000_000  # a damaged or foreign file must not ask for more memo
 REMEDY = "copy the folder again or sort again"
 REMEDY_MEASURED = "copy the folder again, or remove this file, which can be measured again"
 ROUNDING = 1e-5  # of sums of probabilities in single precision
+# Properties that every version wrote, and numbers that no unit lacks; later ones may be NaN or missing.
+REQUIRED = ("main_channel_id", "group")
+NEVER_NAN = ("snr", "peak_uv", "short_isi_fraction", "mean_posterior", "presence_ratio")
 
 
 def read_embeddings(path: Path, num_spikes: int) -> np.ndarray:
@@ -154,6 +157,62 @@ def _check_spikes(spikes: np.ndarray, num_units: int, num_segments: int, path: P
             raise ValueError(f"expected spikes of {num_units} units in {path}, found {found}; {REMEDY}")
 
 
+def check_units(
+    sorting: NumpySorting, folder: Path, num_samples: list[int] | None, measurements: UnitMeasurements | None
+) -> None:
+    """Refuse units that cannot be of the recording, or that lack what every unit has.
+
+    Parameters
+    ----------
+    sorting : NumpySorting
+        From `read_units`, with today's names of properties.
+    folder : Path
+        That it was read from.
+    num_samples : list of int, (num_segments,) | None
+        Of the recording, as the provenance has them; None: not known.
+    measurements : UnitMeasurements | None
+        Whose channels are those of the units; None: not known.
+
+    Raises
+    ------
+    ValueError
+        Spikes after the end of their segment; properties that are missing or NaN; an unknown main channel.
+    """
+    if num_samples is not None:
+        _check_ends(sorting.to_spike_vector(), num_samples, sorting.get_num_segments(), folder / "spikes.npy")
+    properties = {name: sorting.get_property(name) for name in (*REQUIRED, *NEVER_NAN)}
+    for name, values in properties.items():
+        path = folder / "properties" / f"{name}.npy"
+        if values is None and name in REQUIRED:
+            raise ValueError(f"expected the property {name!r} of all units in {path}, found no such file; {REMEDY}")
+        if values is not None and name in NEVER_NAN and (values.dtype.kind not in "fiu" or np.isnan(values).any()):
+            raise ValueError(f"expected a number for each unit in {path}, found NaN or no numbers; {REMEDY}")
+    main = properties["main_channel_id"].tolist()
+    channels = main if measurements is None else measurements.channel_ids.tolist()
+    unknown = [channel for channel in main if channel not in channels]
+    if unknown:
+        raise ValueError(
+            f"expected main channels among {channels[:8]} ({len(channels)} in all) in "
+            f"{folder / 'properties' / 'main_channel_id.npy'}, found {unknown[:8]}; {REMEDY}"
+        )
+
+
+def _check_ends(spikes: np.ndarray, num_samples: list[int], num_segments: int, path: Path) -> None:
+    """Refuse spikes after the end of their segment."""
+    if not isinstance(num_samples, list) or [type(each) for each in num_samples] != [int] * num_segments:
+        raise ValueError(
+            f"expected the num_samples of {num_segments} segments in the provenance of the result with {path}, found "
+            f"{num_samples!r}; {REMEDY}"
+        )
+    outside = spikes[spikes["sample_index"] >= np.asarray(num_samples)[spikes["segment_index"]]]
+    if len(outside):
+        segment = int(outside["segment_index"][0])
+        raise ValueError(
+            f"expected spikes within the recording in {path}, found {len(outside)} after its end, the first at sample "
+            f"{outside['sample_index'][0]} of segment {segment} of {num_samples[segment]} samples; {REMEDY}"
+        )
+
+
 def read_measurements(path: Path, num_spikes: int, num_units: int) -> UnitMeasurements | None:
     """Measurements of the units; None for folders of earlier versions, and without units.
 
@@ -189,6 +248,8 @@ def read_measurements(path: Path, num_spikes: int, num_units: int) -> UnitMeasur
         array = getattr(measured, name)
         if array is not None and array.size and not first <= array.min() <= array.max() < end:
             wrong.append(f"{name} from {array.min()} to {array.max()} instead of {first} to {end - 1}")
+    if not wrong and not np.isfinite(measured.amplitudes_uv).all():
+        wrong.append("amplitudes_uv that are NaN or infinite")
     if wrong:
         units = f"{num_spikes} spikes and {num_units} units"
         raise ValueError(f"expected measurements of {units} in {path}, found {', '.join(wrong)}; {REMEDY_MEASURED}")

@@ -8,11 +8,13 @@ import spikeinterface.extractors as extractors
 from phylib.io.model import load_model
 from spikeinterface.core import NumpySorting
 from spikeinterface.curation import apply_curation, bombcell_label_units
+from spikeinterface.curation.curation_model import Curation
 from spikeinterface.widgets import SortingSummaryWidget
-from stand_in import PcaModel
+from stand_in import PcaModel, as_recording, planted
 from tetrodes import QUICK, RATE_HZ, sort
 
 from huidurep import SortingResult
+from huidurep.cli.inputs import load_result
 from huidurep.exporters.curated_result import apply_curated
 
 LABELS = {"quality": {"label_options": ["good", "MUA", "noise"], "exclusive": True}}
@@ -283,6 +285,26 @@ def test_further_properties_of_the_units_stay(result, recording, track_one_sessi
     assert dict(zip(merged.unit_ids.tolist(), merged.get_property("area"), strict=True))[9] == "CA1"
 
 
+def test_one_part_of_a_split_unit_keeps_its_neuron(result, recording, track_one_session, tmp_path):
+    tracked = SortingResult.load(result.save(tmp_path / "out"))
+    neurons = track_one_session(tracked)
+    numbers = tracked.sorting.get_property("num_spikes").tolist()
+    indices = [list(range(numbers[0] // 3)), list(range(0, numbers[1], 2))]
+    changes = dict(splits=[{"unit_id": unit, "mode": "indices", "indices": [indices[unit]]} for unit in (0, 1)])
+    changes["splits"][0]["new_unit_ids"], changes["splits"][1]["new_unit_ids"] = [10, 11], [12, 13]
+    by_curation = curate(tracked, curation(tracked, **changes), recording).sorting
+    # SpikeInterface gives the number to both parts
+    inherited = apply_curation(tracked.sorting.clone(), curation(tracked, **changes))
+    inherited.set_property("neuron", np.where(inherited.unit_ids == 3, 99, inherited.get_property("neuron")))
+    by_sorting = curate(tracked, inherited, recording).sorting
+    for sorting, of_curator in ((by_curation, neurons[3]), (by_sorting, 99)):
+        found = dict(zip(sorting.unit_ids.tolist(), sorting.get_property("neuron").tolist(), strict=True))
+        assert np.isnan(found[10]) and found[11] == neurons[0]  # two thirds of its spikes
+        more = [unit for unit in (12, 13) if found[unit] == neurons[1]]
+        assert len(more) == numbers[1] % 2  # two halves: neither has more
+        assert found[2] == neurons[2] and found[3] == of_curator
+
+
 def test_a_second_curation_in_phy_keeps_the_ids(result, recording, tmp_path):
     once = curate(result, curation(result, removed=[0], merges=[{"unit_ids": [1, 2], "new_unit_id": 20}]))
     folder = once.export_to_phy(recording, tmp_path / "phy", copy_recording=False)
@@ -314,6 +336,42 @@ def test_labels_of_an_earlier_curation_stay_where_the_next_says_nothing(result):
     assert twice.get_property("burst").tolist() == [True, False, False]
 
 
+def test_a_label_that_the_next_curation_clears_is_gone(result, recording, tmp_path):
+    words = {
+        "quality": LABELS["quality"],
+        "celltype": {"label_options": ["pyr", "int"], "exclusive": True},
+        "tag": {"label_options": ["burst", "slow"], "exclusive": False},
+    }
+    given = {"quality": ["noise"], "celltype": ["pyr"], "tag": ["burst", "slow"]}
+    label = dict(label_definitions=words)
+    once = curate(result, curation(result, **label, manual_labels=[{"unit_id": u, **given} for u in (0, 1, 2)]))
+    cleared = [{"unit_id": 0, "quality": [], "celltype": [], "tag": ["slow"]}, {"unit_id": 1, "tag": []}]
+    named = [{"unit_id": each.pop("unit_id"), "labels": each} for each in json.loads(json.dumps(cleared))]
+    for said in (cleared, named):  # the two forms of the format
+        second = curation(once, **label, manual_labels=said)
+        for given_as in (second, Curation(**second), [second, curation(once, **label)]):
+            twice = curate(once, given_as).sorting
+            assert twice.get_property("celltype").tolist() == ["", "pyr", "pyr", ""]
+            assert twice.get_property("burst").tolist() == [False, False, True, False]
+            assert twice.get_property("slow").tolist() == [True, False, True, False]
+            machine = twice.get_property("machine_quality").tolist()
+            assert twice.get_property("quality").tolist() == [machine[0], "noise", "noise", machine[3]]
+    # a tag of one part is one of the merged unit, and the marks of the first curation stay
+    halves = [dict(unit_id=unit, indices=[[*range(20)]], new_unit_ids=[10 + unit, 20 + unit]) for unit in (2, 3)]
+    changes = dict(merges=[{"unit_ids": [0, 1], "new_unit_id": 7}], splits=halves[1:], manual_labels=cleared)
+    merged = curate(once, curation(once, **label, **changes), recording)
+    later = curate(merged, curation(merged, splits=halves[:1]), recording).sorting
+    assert later.unit_ids.tolist() == [7, 12, 22, 13, 23]
+    assert later.get_property("celltype").tolist() == ["", "pyr", "pyr", "", ""]
+    assert later.get_property("slow").tolist() == [True, True, True, False, False]
+    assert later.get_property("is_merged").tolist() == [True, False, False, False, False]
+    assert later.get_property("is_split").tolist() == [False, True, True, True, True]
+    folder = once.export_to_phy(recording, tmp_path / "phy", copy_recording=False)
+    (folder / "cluster_group.tsv").write_text("cluster_id\tgroup\n0\tunsorted\n2\tnoise\n")
+    phy = once.with_sorting(folder).sorting
+    assert phy.get_property("quality").tolist() == [machine[0], "noise", "noise", machine[3]]
+
+
 def test_columns_that_were_added_in_phy(result, recording, tmp_path):
     folder = result.export_to_phy(recording, tmp_path / "phy", copy_recording=False)
     (folder / "cluster_layer.tsv").write_text("cluster_id\tlayer\n0\t4\n2\t5\n")
@@ -324,3 +382,20 @@ def test_columns_that_were_added_in_phy(result, recording, tmp_path):
     assert added == {"layer", "note", "machine_quality"}
     assert np.array_equal(sorting.get_property("layer"), [4, np.nan, 5, np.nan], equal_nan=True)
     assert sorting.get_property("note").tolist() == ["2", "late", "", ""]
+
+
+@pytest.mark.parametrize("is_read_alone", [True, False])  # by the command line, whose analyzers may be anybody's
+def test_an_analyzer_lacks_segments_that_are_shorter_than_a_snippet(is_read_alone, tmp_path):
+    traces, *_ = planted(duration_s=5.0, seed=1)
+    recording = as_recording(traces[:80000], traces[:60], traces[80000:], rate_hz=RATE_HZ)
+    three, analyzer = sort(recording), tmp_path / "analyzer"
+    three.to_analyzer(recording, analyzer, extensions=QUICK)
+    three.save(tmp_path / "out")
+    if is_read_alone:
+        curated = load_result(tmp_path / "out", curated=analyzer)
+    else:
+        curated = three.with_sorting(analyzer)
+    assert np.array_equal(curated.sorting.to_spike_vector(), three.sorting.to_spike_vector())
+    (analyzer / "recording_info" / "recording_attributes.json").write_text('{"num_samples": [3]}')
+    with pytest.raises(ValueError, match=r"2 segments in .*recording_attributes\.json, found \[3\]"):
+        load_result(tmp_path / "out", curated=analyzer)

@@ -284,15 +284,23 @@ def test_times_of_a_computer_clock_are_refused(recording, tmp_path):
         sort(later).export_to_nwb(later, tmp_path / "units.nwb", session_start_time=START)
 
 
-def test_properties_of_objects_are_numbers_or_text(result, recording, tmp_path):
+def test_properties_are_columns_of_numbers_or_text(result, recording, tmp_path):
     import pynwb
 
     given = SortingResult.load(result.save(tmp_path / "out"))
     num_units = given.sorting.get_num_units()
     given.sorting.set_property("area", np.array(["CA1", *[None] * (num_units - 1)], dtype=object))
     given.sorting.set_property("layer", np.array([4, *[None] * (num_units - 1)], dtype=object))
+    given.sorting.set_property("CA1/CA3", np.arange(num_units))
+    given.sorting.set_property("CA1-CA3", np.arange(num_units)[::-1])
+    dates = np.array(["2026-03-31T14:00:00", *["NaT"] * (num_units - 1)], dtype="datetime64[s]")
+    given.sorting.set_property("judged", dates)
+    given.sorting.set_property("delay", dates - dates[0])
     path = given.export_to_nwb(recording, tmp_path / "units.nwb", session_start_time=START)
     with pynwb.NWBHDF5IO(path, "r") as io:
         units = io.read().units
+        assert units["CA1-CA3"][0] == num_units - 1 and units["CA1-CA3 (1)"][0] == 0  # "/" is not allowed
+        assert list(units["judged"][:2]) == ["2026-03-31T14:00:00", ""]
+        assert list(units["delay"][:2]) == ["0 seconds", ""]
         assert list(units["area"][:2]) == ["CA1", ""] and units["layer"][0] == 4 and np.isnan(units["layer"][1])
     assert given.sorting.get_property("area").dtype.kind == "O"  # the result is not changed

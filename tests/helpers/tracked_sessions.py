@@ -39,6 +39,7 @@ def make_result(templates_uv, positions_um=None, *, unit_ids=None, rate_hz=RATE_
     sorting = make_sorting(spikes, rate_hz, np.arange(num_units) if unit_ids is None else np.array(unit_ids), 1)
     groups = np.zeros(len(positions_um), dtype=int) if groups is None else groups
     main = (-templates_uv.min(axis=1)).argmax(axis=1)
+    sorting.set_property("main_channel_id", main)
     sorting.set_property("group", groups[main])
     sorting.set_property("quality", np.full(num_units, "good"))
     distances = np.linalg.norm(positions_um[main][:, None] - positions_um[None], axis=2)
@@ -57,7 +58,7 @@ def make_result(templates_uv, positions_um=None, *, unit_ids=None, rate_hz=RATE_
         positions_um=np.zeros((len(spikes), 2), "float32"),
         motion_um=np.zeros(len(spikes), "float32"),
     )
-    facts = {"sha256": name, "num_samples": [1000], "num_channels": len(positions_um)} if name else {}
+    facts = {"sha256": name, "num_samples": [int(60 * rate_hz)], "num_channels": len(positions_um)} if name else {}
     return SortingResult(
         sorting,
         np.zeros((len(spikes), 4), "float32"),

@@ -1,5 +1,6 @@
 """SpikeInterface's run_sorter_jobs: no engine needs a word about registration, for workers do that themselves."""
 
+import inspect
 import multiprocessing
 import os
 import stat
@@ -11,9 +12,12 @@ import numpy as np
 import pytest
 import spikeinterface
 import spikeinterface.sorters as sorters
+from group_sortings import group_of
+from spikeinterface.core import NumpySorting
 from spikeinterface.sorters import launcher
 
 import huidurep
+from huidurep.sorting.aggregation import assemble, empty_group
 
 # The test's own process knows the sorter: a worker that is forked from it would know it without our doing.
 SPAWN = multiprocessing.get_context("spawn")
@@ -86,6 +90,19 @@ def write_sbatch(folder, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(huidurep.__file__).parents[1]))
 
 
+def test_groups_that_were_sorted_one_by_one_name_units_by_their_new_ids(recording):
+    changed = dict(neighbour_share=[0.0, 0.4], overlapping_unit=[-1, 0], snr=[3.0, 9.0])
+    group = group_of([10, 30], [0, 1], [0, 0], 0, [0, 1], **changed)
+    sortings = [assemble([each], recording, 2)[0] for each in (group, empty_group(2), group)]
+    combined = launcher.aggregate_units(sortings)
+    assert combined.unit_ids.tolist() == [0, 1, 2, 3]
+    assert combined.get_property("overlapping_unit").tolist() == [-1, 0, -1, 2]
+    reasons = ["SNR 3.0", "overlaps with unit 0", "SNR 3.0", "overlaps with unit 2"]
+    assert combined.get_property("quality_reason").tolist() == reasons
+    bare = NumpySorting.from_unit_dict([{0: np.array([5])}], 30000.0)  # of another sorter
+    assert launcher.aggregate_units([bare, bare]).get_property_keys() == []
+
+
 def test_jobs_of_other_sorters_do_not_load_ours():
     program = """
 import sys
@@ -102,4 +119,6 @@ assert "torch" not in sys.modules
 def test_the_launcher_still_has_what_is_replaced():
     """Another SpikeInterface may name these otherwise: then this fails, not a user's job."""
     assert launcher.run_sorter.__module__ == "huidurep.integrations.sorter_jobs"
+    assert launcher.aggregate_units.__module__ == "huidurep.integrations.sorter_jobs"
+    assert "aggregate_units(sorting_list)" in inspect.getsource(launcher.run_sorter_by_property)
     assert launcher._slurm_script.count("huidurep") == 1
