@@ -2,6 +2,7 @@ import dataclasses
 import logging
 import os
 import random
+import re
 
 import numpy as np
 import pytest
@@ -65,6 +66,8 @@ def test_log_says_what_happened_and_how_long_it_took(result):
         assert stage in stages
     assert all(entry["seconds"] >= 0 and entry["message"] for entry in result.log)
     assert "peak memory" in result.log[-1]["message"]
+    all_s = float(re.search(r"([\d.]+) s in all", result.log[-1]["message"])[1])  # the last stage is part of it
+    assert all_s == pytest.approx(sum(entry["seconds"] for entry in result.log), abs=0.06)
 
 
 def test_same_seed_same_result_and_no_global_random_state(tetrode, result):

@@ -129,5 +129,5 @@ class RunLog:
 
     @property
     def total_seconds(self) -> float:
-        """Sum of the seconds of all entries."""
-        return sum(entry["seconds"] for entry in self.entries)
+        """Sum of the seconds of all entries, and those since the last one."""
+        return sum(entry["seconds"] for entry in self.entries) + time.perf_counter() - self._last

@@ -85,20 +85,21 @@ def is_duplicate_spike(spikes: np.ndarray, labels: np.ndarray, recording) -> np.
     """
     found = np.zeros(len(spikes), dtype=bool)
     max_lag = DUPLICATE_MS * recording.get_sampling_frequency() / 1000.0
-    for unit in np.unique(labels):
-        for segment_index in np.unique(spikes["segment_index"]):
-            rows = np.flatnonzero((labels == unit) & (spikes["segment_index"] == segment_index))
-            while len(rows) > 1:
-                close = np.flatnonzero(np.diff(spikes["sample_index"][rows].astype("int64")) <= max_lag)
-                if len(close) == 0:
-                    break
-                # the first pair of each run of close spikes; the rest of the run follows in the next round
-                close = close[np.diff(close, prepend=-2) > 1]
-                first, second = rows[close], rows[close + 1]
-                first_is_smaller = _deflections(recording, spikes[first]) < _deflections(recording, spikes[second])
-                smaller = np.where(first_is_smaller, first, second)
-                found[smaller] = True
-                rows = np.setdiff1d(rows, smaller)
+    order = np.lexsort((spikes["segment_index"], labels))  # within each unit and segment still in order of time
+    is_first = np.diff(labels[order], prepend=-2) != 0
+    is_first |= np.diff(spikes["segment_index"][order], prepend=-1) != 0
+    for rows in np.split(order, np.flatnonzero(is_first))[1:]:
+        while len(rows) > 1:
+            close = np.flatnonzero(np.diff(spikes["sample_index"][rows].astype("int64")) <= max_lag)
+            if len(close) == 0:
+                break
+            # the first pair of each run of close spikes; the rest of the run follows in the next round
+            close = close[np.diff(close, prepend=-2) > 1]
+            first, second = rows[close], rows[close + 1]
+            first_is_smaller = _deflections(recording, spikes[first]) < _deflections(recording, spikes[second])
+            smaller = np.where(first_is_smaller, first, second)
+            found[smaller] = True
+            rows = np.setdiff1d(rows, smaller)
     return found
 
 
