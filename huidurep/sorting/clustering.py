@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, parallel_config
 from threadpoolctl import threadpool_limits
 
 from ..clustering.mixture import Clustering, cluster_as_in_paper, cluster_embeddings
@@ -355,14 +355,15 @@ def _cluster_by_channel(
         one_start = replace(one_start, drift=replace(one_start.drift, enabled=False))
     by_channel = [np.flatnonzero(peaks["channel_index"] == channel) for channel in np.unique(peaks["channel_index"])]
     # template matching finds the spikes of the other channels if they belong to a unit of one of these
-    mixtures = iter(
-        # idle workers hold 330 MB each
-        Parallel(n_jobs=resolve_job_kwargs(job_kwargs)["n_jobs"], backend="loky", idle_worker_timeout=2)(
+    num_workers = resolve_job_kwargs(job_kwargs)["n_jobs"]
+    # idle workers hold 330 MB each; as many threads in each as the environment allows would only wait for each other
+    with parallel_config("loky", n_jobs=num_workers, inner_max_num_threads=1, idle_worker_timeout=2):
+        calls = (
             delayed(_cluster)(embeddings[rows], times_s[rows], parameters, None, one_start)
             for rows in by_channel
             if len(rows) >= parameters.min_unit_spikes
         )
-    )
+        mixtures = iter(Parallel()(calls))
     found: list[tuple] = []  # (channel, mixture, its unit), one a label before merging
     for rows in by_channel:
         if len(rows) < parameters.min_unit_spikes:
