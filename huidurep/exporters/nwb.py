@@ -51,6 +51,7 @@ YEAR_S = 365.0 * 86400
 UNITS = "Units of HuiduRep"  # begins the description of the units table
 POSITIONS = ("rel_x", "rel_y", "rel_z")
 POSTERIOR = "Posterior probability of this unit for each of its spikes, given the embedding."
+SPIKE_COLUMNS = ("spike_posteriors", "spike_embeddings")
 EMBEDDING = "Embedding of each spike by the HuiduRep encoder."
 
 
@@ -349,9 +350,14 @@ def _with_positions(recording: BaseRecording) -> BaseRecording:
 
 def _with_columns(sorting: BaseSorting) -> BaseSorting:
     """The units with properties that can be columns: allowed names, numbers and text."""
+    from pynwb.misc import Units
+
+    # of the table itself, of its columns that NWB defines, and of columns that are added
+    taken = {*dir(Units), *(each["name"] for each in Units.__columns__), "unit_name", *SPIKE_COLUMNS, ""}
     view = sorting.select_units(sorting.unit_ids)  # the result is not changed
     names = view.get_property_keys()
-    for name, allowed in zip(names, _nwb_names(np.array(names)).tolist(), strict=True):
+    free = [f"{name} (property)" if name in taken else name for name in names]
+    for name, allowed in zip(names, _nwb_names(np.array(free)).tolist(), strict=True):
         values = without_objects(view.get_property(name))
         if values.dtype.kind in "mM":  # HDF5 has neither dates nor durations
             values = np.array(["" if np.isnat(each) else str(each) for each in values])
@@ -381,5 +387,5 @@ def _add_spike_columns(units: Any, result: SortingResult) -> None:
     labels = result.sorting.to_spike_vector()["unit_index"]
     order = np.argsort(labels, kind="stable")  # a stable sort keeps the order of time within units
     ends = np.cumsum(np.bincount(labels, minlength=result.sorting.get_num_units()))
-    units.add_column("spike_posteriors", POSTERIOR, data=result.posteriors[order], index=ends.tolist())
-    units.add_column("spike_embeddings", EMBEDDING, data=result.embeddings[order], index=ends.tolist())
+    units.add_column(SPIKE_COLUMNS[0], POSTERIOR, data=result.posteriors[order], index=ends.tolist())
+    units.add_column(SPIKE_COLUMNS[1], EMBEDDING, data=result.embeddings[order], index=ends.tolist())
