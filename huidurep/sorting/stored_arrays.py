@@ -18,7 +18,7 @@ MAX_SEGMENTS = 1_000_000  # a damaged or foreign file must not ask for more memo
 REMEDY = "copy the folder again or sort again"
 REMEDY_MEASURED = "copy the folder again, or remove this file, which can be measured again"
 ROUNDING = 1e-5  # of sums of probabilities in single precision
-# Properties that every version wrote, and numbers that no unit lacks; later ones may be NaN or missing.
+# Properties that every version computed, and numbers that no unit lacks; later ones may be NaN or missing.
 REQUIRED = ("main_channel_id", "group")
 NEVER_NAN = ("snr", "peak_uv", "short_isi_fraction", "mean_posterior", "presence_ratio")
 
@@ -181,13 +181,14 @@ def check_units(
     if num_samples is not None:
         _check_ends(sorting.to_spike_vector(), num_samples, sorting.get_num_segments(), folder / "spikes.npy")
     properties = {name: sorting.get_property(name) for name in (*REQUIRED, *NEVER_NAN)}
+    is_computed = any(values is not None for values in properties.values())  # not in a result that was put together
     for name, values in properties.items():
         path = folder / "properties" / f"{name}.npy"
-        if values is None and name in REQUIRED:
+        if values is None and name in REQUIRED and is_computed:
             raise ValueError(f"expected the property {name!r} of all units in {path}, found no such file; {REMEDY}")
         if values is not None and name in NEVER_NAN and (values.dtype.kind not in "fiu" or np.isnan(values).any()):
             raise ValueError(f"expected a number for each unit in {path}, found NaN or no numbers; {REMEDY}")
-    main = properties["main_channel_id"].tolist()
+    main = properties["main_channel_id"].tolist() if is_computed else []
     channels = main if measurements is None else measurements.channel_ids.tolist()
     unknown = [channel for channel in main if channel not in channels]
     if unknown:
