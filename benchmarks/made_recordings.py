@@ -56,7 +56,7 @@ SEEDS = {
     "cells": {name: (151, 152, 153, 154) for name in ("tet_static", "tet_drift", "tet_lowsnr")}
     | {name: (131, 132, 133, 134) for name in ("column_drift", "patch_static", "patch_drift", "array_static")}
     | dict(tet_far=(81, 82, 89, 90, 91, 92), staggered_drift=(71, 72, 73, 74), wire=(75, 76, 77, 78)),
-    "opto": {name: (201, 202) for name in ("opto_linear", "opto_neuropixels10")},
+    "opto": {name: (201, 202, 211, 212) for name in ("opto_staggered", "opto_neuropixels10")},
     "generated": {name: (31, 32, 33, 34) if name == "generated384_60s" else (21,) for name in GENERATED},
 }
 
