@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from spikeinterface.core import BaseRecording, estimate_templates_with_accumulator, get_channel_distances
+from spikeinterface.core import BaseRecording, get_channel_distances
 from spikeinterface.core.base import minimum_spike_dtype
 from spikeinterface.core.node_pipeline import (
     ExtractDenseWaveforms,
@@ -15,10 +15,11 @@ from spikeinterface.core.node_pipeline import (
     run_node_pipeline,
 )
 
-from .job_kwargs import resolve_job_kwargs
+from .job_kwargs import map_in_threads, resolve_job_kwargs
 from .parameters import SortingParameters
 
 BATCH_BYTES = 64 * 2**20  # of snippets; extraction holds four times as much
+READ_BYTES = 8 * 2**20  # of traces that a thread of `mean_waveforms` reads at once
 NUM_PHASES, LANCZOS_LOBES = 16, 8  # of `align_to_trough`
 
 
@@ -213,6 +214,9 @@ def mean_waveforms(
 ) -> np.ndarray:
     """Templates of units: the mean waveforms of their spikes.
 
+    Threads read the traces, and spikes are added in their order: SpikeInterface's `estimate_templates_with_accumulator`
+    adds those of each worker apart, so that the last digits differ from run to run.
+
     Parameters
     ----------
     recording : BaseRecording
@@ -235,17 +239,43 @@ def mean_waveforms(
         order, then zeros up to the largest number of channels.
     """
     sampling_frequency = recording.get_sampling_frequency()
-    num_before = parameters.num_samples_before(sampling_frequency)
-    return estimate_templates_with_accumulator(
-        recording,
-        spike_vector,
-        np.arange(num_units),
-        num_before,
-        parameters.num_samples(sampling_frequency) - num_before,
-        return_in_uV=False,
-        sparsity_mask=mask,
-        **resolve_job_kwargs(job_kwargs),
+    num_before, num_samples = (
+        parameters.num_samples_before(sampling_frequency),
+        parameters.num_samples(sampling_frequency),
     )
+    num_channels = recording.get_num_channels() if mask is None else int(mask.sum(axis=1).max(initial=0))
+    means = np.zeros((num_units, num_samples, num_channels), dtype="float32")
+
+    def read(rows: slice) -> tuple[int, np.ndarray]:
+        segment = int(spike_vector["segment_index"][rows.start])
+        first, last = spike_vector["sample_index"][[rows.start, rows.stop - 1]].tolist()
+        start, end = first - num_before, last - num_before + num_samples
+        limits = max(start, 0), min(end, recording.get_num_samples(segment))
+        traces = recording.get_traces(segment_index=segment, start_frame=limits[0], end_frame=limits[1])
+        # what lies beyond the segment is zeros
+        return start, np.pad(traces, ((limits[0] - start, end - limits[1]), (0, 0)))
+
+    parts = _parts_of_spikes(spike_vector, max(1, READ_BYTES // (4 * recording.get_num_channels())))
+    for rows, (start, traces) in map_in_threads(read, parts, resolve_job_kwargs(job_kwargs)["n_jobs"]):
+        begins = spike_vector["sample_index"][rows] - num_before - start
+        for begin, unit in zip(begins.tolist(), spike_vector["unit_index"][rows].tolist(), strict=True):
+            snippet = traces[begin : begin + num_samples]
+            if mask is None:
+                means[unit] += snippet
+            else:
+                its = snippet[:, mask[unit]]
+                means[unit, :, : its.shape[1]] += its
+    means /= np.maximum(np.bincount(spike_vector["unit_index"], minlength=num_units), 1)[:, None, None]
+    return means
+
+
+def _parts_of_spikes(spike_vector: np.ndarray, num_samples: int) -> list[slice]:
+    """Rows of the spikes of each part of `num_samples` samples of each segment that has any."""
+    part = spike_vector["sample_index"] // num_samples
+    is_first = np.diff(part, prepend=-1) != 0
+    is_first |= np.diff(spike_vector["segment_index"], prepend=-1) != 0
+    starts = np.flatnonzero(is_first).tolist()
+    return [slice(start, end) for start, end in zip(starts, [*starts[1:], len(spike_vector)], strict=True)]
 
 
 def robust_waveforms(

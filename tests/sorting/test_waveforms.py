@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+from spikeinterface.core import estimate_templates_with_accumulator
 from spikeinterface.core.base import base_peak_dtype
 from stand_in import as_recording
 
+from huidurep.sorting import waveforms
 from huidurep.sorting.parameters import SortingParameters
 from huidurep.sorting.waveforms import (
     WaveformBatch,
@@ -24,6 +26,24 @@ def recording_of(num_channels, num_segments=1):
     return as_recording(
         *segments, positions_um=np.column_stack([np.zeros(num_channels), 20.0 * np.arange(num_channels)])
     )
+
+
+def test_mean_waveforms_do_not_depend_on_the_number_of_threads(monkeypatch):
+    """They are those of one worker of SpikeInterface to the last bit, at the ends of segments and on channels too."""
+    monkeypatch.setattr(waveforms, "READ_BYTES", 50_000)  # several parts
+    rng = np.random.default_rng(2)
+    recording = as_recording(*(rng.normal(0, 30, (40000, 3)).astype("float32") for _ in range(2)))
+    spikes = spikes_at(np.concatenate([np.sort(rng.integers(0, 40000, 3000)) for _ in range(2)]), 0)
+    spikes["segment_index"] = np.repeat([0, 1], 3000)
+    vector, mask = to_spike_vector(spikes, rng.integers(0, 5, 6000)), rng.random((5, 3)) < 0.6
+    mask[:, 1] = True
+    for shown in (None, mask):
+        expected = estimate_templates_with_accumulator(
+            recording, vector, np.arange(5), 30, 60, return_in_uV=False, sparsity_mask=shown, n_jobs=1
+        )
+        for num_jobs in (1, 2, 3):
+            found = mean_waveforms(recording, vector, 5, PARAMETERS, mask=shown, job_kwargs={"n_jobs": num_jobs})
+            assert (found == expected).all()
 
 
 def spikes_at(samples, channels, segments=0):
