@@ -247,13 +247,7 @@ def mean_waveforms(
     means = np.zeros((num_units, num_samples, num_channels), dtype="float32")
 
     def read(rows: slice) -> tuple[int, np.ndarray]:
-        segment = int(spike_vector["segment_index"][rows.start])
-        first, last = spike_vector["sample_index"][[rows.start, rows.stop - 1]].tolist()
-        start, end = first - num_before, last - num_before + num_samples
-        limits = max(start, 0), min(end, recording.get_num_samples(segment))
-        traces = recording.get_traces(segment_index=segment, start_frame=limits[0], end_frame=limits[1])
-        # what lies beyond the segment is zeros
-        return start, np.pad(traces, ((limits[0] - start, end - limits[1]), (0, 0)))
+        return _read_around(recording, spike_vector[rows], num_before, num_samples)
 
     parts = _parts_of_spikes(spike_vector, max(1, READ_BYTES // (4 * recording.get_num_channels())))
     for rows, (start, traces) in map_in_threads(read, parts, resolve_job_kwargs(job_kwargs)["n_jobs"]):
@@ -267,6 +261,20 @@ def mean_waveforms(
                 means[unit, :, : its.shape[1]] += its
     means /= np.maximum(np.bincount(spike_vector["unit_index"], minlength=num_units), 1)[:, None, None]
     return means
+
+
+def _read_around(
+    recording: BaseRecording, spikes: np.ndarray, num_before: int, num_samples: int
+) -> tuple[int, np.ndarray]:
+    """First sample and traces (num_samples, num_channels) of the snippets of spikes of one segment, in order of time.
+
+    What lies beyond the segment is zeros.
+    """
+    segment, (first, last) = int(spikes["segment_index"][0]), spikes["sample_index"][[0, -1]].tolist()
+    start, end = first - num_before, last - num_before + num_samples
+    limits = max(start, 0), min(end, recording.get_num_samples(segment))
+    traces = recording.get_traces(segment_index=segment, start_frame=limits[0], end_frame=limits[1])
+    return start, np.pad(traces, ((limits[0] - start, end - limits[1]), (0, 0)))
 
 
 def _parts_of_spikes(spike_vector: np.ndarray, num_samples: int) -> list[slice]:
