@@ -51,8 +51,8 @@ YEAR_S = 365.0 * 86400
 UNITS = "Units of HuiduRep"  # begins the description of the units table
 POSITIONS = ("rel_x", "rel_y", "rel_z")
 POSTERIOR = "Posterior probability of this unit for each of its spikes, given the embedding."
-SPIKE_COLUMNS = ("spike_posteriors", "spike_embeddings")
 EMBEDDING = "Embedding of each spike by the HuiduRep encoder."
+SPIKE_COLUMNS = ("spike_posteriors", "spike_embeddings")
 
 
 def export_to_nwb(

@@ -239,10 +239,8 @@ def mean_waveforms(
         order, then zeros up to the largest number of channels.
     """
     sampling_frequency = recording.get_sampling_frequency()
-    num_before, num_samples = (
-        parameters.num_samples_before(sampling_frequency),
-        parameters.num_samples(sampling_frequency),
-    )
+    num_before = parameters.num_samples_before(sampling_frequency)
+    num_samples = parameters.num_samples(sampling_frequency)
     num_channels = recording.get_num_channels() if mask is None else int(mask.sum(axis=1).max(initial=0))
     means = np.zeros((num_units, num_samples, num_channels), dtype="float32")
 

@@ -18,7 +18,7 @@ from spikeinterface.sortingcomponents.matching.wobble import (
 )
 
 BLOCK_UNITS = 32  # whose filters are applied to the channels that any of them has
-FRAME_SAMPLES = 1024  # of the Fourier transforms of `_convolve`; 512 to 2048 take the same time
+FRAME_SAMPLES = 1024  # at least, of the Fourier transforms of `_convolve`; 512 to 2048 take the same time
 
 
 class FoldedWobble(WobbleMatch):
@@ -139,13 +139,14 @@ def _convolve(traces: np.ndarray, kernels: np.ndarray) -> np.ndarray:
     Both (num_units, rank, ...). By overlapping frames; ranks are summed before the transform back.
     """
     overlap, num_samples = kernels.shape[2] - 1, traces.shape[2]
-    step = FRAME_SAMPLES - overlap
+    size = fft.next_fast_len(max(FRAME_SAMPLES, 4 * overlap), real=True)  # long windows at high rates need more
+    step = size - overlap
     num_frames = -(-(num_samples + overlap) // step)
     padded = np.zeros((*traces.shape[:2], num_frames * step + overlap), dtype="float32")
     padded[..., overlap : overlap + num_samples] = traces
-    frames = np.lib.stride_tricks.sliding_window_view(padded, FRAME_SAMPLES, axis=2)[:, :, ::step]
-    product = fft.rfft(frames[:, 0]) * fft.rfft(kernels[:, 0], FRAME_SAMPLES)[:, None]
+    frames = np.lib.stride_tricks.sliding_window_view(padded, size, axis=2)[:, :, ::step]
+    product = fft.rfft(frames[:, 0]) * fft.rfft(kernels[:, 0], size)[:, None]
     for rank in range(1, traces.shape[1]):
-        product += fft.rfft(frames[:, rank]) * fft.rfft(kernels[:, rank], FRAME_SAMPLES)[:, None]
-    convolved = fft.irfft(product, FRAME_SAMPLES)[..., overlap:]
+        product += fft.rfft(frames[:, rank]) * fft.rfft(kernels[:, rank], size)[:, None]
+    convolved = fft.irfft(product, size)[..., overlap:]
     return convolved.reshape(len(traces), -1)[:, : num_samples + overlap]

@@ -1,11 +1,12 @@
 import numpy as np
+import pytest
 import spikeinterface.preprocessing as spre
 from spikeinterface.core import ChannelSparsity, NumpyRecording, Templates
 from spikeinterface.core.node_pipeline import run_node_pipeline
 from spikeinterface.sortingcomponents.matching.wobble import WobbleMatch
 from stand_in import waveform
 
-from huidurep.sorting.wobble import BLOCK_UNITS, FoldedWobble
+from huidurep.sorting.wobble import BLOCK_UNITS, FoldedWobble, _convolve
 
 NUM_CHANNELS, NUM_UNITS, RATE_HZ = 24, BLOCK_UNITS + 4, 30000.0
 
@@ -64,3 +65,13 @@ def test_silence_has_no_spikes():
     silent = NumpyRecording([np.zeros((9000, NUM_CHANNELS), dtype="float32")], RATE_HZ)
     node = FoldedWobble(silent, templates, whitening, {})
     assert len(run_node_pipeline(silent, [node], dict(n_jobs=1), squeeze_output=True)) == 0
+
+
+@pytest.mark.parametrize("num_kernel_samples", [1, 90, 1500])
+def test_convolution_with_windows_of_any_length(num_kernel_samples):
+    rng = np.random.default_rng(1)
+    traces, kernels = (rng.normal(size=(2, 3, size)).astype("float32") for size in (4000, num_kernel_samples))
+    expected = [
+        sum(np.convolve(*pair) for pair in zip(*both, strict=True)) for both in zip(traces, kernels, strict=True)
+    ]
+    assert np.allclose(_convolve(traces, kernels), expected, atol=1e-2)
