@@ -30,6 +30,7 @@ from .sorting.stored_arrays import (
     read_posteriors,
     read_units,
     without_objects,
+    write_embeddings,
 )
 
 if TYPE_CHECKING:
@@ -205,7 +206,7 @@ class SortingResult:
             saved = TimedSorting(folder / SORTING_FOLDER, folder / TIMES_FILE)
         # with this file, whose path to sorting/ is relative, SpikeInterface opens the top folder too
         saved.dump_to_json(folder / "si_folder.json", relative_to=folder, include_annotations=False)
-        np.save(folder / "embeddings.npy", self.embeddings)
+        write_embeddings(folder / "embeddings.npy", self.embeddings)
         np.save(folder / "posteriors.npy", self.posteriors)
         if self.measurements is not None:
             self.measurements.save(folder / MEASUREMENTS_FILE)

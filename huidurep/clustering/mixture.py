@@ -25,6 +25,7 @@ from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 
 from .consensus import agreed_units, log_densities
+from .disk_arrays import iterate_blocks, take
 from .drift import Drift, DriftSettings, estimate_drift
 from .drifting_mixture import REGULARISATION, fit_linear_mixture, one_hot
 from .merging import Merging
@@ -97,7 +98,7 @@ def cluster_embeddings(  # noqa: PLR0913 (each is a parameter that users set, bu
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.permutation(num_spikes)[: max(max_fit_spikes, num_units or 1)])
     smallest = max(2, int(min_unit_spikes * len(rows) / num_spikes))
-    drawn, times = embeddings[rows].astype(float), None if times_s is None else times_s[rows]
+    drawn, times = take(embeddings, rows).astype(float), None if times_s is None else times_s[rows]
     mean, axes = principal_axes(drawn, max_dimensions)
     points = (drawn - mean) @ axes
     limit = merge_limit(merge_bias, settings.merge)
@@ -182,7 +183,7 @@ def _check(
             f"expected at least num_units={num_units} spikes, found {len(embeddings)}: lower num_units or "
             "detect_threshold."
         )
-    if not np.isfinite(embeddings).all():
+    if not all(np.isfinite(block).all() for _, block in iterate_blocks(embeddings)):
         raise ValueError("expected finite embeddings, found NaN or infinity: check the recording for invalid samples.")
     if times_s is None:
         return embeddings, None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import logsumexp
 
 from .consensus import log_densities
+from .disk_arrays import release
 from .drift import Drift, DriftSettings
 from .drifting_mixture import REGULARISATION, fit_line
 from .separation import MergeSettings, covariance_of
@@ -100,19 +102,27 @@ class UnitMixture:
             The last column is for components that belong to no unit.
         """
         result = np.zeros((len(embeddings), self.num_units + 1), np.float32)
-        if not len(self.weights):
-            return result
-        for start in range(0, len(embeddings), BLOCK_SPIKES):
-            block = slice(start, start + BLOCK_SPIKES)
+        for rows, found in self._iterate_posteriors(embeddings, times_s):
+            result[rows] = found
+        return result
+
+    def _iterate_posteriors(
+        self, embeddings: np.ndarray, times_s: np.ndarray | None
+    ) -> Iterator[tuple[slice, np.ndarray]]:
+        """Rows of a block of spikes, and its `unit_posteriors`: those of all spikes may not fit into memory."""
+        for start in range(0, len(embeddings) if len(self.weights) else 0, BLOCK_SPIKES):
+            block = slice(start, min(start + BLOCK_SPIKES, len(embeddings)))
             points = (np.asarray(embeddings[block], float) - self.mean) @ self.axes
+            release(embeddings)
             design = np.eye(1, self.means.shape[1]).repeat(len(points), axis=0)  # the average of drift is 0
             if self.drift is not None and times_s is not None:
                 design = self.drift.design(times_s[block])
             logs = log_densities(points, design, self.weights, self.means, self.cholesky_factors)
             responsibilities = np.exp(logs - logsumexp(logs, axis=1, keepdims=True))
+            found = np.zeros((len(points), self.num_units + 1), np.float32)
             for component, unit in enumerate(self.component_units):
-                result[block, unit] += responsibilities[:, component]  # unit -1 is the last column
-        return result
+                found[:, unit] += responsibilities[:, component]  # unit -1 is the last column
+            yield block, found
 
     def predict(self, embeddings: np.ndarray, times_s: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Most probable unit of each spike, and its posterior.
@@ -129,12 +139,12 @@ class UnitMixture:
             -1 for spikes of no unit.
         posteriors : ndarray (num_spikes,) float32
         """
-        posteriors = self.unit_posteriors(embeddings, times_s)
-        if not self.num_units:
-            return np.full(len(embeddings), -1), np.zeros(len(embeddings), np.float32)
-        labels = posteriors.argmax(1)
-        labels[labels == self.num_units] = -1
-        return labels, np.where(labels >= 0, posteriors.max(1), 0).astype(np.float32)
+        labels, posteriors = np.full(len(embeddings), -1), np.zeros(len(embeddings), np.float32)
+        for rows, found in self._iterate_posteriors(embeddings, times_s) if self.num_units else ():
+            best = found.argmax(1)
+            labels[rows] = np.where(best == self.num_units, -1, best)
+            posteriors[rows] = np.where(best == self.num_units, 0, found.max(1))
+        return labels, posteriors
 
     def posterior_of(self, embeddings: np.ndarray, labels: np.ndarray, times_s: np.ndarray | None = None) -> np.ndarray:
         """Posterior of the units that are given in `labels`.
@@ -150,7 +160,10 @@ class UnitMixture:
         -------
         ndarray (num_spikes,) float32
         """
-        return self.unit_posteriors(embeddings, times_s)[np.arange(len(embeddings)), np.asarray(labels, int)]
+        posteriors, labels = np.zeros(len(embeddings), np.float32), np.asarray(labels, int)
+        for rows, found in self._iterate_posteriors(embeddings, times_s):
+            posteriors[rows] = np.take_along_axis(found, labels[rows, None], axis=1)[:, 0]
+        return posteriors
 
 
 def fit_units(

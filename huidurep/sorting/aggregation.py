@@ -9,6 +9,7 @@ import numpy as np
 from spikeinterface.core import BaseRecording, NumpySorting
 from spikeinterface.core.base import minimum_spike_dtype
 
+from ..clustering.disk_arrays import place_rows
 from .artifacts import make_periods, merge_periods
 from .clustering import Assignment
 from .parameters import SortingParameters
@@ -119,7 +120,8 @@ def describe_group(
     is_kept = assignment.labels >= 0
     if not is_kept.any():
         return empty_group(embeddings.shape[1])
-    spikes, embeddings, posteriors = spikes[is_kept], embeddings[is_kept], assignment.posteriors[is_kept]
+    spikes, posteriors = spikes[is_kept], assignment.posteriors[is_kept]
+    embeddings = place_rows([embeddings], [np.where(is_kept, np.cumsum(is_kept) - 1, -1)])
     unit_labels, unit_index = np.unique(assignment.labels[is_kept], return_inverse=True)
     num_units, spike_vector = len(unit_labels), to_spike_vector(spikes, unit_index)
     options: dict[str, Any] = dict(num_means=postprocessing.num_means, job_kwargs=job_kwargs)
@@ -266,10 +268,15 @@ def assemble(
         dtype = recording.channel_ids.dtype if name == "main_channel_id" else None
         sorting.set_property(name, np.array(values, dtype=dtype) if values else np.zeros(0, dtype=dtype or empty))
     sorting.register_recording(recording)
-    embeddings = np.concatenate([np.zeros((0, embedding_size), "float32"), *[group.embeddings for group in groups]])
+    places = np.empty(len(order), dtype="int64")  # of each spike of the groups among all
+    places[order] = np.arange(len(order))
+    embeddings = place_rows(
+        [np.zeros((0, embedding_size), "float32"), *[group.embeddings for group in groups]],
+        np.split(places, np.cumsum([len(each) for each in vectors])[:-1]),
+    )
     posteriors = np.concatenate([np.zeros(0, "float32"), *[group.posteriors for group in groups]])
     measured = [group.measurements for group in groups if group.measurements is not None]
-    return sorting, embeddings[order], posteriors[order], concatenate_measurements(measured, order)
+    return sorting, embeddings, posteriors[order], concatenate_measurements(measured, order)
 
 
 def list_artifacts(groups: list[GroupSorting], recording: BaseRecording) -> np.ndarray:

@@ -13,6 +13,7 @@ import numpy as np
 from joblib import Parallel, delayed, parallel_config
 from threadpoolctl import threadpool_limits
 
+from ..clustering.disk_arrays import take
 from ..clustering.mixture import Clustering, cluster_as_in_paper, cluster_embeddings
 from ..clustering.unit_mixture import MixtureSettings, UnitMixture
 from .job_kwargs import resolve_job_kwargs
@@ -101,20 +102,21 @@ class UnitModel:
         embeddings : ndarray, (num_spikes, embedding_size)
             Of snippets around the channel of the unit.
         labels : ndarray of int, (num_spikes,)
-            Unit of each spike.
+            Unit of each spike, -1 for none.
         times_s : ndarray, (num_spikes,)
             As `spike_times_s` counts them.
 
         Returns
         -------
         ndarray of float32, (num_spikes,)
+            0 for spikes of no unit.
         """
         posteriors = np.zeros(len(labels), dtype="float32")
-        for unit in np.unique(labels):
+        for unit in np.unique(labels[labels >= 0]):
             rows = np.flatnonzero(labels == unit)
-            mixture, members = self.components[unit]
+            own, (mixture, members) = take(embeddings, rows), self.components[unit]
             for member in members:
-                posteriors[rows] += mixture.posterior_of(embeddings[rows], np.full(len(rows), member), times_s[rows])
+                posteriors[rows] += mixture.posterior_of(own, np.full(len(rows), member), times_s[rows])
         return np.minimum(posteriors, 1.0)
 
     def merged(self, merges: dict[int, int]) -> UnitModel:
@@ -359,7 +361,7 @@ def _cluster_by_channel(
     # idle workers hold 330 MB each; as many threads in each as the environment allows would only wait for each other
     with parallel_config("loky", n_jobs=num_workers, inner_max_num_threads=1, idle_worker_timeout=2):
         calls = (
-            delayed(_cluster)(embeddings[rows], times_s[rows], parameters, None, one_start)
+            delayed(_cluster)(take(embeddings, rows), times_s[rows], parameters, None, one_start)
             for rows in by_channel
             if len(rows) >= parameters.min_unit_spikes
         )

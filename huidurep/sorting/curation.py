@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from spikeinterface.core import get_channel_distances
 
+from ..clustering.disk_arrays import take
 from ..clustering.separation import MergeSettings
 from .clustering import Assignment, UnitModel
 from .parameters import SortingParameters
@@ -212,20 +213,19 @@ def reassign_spikes(
         units = units.merged(merges)
         if merges or removed:
             log("reassignment", f"{len(merges)} units merged, {len(removed)} units removed")
-    posteriors = np.zeros(len(labels), dtype="float32")
-    is_kept = labels >= 0
-    posteriors[is_kept] = units.posterior_of(embeddings[is_kept], labels[is_kept], times_s[is_kept])
-    return Assignment(labels, posteriors, units.is_one_mixture)
+    return Assignment(labels, units.posterior_of(embeddings, labels, times_s), units.is_one_mixture)
 
 
 def _compare_with_mixture(
     units: UnitModel, embeddings: np.ndarray, labels: np.ndarray, times_s: np.ndarray, min_mean_posterior: float
 ) -> tuple[dict[int, int], list[int]]:
     """Units to merge, each with the unit that is kept, and units to remove; all are components of one mixture."""
-    of_components = units.components[0][0].unit_posteriors(embeddings, times_s)
-    posteriors = np.stack([of_components[:, members].sum(axis=1) for _, members in units.components], axis=1)
-    # for each unit the mean posterior of every unit over its matched spikes
-    means = {unit: posteriors[labels == unit].mean(axis=0) for unit in np.unique(labels).tolist()}
+    means = {}  # for each unit the mean posterior of every unit over its matched spikes
+    for unit in np.unique(labels).tolist():
+        rows = np.flatnonzero(labels == unit)
+        of_components = units.components[0][0].unit_posteriors(take(embeddings, rows), times_s[rows])
+        posteriors = np.stack([of_components[:, members].sum(axis=1) for _, members in units.components], axis=1)
+        means[unit] = posteriors.mean(axis=0)
     best = {unit: unit if mean[unit] >= mean.max() else int(mean.argmax()) for unit, mean in means.items()}
     # only into units that are best for their own spikes: no chains
     merges = {unit: kept for unit, kept in best.items() if kept != unit and best.get(kept) == kept}

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from spikeinterface.core import BaseRecording
 
+from ..clustering.disk_arrays import release, zeros_on_disk
 from .job_kwargs import map_in_threads, resolve_job_kwargs
 from .parameters import SortingParameters
 from .waveforms import WaveformBatch, align_to_trough, iterate_waveforms
@@ -43,9 +44,10 @@ def embed_spikes(
     Returns
     -------
     ndarray of float32, (num_spikes, embedding_size)
+        A large one lies in a temporary file.
     """
     sampling_frequency, config = recording.get_sampling_frequency(), encoder.config
-    embeddings = np.zeros((len(spikes), config.embedding_size), dtype="float32")
+    embeddings = zeros_on_disk((len(spikes), config.embedding_size))
     # the phase of the sampling would tell clusters apart that nothing else does
     is_aligned = sampling_frequency < config.sampling_frequency or recording.get_num_channels() == 1
     options: dict[str, Any] = dict(num_channels=config.num_channels, job_kwargs=job_kwargs)
@@ -64,4 +66,5 @@ def embed_spikes(
     num_threads = resolve_job_kwargs(job_kwargs)["n_jobs"]
     for batch, embedded in map_in_threads(embed_batch, batches, num_threads, start_thread):
         embeddings[batch.spike_indices] = embedded
+        release(embeddings)
     return embeddings

@@ -14,6 +14,7 @@ import numpy as np
 from spikeinterface.core import BaseRecording, get_channel_distances
 from spikeinterface.sortingcomponents.peak_detection import detect_peaks
 
+from ..clustering.disk_arrays import iterate_blocks, release, zeros_on_disk
 from .job_kwargs import resolve_job_kwargs
 from .parameters import SortingParameters
 from .preprocessing import PreparedGroup
@@ -335,7 +336,9 @@ def sign_offset(embeddings: np.ndarray, peaks: np.ndarray) -> np.ndarray:
     is_up = peaks["amplitude"] > 0
     if len(peaks) == 0 or is_up.all() or not is_up.any():
         return np.zeros(embeddings.shape[1], dtype="float32")
-    spread = np.sqrt(embeddings.var(axis=0, dtype="float64").sum())
+    mean = sum(block.sum(axis=0, dtype="float64") for _, block in iterate_blocks(embeddings)) / len(embeddings)
+    squares = sum(((block - mean) ** 2).sum() for _, block in iterate_blocks(embeddings))
+    spread = np.sqrt(squares / len(embeddings))
     return np.full(embeddings.shape[1], 4 * spread / np.sqrt(embeddings.shape[1]), dtype="float32")
 
 
@@ -354,4 +357,10 @@ def set_apart(embeddings: np.ndarray, spikes: np.ndarray, offset: np.ndarray) ->
     ndarray, (num_spikes, embedding_size)
         The same array where the offset is 0.
     """
-    return embeddings + (spikes["amplitude"] > 0)[:, None] * offset if offset.any() else embeddings
+    if not offset.any():
+        return embeddings
+    moved = zeros_on_disk(embeddings.shape)
+    for rows, block in iterate_blocks(embeddings):
+        moved[rows] = block + (spikes["amplitude"][rows] > 0)[:, None] * offset
+        release(moved)
+    return moved

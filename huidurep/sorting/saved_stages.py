@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ..clustering.disk_arrays import release
 from ..clustering.drift import Drift
 from ..clustering.mixture import Clustering
 from ..clustering.unit_mixture import UnitMixture
@@ -166,6 +167,8 @@ class SavedStages:
                 self._is_replacing = False
             folder.mkdir(parents=True, exist_ok=True)
             _write_whole(folder / file_name, lambda file: np.savez(file, **arrays))
+            for array in arrays.values():
+                release(array)
             files[file_name] = _digest_of_file(folder / file_name)
             for each in superseded:
                 files.pop(each, None)

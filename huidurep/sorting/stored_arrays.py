@@ -9,6 +9,7 @@ import numpy as np
 from spikeinterface.core import NumpySorting
 from spikeinterface.core.base import minimum_spike_dtype
 
+from ..clustering.disk_arrays import iterate_blocks
 from .aggregation import ARTIFACT_DTYPE
 from .geometry import is_missing
 from .postprocessing import UnitMeasurements, make_sorting
@@ -21,6 +22,22 @@ ROUNDING = 1e-5  # of sums of probabilities in single precision
 # Properties that every version computed, and numbers that no unit lacks; later ones may be NaN or missing.
 REQUIRED = ("main_channel_id", "group")
 NEVER_NAN = ("snr", "peak_uv", "short_isi_fraction", "mean_posterior", "presence_ratio")
+
+
+def write_embeddings(path: Path, embeddings: np.ndarray) -> None:
+    """Write embeddings as `numpy.save` does, block by block.
+
+    Parameters
+    ----------
+    path : Path
+        .npy file.
+    embeddings : ndarray of float32, (num_spikes, embedding_size)
+    """
+    embeddings = np.ascontiguousarray(embeddings)
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(embeddings))
+        for _, block in iterate_blocks(embeddings):
+            file.write(block.tobytes())
 
 
 def read_embeddings(path: Path, num_spikes: int) -> np.ndarray:

@@ -18,6 +18,7 @@ import numpy as np
 from spikeinterface.core import get_channel_distances
 from spikeinterface.metrics.quality.pca_metrics import nearest_neighbors_metrics
 
+from ..clustering.disk_arrays import take
 from .preprocessing import PreparedGroup
 
 
@@ -174,6 +175,6 @@ def _neighbour_shares(
     if min(len(each) for each in drawn) <= settings.num_neighbours:
         return 0.0, 0.0
     owners = np.repeat([0, 1], [len(each) for each in drawn])
-    points = embeddings[np.concatenate(drawn)].astype("float64")
+    points = take(embeddings, np.concatenate(drawn)).astype("float64")
     hit, miss = nearest_neighbors_metrics(points, owners, 0, len(points), settings.num_neighbours)
     return 1.0 - float(hit), float(miss)

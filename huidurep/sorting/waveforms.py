@@ -18,7 +18,7 @@ from spikeinterface.core.node_pipeline import (
 from .job_kwargs import map_in_threads, resolve_job_kwargs
 from .parameters import SortingParameters
 
-BATCH_BYTES = 64 * 2**20  # of snippets; extraction holds four times as much
+BATCH_BYTES = 16 * 2**20  # of snippets; extraction, and then embedding, holds four times as much
 READ_BYTES = 8 * 2**20  # of traces that a thread of `mean_waveforms` reads at once
 NUM_PHASES, LANCZOS_LOBES = 16, 8  # of `align_to_trough`
 
