@@ -272,6 +272,8 @@ def _read_around(
     start, end = first - num_before, last - num_before + num_samples
     limits = max(start, 0), min(end, recording.get_num_samples(segment))
     traces = recording.get_traces(segment_index=segment, start_frame=limits[0], end_frame=limits[1])
+    if limits == (start, end):  # as nearly always; padding copies
+        return start, traces
     return start, np.pad(traces, ((limits[0] - start, end - limits[1]), (0, 0)))
 
 
