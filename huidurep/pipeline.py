@@ -290,6 +290,7 @@ class SpikeSortingPipeline:
         matching = (prepared, peaks, units, assignment, log, job_kwargs)
         units, spikes, labels = stages.run("matching", self._match_units, *matching)
         # -> fewer units; (num_spikes,), (num_spikes,)
+        del found, peaks, assignment, matching  # as many rows as there are spikes
         log.skip("curation")
         embeddings = stages.run("matched-embedding", self._embed, prepared, spikes, log, job_kwargs)
         # -> (num_spikes, embedding_size)

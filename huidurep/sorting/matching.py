@@ -198,17 +198,17 @@ class _Matching:
         recording, whitening = self.group.recording, self.whitening()
         intervals = _intervals(recording, self.parameters.template_interval_s)
         unit_ids, mask, waveforms = self.interval_waveforms(whitening, intervals, peaks, assignment, num_units)
-        matched = [
-            self.match_interval(whitening, interval, self.make_templates(whitening, unit_ids, mask, each))
-            for interval, each in zip(intervals, waveforms, strict=True)
-        ]
-        found = np.concatenate(matched)
-        # later stages need spikes in order of time, as SpikeInterface's spike vector has them
-        found = found[np.lexsort((found["cluster_index"], found["sample_index"], found["segment_index"]))]
-        spikes = np.zeros(len(found), dtype=base_peak_dtype)
-        for name in ("sample_index", "segment_index", "amplitude"):
-            spikes[name] = found[name]
-        return spikes, unit_ids[found["cluster_index"]].astype("int64")
+        matched, labels = [], []
+        for interval, each in zip(intervals, waveforms, strict=True):
+            found = self.match_interval(whitening, interval, self.make_templates(whitening, unit_ids, mask, each))
+            # later stages need spikes in order of time, as SpikeInterface's spike vector has them
+            found = found[np.lexsort((found["cluster_index"], found["sample_index"]))]
+            spikes = np.zeros(len(found), dtype=base_peak_dtype)
+            for name in ("sample_index", "segment_index", "amplitude"):
+                spikes[name] = found[name]
+            matched.append(spikes)
+            labels.append(unit_ids[found["cluster_index"]].astype("int64"))
+        return np.concatenate(matched), np.concatenate(labels)
 
     def add_sure_spikes(
         self, spikes: np.ndarray, labels: np.ndarray, peaks: np.ndarray, assignment: Assignment, num_units: int
