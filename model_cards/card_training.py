@@ -54,8 +54,9 @@ def read_settings(folder):
         chain[folder.name] = settings
         if settings.get("init_from") is None:
             return chain
-        # `init_from` is `OUTPUT/pretraining` of another run, whose folder has the name of its checkpoint.
-        start = folder.parent / Path(settings["init_from"]).parent.name
+        # `init_from` is a checkpoint, or `OUTPUT/pretraining` of another run, whose folder has the name of its checkpoint
+        place = Path(settings["init_from"])
+        start = folder.parent / (place.parent.name if place.name == "pretraining" else place.name)
         if start.name in chain or not (start / "config.json").exists():
             raise ValueError(
                 f"expected init_from of {folder.name} in a folder named like an embedded checkpoint, found "
@@ -179,7 +180,9 @@ def start_notes(chain):
     """Files that a repetition of the run needs and that are not published."""
     name, *starts = chain
     settings = chain[name]
-    if starts:
+    if starts and Path(settings["init_from"]).name == starts[0]:
+        yield f"The run started from the weights of `{starts[0]}`, with new heads."
+    elif starts:
         text = f"The run started from `{settings['init_from']}`: the folder that the run of `{starts[0]}` wrote, with"
         yield text + " momentum branch and heads, which are not embedded. Run that one first."
     files = [settings["templates"]["real"], settings["noise"]["covariances"]]
