@@ -28,7 +28,8 @@ from ..sorting.stored_arrays import without_objects
 if TYPE_CHECKING:
     from ..result import SortingResult
 
-COMPUTED = {*UNIT_PROPERTIES, *LABELS, "machine_quality"}  # properties that every result has
+# properties that every result has, and those that a curated one has
+COMPUTED = {*UNIT_PROPERTIES, *LABELS, "machine_quality", "is_curated"}
 MARKS = ("is_merged", "is_split")  # properties that SpikeInterface gives
 NO_LABEL = {"quality": UNDECIDED}  # what a label is that was taken back, where it is not empty
 # columns that exports to phy write, and phy's own: no labels of the curator

@@ -304,7 +304,7 @@ def _label(
     found: CuratedSorting,
     traced: TracedSpikes,
 ) -> BaseSorting:
-    """The units with the curator's ids and labels; the computed label is kept as "machine_quality"."""
+    """The units with the curator's ids and labels ("is_curated"); the rule's label is kept as "machine_quality"."""
     unit_ids = found.unit_ids[order]
     sorting = make_sorting(
         combined.to_spike_vector(), combined.get_sampling_frequency(), unit_ids, combined.get_num_segments()
@@ -327,6 +327,7 @@ def _label(
     text = {"quality": quality, "quality_reason": said, "machine_quality": machine}
     for name, words in text.items():
         sorting.set_property(name, np.array(words, dtype=str) if words else np.zeros(0, dtype="<U4"))
+    sorting.set_property("is_curated", np.array([unit in labels for unit in unit_ids.tolist()], dtype=bool))
     sorting.register_recording(choose_times(result.sorting, source))
     return sorting
 
@@ -365,15 +366,25 @@ def _shared_properties(earlier: BaseSorting, traced: TracedSpikes) -> dict[str, 
 
 def _labels_of_curator(result: SortingResult, found: CuratedSorting, traced: TracedSpikes) -> dict:
     """The label of each unit that a person gave, now or in an earlier curation of a unit that has not changed."""
-    earlier, machine = (result.sorting.get_property(name) for name in ("quality", "machine_quality"))
+    earlier, is_curated = result.sorting.get_property("quality"), _is_curated(result.sorting)
     labels = {}
     for unit, (unit_id, counts) in enumerate(zip(found.unit_ids.tolist(), traced.counts, strict=True)):
         before = set() if earlier is None else set(earlier[counts > 0].tolist())
-        if unit_id in found.labels:
-            # SpikeInterface gives a merged unit the property that its parts share: nobody has decided on it
-            is_inherited = not found.is_own_label and traced.is_changed[unit] and before == {found.labels[unit_id]}
-            if not is_inherited and found.labels[unit_id] != UNDECIDED:
-                labels[unit_id] = found.labels[unit_id]
-        elif machine is not None and not traced.is_changed[unit]:
+        said = found.labels.get(unit_id)
+        # SpikeInterface's sortings and merged units have the properties of the result: nobody has decided on these
+        if said is not None and (found.is_own_label or before != {said}):
+            if said != UNDECIDED:
+                labels[unit_id] = said
+        elif not traced.is_changed[unit] and is_curated[counts > 0].all():
             labels[unit_id] = earlier[counts > 0][0]
     return labels
+
+
+def _is_curated(sorting: BaseSorting) -> np.ndarray:
+    """Units (num_units,) whose label is that of a person: of a curation, or another one than that of the rule."""
+    names = ("quality", "machine_quality", "quality_reason", "is_curated")
+    quality, machine, reasons, is_curated = (sorting.get_property(name) for name in names)
+    if quality is None or (machine is None and reasons is None):  # of early versions
+        return np.zeros(sorting.get_num_units(), dtype=bool)
+    is_other = quality != (np.where(reasons == "", "good", "mua") if machine is None else machine)
+    return is_other if is_curated is None else is_other | is_curated

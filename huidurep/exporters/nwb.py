@@ -45,6 +45,8 @@ DESCRIPTIONS = {
     "neuron": "Number of the neuron, the same in all sessions in which huidurep.track found it; -1: noise.",
     "quality": "'good' where the unit passes every test, otherwise 'mua' (multi-unit activity).",
     "quality_reason": "The tests that the unit failed; empty for good units.",
+    "machine_quality": "'good' or 'mua' by the tests, whatever a curator said.",
+    "is_curated": "Whether a curator gave the label.",
 }
 SECTIONS = ("NWBFile", "Subject", "Devices", "Ecephys")  # of neuroconv's metadata
 YEAR_S = 365.0 * 86400

@@ -1,6 +1,7 @@
 """What phy and SpikeInterface made of a result becomes a result again."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -70,7 +71,7 @@ def test_a_sorting_without_changes_changes_nothing(result, recording):
 
 def test_empty_columns_of_phy_are_no_words_of_the_curator(result, phy):
     columns = set(result.with_sorting(phy).sorting.get_property_keys()) - set(result.sorting.get_property_keys())
-    assert columns == {"celltype", "machine_quality"}
+    assert columns == {"celltype", "machine_quality", "is_curated"}
 
 
 def test_phy_folder_round_trip(result, phy, tmp_path):
@@ -85,7 +86,7 @@ def test_phy_folder_round_trip(result, phy, tmp_path):
     assert labels[2] == "noise" and machine[2] == "good"
     assert labels[3] == machine[3]  # unsorted: nobody has decided
     added = set(sorting.get_property_keys()) - set(result.sorting.get_property_keys())
-    assert added == {"celltype", "machine_quality"}  # no metric of SpikeInterface that has no value
+    assert added == {"celltype", "machine_quality", "is_curated"}  # no metric of SpikeInterface that has no value
     assert dict(zip(sorting.unit_ids.tolist(), sorting.get_property("celltype"), strict=True))[9] == "pyramidal"
     loaded = SortingResult.load(curated.save(tmp_path / "out"))
     assert trains(loaded.sorting) == trains(sorting)
@@ -336,6 +337,24 @@ def test_labels_of_an_earlier_curation_stay_where_the_next_says_nothing(result):
     assert twice.get_property("burst").tolist() == [True, False, False]
 
 
+def test_a_second_curation_knows_the_labels_of_the_rule_from_those_of_the_curator(result, tmp_path):
+    once = curate(result, curation(result, manual_labels=[{"unit_id": 3, "quality": ["MUA"]}]))
+    for name in ("quality", "machine_quality"):  # as if the rule had called both units so, beside other neighbours
+        once.sorting.set_property(name, np.array(["good", "good", "mua", "mua"]))
+    once = SortingResult.load(once.save(tmp_path / "out"))
+    merge = curation(once, merges=[{"unit_ids": [0, 1], "new_unit_id": 7}])
+    for given in (merge, apply_curation(once.sorting.clone(), merge)):
+        sorting = curate(once, given).sorting
+        labels = zip(sorting.get_property("quality").tolist(), sorting.get_property("is_curated").tolist(), strict=True)
+        named = dict(zip(sorting.unit_ids.tolist(), labels, strict=True))
+        assert named == {7: ("mua", False), 2: ("good", False), 3: ("mua", True)}
+    by_hand = result.sorting.clone()
+    by_hand.set_property("quality", np.array(["noise", "good", "good", "good"]))
+    found = curate(replace(result, sorting=by_hand), by_hand).sorting
+    assert found.get_property("quality")[0] == "noise"
+    assert found.get_property("is_curated").tolist() == [True, False, False, False]
+
+
 def test_a_label_that_the_next_curation_clears_is_gone(result, recording, tmp_path):
     words = {
         "quality": LABELS["quality"],
@@ -379,7 +398,7 @@ def test_columns_that_were_added_in_phy(result, recording, tmp_path):
     (folder / "cluster_info.tsv").write_text("cluster_id\tn_spikes\n0\t4\n1\t5\n")
     sorting = result.with_sorting(folder).sorting
     added = set(sorting.get_property_keys()) - set(result.sorting.get_property_keys())
-    assert added == {"layer", "note", "machine_quality"}
+    assert added == {"layer", "note", "machine_quality", "is_curated"}
     assert np.array_equal(sorting.get_property("layer"), [4, np.nan, 5, np.nan], equal_nan=True)
     assert sorting.get_property("note").tolist() == ["2", "late", "", ""]
 
