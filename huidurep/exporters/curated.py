@@ -314,16 +314,17 @@ def _read_phy(folder: Path, earlier: BaseSorting) -> CuratedSorting:
     unit_ids = unit_ids_of_clusters(clusters, columns.get("si_unit_id", {}))
     spikes = np.zeros(len(samples), dtype=minimum_spike_dtype)
     spikes["sample_index"], spikes["unit_index"] = samples, numbers
-    numeric = {name for name, values in further_properties(earlier).items() if values.dtype.kind not in "SU"}
+    further = further_properties(earlier)
+    numeric = {name for name, values in further.items() if values.dtype.kind not in "SU"}
     labels: dict = {}
     found: dict[str, np.ndarray] = {}
     for name, values in columns.items():
         column = [values.get(cluster, "") for cluster in clusters.tolist()]
         if name == "group":
             labels = dict(zip(unit_ids.tolist(), column, strict=True))
-        elif name not in numeric | PHY_COLUMNS and any(column):
-            is_words = not all(map(_is_number, values.values()))
-            if is_words:
+        elif name not in numeric | PHY_COLUMNS and (any(column) or (name in further and not values)):
+            is_words = not values or not all(map(_is_number, values.values()))
+            if is_words:  # or no word is left
                 found[name] = np.array(column, dtype=str)
             elif _is_added(folder, name):
                 found[name] = np.array([float(each or "nan") for each in column])

@@ -403,6 +403,16 @@ def test_columns_that_were_added_in_phy(result, recording, tmp_path):
     assert sorting.get_property("note").tolist() == ["2", "late", "", ""]
 
 
+@pytest.mark.parametrize("rows", ["", "0\t\n1\t\n2\t\n3\t\n"])  # as phy and as a spreadsheet clear all cells
+def test_a_column_that_was_cleared_in_phy_is_empty(rows, result, recording, tmp_path):
+    labelled = SortingResult.load(result.save(tmp_path / "out"))
+    labelled.sorting.set_property("celltype", np.array(["pyr", "", "int", "pyr"]))
+    folder = labelled.export_to_phy(recording, tmp_path / "phy", copy_recording=False)
+    assert labelled.with_sorting(folder).sorting.get_property("celltype").tolist() == ["pyr", "", "int", "pyr"]
+    (folder / "cluster_celltype.tsv").write_text(f"cluster_id\tcelltype\n{rows}")
+    assert labelled.with_sorting(folder).sorting.get_property("celltype").tolist() == ["", "", "", ""]
+
+
 @pytest.mark.parametrize("is_read_alone", [True, False])  # by the command line, whose analyzers may be anybody's
 def test_an_analyzer_lacks_segments_that_are_shorter_than_a_snippet(is_read_alone, tmp_path):
     traces, *_ = planted(duration_s=5.0, seed=1)
