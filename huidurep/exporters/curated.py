@@ -30,11 +30,14 @@ if TYPE_CHECKING:
 
 # properties that every result has, and those that a curated one has
 COMPUTED = {*UNIT_PROPERTIES, *LABELS, "machine_quality", "is_curated"}
+NEURON = "neuron"  # of `huidurep.track`: the only property that names one unit
 MARKS = ("is_merged", "is_split")  # properties that SpikeInterface gives
 NO_LABEL = {"quality": UNDECIDED}  # what a label is that was taken back, where it is not empty
+FLAGS = {"True": "1", "False": "0"}
 # columns that exports to phy write, and phy's own: no labels of the curator
 PHY_COLUMNS = {
     *COMPUTED,
+    NEURON,
     "channel_group",
     "si_unit_id",
     "si_unit_ids",
@@ -59,6 +62,8 @@ class CuratedSorting:
         Properties of units beside those that a result computes.
     groups : dict
         Channel group of a unit, where the sorting names it.
+    numbers : dict of str to ndarray of float64, (num_units,)
+        phy's columns of earlier properties that are numbers, which the curator may have changed; NaN for empty cells.
     is_own_label : bool
         The labels are decisions of the curator; otherwise merged units may have those that their parts had.
     """
@@ -68,6 +73,7 @@ class CuratedSorting:
     labels: dict = field(default_factory=dict)
     properties: dict[str, np.ndarray] = field(default_factory=dict)
     groups: dict = field(default_factory=dict)
+    numbers: dict[str, np.ndarray] = field(default_factory=dict)
     is_own_label: bool = True
 
 
@@ -310,25 +316,30 @@ def _read_phy(folder: Path, earlier: BaseSorting) -> CuratedSorting:
         )
     samples, clusters = read_phy_spikes(folder)
     columns = dict(read_phy_columns(folder))
-    clusters, numbers = np.unique(clusters, return_inverse=True)
+    clusters, units = np.unique(clusters, return_inverse=True)
     unit_ids = unit_ids_of_clusters(clusters, columns.get("si_unit_id", {}))
     spikes = np.zeros(len(samples), dtype=minimum_spike_dtype)
-    spikes["sample_index"], spikes["unit_index"] = samples, numbers
-    further = further_properties(earlier)
-    numeric = {name for name, values in further.items() if values.dtype.kind not in "SU"}
+    spikes["sample_index"], spikes["unit_index"] = samples, units
+    kinds = {name: values.dtype.kind for name, values in further_properties(earlier).items()}
     labels: dict = {}
     found: dict[str, np.ndarray] = {}
+    numbers: dict[str, np.ndarray] = {}
     for name, values in columns.items():
         column = [values.get(cluster, "") for cluster in clusters.tolist()]
+        kind = kinds.get(name, "new")
+        if kind == "b":
+            column = [FLAGS.get(each, each) for each in column]
         if name == "group":
             labels = dict(zip(unit_ids.tolist(), column, strict=True))
-        elif name not in numeric | PHY_COLUMNS and (any(column) or (name in further and not values)):
-            is_words = not values or not all(map(_is_number, values.values()))
-            if is_words:  # or no word is left
-                found[name] = np.array(column, dtype=str)
-            elif _is_added(folder, name):
-                found[name] = np.array([float(each or "nan") for each in column])
-    return _with_spikes(spikes, unit_ids, labels, found)
+        elif name in PHY_COLUMNS or kind in "cmMV" or (not any(column) and (values or kind == "new")):
+            continue
+        elif kind in "SU" or not all(map(_is_number, column)):
+            found[name] = np.array(column, dtype=str)
+        elif kind != "new":
+            numbers[name] = np.array([float(each or "nan") for each in column])
+        elif _is_added(folder, name):
+            found[name] = np.array([float(each or "nan") for each in column])
+    return replace(_with_spikes(spikes, unit_ids, labels, found), numbers=numbers)
 
 
 def _is_added(folder: Path, name: str) -> bool:
@@ -338,8 +349,9 @@ def _is_added(folder: Path, name: str) -> bool:
 
 
 def _is_number(text: str) -> bool:
+    """Whether a cell is a number or empty."""
     try:
-        float(text)
+        float(text or "nan")
     except ValueError:
         return False
     return True

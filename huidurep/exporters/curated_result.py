@@ -32,14 +32,13 @@ from ..sorting.quality_metrics import label_units
 from ..sorting.recorded_times import choose_times
 from ..sorting.run_log import RunLog
 from ..sorting.waveforms import has_whole_snippet, mean_waveforms, to_spike_vector
-from .curated import CuratedSorting, further_properties, read_curated, recording_samples
+from .curated import NEURON, CuratedSorting, further_properties, read_curated, recording_samples
 
 if TYPE_CHECKING:
     from ..result import SortingResult
 
 STAGE = "after curation"
 BY_CURATOR = "label of the curator"
-NEURON = "neuron"  # of `huidurep.track`: the only property that names one unit
 
 
 def apply_curated(
@@ -343,7 +342,27 @@ def _further_properties(earlier: BaseSorting, found: CuratedSorting, traced: Tra
         of_parts = [earlier.get_property(name)[own > 0] for own in traced.counts]
         is_said = [not is_missing(value) and value not in own for value, own in zip(values, of_parts, strict=True)]
         properties[name] = np.where(is_said, values, properties[name])
+    for name, values in found.numbers.items():
+        properties[name] = _with_changed_numbers(properties[name], values, further_properties(earlier)[name], traced)
     return properties
+
+
+def _with_changed_numbers(
+    shared: np.ndarray, said: np.ndarray, earlier: np.ndarray, traced: TracedSpikes
+) -> np.ndarray:
+    """A property (num_units,) with the numbers that no part of the unit had before, as integers or flags if they fit.
+
+    An empty cell of a merged or split unit says nothing.
+    """
+    of_parts = [earlier[own > 0].astype("float64") for own in traced.counts]
+    is_known = [np.isclose(*pair, rtol=1e-7, atol=0, equal_nan=True).any() for pair in zip(of_parts, said, strict=True)]
+    is_said = ~np.array(is_known, dtype=bool)
+    is_said &= ~(np.isnan(said) & traced.is_changed)
+    with np.errstate(invalid="ignore"):  # NaN
+        fits = (said[is_said].astype(shared.dtype) == said[is_said]).all()
+    changed = shared.copy() if fits else shared.astype("float64")
+    changed[is_said] = said[is_said]
+    return changed
 
 
 def _shared_properties(earlier: BaseSorting, traced: TracedSpikes) -> dict[str, np.ndarray]:

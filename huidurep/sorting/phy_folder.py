@@ -99,8 +99,8 @@ def read_phy_columns(folder: Path) -> Iterator[tuple[str, dict[int, str]]]:
     Yields
     ------
     (str, dict of int to str)
-        Name of a column, and its value for each cluster that has one, which may be none. Of columns of the same name the last one counts:
-        phy writes cluster_info.tsv for other programs, and reads the single columns.
+        Name of a column, and its value for each cluster that has one, if any. Of columns of the same name the last one
+        counts: phy writes cluster_info.tsv for other programs, and reads the single columns.
 
     Raises
     ------

@@ -413,6 +413,40 @@ def test_a_column_that_was_cleared_in_phy_is_empty(rows, result, recording, tmp_
     assert labelled.with_sorting(folder).sorting.get_property("celltype").tolist() == ["", "", "", ""]
 
 
+def test_numbers_that_were_changed_in_phy(result, recording, tmp_path):
+    given = SortingResult.load(result.save(tmp_path / "out"))
+    columns = {
+        "layer": np.array([4, 4, 5, 6]),
+        "depth_um": np.array([0.1, 2.0, np.nan, 3.0], dtype="float32"),
+        "is_fast": np.array([True, False, True, True]),
+        "date": np.array(["2026-03-31"] * 4, dtype="datetime64[D]"),
+    }
+    for name, values in columns.items():
+        given.sorting.set_property(name, values)
+    folder = given.export_to_phy(recording, tmp_path / "phy", copy_recording=False)
+    same = given.with_sorting(folder).sorting
+    for name, values in columns.items():
+        assert same.get_property(name).dtype == values.dtype
+        assert np.array_equal(same.get_property(name), values, equal_nan=name == "depth_um")
+    (folder / "cluster_layer.tsv").write_text("cluster_id\tlayer\n0\t4\n1\t2\n2\t5\n3\t6\n")
+    (folder / "cluster_depth_um.tsv").write_text("cluster_id\tdepth_um\n0\t0.1\n1\t\n2\t7\n3\t3.0\n")
+    (folder / "cluster_is_fast.tsv").write_text("cluster_id\tis_fast\n0\tTrue\n1\tTrue\n2\tFalse\n3\t1\n")
+    changed = given.with_sorting(folder).sorting
+    assert changed.get_property("layer").tolist() == [4, 2, 5, 6] and changed.get_property("layer").dtype.kind == "i"
+    assert np.allclose(changed.get_property("depth_um"), [0.1, np.nan, 7, 3], equal_nan=True)
+    assert changed.get_property("is_fast").tolist() == [True, True, False, True]
+    (folder / "cluster_layer.tsv").write_text("cluster_id\tlayer\n0\t4\n1\t4.5\n2\tdeep\n")
+    assert given.with_sorting(folder).sorting.get_property("layer").tolist() == ["4", "4.5", "deep", ""]
+    # merged: the number of one part is none of the merged unit, which phy may give it; another one is
+    clusters = np.load(folder / "spike_clusters.npy").ravel()
+    np.save(folder / "spike_clusters.npy", np.where(clusters < 2, 9, clusters))
+    for cell, expected in (("4", 4), ("", 4), ("2.5", 2.5)):
+        (folder / "cluster_layer.tsv").write_text(f"cluster_id\tlayer\n2\t5\n3\t6\n9\t{cell}\n")
+        sorting = given.with_sorting(folder).sorting
+        named = dict(zip(sorting.unit_ids.tolist(), sorting.get_property("layer").tolist(), strict=True))
+        assert named == {2: 5, 3: 6, 9: expected}
+
+
 @pytest.mark.parametrize("is_read_alone", [True, False])  # by the command line, whose analyzers may be anybody's
 def test_an_analyzer_lacks_segments_that_are_shorter_than_a_snippet(is_read_alone, tmp_path):
     traces, *_ = planted(duration_s=5.0, seed=1)
