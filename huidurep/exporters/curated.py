@@ -58,7 +58,7 @@ class CuratedSorting:
         Every unit has spikes.
     labels : dict
         The curator's label of a unit, where something is said of it; "unsorted" where it was taken back.
-    properties : dict of str to ndarray, (num_units,)
+    properties : dict of str to ndarray, (num_units, ...)
         Properties of units beside those that a result computes.
     groups : dict
         Channel group of a unit, where the sorting names it.
@@ -283,11 +283,11 @@ def further_properties(sorting: BaseSorting) -> dict[str, np.ndarray]:
 
     Returns
     -------
-    dict of str to ndarray, (num_units,)
+    dict of str to ndarray, (num_units, ...)
         Without objects, which cannot be saved.
     """
     names = set(sorting.get_property_keys()) - COMPUTED
-    return {name: without_objects(values) for name in names if (values := sorting.get_property(name)).ndim == 1}
+    return {name: without_objects(sorting.get_property(name)) for name in names}
 
 
 def _by_unit(sorting: BaseSorting, name: str) -> dict:

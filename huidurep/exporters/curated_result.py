@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ..result import SortingResult
 
 STAGE = "after curation"
+MISSING = {"f": np.nan, "c": np.nan, "m": "NaT", "M": "NaT", "S": b"", "U": ""}  # by kind of dtype; others have none
 BY_CURATOR = "label of the curator"
 
 
@@ -368,18 +369,20 @@ def _with_changed_numbers(
 def _shared_properties(earlier: BaseSorting, traced: TracedSpikes) -> dict[str, np.ndarray]:
     """Further properties of the earlier units, such as "area", for units whose parts all have the same value.
 
-    Others have no value: NaN, which makes whole numbers floats, or empty text. "neuron" stays with the unit that has
-    more than half of the earlier unit's spikes: no two units are one neuron.
+    Others have no value: NaN, which makes whole numbers floats, NaT or empty text. "neuron" stays with the unit that
+    has more than half of the earlier unit's spikes: no two units are one neuron.
     """
     properties = {}
     for name, values in further_properties(earlier).items():
+        if values.dtype.kind == "V":  # a record has no value that says nothing
+            values = np.array([str(each) for each in values.ravel()], dtype=str).reshape(values.shape)
         is_part = traced.counts > (0.5 * traced.earlier_counts if name == NEURON else 0)
-        parts = [np.unique(values[own]) for own in is_part]
-        is_text = values.dtype.kind in "SU"
-        if not is_text and any(len(each) != 1 for each in parts):
+        parts = [np.unique(values[own], axis=0 if values.ndim > 1 else None) for own in is_part]
+        if values.dtype.kind in "biu" and any(len(each) != 1 for each in parts):
             values = values.astype("float64")
-        missing = "" if is_text else np.nan
-        properties[name] = np.array([each[0] if len(each) == 1 else missing for each in parts], dtype=values.dtype)
+        missing = np.full(values.shape[1:], MISSING.get(values.dtype.kind, 0), dtype=values.dtype)
+        rows = [each[0] if len(each) == 1 else missing for each in parts]
+        properties[name] = np.array(rows, dtype=values.dtype).reshape(len(rows), *values.shape[1:])
     return properties
 
 

@@ -361,8 +361,10 @@ def _with_columns(sorting: BaseSorting) -> BaseSorting:
     free = [f"{name} (property)" if name in taken else name for name in names]
     for name, allowed in zip(names, _nwb_names(np.array(free)).tolist(), strict=True):
         values = without_objects(view.get_property(name))
-        if values.dtype.kind in "mM":  # HDF5 has neither dates nor durations
-            values = np.array(["" if np.isnat(each) else str(each) for each in values])
+        if values.dtype.kind in "mMcV":  # HDF5 has neither dates nor durations, NWB neither complex numbers nor records
+            # NaT and NaN alone are other than themselves
+            words = ["" if each.dtype.kind != "V" and each != each else str(each) for each in values.ravel()]
+            values = np.array(words, dtype=str).reshape(values.shape)
         view.delete_property(name)
         view.set_property(allowed, values)
     return view

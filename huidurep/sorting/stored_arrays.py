@@ -88,7 +88,9 @@ def without_objects(values: np.ndarray) -> np.ndarray:
         return values
     plain = [None if is_missing(each) else each for each in values]
     if all(each is None or isinstance(each, Real) for each in plain):
-        return np.array([np.nan if each is None else each for each in plain])
+        numbers = np.array([np.nan if each is None else each for each in plain])
+        if numbers.dtype.kind != "O":  # as of whole numbers beyond 64 bits, and fractions
+            return numbers
     return np.array(["" if each is None else str(each) for each in plain], dtype=str)
 
 

@@ -286,6 +286,28 @@ def test_further_properties_of_the_units_stay(result, recording, track_one_sessi
     assert dict(zip(merged.unit_ids.tolist(), merged.get_property("area"), strict=True))[9] == "CA1"
 
 
+def test_properties_of_several_values_a_unit_stay(result):
+    given, seen = result.sorting.clone(), [[1.0, 2.0], [1.0, 3.0], [5.0, 6.0], [7.0, 8.0]]
+    given.set_property("place_um", np.array(seen))
+    given.set_property("areas", np.array([["CA1", "or"], ["CA1", "or"], ["CA3", "py"], ["CA3", "or"]]))
+    given.set_property("counts", np.arange(8).reshape(4, 2))
+    given.set_property("gain", np.array([1j, 2j, 3j, 4j]))
+    given.set_property("date", np.array(["2026-03-31", "2026-04-01"] * 2, dtype="datetime64[D]"))
+    given.set_property(
+        "fit", np.array([(0.5, 1), (0.5, 2), (2.0, 3), (0.5, 3)], dtype=[("slope", "f8"), ("order", "i4")])
+    )
+    changes = curation(result, merges=[{"unit_ids": [0, 1], "new_unit_id": 9}])
+    sorting = curate(replace(result, sorting=given), changes).sorting
+    merged, other = (sorting.unit_ids.tolist().index(unit) for unit in (9, 2))
+    named = {name: sorting.get_property(name) for name in sorting.get_property_keys()}
+    assert named["areas"][merged].tolist() == ["CA1", "or"] and named["areas"][other].tolist() == ["CA3", "py"]
+    assert np.isnan(named["place_um"][merged]).all() and named["place_um"][other].tolist() == seen[2]
+    assert np.isnan(named["counts"][merged]).all() and named["counts"][other].tolist() == [4, 5]
+    assert np.isnan(named["gain"][merged]) and named["gain"][other] == 3j
+    assert np.isnat(named["date"][merged]) and named["date"][other] == np.datetime64("2026-03-31")
+    assert named["fit"][merged] == "" and named["fit"][other] == "(2.0, 3)"
+
+
 def test_one_part_of_a_split_unit_keeps_its_neuron(result, recording, track_one_session, tmp_path):
     tracked = SortingResult.load(result.save(tmp_path / "out"))
     neurons = track_one_session(tracked)
