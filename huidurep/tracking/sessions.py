@@ -78,7 +78,7 @@ def read_session(
     Returns
     -------
     SessionUnits
-        Without the units whose property "quality" is "noise": a curator gave it.
+        Without units that have no spikes, and without those whose property "quality" is "noise": a curator gave it.
 
     Raises
     ------
@@ -91,9 +91,9 @@ def read_session(
         _check_result_folder(Path(source))
         source = SortingResult.load(source)
     if isinstance(source, SortingResult):
-        return _without_noise(_from_result(source))
+        return _neurons_of(_from_result(source))
     if isinstance(source, SortingAnalyzer):
-        return _without_noise(_from_analyzer(source))
+        return _neurons_of(_from_analyzer(source))
     if isinstance(source, tuple) and len(source) == 2 and isinstance(source[1], BaseRecording):
         units = _from_analyzer(_analyze_phy(Path(source[0]), source[1], job_kwargs or {}, settings))
         return replace(units, identity=recording_identity(describe_recording(source[1])))
@@ -170,8 +170,10 @@ def _check_result_folder(folder: Path) -> None:
         )
 
 
-def _without_noise(session: SessionUnits) -> SessionUnits:
-    kept = np.flatnonzero(~noise_units(session.sorting))
+def _neurons_of(session: SessionUnits) -> SessionUnits:
+    """The units that may be neurons."""
+    numbers = np.array(list(session.sorting.count_num_spikes_per_unit().values()), dtype="int64")
+    kept = np.flatnonzero(~noise_units(session.sorting) & (numbers > 0))
     return replace(
         session,
         sorting=session.sorting.select_units(session.sorting.unit_ids[kept]),
@@ -216,6 +218,8 @@ def _from_analyzer(analyzer: SortingAnalyzer) -> SessionUnits:
     if analyzer.has_recording() and not analyzer.recording.is_filtered():
         logger.warning("the recording of an analyzer is not band-passed: filter it to 300-6000 Hz if it is raw")
     dense = np.asarray(templates.get_templates(operator="average"), dtype="float32")
+    if not analyzer.return_in_uV:  # the recording of an analyzer from disk may have other gains
+        dense = dense * np.asarray(analyzer.rec_attributes["properties"].get("gain_to_uV", 1.0), dtype="float32")
     groups = analyzer.get_recording_property("group")
     channel_groups = np.full(dense.shape[2], "0") if groups is None else groups.astype(str)
     main = np.ptp(dense, axis=1).argmax(axis=1) if len(dense) else np.zeros(0, dtype=int)
