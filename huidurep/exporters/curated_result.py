@@ -314,9 +314,9 @@ def _label(
     for name in combined.get_property_keys():
         sorting.set_property(name, combined.get_property(name))
     overlapping = combined.get_property("overlapping_unit")
-    none = -1 if unit_ids.dtype.kind in "iu" else ""
+    none, dtype = (-1, np.dtype("int64")) if unit_ids.dtype.kind in "iu" else ("", unit_ids.dtype)
     named = [unit_ids[unit] if unit >= 0 else none for unit in overlapping]
-    sorting.set_property("overlapping_unit", np.array(named, dtype=unit_ids.dtype))
+    sorting.set_property("overlapping_unit", np.array(named, dtype=dtype))
     columns = {name: sorting.get_property(name).tolist() for name in sorting.get_property_keys()}
     machine, reasons = label_units(columns)
     labels = _labels_of_curator(result, found, traced)

@@ -193,6 +193,14 @@ def test_sorting_of_another_sorter(result, recording):
     assert is_doubted == [False, True]
 
 
+@pytest.mark.parametrize("unit_id", [np.uint64(7), np.int8(7), "7"])  # SpikeInterface's aggregate_units gives uint64
+def test_a_unit_without_neighbours_has_an_id_of_any_type(unit_id, result):
+    only = NumpySorting.from_unit_dict([{0: result.sorting.get_unit_spike_train(0)}], RATE_HZ)
+    curated = curate(result, only.rename_units(np.array([unit_id]))).sorting
+    assert curated.unit_ids[0] == unit_id
+    assert curated.get_property("overlapping_unit").tolist() == ["" if unit_id == "7" else -1]
+
+
 def test_bad_curations(result, recording, tmp_path):
     spikes = result.sorting.to_spike_vector()
     cases = [
