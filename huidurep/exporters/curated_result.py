@@ -15,6 +15,7 @@ from ..sorting.clustering import Assignment
 from ..sorting.curated_units import (
     TracedSpikes,
     combine_templates,
+    merged_across_groups,
     parts_of_units,
     recompute_posteriors,
     stored_group,
@@ -259,6 +260,11 @@ def _log_changes(log: RunLog, found: CuratedSorting, traced: TracedSpikes, sorti
         f"{sorting.get_num_units()} units became {len(found.unit_ids)}: {changes}; {num_gone} lost spikes; {spikes}; "
         f"{sum(label != UNDECIDED for label in found.labels.values())} labels",
     )
+    for unit, other in merged_across_groups(sorting.to_spike_vector(), traced):
+        places = f"{sorting.unit_ids[other]} of the channel group {sorting.get_property('group')[other]}"
+        log.warning(
+            STAGE, f"unit {found.unit_ids[unit]} has spikes of unit {places}, read on channels of another group"
+        )
     if num_new > 0.5 * len(traced.rows):
         log.warning(STAGE, f"{num_new} of {len(traced.rows)} spikes are new: is the sorting one of this recording?")
 

@@ -130,6 +130,18 @@ def test_merged_unit_is_measured_again(result, recording):
     assert stored.sorting.get_property("quality")[new] == "mua"
 
 
+def test_units_that_were_merged_across_groups_are_named(result, recording):
+    merge = curation(result, merges=[{"unit_ids": [0, 3], "new_unit_id": 9}])
+    merged = curate(result, merge, recording)
+    said = [each["message"] for each in merged.log if each["stage"] == "after curation" and each.get("is_warning")]
+    larger, smaller = (3, 0) if np.diff(result.sorting.get_property("num_spikes")[[0, 3]]) > 0 else (0, 3)
+    assert len(said) == 1 and f"unit 9 has spikes of unit {smaller} of the channel group" in said[0]
+    assert (
+        merged.sorting.get_property("group")[list(merged.sorting.unit_ids).index(9)] == ("left", "right")[larger // 3]
+    )
+    assert not [each for each in curate(result, result.sorting, recording).log if "read on channels" in each["message"]]
+
+
 def test_split_needs_the_recording(result, recording):
     number = int(result.sorting.get_property("num_spikes")[0])
     split = {"unit_id": 0, "mode": "indices", "indices": [list(range(0, number, 2))]}
