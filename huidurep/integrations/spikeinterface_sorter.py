@@ -111,7 +111,8 @@ class HuiduRepSorter(BaseSorter):
         result = pipeline(recording, job_kwargs={"progress_bar": verbose, **(params["job_kwargs"] or {})})
         result.save(sorter_output_folder / "sorting")
         lines = [f"{entry['seconds']:.1f} s {entry['stage']}: {entry['message']}" for entry in result.log]
-        (sorter_output_folder / f"{cls.sorter_name}.log").write_text("\n".join(lines) + "\n", encoding="utf8")
+        log_file = sorter_output_folder / f"{cls.sorter_name}.log"
+        log_file.write_text("\n".join(lines) + "\n", encoding="utf8", errors="backslashreplace")
 
     @classmethod
     def _get_result_from_folder(cls, sorter_output_folder: Path) -> BaseSorting:
