@@ -104,8 +104,10 @@ def useful_channels(
     kept = _remove_duplicates(traces, kept, channel_ids, name, log, settings)
     noisy = _noisy(traces, kept, settings)
     if is_placed and _has_neighbours(recording, kept, settings):
+        # SpikeInterface filters no unsigned numbers, as Intan's files have them
+        signed = spre.astype(recording, "float32") if recording.get_dtype().kind == "u" else recording
         _, labels = spre.detect_bad_channels(
-            recording.select_channels(channel_ids[kept]),
+            signed.select_channels(channel_ids[kept]),
             method="coherence+psd",
             seed=seed,
             num_random_chunks=settings.num_coherence_chunks,
