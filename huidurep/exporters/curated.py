@@ -15,6 +15,7 @@ from ..output_files import FILES_LIST
 from ..sorting.aggregation import LABELS, UNIT_PROPERTIES
 from ..sorting.geometry import is_missing
 from ..sorting.phy_folder import (
+    GROUPS,
     UNDECIDED,
     is_phy_folder,
     plain_label,
@@ -178,6 +179,8 @@ def _apply_curation(curation: Any, earlier: BaseSorting) -> BaseSorting:
     spikes, rate_hz = earlier.to_spike_vector(), earlier.get_sampling_frequency()
     curated: BaseSorting = make_sorting(spikes, rate_hz, earlier.unit_ids, earlier.get_num_segments())
     try:
+        if isinstance(curation, dict) and {"labelsByUnit", "mergeGroups"} & curation.keys():
+            curation = _from_sortingview(curation, earlier.unit_ids.tolist())
         if isinstance(curation, dict | list):
             is_list = isinstance(curation, list)
             curation = SequentialCuration(curation_steps=curation) if is_list else Curation(**curation)
@@ -198,6 +201,32 @@ def _apply_curation(curation: Any, earlier: BaseSorting) -> BaseSorting:
         curated.delete_property(name)
         curated.set_property(name, values)
     return curated
+
+
+def _from_sortingview(curation: dict, unit_ids: list) -> dict:
+    """SpikeInterface's form of a curation that sortingview wrote, which names only units that are labelled or merged.
+
+    Labels are flags of their own; "good", "mua" and "noise" are the quality as well.
+    """
+    known = {str(unit): unit for unit in unit_ids}
+    labels = {known.get(unit, unit): list(words) for unit, words in curation.get("labelsByUnit", {}).items()}
+    used = {word for words in labels.values() for word in words}
+    options = sorted(used if len(used) > 1 else {*used, "accept", "reject"})  # SpikeInterface wants two
+    manual = []
+    for unit, words in labels.items():
+        quality = [word for word in map(plain_label, words) if word in GROUPS]
+        manual.append({"unit_id": unit, "sortingview": words} | ({"quality": quality} if len(quality) == 1 else {}))
+    groups = [[known.get(str(unit), unit) for unit in group] for group in curation.get("mergeGroups", [])]
+    return {
+        "format_version": "2",
+        "unit_ids": unit_ids,
+        "label_definitions": {
+            "sortingview": {"label_options": options, "exclusive": False},
+            "quality": {"label_options": list(GROUPS), "exclusive": True},
+        },
+        "manual_labels": manual,
+        "merges": [{"unit_ids": group} for group in groups],
+    }
 
 
 def _begin_labels(sorting: BaseSorting, steps: list, earlier: BaseSorting) -> list[str]:

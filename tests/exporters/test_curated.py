@@ -246,6 +246,24 @@ def test_no_units_are_left(result):
         empty.with_sorting(result.sorting)
 
 
+def test_curation_of_sortingview(result, tmp_path):
+    path = tmp_path / "curation.json"
+    for units, one, other in ((result, 0, 1), (curate(result, result.sorting.rename_units(list("abcd"))), "a", "b")):
+        labels, last = {str(one): ["Noise"], str(other): ["accept"]}, units.sorting.unit_ids[3]
+        path.write_text(json.dumps({"labelsByUnit": labels, "mergeGroups": []}))
+        labelled = units.with_sorting(path).sorting
+        assert (
+            labelled.get_property("quality").tolist()[0] == "noise" and labelled.get_property("is_curated").sum() == 1
+        )
+        assert labelled.get_property("accept").tolist() == [False, True, False, False]
+        path.write_text(json.dumps({"labelsByUnit": {str(last): ["accept"]}, "mergeGroups": [[one, other]]}))
+        assert len(units.with_sorting(path).sorting.unit_ids) == 3
+    merged = result.with_sorting({"labelsByUnit": {}, "mergeGroups": [[0, 1]]})
+    assert merged.sorting.get_num_units() == 3
+    with pytest.raises(ValueError, match="units of this result"):
+        result.with_sorting({"labelsByUnit": {"77": ["accept"]}})
+
+
 def test_curation_file(result, tmp_path):
     path = tmp_path / "curation.json"
     path.write_text(json.dumps(curation(result, merges=[{"unit_ids": [0, 1], "new_unit_id": 8}])))
