@@ -103,8 +103,8 @@ def read_session(
     )
 
 
-def noise_units(sorting: BaseSorting) -> np.ndarray:
-    """Which units a curator called noise.
+def find_tracked(sorting: BaseSorting) -> np.ndarray:
+    """Which units may be neurons: they have spikes, and no curator called them noise.
 
     Parameters
     ----------
@@ -114,10 +114,11 @@ def noise_units(sorting: BaseSorting) -> np.ndarray:
     -------
     ndarray of bool (num_units,)
     """
+    has_spikes = np.bincount(sorting.to_spike_vector()["unit_index"], minlength=sorting.get_num_units()) > 0
     labels = sorting.get_property("quality")
     if labels is None:
-        return np.zeros(sorting.get_num_units(), dtype=bool)
-    return np.array([plain_label(label) == "noise" for label in labels], dtype=bool)
+        return has_spikes
+    return has_spikes & np.array([plain_label(label) != "noise" for label in labels], dtype=bool)
 
 
 def recording_identity(facts: dict) -> tuple | None:
@@ -171,9 +172,7 @@ def _check_result_folder(folder: Path) -> None:
 
 
 def _neurons_of(session: SessionUnits) -> SessionUnits:
-    """The units that may be neurons."""
-    numbers = np.array(list(session.sorting.count_num_spikes_per_unit().values()), dtype="int64")
-    kept = np.flatnonzero(~noise_units(session.sorting) & (numbers > 0))
+    kept = np.flatnonzero(find_tracked(session.sorting))
     return replace(
         session,
         sorting=session.sorting.select_units(session.sorting.unit_ids[kept]),

@@ -58,12 +58,15 @@ def test_analyzers_in_steps_of_the_converter_are_in_microvolts(recorded):
 
 
 def test_units_without_spikes_are_no_neurons(recorded):
-    recording, sorting = recorded[0]
-    more = NumpySorting(sorting.to_spike_vector(), RATE_HZ, [*sorting.unit_ids.tolist(), 9])
-    analyzer = create_sorting_analyzer(more, recording, sparse=False)
-    analyzer.compute(["random_spikes", "templates"])
-    session = read_session(analyzer)
+    analyzers = []
+    for recording, sorting in recorded:
+        more = NumpySorting(sorting.to_spike_vector(), RATE_HZ, [*sorting.unit_ids.tolist(), 9])
+        analyzers.append(create_sorting_analyzer(more, recording, sparse=False))
+        analyzers[-1].compute(["random_spikes", "templates"])
+    session = read_session(analyzers[0])
     assert session.sorting.unit_ids.tolist() == [0, 1, 2] and len(session.templates_uv) == 3
+    huidurep.track(analyzers).set_neurons(analyzers)
+    assert analyzers[1].sorting.get_property("neuron").tolist() == [0, 1, 2, -1]
 
 
 def test_analyzers_of_probes_in_mm_are_in_um(recorded):
