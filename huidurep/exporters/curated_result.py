@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ..result import SortingResult
 
 STAGE = "after curation"
-MISSING = {"f": np.nan, "c": np.nan, "m": "NaT", "M": "NaT", "S": b"", "U": ""}  # by kind of dtype; others have none
+MISSING = {"f": np.nan, "c": np.nan, "m": None, "M": None, "S": b"", "U": ""}  # by kind of dtype; others have none
 BY_CURATOR = "label of the curator"
 
 
@@ -375,8 +375,8 @@ def _with_changed_numbers(
 def _shared_properties(earlier: BaseSorting, traced: TracedSpikes) -> dict[str, np.ndarray]:
     """Further properties of the earlier units, such as "area", for units whose parts all have the same value.
 
-    Others have no value: NaN, which makes whole numbers floats, NaT or empty text. "neuron" stays with the unit that
-    has more than half of the earlier unit's spikes: no two units are one neuron.
+    Others have no value: NaN, which makes whole numbers floats, no date, or empty text. "neuron" stays with the unit
+    that has more than half of the earlier unit's spikes: no two units are one neuron.
     """
     properties = {}
     for name, values in further_properties(earlier).items():

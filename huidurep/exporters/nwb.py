@@ -362,7 +362,7 @@ def _with_columns(sorting: BaseSorting) -> BaseSorting:
     for name, allowed in zip(names, _nwb_names(np.array(free)).tolist(), strict=True):
         values = without_objects(view.get_property(name))
         if values.dtype.kind in "mMcV":  # HDF5 has neither dates nor durations, NWB neither complex numbers nor records
-            # NaT and NaN alone are other than themselves
+            # what is missing is not equal to itself
             words = ["" if each.dtype.kind != "V" and each != each else str(each) for each in values.ravel()]
             values = np.array(words, dtype=str).reshape(values.shape)
         view.delete_property(name)

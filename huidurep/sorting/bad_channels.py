@@ -104,10 +104,8 @@ def useful_channels(
     kept = _remove_duplicates(traces, kept, channel_ids, name, log, settings)
     noisy = _noisy(traces, kept, settings)
     if is_placed and _has_neighbours(recording, kept, settings):
-        # SpikeInterface filters no unsigned numbers, as Intan's files have them
-        signed = spre.astype(recording, "float32") if recording.get_dtype().kind == "u" else recording
         _, labels = spre.detect_bad_channels(
-            signed.select_channels(channel_ids[kept]),
+            _as_signed(recording).select_channels(channel_ids[kept]),
             method="coherence+psd",
             seed=seed,
             num_random_chunks=settings.num_coherence_chunks,
@@ -289,6 +287,11 @@ def _noisy(traces: np.ndarray, kept: np.ndarray, settings: BadChannelSettings) -
         return np.zeros(len(kept), dtype=bool)
     noise = channel_medians(np.abs(traces[:, kept]))
     return noise > settings.noisy_ratio * np.median(noise)
+
+
+def _as_signed(recording: BaseRecording) -> BaseRecording:
+    """SpikeInterface filters no unsigned numbers, which Intan's files have."""
+    return spre.astype(recording, "float32") if recording.get_dtype().kind == "u" else recording
 
 
 def _has_neighbours(recording: BaseRecording, kept: np.ndarray, settings: BadChannelSettings) -> bool:
