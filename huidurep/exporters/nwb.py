@@ -17,7 +17,7 @@ from ..provenance import versions
 from ..sorting.geometry import contact_positions_um, group_of_channels
 from ..sorting.recorded_times import choose_times
 from ..sorting.run_log import RunLog
-from ..sorting.stored_arrays import without_objects
+from ..sorting.stored_arrays import check_parts, without_objects
 from .analyzer import build_analyzer, check_exportable
 
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ def export_to_nwb(
     check_output_file(path, overwrite=overwrite)
     _check_is_conversion(path)
     check_exportable(result, recording)
+    check_parts(result)
     _check_times(choose_times(result.sorting, recording))
     nwbfile = _make_nwbfile(result, recording, session_start_time, metadata, job_kwargs)
     with new_file(path, overwrite=overwrite) as partial:

@@ -14,6 +14,7 @@ from spikeinterface.core import BaseRecording, BaseSorting
 from ..output_files import check_free_space, check_output_folder, new_folder
 from ..sorting.job_kwargs import resolve_job_kwargs
 from ..sorting.recorded_times import has_times
+from ..sorting.stored_arrays import check_parts
 from .analyzer import build_analyzer, check_exportable, export_bytes
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def export_to_phy(
         As `build_analyzer`; several segments.
     """
     check_exportable(result, recording)
+    check_parts(result)
     if recording.get_num_segments() > 1:
         raise ValueError(
             f"expected a recording of one segment, as phy reads it, found {recording.get_num_segments()}; sort "

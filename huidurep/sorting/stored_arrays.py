@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from numbers import Real
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from spikeinterface.core import NumpySorting
@@ -21,6 +22,30 @@ ROUNDING = 1e-5  # of sums of probabilities in single precision
 # Properties that every version computed, and numbers that no unit lacks; later ones may be NaN or missing.
 REQUIRED = ("main_channel_id", "group")
 NEVER_NAN = ("snr", "peak_uv", "short_isi_fraction", "mean_posterior", "presence_ratio")
+
+
+def check_parts(result: Any) -> None:
+    """Refuse a result whose units were replaced: its other arrays are still those of the units before.
+
+    Parameters
+    ----------
+    result : SortingResult
+
+    Raises
+    ------
+    ValueError
+        Other numbers of spikes or units.
+    """
+    num_spikes, num_units = len(result.sorting.to_spike_vector()), result.sorting.get_num_units()
+    remedy = "give changed units to result.with_sorting(sorting)"
+    if not len(result.embeddings) == len(result.posteriors) == num_spikes:
+        raise ValueError(
+            f"expected one embedding and one posterior a spike ({num_spikes}), found {len(result.embeddings)} and "
+            f"{len(result.posteriors)}; {remedy}"
+        )
+    if result.measurements is not None and len(result.measurements.templates_uv) != num_units:
+        found = len(result.measurements.templates_uv)
+        raise ValueError(f"expected the templates of {num_units} units, found {found}; {remedy}")
 
 
 def read_embeddings(path: Path, num_spikes: int) -> np.ndarray:

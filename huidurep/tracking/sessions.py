@@ -22,6 +22,7 @@ from ..sorting.phy_folder import (
     unit_ids_of_clusters,
 )
 from ..sorting.scaling import complete_gains
+from ..sorting.stored_arrays import check_parts
 from .settings import TRACKING_SETTINGS, TrackingSettings
 
 if TYPE_CHECKING:
@@ -182,6 +183,7 @@ def _neurons_of(session: SessionUnits) -> SessionUnits:
 
 
 def _from_result(result: SortingResult) -> SessionUnits:
+    check_parts(result)
     measured, num_units = result.measurements, result.sorting.get_num_units()
     if num_units and measured is None:
         raise ValueError(

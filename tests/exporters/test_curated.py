@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from datetime import datetime, timezone
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from spikeinterface.widgets import SortingSummaryWidget
 from stand_in import PcaModel, as_recording, planted
 from tetrodes import QUICK, RATE_HZ, sort
 
-from huidurep import SortingResult
+from huidurep import SortingResult, track
 from huidurep.cli.inputs import load_result
 from huidurep.exporters.curated_result import apply_curated
 
@@ -244,6 +245,28 @@ def test_no_units_are_left(result):
     assert empty.with_sorting(empty.sorting).sorting.get_num_units() == 0
     with pytest.raises(ValueError, match="give the recording"):
         empty.with_sorting(result.sorting)
+
+
+@pytest.mark.parametrize("kept", [[0, 1], [0, 1, 2, 3]])  # all of them: then the spikes are fewer
+def test_a_result_whose_units_were_replaced_is_refused(kept, result, recording, tmp_path):
+    smaller = result.sorting.select_units(kept)
+    if len(kept) == 4:
+        smaller = NumpySorting(smaller.to_spike_vector()[:-5], RATE_HZ, smaller.unit_ids)
+        for name in result.sorting.get_property_keys():
+            smaller.set_property(name, result.sorting.get_property(name))
+    replaced, start = replace(result, sorting=smaller), datetime(2026, 3, 31, tzinfo=timezone.utc)
+    uses = [
+        lambda: replaced.export_to_phy(recording, tmp_path / "phy"),
+        lambda: replaced.export_to_nwb(recording, tmp_path / "units.nwb", session_start_time=start),
+        lambda: replaced.write_report(tmp_path / "report.html"),
+        lambda: replaced.plot_embedding(),
+        lambda: replaced.with_sorting(smaller),
+        lambda: track([replaced, result]),
+    ]
+    for use in uses:
+        with pytest.raises(ValueError, match="give changed units to result.with_sorting"):
+            use()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_curation_of_sortingview(result, tmp_path):
