@@ -24,7 +24,7 @@ from ..sorting.phy_folder import (
     unit_ids_of_clusters,
 )
 from ..sorting.postprocessing import make_sorting
-from ..sorting.stored_arrays import without_objects
+from ..sorting.stored_arrays import check_parts, without_objects
 
 if TYPE_CHECKING:
     from ..result import SortingResult
@@ -101,6 +101,7 @@ def read_curated(curated: Any, result: SortingResult) -> CuratedSorting:
     ValueError
         Another number of segments or sampling frequency, units that the result does not have, or damaged files.
     """
+    check_parts(result)
     if isinstance(curated, str | Path):
         path = Path(curated)
         if not path.exists():

@@ -32,7 +32,6 @@ from ..sorting.preprocessing import PreparedGroup, preprocess, split_groups
 from ..sorting.quality_metrics import label_units
 from ..sorting.recorded_times import choose_times
 from ..sorting.run_log import RunLog
-from ..sorting.stored_arrays import check_parts
 from ..sorting.waveforms import has_whole_snippet, mean_waveforms, to_spike_vector
 from .curated import NEURON, CuratedSorting, further_properties, read_curated, recording_samples
 
@@ -75,7 +74,6 @@ def apply_curated(
     OSError
         Spikes are to be embedded, and the checkpoint of the result is not found.
     """
-    check_parts(result)
     if recording is not None:
         check_same_recording(result, recording)
     found, sorting = read_curated(curated, result), result.sorting
