@@ -277,6 +277,9 @@ def _check_gains(known: dict, found: list[float] | None) -> None:
     if (expected is None) == (found is None) and np.allclose(expected or [], found or [], rtol=1e-6, equal_nan=True):
         return
     shown = [str(gains if gains is None else sorted(set(gains))[:4]) for gains in (expected, found)]
+    if shown[0] == shown[1] and expected and found:  # as with the channels in another order
+        other = int(np.flatnonzero(~np.isclose(expected, found, rtol=1e-6))[0])
+        shown = [f"{gains[other]:g} of channel number {other}" for gains in (expected, found)]
     raise ValueError(
         f"expected a recording with the gains to uV {shown[0]}, found {shown[1]}; set those with which it was sorted "
         "with recording.set_channel_gains, or sort again"

@@ -23,6 +23,7 @@ from .sorting.postprocessing import UnitMeasurements, make_sorting
 from .sorting.quality_metrics import explain_unit
 from .sorting.recorded_times import RecordedTimes, TimedSorting, has_times
 from .sorting.stored_arrays import (
+    check_parts,
     check_units,
     read_artifacts,
     read_embeddings,
@@ -190,12 +191,7 @@ class SortingResult:
 
     def _write(self, folder: Path) -> None:
         """Write all files to an empty folder."""
-        num_spikes = len(self.sorting.to_spike_vector())
-        if not len(self.embeddings) == len(self.posteriors) == num_spikes:
-            raise ValueError(
-                f"expected one embedding and one posterior a spike ({num_spikes}), found {len(self.embeddings)} and "
-                f"{len(self.posteriors)}; give changed units to result.with_sorting(sorting)"
-            )
+        check_parts(self)
         with warnings.catch_warnings():  # where SpikeInterface's sorting came from is in our own provenance
             warnings.filterwarnings("ignore", message="The extractor is not serializable")
             saved: BaseSorting = NumpyFolderSorting.write_sorting(self.sorting, folder / SORTING_FOLDER)

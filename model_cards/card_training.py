@@ -54,7 +54,7 @@ def read_settings(folder):
         chain[folder.name] = settings
         if settings.get("init_from") is None:
             return chain
-        # `init_from` is a checkpoint, or `OUTPUT/pretraining` of another run, whose folder has the name of its checkpoint
+        # `init_from` is a checkpoint, or `OUTPUT/pretraining` of another run, whose folder has that checkpoint's name
         place = Path(settings["init_from"])
         start = folder.parent / (place.parent.name if place.name == "pretraining" else place.name)
         if start.name in chain or not (start / "config.json").exists():

@@ -60,6 +60,10 @@ def test_other_gains_are_refused(recording):
     for changed, found in ((without, "found None"), (other, r"found \[0.195, 1.0\]")):
         with pytest.raises(ValueError, match=rf"gains to uV \[1.0\], {found}.*sort again"):
             check_same_recording(result, changed)
+    swapped = as_recording(TRACES, TRACES[:600])
+    swapped.set_channel_gains([0.195, 1.0, 1.0, 1.0])
+    with pytest.raises(ValueError, match=r"gains to uV 1 of channel number 0, found 0.195 of channel number 0"):
+        check_same_recording(result_of(other), swapped)
     with pytest.raises(ValueError, match=r"gains to uV None, found \[1.0\]"):
         check_same_recording(result_of(without), recording)
     check_same_recording(result_of(without), without)

@@ -292,12 +292,18 @@ def test_impossible_units_are_named(saved, changes):
 
 def test_properties_of_objects_are_saved_as_numbers_or_text(tmp_path):
     result = synthetic(3, 20)
-    for name, values in (("area", ["CA1", None, float("nan")]), ("depth", [1, None, 2.5]), ("number", [1, 2, 3])):
+    for name, values in (
+        ("area", ["CA1", None, float("nan")]),
+        ("depth", [1, None, 2.5]),
+        ("number", [1, 2, 3]),
+        ("id", [2**70, 1, 2]),
+    ):
         result.sorting.set_property(name, np.array(values, dtype=object))
     loaded = SortingResult.load(result.save(tmp_path / "out")).sorting
     assert loaded.get_property("area").tolist() == ["CA1", "", ""]
     assert np.array_equal(loaded.get_property("depth"), [1.0, np.nan, 2.5], equal_nan=True)
     assert loaded.get_property("number").tolist() == [1, 2, 3]
+    assert loaded.get_property("id").tolist() == [str(2**70), "1", "2"]  # beyond 64 bits
 
 
 def test_a_result_whose_units_were_replaced_is_not_saved(tmp_path):

@@ -183,9 +183,9 @@ def _open_log(path: Path) -> logging.Handler:
     lines = [f"command: {without_secrets(shlex.join(sys.argv))}", f"folder: {Path.cwd()}"]
     lines += [f"platform: {platform.platform()}, {platform.machine()}"]
     lines += [", ".join(f"{name} {number}" for name, number in versions().items())]
-    with path.open("a", encoding="utf8") as file:
+    with path.open("a", encoding="utf8", errors="backslashreplace") as file:  # paths may have bytes that are no UTF-8
         file.write(LOG_HEADER + "".join(f"# {line}\n" for line in lines))
-    handler = logging.FileHandler(path, encoding="utf8")
+    handler = logging.FileHandler(path, encoding="utf8", errors="backslashreplace")
     handler.setFormatter(_DiscreetFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     return handler
 

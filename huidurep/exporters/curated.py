@@ -15,6 +15,7 @@ from ..output_files import FILES_LIST
 from ..sorting.aggregation import LABELS, UNIT_PROPERTIES
 from ..sorting.geometry import is_missing
 from ..sorting.phy_folder import (
+    GROUPS,
     UNDECIDED,
     is_phy_folder,
     plain_label,
@@ -23,17 +24,21 @@ from ..sorting.phy_folder import (
     unit_ids_of_clusters,
 )
 from ..sorting.postprocessing import make_sorting
-from ..sorting.stored_arrays import without_objects
+from ..sorting.stored_arrays import check_parts, without_objects
 
 if TYPE_CHECKING:
     from ..result import SortingResult
 
-COMPUTED = {*UNIT_PROPERTIES, *LABELS, "machine_quality"}  # properties that every result has
+# properties that every result has, and those that a curated one has
+COMPUTED = {*UNIT_PROPERTIES, *LABELS, "machine_quality", "is_curated"}
+NEURON = "neuron"  # of `huidurep.track`: the only property that names one unit
 MARKS = ("is_merged", "is_split")  # properties that SpikeInterface gives
 NO_LABEL = {"quality": UNDECIDED}  # what a label is that was taken back, where it is not empty
+FLAGS = {"True": "1", "False": "0"}
 # columns that exports to phy write, and phy's own: no labels of the curator
 PHY_COLUMNS = {
     *COMPUTED,
+    NEURON,
     "channel_group",
     "si_unit_id",
     "si_unit_ids",
@@ -54,10 +59,12 @@ class CuratedSorting:
         Every unit has spikes.
     labels : dict
         The curator's label of a unit, where something is said of it; "unsorted" where it was taken back.
-    properties : dict of str to ndarray, (num_units,)
+    properties : dict of str to ndarray, (num_units, ...)
         Properties of units beside those that a result computes.
     groups : dict
         Channel group of a unit, where the sorting names it.
+    numbers : dict of str to ndarray of float64, (num_units,)
+        phy's columns of earlier properties that are numbers, which the curator may have changed; NaN for empty cells.
     is_own_label : bool
         The labels are decisions of the curator; otherwise merged units may have those that their parts had.
     """
@@ -67,6 +74,7 @@ class CuratedSorting:
     labels: dict = field(default_factory=dict)
     properties: dict[str, np.ndarray] = field(default_factory=dict)
     groups: dict = field(default_factory=dict)
+    numbers: dict[str, np.ndarray] = field(default_factory=dict)
     is_own_label: bool = True
 
 
@@ -93,6 +101,7 @@ def read_curated(curated: Any, result: SortingResult) -> CuratedSorting:
     ValueError
         Another number of segments or sampling frequency, units that the result does not have, or damaged files.
     """
+    check_parts(result)
     if isinstance(curated, str | Path):
         path = Path(curated)
         if not path.exists():
@@ -171,6 +180,8 @@ def _apply_curation(curation: Any, earlier: BaseSorting) -> BaseSorting:
     spikes, rate_hz = earlier.to_spike_vector(), earlier.get_sampling_frequency()
     curated: BaseSorting = make_sorting(spikes, rate_hz, earlier.unit_ids, earlier.get_num_segments())
     try:
+        if isinstance(curation, dict) and {"labelsByUnit", "mergeGroups"} & curation.keys():
+            curation = _from_sortingview(curation, earlier.unit_ids.tolist())
         if isinstance(curation, dict | list):
             is_list = isinstance(curation, list)
             curation = SequentialCuration(curation_steps=curation) if is_list else Curation(**curation)
@@ -191,6 +202,32 @@ def _apply_curation(curation: Any, earlier: BaseSorting) -> BaseSorting:
         curated.delete_property(name)
         curated.set_property(name, values)
     return curated
+
+
+def _from_sortingview(curation: dict, unit_ids: list) -> dict:
+    """SpikeInterface's form of a curation that sortingview wrote, which names only units that are labelled or merged.
+
+    Labels are flags of their own; "good", "mua" and "noise" are the quality as well.
+    """
+    known = {str(unit): unit for unit in unit_ids}
+    labels = {known.get(unit, unit): list(words) for unit, words in curation.get("labelsByUnit", {}).items()}
+    used = {word for words in labels.values() for word in words}
+    options = sorted(used if len(used) > 1 else {*used, "accept", "reject"})  # SpikeInterface wants two
+    manual = []
+    for unit, words in labels.items():
+        quality = [word for word in map(plain_label, words) if word in GROUPS]
+        manual.append({"unit_id": unit, "sortingview": words} | ({"quality": quality} if len(quality) == 1 else {}))
+    groups = [[known.get(str(unit), unit) for unit in group] for group in curation.get("mergeGroups", [])]
+    return {
+        "format_version": "2",
+        "unit_ids": unit_ids,
+        "label_definitions": {
+            "sortingview": {"label_options": options, "exclusive": False},
+            "quality": {"label_options": list(GROUPS), "exclusive": True},
+        },
+        "manual_labels": manual,
+        "merges": [{"unit_ids": group} for group in groups],
+    }
 
 
 def _begin_labels(sorting: BaseSorting, steps: list, earlier: BaseSorting) -> list[str]:
@@ -276,11 +313,11 @@ def further_properties(sorting: BaseSorting) -> dict[str, np.ndarray]:
 
     Returns
     -------
-    dict of str to ndarray, (num_units,)
+    dict of str to ndarray, (num_units, ...)
         Without objects, which cannot be saved.
     """
     names = set(sorting.get_property_keys()) - COMPUTED
-    return {name: without_objects(values) for name in names if (values := sorting.get_property(name)).ndim == 1}
+    return {name: without_objects(sorting.get_property(name)) for name in names}
 
 
 def _by_unit(sorting: BaseSorting, name: str) -> dict:
@@ -309,24 +346,30 @@ def _read_phy(folder: Path, earlier: BaseSorting) -> CuratedSorting:
         )
     samples, clusters = read_phy_spikes(folder)
     columns = dict(read_phy_columns(folder))
-    clusters, numbers = np.unique(clusters, return_inverse=True)
+    clusters, units = np.unique(clusters, return_inverse=True)
     unit_ids = unit_ids_of_clusters(clusters, columns.get("si_unit_id", {}))
     spikes = np.zeros(len(samples), dtype=minimum_spike_dtype)
-    spikes["sample_index"], spikes["unit_index"] = samples, numbers
-    numeric = {name for name, values in further_properties(earlier).items() if values.dtype.kind not in "SU"}
+    spikes["sample_index"], spikes["unit_index"] = samples, units
+    kinds = {name: values.dtype.kind for name, values in further_properties(earlier).items()}
     labels: dict = {}
     found: dict[str, np.ndarray] = {}
+    numbers: dict[str, np.ndarray] = {}
     for name, values in columns.items():
         column = [values.get(cluster, "") for cluster in clusters.tolist()]
+        kind = kinds.get(name, "new")
+        if kind == "b":
+            column = [FLAGS.get(each, each) for each in column]
         if name == "group":
             labels = dict(zip(unit_ids.tolist(), column, strict=True))
-        elif name not in numeric | PHY_COLUMNS and any(column):
-            is_words = not all(map(_is_number, values.values()))
-            if is_words:
-                found[name] = np.array(column, dtype=str)
-            elif _is_added(folder, name):
-                found[name] = np.array([float(each or "nan") for each in column])
-    return _with_spikes(spikes, unit_ids, labels, found)
+        elif name in PHY_COLUMNS or kind in "cmMV" or (not any(column) and (values or kind == "new")):
+            continue
+        elif kind in "SU" or not all(map(_is_number, column)):
+            found[name] = np.array(column, dtype=str)
+        elif kind != "new":
+            numbers[name] = np.array([float(each or "nan") for each in column])
+        elif _is_added(folder, name):
+            found[name] = np.array([float(each or "nan") for each in column])
+    return replace(_with_spikes(spikes, unit_ids, labels, found), numbers=numbers)
 
 
 def _is_added(folder: Path, name: str) -> bool:
@@ -336,8 +379,9 @@ def _is_added(folder: Path, name: str) -> bool:
 
 
 def _is_number(text: str) -> bool:
+    """Whether a cell is a number or empty."""
     try:
-        float(text)
+        float(text or "nan")
     except ValueError:
         return False
     return True

@@ -15,6 +15,7 @@ from ..sorting.clustering import Assignment
 from ..sorting.curated_units import (
     TracedSpikes,
     combine_templates,
+    merged_across_groups,
     parts_of_units,
     recompute_posteriors,
     stored_group,
@@ -32,14 +33,14 @@ from ..sorting.quality_metrics import label_units
 from ..sorting.recorded_times import choose_times
 from ..sorting.run_log import RunLog
 from ..sorting.waveforms import has_whole_snippet, mean_waveforms, to_spike_vector
-from .curated import CuratedSorting, further_properties, read_curated, recording_samples
+from .curated import NEURON, CuratedSorting, further_properties, read_curated, recording_samples
 
 if TYPE_CHECKING:
     from ..result import SortingResult
 
 STAGE = "after curation"
+MISSING = {"f": np.nan, "c": np.nan, "m": None, "M": None, "S": b"", "U": ""}  # by kind of dtype; others have none
 BY_CURATOR = "label of the curator"
-NEURON = "neuron"  # of `huidurep.track`: the only property that names one unit
 
 
 def apply_curated(
@@ -259,6 +260,11 @@ def _log_changes(log: RunLog, found: CuratedSorting, traced: TracedSpikes, sorti
         f"{sorting.get_num_units()} units became {len(found.unit_ids)}: {changes}; {num_gone} lost spikes; {spikes}; "
         f"{sum(label != UNDECIDED for label in found.labels.values())} labels",
     )
+    for unit, other in merged_across_groups(sorting.to_spike_vector(), traced):
+        places = f"{sorting.unit_ids[other]} of the channel group {sorting.get_property('group')[other]}"
+        log.warning(
+            STAGE, f"unit {found.unit_ids[unit]} has spikes of unit {places}, read on channels of another group"
+        )
     if num_new > 0.5 * len(traced.rows):
         log.warning(STAGE, f"{num_new} of {len(traced.rows)} spikes are new: is the sorting one of this recording?")
 
@@ -304,7 +310,7 @@ def _label(
     found: CuratedSorting,
     traced: TracedSpikes,
 ) -> BaseSorting:
-    """The units with the curator's ids and labels; the computed label is kept as "machine_quality"."""
+    """The units with the curator's ids and labels ("is_curated"); the rule's label is kept as "machine_quality"."""
     unit_ids = found.unit_ids[order]
     sorting = make_sorting(
         combined.to_spike_vector(), combined.get_sampling_frequency(), unit_ids, combined.get_num_segments()
@@ -314,9 +320,9 @@ def _label(
     for name in combined.get_property_keys():
         sorting.set_property(name, combined.get_property(name))
     overlapping = combined.get_property("overlapping_unit")
-    none = -1 if unit_ids.dtype.kind in "iu" else ""
+    none, dtype = (-1, np.dtype("int64")) if unit_ids.dtype.kind in "iu" else ("", unit_ids.dtype)
     named = [unit_ids[unit] if unit >= 0 else none for unit in overlapping]
-    sorting.set_property("overlapping_unit", np.array(named, dtype=unit_ids.dtype))
+    sorting.set_property("overlapping_unit", np.array(named, dtype=dtype))
     columns = {name: sorting.get_property(name).tolist() for name in sorting.get_property_keys()}
     machine, reasons = label_units(columns)
     labels = _labels_of_curator(result, found, traced)
@@ -327,6 +333,7 @@ def _label(
     text = {"quality": quality, "quality_reason": said, "machine_quality": machine}
     for name, words in text.items():
         sorting.set_property(name, np.array(words, dtype=str) if words else np.zeros(0, dtype="<U4"))
+    sorting.set_property("is_curated", np.array([unit in labels for unit in unit_ids.tolist()], dtype=bool))
     sorting.register_recording(choose_times(result.sorting, source))
     return sorting
 
@@ -342,38 +349,70 @@ def _further_properties(earlier: BaseSorting, found: CuratedSorting, traced: Tra
         of_parts = [earlier.get_property(name)[own > 0] for own in traced.counts]
         is_said = [not is_missing(value) and value not in own for value, own in zip(values, of_parts, strict=True)]
         properties[name] = np.where(is_said, values, properties[name])
+    for name, values in found.numbers.items():
+        properties[name] = _with_changed_numbers(properties[name], values, further_properties(earlier)[name], traced)
     return properties
+
+
+def _with_changed_numbers(
+    shared: np.ndarray, said: np.ndarray, earlier: np.ndarray, traced: TracedSpikes
+) -> np.ndarray:
+    """A property (num_units,) with the numbers that no part of the unit had before, as integers or flags if they fit.
+
+    An empty cell of a merged or split unit says nothing.
+    """
+    of_parts = [earlier[own > 0].astype("float64") for own in traced.counts]
+    is_known = [np.isclose(*pair, rtol=1e-7, atol=0, equal_nan=True).any() for pair in zip(of_parts, said, strict=True)]
+    is_said = ~np.array(is_known, dtype=bool)
+    is_said &= ~(np.isnan(said) & traced.is_changed)
+    with np.errstate(invalid="ignore"):  # NaN
+        fits = (said[is_said].astype(shared.dtype) == said[is_said]).all()
+    changed = shared.copy() if fits else shared.astype("float64")
+    changed[is_said] = said[is_said]
+    return changed
 
 
 def _shared_properties(earlier: BaseSorting, traced: TracedSpikes) -> dict[str, np.ndarray]:
     """Further properties of the earlier units, such as "area", for units whose parts all have the same value.
 
-    Others have no value: NaN, which makes whole numbers floats, or empty text. "neuron" stays with the unit that has
-    more than half of the earlier unit's spikes: no two units are one neuron.
+    Others have no value: NaN, which makes whole numbers floats, no date, or empty text. "neuron" stays with the unit
+    that has more than half of the earlier unit's spikes: no two units are one neuron.
     """
     properties = {}
     for name, values in further_properties(earlier).items():
+        if values.dtype.kind == "V":  # a record has no value that says nothing
+            values = np.array([str(each) for each in values.ravel()], dtype=str).reshape(values.shape)
         is_part = traced.counts > (0.5 * traced.earlier_counts if name == NEURON else 0)
-        parts = [np.unique(values[own]) for own in is_part]
-        is_text = values.dtype.kind in "SU"
-        if not is_text and any(len(each) != 1 for each in parts):
+        parts = [np.unique(values[own], axis=0 if values.ndim > 1 else None) for own in is_part]
+        if values.dtype.kind in "biu" and any(len(each) != 1 for each in parts):
             values = values.astype("float64")
-        missing = "" if is_text else np.nan
-        properties[name] = np.array([each[0] if len(each) == 1 else missing for each in parts], dtype=values.dtype)
+        missing = np.full(values.shape[1:], MISSING.get(values.dtype.kind, 0), dtype=values.dtype)
+        rows = [each[0] if len(each) == 1 else missing for each in parts]
+        properties[name] = np.array(rows, dtype=values.dtype).reshape(len(rows), *values.shape[1:])
     return properties
 
 
 def _labels_of_curator(result: SortingResult, found: CuratedSorting, traced: TracedSpikes) -> dict:
     """The label of each unit that a person gave, now or in an earlier curation of a unit that has not changed."""
-    earlier, machine = (result.sorting.get_property(name) for name in ("quality", "machine_quality"))
+    earlier, is_curated = result.sorting.get_property("quality"), _is_curated(result.sorting)
     labels = {}
     for unit, (unit_id, counts) in enumerate(zip(found.unit_ids.tolist(), traced.counts, strict=True)):
         before = set() if earlier is None else set(earlier[counts > 0].tolist())
-        if unit_id in found.labels:
-            # SpikeInterface gives a merged unit the property that its parts share: nobody has decided on it
-            is_inherited = not found.is_own_label and traced.is_changed[unit] and before == {found.labels[unit_id]}
-            if not is_inherited and found.labels[unit_id] != UNDECIDED:
-                labels[unit_id] = found.labels[unit_id]
-        elif machine is not None and not traced.is_changed[unit]:
+        said = found.labels.get(unit_id)
+        # SpikeInterface's sortings and merged units have the properties of the result: nobody has decided on these
+        if said is not None and (found.is_own_label or before != {said}):
+            if said != UNDECIDED:
+                labels[unit_id] = said
+        elif not traced.is_changed[unit] and is_curated[counts > 0].all():
             labels[unit_id] = earlier[counts > 0][0]
     return labels
+
+
+def _is_curated(sorting: BaseSorting) -> np.ndarray:
+    """Units (num_units,) whose label is that of a person: of a curation, or another one than that of the rule."""
+    names = ("quality", "machine_quality", "quality_reason", "is_curated")
+    quality, machine, reasons, is_curated = (sorting.get_property(name) for name in names)
+    if quality is None or (machine is None and reasons is None):  # of early versions
+        return np.zeros(sorting.get_num_units(), dtype=bool)
+    is_other = quality != (np.where(reasons == "", "good", "mua") if machine is None else machine)
+    return is_other if is_curated is None else is_other | is_curated

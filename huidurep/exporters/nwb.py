@@ -17,7 +17,7 @@ from ..provenance import versions
 from ..sorting.geometry import contact_positions_um, group_of_channels
 from ..sorting.recorded_times import choose_times
 from ..sorting.run_log import RunLog
-from ..sorting.stored_arrays import without_objects
+from ..sorting.stored_arrays import check_parts, without_objects
 from .analyzer import build_analyzer, check_exportable
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ DESCRIPTIONS = {
     "neuron": "Number of the neuron, the same in all sessions in which huidurep.track found it; -1: noise.",
     "quality": "'good' where the unit passes every test, otherwise 'mua' (multi-unit activity).",
     "quality_reason": "The tests that the unit failed; empty for good units.",
+    "machine_quality": "'good' or 'mua' by the tests, whatever a curator said.",
+    "is_curated": "Whether a curator gave the label.",
 }
 SECTIONS = ("NWBFile", "Subject", "Devices", "Ecephys")  # of neuroconv's metadata
 YEAR_S = 365.0 * 86400
@@ -102,6 +104,7 @@ def export_to_nwb(
     check_output_file(path, overwrite=overwrite)
     _check_is_conversion(path)
     check_exportable(result, recording)
+    check_parts(result)
     _check_times(choose_times(result.sorting, recording))
     nwbfile = _make_nwbfile(result, recording, session_start_time, metadata, job_kwargs)
     with new_file(path, overwrite=overwrite) as partial:
@@ -359,8 +362,10 @@ def _with_columns(sorting: BaseSorting) -> BaseSorting:
     free = [f"{name} (property)" if name in taken else name for name in names]
     for name, allowed in zip(names, _nwb_names(np.array(free)).tolist(), strict=True):
         values = without_objects(view.get_property(name))
-        if values.dtype.kind in "mM":  # HDF5 has neither dates nor durations
-            values = np.array(["" if np.isnat(each) else str(each) for each in values])
+        if values.dtype.kind in "mMcV":  # HDF5 has neither dates nor durations, NWB neither complex numbers nor records
+            # what is missing is not equal to itself
+            words = ["" if each.dtype.kind != "V" and each != each else str(each) for each in values.ravel()]
+            values = np.array(words, dtype=str).reshape(values.shape)
         view.delete_property(name)
         view.set_property(allowed, values)
     return view

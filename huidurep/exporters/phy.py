@@ -14,6 +14,7 @@ from spikeinterface.core import BaseRecording, BaseSorting
 from ..output_files import check_free_space, check_output_folder, new_folder
 from ..sorting.job_kwargs import resolve_job_kwargs
 from ..sorting.recorded_times import has_times
+from ..sorting.stored_arrays import check_parts
 from .analyzer import build_analyzer, check_exportable, export_bytes
 
 if TYPE_CHECKING:
@@ -73,12 +74,7 @@ def export_to_phy(
     FileExistsError, TypeError, ValueError
         As `build_analyzer`; several segments.
     """
-    check_exportable(result, recording)
-    if recording.get_num_segments() > 1:
-        raise ValueError(
-            f"expected a recording of one segment, as phy reads it, found {recording.get_num_segments()}; sort "
-            "spikeinterface.concatenate_recordings([recording])"
-        )
+    _check_for_phy(result, recording)
     check_output_folder(folder, overwrite=overwrite, mark=PARAMS_FILE, others="refuse")
     check_free_space(folder, export_bytes(result, recording, EXTENSIONS, has_traces=copy_recording))
     analyzer = build_analyzer(result, recording, extensions=EXTENSIONS, job_kwargs=job_kwargs)
@@ -96,6 +92,16 @@ def export_to_phy(
         )
         _write_own_files(partial, result, analyzer)
     return Path(folder)
+
+
+def _check_for_phy(result: SortingResult, recording: BaseRecording) -> None:
+    check_exportable(result, recording)
+    check_parts(result)
+    if recording.get_num_segments() > 1:
+        raise ValueError(
+            f"expected a recording of one segment, as phy reads it, found {recording.get_num_segments()}; sort "
+            "spikeinterface.concatenate_recordings([recording])"
+        )
 
 
 def _column_names(sorting: BaseSorting) -> list[str]:

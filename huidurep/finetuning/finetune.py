@@ -396,6 +396,13 @@ def _check_sorting(recording: BaseRecording, sorting: BaseSorting | None) -> Non
             f"expected a sorting of this recording ({ours:g} Hz, {recording.get_num_segments()} segments), found one "
             f"of {theirs:g} Hz and {sorting.get_num_segments()} segments; give each recording its own"
         )
+    num_late = sum(
+        (sorting.get_unit_spike_train(unit, segment_index=segment) >= recording.get_num_samples(segment)).sum()
+        for unit in sorting.unit_ids
+        for segment in range(sorting.get_num_segments())
+    )
+    if num_late:  # a few are usual: sorters pad the end of the recording
+        logger.warning("%d spikes are after the end of their recording: is the sorting one of it?", num_late)
 
 
 def _group_positions(recording: BaseRecording) -> list[Any]:

@@ -10,6 +10,7 @@ from spikeinterface.core import BaseRecording, BaseSorting
 from spikeinterface.sorters import BaseSorter, sorter_dict, sorter_full_list
 
 from .. import __version__
+from ..sorting.job_kwargs import resolve_job_kwargs
 from ..sorting.parameters import SortingParameters
 from .sorter_jobs import reach_workers
 
@@ -87,7 +88,8 @@ class HuiduRepSorter(BaseSorter):
 
     @classmethod
     def _check_params(cls, recording: BaseRecording, output_folder: Path, params: dict) -> dict:
-        SortingParameters(**_given(params))  # raises before anything is sorted
+        SortingParameters(**_given(params))  # both raise before anything is sorted
+        resolve_job_kwargs(params["job_kwargs"])
         return params
 
     @classmethod
@@ -106,10 +108,11 @@ class HuiduRepSorter(BaseSorter):
 
         recording = cls.load_recording_from_folder(sorter_output_folder.parent)
         pipeline = SpikeSortingPipeline.from_pretrained(params["model"], device=params["device"], **_given(params))
-        result = pipeline(recording, job_kwargs={"progress_bar": verbose, **params["job_kwargs"]})
+        result = pipeline(recording, job_kwargs={"progress_bar": verbose, **(params["job_kwargs"] or {})})
         result.save(sorter_output_folder / "sorting")
         lines = [f"{entry['seconds']:.1f} s {entry['stage']}: {entry['message']}" for entry in result.log]
-        (sorter_output_folder / f"{cls.sorter_name}.log").write_text("\n".join(lines) + "\n", encoding="utf8")
+        log_file = sorter_output_folder / f"{cls.sorter_name}.log"
+        log_file.write_text("\n".join(lines) + "\n", encoding="utf8", errors="backslashreplace")
 
     @classmethod
     def _get_result_from_folder(cls, sorter_output_folder: Path) -> BaseSorting:
@@ -119,4 +122,4 @@ class HuiduRepSorter(BaseSorter):
 def _given(params: dict) -> dict[str, Any]:
     """The fields of `SortingParameters` among a sorter's parameters, without those that are not given."""
     given = {name: value for name, value in params.items() if name not in OWN_PARAMETERS and value is not None}
-    return {name: None if value == NO_VALUE else value for name, value in given.items()}
+    return {name: None if isinstance(value, str) and value == NO_VALUE else value for name, value in given.items()}

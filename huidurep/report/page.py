@@ -120,7 +120,8 @@ def write_page(
     measurements = get_measurements(result, recording)
     text = template.render(name=name, **_collect(result, measurements, seed, settings))
     with new_file(path, overwrite=overwrite) as partial:
-        partial.write_text(text, encoding="utf8")
+        # paths and names of units may have bytes that are no UTF-8
+        partial.write_text(text, encoding="utf8", errors="backslashreplace")
     return Path(path)
 
 

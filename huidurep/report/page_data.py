@@ -12,6 +12,7 @@ from spikeinterface.postprocessing.correlograms import compute_auto_correlograms
 from ..provenance import check_same_recording
 from ..sorting.postprocessing import UnitMeasurements, measure_again
 from ..sorting.recorded_times import has_times
+from ..sorting.stored_arrays import check_parts
 from .clusters import draw_spikes, embedding_plane, find_views
 from .settings import REPORT_SETTINGS, ReportSettings
 from .similar_units import CORRELOGRAM_BIN_MS, CORRELOGRAM_MS
@@ -48,8 +49,9 @@ def get_measurements(result: SortingResult, recording: BaseRecording | None = No
     Raises
     ------
     ValueError
-        Another recording than the one that was sorted.
+        Another recording than the one that was sorted, or units that were replaced.
     """
+    check_parts(result)
     known = result.measurements
     if recording is None:
         return known

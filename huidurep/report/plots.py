@@ -10,6 +10,7 @@ from spikeinterface.core import BaseRecording
 from spikeinterface.postprocessing.correlograms import compute_auto_correlograms
 
 from ..sorting.postprocessing import UnitMeasurements
+from ..sorting.stored_arrays import check_parts
 from .clusters import (
     ClusterView,
     DrawnSpikes,
@@ -63,6 +64,7 @@ def plot(result: SortingResult, figure: str, **options: Any) -> Figure:
     """
     if figure not in FIGURES:
         raise ValueError(f"expected one of the figures {sorted(FIGURES)}, found {figure!r}; choose one of them")
+    check_parts(result)
     return FIGURES[figure](result, **options)
 
 

@@ -43,7 +43,7 @@ def write_tracks_page(tracks: UnitTracks, path: str | Path, *, overwrite: bool =
     check_output_file(path, overwrite=overwrite, mark=MARK)
     text = load_template("tracks_page.html").render(**describe_tracks(tracks))
     with new_file(path, overwrite=overwrite) as partial:
-        partial.write_text(text, encoding="utf8")
+        partial.write_text(text, encoding="utf8", errors="backslashreplace")
     return Path(path)
 
 

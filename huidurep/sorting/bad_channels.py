@@ -105,7 +105,7 @@ def useful_channels(
     noisy = _noisy(traces, kept, settings)
     if is_placed and _has_neighbours(recording, kept, settings):
         _, labels = spre.detect_bad_channels(
-            recording.select_channels(channel_ids[kept]),
+            _as_signed(recording).select_channels(channel_ids[kept]),
             method="coherence+psd",
             seed=seed,
             num_random_chunks=settings.num_coherence_chunks,
@@ -287,6 +287,11 @@ def _noisy(traces: np.ndarray, kept: np.ndarray, settings: BadChannelSettings) -
         return np.zeros(len(kept), dtype=bool)
     noise = channel_medians(np.abs(traces[:, kept]))
     return noise > settings.noisy_ratio * np.median(noise)
+
+
+def _as_signed(recording: BaseRecording) -> BaseRecording:
+    """SpikeInterface filters no unsigned numbers, which Intan's files have."""
+    return spre.astype(recording, "float32") if recording.get_dtype().kind == "u" else recording
 
 
 def _has_neighbours(recording: BaseRecording, kept: np.ndarray, settings: BadChannelSettings) -> bool:

@@ -114,6 +114,27 @@ def trace_spikes(earlier: np.ndarray, spikes: np.ndarray, num_units: int, groups
     return TracedSpikes(spikes, rows, origins, counts, earlier_counts, ~is_same.any(axis=1), unit_groups)
 
 
+def merged_across_groups(earlier: np.ndarray, traced: TracedSpikes) -> list[tuple[int, int]]:
+    """Find curated units that have most spikes of a unit of another channel group, on whose channels they are not read.
+
+    Parameters
+    ----------
+    earlier : ndarray
+        SpikeInterface's spike vector.
+    traced : TracedSpikes
+
+    Returns
+    -------
+    list of (int, int)
+        Curated and earlier unit.
+    """
+    spikes = traced.spikes[traced.rows < 0]
+    new, old = _coincident_pairs(earlier, spikes)
+    shared = np.zeros(traced.counts.shape, dtype="int64")
+    np.add.at(shared, (spikes["unit_index"][new], earlier["unit_index"][old]), 1)
+    return [(int(unit), int(other)) for unit, other in np.argwhere(shared > 0.5 * traced.earlier_counts)]
+
+
 def _coincident_pairs(earlier: np.ndarray, spikes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows of all pairs of a curated and an earlier spike at the same sample of the same segment."""
     span = 1 + max(int(each["sample_index"].max(initial=0)) for each in (earlier, spikes))

@@ -31,9 +31,13 @@ def resolve_job_kwargs(job_kwargs: dict | None) -> dict:
 
     Raises
     ------
+    TypeError
+        No dict.
     ValueError
         Names or values that SpikeInterface does not know.
     """
+    if not isinstance(job_kwargs, dict | None):
+        raise TypeError(f"expected job_kwargs as a dict such as {{'n_jobs': 4}}, found {job_kwargs!r}; change it")
     if job_kwargs:
         quiet = {} if is_set_global_job_kwargs_set() else {"progress_bar": False}
         try:

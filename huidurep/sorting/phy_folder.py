@@ -99,8 +99,8 @@ def read_phy_columns(folder: Path) -> Iterator[tuple[str, dict[int, str]]]:
     Yields
     ------
     (str, dict of int to str)
-        Name of a column, and its value for each cluster that has one. Of columns of the same name the last one counts:
-        phy writes cluster_info.tsv for other programs, and reads the single columns.
+        Name of a column, and its value for each cluster that has one, if any. Of columns of the same name the last one
+        counts: phy writes cluster_info.tsv for other programs, and reads the single columns.
 
     Raises
     ------
@@ -115,7 +115,7 @@ def read_phy_columns(folder: Path) -> Iterator[tuple[str, dict[int, str]]]:
             table = csv.DictReader(io.StringIO(text), delimiter="\t" if "\t" in text else ",")
             # editors leave spaces; cells beyond the header have no name
             rows = [{name.strip(): (row[name] or "").strip() for name in row if name is not None} for row in table]
-            names = rows[0] if rows else {}
+            names = [name.strip() for name in table.fieldnames or []]  # phy leaves the line of names of what is cleared
             key = "cluster_id" if "cluster_id" in names else "id"
             ids = [int(row[key]) for row in rows]
         except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from numbers import Real
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from spikeinterface.core import NumpySorting
@@ -38,6 +39,30 @@ def write_embeddings(path: Path, embeddings: np.ndarray) -> None:
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(embeddings))
         for _, block in iterate_blocks(embeddings):
             file.write(block.tobytes())
+
+
+def check_parts(result: Any) -> None:
+    """Refuse a result whose units were replaced: its other arrays are still those of the units before.
+
+    Parameters
+    ----------
+    result : SortingResult
+
+    Raises
+    ------
+    ValueError
+        Other numbers of spikes or units.
+    """
+    num_spikes, num_units = len(result.sorting.to_spike_vector()), result.sorting.get_num_units()
+    remedy = "give changed units to result.with_sorting(sorting)"
+    if not len(result.embeddings) == len(result.posteriors) == num_spikes:
+        raise ValueError(
+            f"expected one embedding and one posterior a spike ({num_spikes}), found {len(result.embeddings)} and "
+            f"{len(result.posteriors)}; {remedy}"
+        )
+    if result.measurements is not None and len(result.measurements.templates_uv) != num_units:
+        found = len(result.measurements.templates_uv)
+        raise ValueError(f"expected the templates of {num_units} units, found {found}; {remedy}")
 
 
 def read_embeddings(path: Path, num_spikes: int) -> np.ndarray:
@@ -105,7 +130,9 @@ def without_objects(values: np.ndarray) -> np.ndarray:
         return values
     plain = [None if is_missing(each) else each for each in values]
     if all(each is None or isinstance(each, Real) for each in plain):
-        return np.array([np.nan if each is None else each for each in plain])
+        numbers = np.array([np.nan if each is None else each for each in plain])
+        if numbers.dtype.kind != "O":  # as of whole numbers beyond 64 bits, and fractions
+            return numbers
     return np.array(["" if each is None else str(each) for each in plain], dtype=str)
 
 

@@ -22,6 +22,7 @@ from ..sorting.phy_folder import (
     unit_ids_of_clusters,
 )
 from ..sorting.scaling import complete_gains
+from ..sorting.stored_arrays import check_parts
 from .settings import TRACKING_SETTINGS, TrackingSettings
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def read_session(
     Returns
     -------
     SessionUnits
-        Without the units whose property "quality" is "noise": a curator gave it.
+        Without units that have no spikes, and without those whose property "quality" is "noise": a curator gave it.
 
     Raises
     ------
@@ -91,9 +92,9 @@ def read_session(
         _check_result_folder(Path(source))
         source = SortingResult.load(source)
     if isinstance(source, SortingResult):
-        return _without_noise(_from_result(source))
+        return _neurons_of(_from_result(source))
     if isinstance(source, SortingAnalyzer):
-        return _without_noise(_from_analyzer(source))
+        return _neurons_of(_from_analyzer(source))
     if isinstance(source, tuple) and len(source) == 2 and isinstance(source[1], BaseRecording):
         units = _from_analyzer(_analyze_phy(Path(source[0]), source[1], job_kwargs or {}, settings))
         return replace(units, identity=recording_identity(describe_recording(source[1])))
@@ -103,8 +104,8 @@ def read_session(
     )
 
 
-def noise_units(sorting: BaseSorting) -> np.ndarray:
-    """Which units a curator called noise.
+def find_tracked(sorting: BaseSorting) -> np.ndarray:
+    """Which units may be neurons: they have spikes, and no curator called them noise.
 
     Parameters
     ----------
@@ -114,10 +115,11 @@ def noise_units(sorting: BaseSorting) -> np.ndarray:
     -------
     ndarray of bool (num_units,)
     """
+    has_spikes = np.bincount(sorting.to_spike_vector()["unit_index"], minlength=sorting.get_num_units()) > 0
     labels = sorting.get_property("quality")
     if labels is None:
-        return np.zeros(sorting.get_num_units(), dtype=bool)
-    return np.array([plain_label(label) == "noise" for label in labels], dtype=bool)
+        return has_spikes
+    return has_spikes & np.array([plain_label(label) != "noise" for label in labels], dtype=bool)
 
 
 def recording_identity(facts: dict) -> tuple | None:
@@ -170,8 +172,8 @@ def _check_result_folder(folder: Path) -> None:
         )
 
 
-def _without_noise(session: SessionUnits) -> SessionUnits:
-    kept = np.flatnonzero(~noise_units(session.sorting))
+def _neurons_of(session: SessionUnits) -> SessionUnits:
+    kept = np.flatnonzero(find_tracked(session.sorting))
     return replace(
         session,
         sorting=session.sorting.select_units(session.sorting.unit_ids[kept]),
@@ -181,6 +183,7 @@ def _without_noise(session: SessionUnits) -> SessionUnits:
 
 
 def _from_result(result: SortingResult) -> SessionUnits:
+    check_parts(result)
     measured, num_units = result.measurements, result.sorting.get_num_units()
     if num_units and measured is None:
         raise ValueError(
@@ -216,6 +219,8 @@ def _from_analyzer(analyzer: SortingAnalyzer) -> SessionUnits:
     if analyzer.has_recording() and not analyzer.recording.is_filtered():
         logger.warning("the recording of an analyzer is not band-passed: filter it to 300-6000 Hz if it is raw")
     dense = np.asarray(templates.get_templates(operator="average"), dtype="float32")
+    if not analyzer.return_in_uV:  # the recording of an analyzer from disk may have other gains
+        dense = dense * np.asarray(analyzer.rec_attributes["properties"].get("gain_to_uV", 1.0), dtype="float32")
     groups = analyzer.get_recording_property("group")
     channel_groups = np.full(dense.shape[2], "0") if groups is None else groups.astype(str)
     main = np.ptp(dense, axis=1).argmax(axis=1) if len(dense) else np.zeros(0, dtype=int)

@@ -13,7 +13,7 @@ import numpy as np
 from ..hub.json_files import read_json_object
 from ..output_files import new_folder
 from ..sorting.recorded_times import DAMAGED_ARRAY, describe_damage
-from .sessions import noise_units, recording_identity
+from .sessions import find_tracked, recording_identity
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,7 +90,7 @@ class UnitTracks:
     def set_neurons(self, results: Sequence) -> None:
         """Set the property "neuron" of the units of each result; exports to phy and NWB have it as a column.
 
-        Units whose property "quality" is "noise" were not tracked: their neuron is -1.
+        Units without spikes, and those whose property "quality" is "noise", were not tracked: their neuron is -1.
 
         Parameters
         ----------
@@ -110,7 +110,7 @@ class UnitTracks:
         sortings = [getattr(result, "sorting", result) for result in results]
         found = []
         for session, sorting in enumerate(sortings):
-            is_tracked = ~noise_units(sorting)
+            is_tracked = find_tracked(sorting)
             found.append(np.full(sorting.get_num_units(), -1))
             found[-1][is_tracked] = self.neuron_of_units(session, sorting.unit_ids[is_tracked])
         for sorting, neurons in zip(sortings, found, strict=True):

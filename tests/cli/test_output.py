@@ -38,6 +38,12 @@ def test_log_file_has_no_token(words, tmp_path, monkeypatch):
     assert "push out" in text and "secret" not in text and "***" in text
 
 
+def test_log_file_of_a_path_with_bytes_that_are_no_text(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["huidurep", "sort", os.fsdecode(b"donn\xe9es")])
+    assert run("list", "--log-file", tmp_path / "log.txt").exit_code == 0
+    assert "donn\\udce9es" in (tmp_path / "log.txt").read_text(encoding="utf8")
+
+
 def test_log_file_does_not_change_stderr(tmp_path):
     words = ("simulate", "recording", "--num-units", 1, "--duration-s", 1, "--log-file", tmp_path / "log.txt")
     assert run(*words, tmp_path / "quiet").stderr == ""

@@ -1,6 +1,8 @@
 """What phy and SpikeInterface made of a result becomes a result again."""
 
 import json
+from dataclasses import replace
+from datetime import datetime, timezone
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from spikeinterface.widgets import SortingSummaryWidget
 from stand_in import PcaModel, as_recording, planted
 from tetrodes import QUICK, RATE_HZ, sort
 
-from huidurep import SortingResult
+from huidurep import SortingResult, track
 from huidurep.cli.inputs import load_result
 from huidurep.exporters.curated_result import apply_curated
 
@@ -70,7 +72,7 @@ def test_a_sorting_without_changes_changes_nothing(result, recording):
 
 def test_empty_columns_of_phy_are_no_words_of_the_curator(result, phy):
     columns = set(result.with_sorting(phy).sorting.get_property_keys()) - set(result.sorting.get_property_keys())
-    assert columns == {"celltype", "machine_quality"}
+    assert columns == {"celltype", "machine_quality", "is_curated"}
 
 
 def test_phy_folder_round_trip(result, phy, tmp_path):
@@ -85,7 +87,7 @@ def test_phy_folder_round_trip(result, phy, tmp_path):
     assert labels[2] == "noise" and machine[2] == "good"
     assert labels[3] == machine[3]  # unsorted: nobody has decided
     added = set(sorting.get_property_keys()) - set(result.sorting.get_property_keys())
-    assert added == {"celltype", "machine_quality"}  # no metric of SpikeInterface that has no value
+    assert added == {"celltype", "machine_quality", "is_curated"}  # no metric of SpikeInterface that has no value
     assert dict(zip(sorting.unit_ids.tolist(), sorting.get_property("celltype"), strict=True))[9] == "pyramidal"
     loaded = SortingResult.load(curated.save(tmp_path / "out"))
     assert trains(loaded.sorting) == trains(sorting)
@@ -127,6 +129,18 @@ def test_merged_unit_is_measured_again(result, recording):
     assert np.array_equal(stored.posteriors[~spikes], result.posteriors[~spikes])
     assert stored.sorting.get_property("contamination")[new] > 0.1
     assert stored.sorting.get_property("quality")[new] == "mua"
+
+
+def test_units_that_were_merged_across_groups_are_named(result, recording):
+    merge = curation(result, merges=[{"unit_ids": [0, 3], "new_unit_id": 9}])
+    merged = curate(result, merge, recording)
+    said = [each["message"] for each in merged.log if each["stage"] == "after curation" and each.get("is_warning")]
+    larger, smaller = (3, 0) if np.diff(result.sorting.get_property("num_spikes")[[0, 3]]) > 0 else (0, 3)
+    assert len(said) == 1 and f"unit 9 has spikes of unit {smaller} of the channel group" in said[0]
+    assert (
+        merged.sorting.get_property("group")[list(merged.sorting.unit_ids).index(9)] == ("left", "right")[larger // 3]
+    )
+    assert not [each for each in curate(result, result.sorting, recording).log if "read on channels" in each["message"]]
 
 
 def test_split_needs_the_recording(result, recording):
@@ -192,6 +206,14 @@ def test_sorting_of_another_sorter(result, recording):
     assert is_doubted == [False, True]
 
 
+@pytest.mark.parametrize("unit_id", [np.uint64(7), np.int8(7), "7"])  # SpikeInterface's aggregate_units gives uint64
+def test_a_unit_without_neighbours_has_an_id_of_any_type(unit_id, result):
+    only = NumpySorting.from_unit_dict([{0: result.sorting.get_unit_spike_train(0)}], RATE_HZ)
+    curated = curate(result, only.rename_units(np.array([unit_id]))).sorting
+    assert curated.unit_ids[0] == unit_id
+    assert curated.get_property("overlapping_unit").tolist() == ["" if unit_id == "7" else -1]
+
+
 def test_bad_curations(result, recording, tmp_path):
     spikes = result.sorting.to_spike_vector()
     cases = [
@@ -223,6 +245,46 @@ def test_no_units_are_left(result):
     assert empty.with_sorting(empty.sorting).sorting.get_num_units() == 0
     with pytest.raises(ValueError, match="give the recording"):
         empty.with_sorting(result.sorting)
+
+
+@pytest.mark.parametrize("kept", [[0, 1], [0, 1, 2, 3]])  # all of them: then the spikes are fewer
+def test_a_result_whose_units_were_replaced_is_refused(kept, result, recording, tmp_path):
+    smaller = result.sorting.select_units(kept)
+    if len(kept) == 4:
+        smaller = NumpySorting(smaller.to_spike_vector()[:-5], RATE_HZ, smaller.unit_ids)
+        for name in result.sorting.get_property_keys():
+            smaller.set_property(name, result.sorting.get_property(name))
+    replaced, start = replace(result, sorting=smaller), datetime(2026, 3, 31, tzinfo=timezone.utc)
+    uses = [
+        lambda: replaced.export_to_phy(recording, tmp_path / "phy"),
+        lambda: replaced.export_to_nwb(recording, tmp_path / "units.nwb", session_start_time=start),
+        lambda: replaced.write_report(tmp_path / "report.html"),
+        lambda: replaced.plot_embedding(),
+        lambda: replaced.with_sorting(smaller),
+        lambda: track([replaced, result]),
+    ]
+    for use in uses:
+        with pytest.raises(ValueError, match="give changed units to result.with_sorting"):
+            use()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_curation_of_sortingview(result, tmp_path):
+    path = tmp_path / "curation.json"
+    for units, one, other in ((result, 0, 1), (curate(result, result.sorting.rename_units(list("abcd"))), "a", "b")):
+        labels, last = {str(one): ["Noise"], str(other): ["accept"]}, units.sorting.unit_ids[3]
+        path.write_text(json.dumps({"labelsByUnit": labels, "mergeGroups": []}))
+        labelled = units.with_sorting(path).sorting
+        assert (
+            labelled.get_property("quality").tolist()[0] == "noise" and labelled.get_property("is_curated").sum() == 1
+        )
+        assert labelled.get_property("accept").tolist() == [False, True, False, False]
+        path.write_text(json.dumps({"labelsByUnit": {str(last): ["accept"]}, "mergeGroups": [[one, other]]}))
+        assert len(units.with_sorting(path).sorting.unit_ids) == 3
+    merged = result.with_sorting({"labelsByUnit": {}, "mergeGroups": [[0, 1]]})
+    assert merged.sorting.get_num_units() == 3
+    with pytest.raises(ValueError, match="units of this result"):
+        result.with_sorting({"labelsByUnit": {"77": ["accept"]}})
 
 
 def test_curation_file(result, tmp_path):
@@ -285,6 +347,28 @@ def test_further_properties_of_the_units_stay(result, recording, track_one_sessi
     assert dict(zip(merged.unit_ids.tolist(), merged.get_property("area"), strict=True))[9] == "CA1"
 
 
+def test_properties_of_several_values_a_unit_stay(result):
+    given, seen = result.sorting.clone(), [[1.0, 2.0], [1.0, 3.0], [5.0, 6.0], [7.0, 8.0]]
+    given.set_property("place_um", np.array(seen))
+    given.set_property("areas", np.array([["CA1", "or"], ["CA1", "or"], ["CA3", "py"], ["CA3", "or"]]))
+    given.set_property("counts", np.arange(8).reshape(4, 2))
+    given.set_property("gain", np.array([1j, 2j, 3j, 4j]))
+    given.set_property("date", np.array(["2026-03-31", "2026-04-01"] * 2, dtype="datetime64[D]"))
+    given.set_property(
+        "fit", np.array([(0.5, 1), (0.5, 2), (2.0, 3), (0.5, 3)], dtype=[("slope", "f8"), ("order", "i4")])
+    )
+    changes = curation(result, merges=[{"unit_ids": [0, 1], "new_unit_id": 9}])
+    sorting = curate(replace(result, sorting=given), changes).sorting
+    merged, other = (sorting.unit_ids.tolist().index(unit) for unit in (9, 2))
+    named = {name: sorting.get_property(name) for name in sorting.get_property_keys()}
+    assert named["areas"][merged].tolist() == ["CA1", "or"] and named["areas"][other].tolist() == ["CA3", "py"]
+    assert np.isnan(named["place_um"][merged]).all() and named["place_um"][other].tolist() == seen[2]
+    assert np.isnan(named["counts"][merged]).all() and named["counts"][other].tolist() == [4, 5]
+    assert np.isnan(named["gain"][merged]) and named["gain"][other] == 3j
+    assert np.isnat(named["date"][merged]) and named["date"][other] == np.datetime64("2026-03-31")
+    assert named["fit"][merged] == "" and named["fit"][other] == "(2.0, 3)"
+
+
 def test_one_part_of_a_split_unit_keeps_its_neuron(result, recording, track_one_session, tmp_path):
     tracked = SortingResult.load(result.save(tmp_path / "out"))
     neurons = track_one_session(tracked)
@@ -336,6 +420,24 @@ def test_labels_of_an_earlier_curation_stay_where_the_next_says_nothing(result):
     assert twice.get_property("burst").tolist() == [True, False, False]
 
 
+def test_a_second_curation_knows_the_labels_of_the_rule_from_those_of_the_curator(result, tmp_path):
+    once = curate(result, curation(result, manual_labels=[{"unit_id": 3, "quality": ["MUA"]}]))
+    for name in ("quality", "machine_quality"):  # as if the rule had called both units so, beside other neighbours
+        once.sorting.set_property(name, np.array(["good", "good", "mua", "mua"]))
+    once = SortingResult.load(once.save(tmp_path / "out"))
+    merge = curation(once, merges=[{"unit_ids": [0, 1], "new_unit_id": 7}])
+    for given in (merge, apply_curation(once.sorting.clone(), merge)):
+        sorting = curate(once, given).sorting
+        labels = zip(sorting.get_property("quality").tolist(), sorting.get_property("is_curated").tolist(), strict=True)
+        named = dict(zip(sorting.unit_ids.tolist(), labels, strict=True))
+        assert named == {7: ("mua", False), 2: ("good", False), 3: ("mua", True)}
+    by_hand = result.sorting.clone()
+    by_hand.set_property("quality", np.array(["noise", "good", "good", "good"]))
+    found = curate(replace(result, sorting=by_hand), by_hand).sorting
+    assert found.get_property("quality")[0] == "noise"
+    assert found.get_property("is_curated").tolist() == [True, False, False, False]
+
+
 def test_a_label_that_the_next_curation_clears_is_gone(result, recording, tmp_path):
     words = {
         "quality": LABELS["quality"],
@@ -379,9 +481,53 @@ def test_columns_that_were_added_in_phy(result, recording, tmp_path):
     (folder / "cluster_info.tsv").write_text("cluster_id\tn_spikes\n0\t4\n1\t5\n")
     sorting = result.with_sorting(folder).sorting
     added = set(sorting.get_property_keys()) - set(result.sorting.get_property_keys())
-    assert added == {"layer", "note", "machine_quality"}
+    assert added == {"layer", "note", "machine_quality", "is_curated"}
     assert np.array_equal(sorting.get_property("layer"), [4, np.nan, 5, np.nan], equal_nan=True)
     assert sorting.get_property("note").tolist() == ["2", "late", "", ""]
+
+
+@pytest.mark.parametrize("rows", ["", "0\t\n1\t\n2\t\n3\t\n"])  # as phy and as a spreadsheet clear all cells
+def test_a_column_that_was_cleared_in_phy_is_empty(rows, result, recording, tmp_path):
+    labelled = SortingResult.load(result.save(tmp_path / "out"))
+    labelled.sorting.set_property("celltype", np.array(["pyr", "", "int", "pyr"]))
+    folder = labelled.export_to_phy(recording, tmp_path / "phy", copy_recording=False)
+    assert labelled.with_sorting(folder).sorting.get_property("celltype").tolist() == ["pyr", "", "int", "pyr"]
+    (folder / "cluster_celltype.tsv").write_text(f"cluster_id\tcelltype\n{rows}")
+    assert labelled.with_sorting(folder).sorting.get_property("celltype").tolist() == ["", "", "", ""]
+
+
+def test_numbers_that_were_changed_in_phy(result, recording, tmp_path):
+    given = SortingResult.load(result.save(tmp_path / "out"))
+    columns = {
+        "layer": np.array([4, 4, 5, 6]),
+        "depth_um": np.array([0.1, 2.0, np.nan, 3.0], dtype="float32"),
+        "is_fast": np.array([True, False, True, True]),
+        "date": np.array(["2026-03-31"] * 4, dtype="datetime64[D]"),
+    }
+    for name, values in columns.items():
+        given.sorting.set_property(name, values)
+    folder = given.export_to_phy(recording, tmp_path / "phy", copy_recording=False)
+    same = given.with_sorting(folder).sorting
+    for name, values in columns.items():
+        assert same.get_property(name).dtype == values.dtype
+        assert np.array_equal(same.get_property(name), values, equal_nan=name == "depth_um")
+    (folder / "cluster_layer.tsv").write_text("cluster_id\tlayer\n0\t4\n1\t2\n2\t5\n3\t6\n")
+    (folder / "cluster_depth_um.tsv").write_text("cluster_id\tdepth_um\n0\t0.1\n1\t\n2\t7\n3\t3.0\n")
+    (folder / "cluster_is_fast.tsv").write_text("cluster_id\tis_fast\n0\tTrue\n1\tTrue\n2\tFalse\n3\t1\n")
+    changed = given.with_sorting(folder).sorting
+    assert changed.get_property("layer").tolist() == [4, 2, 5, 6] and changed.get_property("layer").dtype.kind == "i"
+    assert np.allclose(changed.get_property("depth_um"), [0.1, np.nan, 7, 3], equal_nan=True)
+    assert changed.get_property("is_fast").tolist() == [True, True, False, True]
+    (folder / "cluster_layer.tsv").write_text("cluster_id\tlayer\n0\t4\n1\t4.5\n2\tdeep\n")
+    assert given.with_sorting(folder).sorting.get_property("layer").tolist() == ["4", "4.5", "deep", ""]
+    # merged: the number of one part is none of the merged unit, which phy may give it; another one is
+    clusters = np.load(folder / "spike_clusters.npy").ravel()
+    np.save(folder / "spike_clusters.npy", np.where(clusters < 2, 9, clusters))
+    for cell, expected in (("4", 4), ("", 4), ("2.5", 2.5)):
+        (folder / "cluster_layer.tsv").write_text(f"cluster_id\tlayer\n2\t5\n3\t6\n9\t{cell}\n")
+        sorting = given.with_sorting(folder).sorting
+        named = dict(zip(sorting.unit_ids.tolist(), sorting.get_property("layer").tolist(), strict=True))
+        assert named == {2: 5, 3: 6, 9: expected}
 
 
 @pytest.mark.parametrize("is_read_alone", [True, False])  # by the command line, whose analyzers may be anybody's

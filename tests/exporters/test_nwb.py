@@ -296,6 +296,10 @@ def test_properties_are_columns_of_numbers_or_text(result, recording, tmp_path):
     dates = np.array(["2026-03-31T14:00:00", *["NaT"] * (num_units - 1)], dtype="datetime64[s]")
     given.sorting.set_property("judged", dates)
     given.sorting.set_property("delay", dates - dates[0])
+    given.sorting.set_property("days", np.stack([dates, dates], axis=1))
+    given.sorting.set_property("spectrum", np.array([1 + 2j, *[np.nan] * (num_units - 1)]))
+    given.sorting.set_property("fit", np.array([(0.5, 3)] * num_units, dtype=[("slope", "f8"), ("order", "i4")]))
+    given.sorting.set_property("place_um", np.ones((num_units, 3)))
     for name in ("id", "description", "colnames", "unit_name", "spike_embeddings"):  # are taken
         given.sorting.set_property(name, np.full(num_units, 7))
     path = given.export_to_nwb(recording, tmp_path / "units.nwb", session_start_time=START)
@@ -304,6 +308,9 @@ def test_properties_are_columns_of_numbers_or_text(result, recording, tmp_path):
         assert units["CA1-CA3"][0] == num_units - 1 and units["CA1-CA3 (1)"][0] == 0  # "/" is not allowed
         assert list(units["judged"][:2]) == ["2026-03-31T14:00:00", ""]
         assert list(units["delay"][:2]) == ["0 seconds", ""]
+        assert [list(each) for each in units["days"][:2]] == [["2026-03-31T14:00:00"] * 2, ["", ""]]
+        assert list(units["spectrum"][:2]) == ["(1+2j)", ""] and units["fit"][0] == "(0.5, 3)"
+        assert [list(each) for each in units["place_um"][:]] == [[1.0] * 3] * num_units
         assert units["id (property)"][0] == units["unit_name (property)"][0] == units["colnames (property)"][0] == 7
         assert units["description (property)"][0] == units["spike_embeddings (property)"][0] == 7
         assert list(units["area"][:2]) == ["CA1", ""] and units["layer"][0] == 4 and np.isnan(units["layer"][1])

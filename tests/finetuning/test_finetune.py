@@ -225,7 +225,7 @@ def refuse(match, recordings, output_dir, error=ValueError, **options):
     assert not list(Path(output_dir).parent.glob(f".{Path(output_dir).name}.*"))  # no partial folder
 
 
-def test_bad_input(recorded, model, tmp_path):
+def test_bad_input(recorded, model, tmp_path, caplog):
     recording, sorting = recorded
     out, options = tmp_path / "out", dict(model=model, steps=1)
     refuse("at least one recording", [], out)
@@ -246,6 +246,10 @@ def test_bad_input(recorded, model, tmp_path):
     short = recording.frame_slice(0, 60000)
     few = sorting.frame_slice(0, 60000)
     refuse("3 confident units.*0 of 3", short, out, sortings=few, **options)
+    assert "after the end" not in caplog.text
+    refuse("3 confident units", short, out, sortings=sorting, **options)  # of a longer recording
+    num_late = (sorting.to_spike_vector()["sample_index"] >= 60000).sum()
+    assert f"{num_late} spikes are after the end of their recording" in caplog.text
     assert not out.exists()
 
 

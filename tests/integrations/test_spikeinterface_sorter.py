@@ -90,11 +90,24 @@ def test_groups_are_sorted_by_property(recording_folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"), [(dict(detect_treshold=5), "detect_treshold"), (dict(merge_bias="much"), "merge_bias")]
+    ("wrong", "said"),
+    [
+        (dict(detect_treshold=5), "detect_treshold"),
+        (dict(merge_bias="much"), "merge_bias"),
+        (dict(job_kwargs=dict(n_jobs=0)), "n_jobs"),
+        (dict(job_kwargs="2"), "a dict"),
+    ],
 )
 def test_wrong_parameters_are_refused_before_anything_runs(recording_folder, tmp_path, wrong, said):
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises((TypeError, ValueError), match=said):
         sorters.run_sorter("huidurep", recording_folder, folder=tmp_path / "out", **wrong)
+
+
+def test_values_are_arrays_and_none_too(recording_folder, tmp_path):
+    options = dict(artifact_times_s=np.array([1.0, 3.0]), job_kwargs=None, **DEFAULTS)
+    sorters.run_sorter("huidurep", recording_folder, folder=tmp_path / "out", **options)
+    stored = huidurep.SortingResult.load(tmp_path / "out" / "sorter_output" / "sorting")
+    assert len(stored.artifact_periods) == 2
 
 
 def test_an_error_is_logged(recording_folder, tmp_path):

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import spikeinterface
 import spikeinterface.sorters as sorters
+from spikeinterface.sorters import launcher
 
 import huidurep
 
@@ -46,6 +48,20 @@ def test_it_sorts_as_the_packages_own(sorter, tetrode_recording, tmp_path):
     assert "main_channel_id" in sorting.get_property_keys()
     log = json.loads((tmp_path / "out" / "spikeinterface_log.json").read_text())
     assert log["sorter_version"] == huidurep.__version__ and log["runtime_trace"]
+
+
+def test_groups_that_were_sorted_one_by_one_name_units_by_their_new_ids(sorter, tetrode_folder, tmp_path, monkeypatch):
+    for name in ("run_sorter", "aggregate_units", "_slurm_script"):
+        monkeypatch.setattr(launcher, name, getattr(launcher, name))  # comes back, whatever the sorter does
+    launcher.aggregate_units = spikeinterface.aggregate_units
+    options = dict(model="tetrode", num_units=2, matching="none", min_unit_spikes=5)
+    pair = spikeinterface.load(tetrode_folder)
+    pair.set_property("group", np.repeat([0, 1], 2))
+    sorting = sorters.run_sorter_by_property("huidurep", pair, "group", folder=tmp_path / "out", **options)
+    groups, overlapping = sorting.get_property("group"), sorting.get_property("overlapping_unit")
+    has_other = overlapping >= 0
+    assert has_other[groups == 1].any()
+    assert (groups[overlapping[has_other]] == groups[has_other]).all()
 
 
 def test_registering_ours_takes_its_place(sorter, monkeypatch):

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import time
 from html.parser import HTMLParser
 
@@ -195,6 +196,11 @@ def test_odd_ids_are_text(tmp_path):
     text = page.read_text(encoding="utf8")
     assert "<b>7" not in text and "nothing &lt;moved&gt;" in text
     assert [unit["id"] for unit in data["units"]] == [ODD, "ü 2"]
+
+
+def test_names_with_bytes_that_are_no_text(tmp_path):
+    page = write_page(synthetic(2, 40), tmp_path / "page.html", name=os.fsdecode(b"donn\xe9es"))
+    assert "donn\\udce9es" in page.read_text(encoding="utf8")
 
 
 def test_a_file_is_not_replaced_unasked(tetrode_page, sorted_tetrode):

@@ -66,10 +66,14 @@ def test_good_channels_of_a_column_raise_no_doubt():
     assert "look" not in said and "removed" not in said
 
 
-def test_a_channel_that_looks_dead_is_named_and_stays():
+@pytest.mark.parametrize("dtype", ["float32", "int16", "uint16", "uint32"])
+def test_a_channel_that_looks_dead_is_named_and_stays(dtype):
     traces = column()
     traces[:, 12] = np.random.default_rng(5).normal(0, 3.0, len(traces))  # the amplifier's own noise
-    kept, said = kept_and_said(as_recording(traces, positions_um=COLUMN_UM), SHORT)
+    offset = 2**15 if dtype[0] == "u" else 0
+    recording = as_recording((traces + offset).astype(dtype), positions_um=COLUMN_UM)
+    recording.set_channel_offsets(-offset)
+    kept, said = kept_and_said(recording, SHORT)
     assert len(kept) == 32
     assert "look dead (unlike their neighbours): 12" in said and "bad_channel_ids" in said
 

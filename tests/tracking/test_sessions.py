@@ -43,6 +43,32 @@ def test_analyzers_are_tracked(recorded):
     assert analyzers[1].sorting.get_property("neuron").tolist() == [0, 1, 2]
 
 
+def test_analyzers_in_steps_of_the_converter_are_in_microvolts(recorded):
+    recording, sorting = recorded[0]
+    in_steps = NumpyRecording([np.rint(recording.get_traces() / 0.25).astype("int16")], RATE_HZ)
+    in_steps.set_probegroup(recording.get_probegroup())
+    in_steps.set_channel_gains(0.25)
+    in_steps.set_channel_offsets(0.0)
+    templates = []
+    for return_in_uv in (True, False):
+        analyzer = create_sorting_analyzer(sorting, in_steps, sparse=False, return_in_uV=return_in_uv)
+        analyzer.compute(["random_spikes", "templates"])
+        templates.append(read_session(analyzer).templates_uv)
+    np.testing.assert_allclose(*templates, atol=1e-3)
+
+
+def test_units_without_spikes_are_no_neurons(recorded):
+    analyzers = []
+    for recording, sorting in recorded:
+        more = NumpySorting(sorting.to_spike_vector(), RATE_HZ, [*sorting.unit_ids.tolist(), 9])
+        analyzers.append(create_sorting_analyzer(more, recording, sparse=False))
+        analyzers[-1].compute(["random_spikes", "templates"])
+    session = read_session(analyzers[0])
+    assert session.sorting.unit_ids.tolist() == [0, 1, 2] and len(session.templates_uv) == 3
+    huidurep.track(analyzers).set_neurons(analyzers)
+    assert analyzers[1].sorting.get_property("neuron").tolist() == [0, 1, 2, -1]
+
+
 def test_analyzers_of_probes_in_mm_are_in_um(recorded):
     recording, sorting = recorded[0]
     probe = Probe(ndim=2, si_units="mm")

@@ -69,5 +69,7 @@ class HuiduRepSorter(BaseSorter):
     @classmethod
     def _get_result_from_folder(cls, sorter_output_folder):
         from huidurep import HuiduRepSorter as PackagedSorter
+        from huidurep.integrations.sorter_jobs import reach_workers
 
+        reach_workers()  # run_sorter_by_property then names overlapping units by their new ids
         return PackagedSorter._get_result_from_folder(sorter_output_folder)
