@@ -19,7 +19,7 @@ SPARE_DISK_BYTES = 2**30  # left free for the results
 def zeros_on_disk(shape: tuple[int, ...], dtype: DTypeLike = "float32") -> np.ndarray:
     """Zeros; those of a large array lie in a temporary file without a name, which is gone when nothing uses them.
 
-    Where the disk of the system's temporary folder (`TMPDIR` names another) has no room, they are in memory.
+    Where the system's temporary folder (`TMPDIR` names another) has no room or cannot be written, they are in memory.
 
     Parameters
     ----------
@@ -33,17 +33,17 @@ def zeros_on_disk(shape: tuple[int, ...], dtype: DTypeLike = "float32") -> np.nd
     array_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
     if array_bytes <= MEMORY_BYTES:
         return np.zeros(shape, dtype)
-    if shutil.disk_usage(tempfile.gettempdir()).free < array_bytes + SPARE_DISK_BYTES:
-        return np.zeros(shape, dtype)
-    with tempfile.TemporaryFile() as file:
-        try:
+    try:
+        if shutil.disk_usage(tempfile.gettempdir()).free < array_bytes + SPARE_DISK_BYTES:
+            return np.zeros(shape, dtype)
+        with tempfile.TemporaryFile() as file:
             # written, not only made as long: a full disk would end the process when a part is first used
             for start in range(0, array_bytes, BLOCK_BYTES):
                 file.write(bytes(min(BLOCK_BYTES, array_bytes - start)))
             file.flush()
             mapped = mmap.mmap(file.fileno(), array_bytes)
-        except OSError:
-            return np.zeros(shape, dtype)
+    except OSError:
+        return np.zeros(shape, dtype)
     return np.frombuffer(mapped, dtype).reshape(shape)
 
 

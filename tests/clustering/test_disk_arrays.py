@@ -65,12 +65,15 @@ def test_saved_as_numpy_does(stored, tmp_path):
     assert (tmp_path / "blocks.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
 
 
-def test_a_full_disk(folder, monkeypatch):
+def test_a_disk_that_is_full_or_missing(folder, monkeypatch):
     usage = namedtuple("usage", "free")
     monkeypatch.setattr(shutil, "disk_usage", lambda place: usage(disk_arrays.SPARE_DISK_BYTES + 10))
     assert not is_on_disk(zeros_on_disk((1000, 5)))
     monkeypatch.undo()
     assert not is_on_disk(zeros_on_disk((10, 5)))  # small
+    monkeypatch.setattr(disk_arrays, "MEMORY_BYTES", 0)
+    monkeypatch.setattr("tempfile.tempdir", str(folder / "missing"))
+    assert not is_on_disk(zeros_on_disk((10, 5)))
 
 
 HELD = """
