@@ -24,7 +24,7 @@ from .parameters import SortingParameters
 from .peak_signs import SIGNS
 from .preprocessing import PreparedGroup, preprocess, split_groups
 from .run_log import RunLog
-from .waveforms import BATCH_BYTES, has_whole_snippet, iterate_waveforms, nearest_channels, robust_waveforms
+from .waveforms import has_whole_snippet, iterate_waveforms, nearest_channels, robust_waveforms
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ class PostprocessingSettings:
 
 
 POSTPROCESSING_SETTINGS = PostprocessingSettings()
+PASS_BYTES = 64 * 2**20  # of drawn snippets: each pass reads most of the recording
 
 
 @dataclass(frozen=True, eq=False)
@@ -500,7 +501,7 @@ def _snippets_of_units(
     """Each unit with spikes, and its snippets (num_spikes, num_samples, num_near); several units in one pass."""
     num_samples = parameters.num_samples(recording.get_sampling_frequency())
     ends = np.cumsum([len(rows) for rows in of_unit])
-    batches = ends * 4 * num_samples * near.shape[1] // BATCH_BYTES
+    batches = ends * 4 * num_samples * near.shape[1] // PASS_BYTES
     mask = nearest_channels(recording, near.shape[1])
     for batch in np.unique(batches):
         units = np.flatnonzero(batches == batch)

@@ -79,7 +79,7 @@ def test_spread_and_contact_peaks_are_those_of_the_planted_spikes():
 def test_spread_does_not_depend_on_the_batches(monkeypatch):
     settings = PostprocessingSettings(num_drawn_spikes=20)
     whole, _ = measured(settings=settings)
-    monkeypatch.setattr("huidurep.sorting.postprocessing.BATCH_BYTES", 20 * 4 * 90 * 4)
+    monkeypatch.setattr("huidurep.sorting.postprocessing.PASS_BYTES", 20 * 4 * 90 * 4)
     parts, _ = measured(settings=settings)
     assert np.array_equal(whole.contact_peaks_uv, parts.contact_peaks_uv, equal_nan=True)
     assert np.array_equal(whole.template_quantiles_uv, parts.template_quantiles_uv, equal_nan=True)
