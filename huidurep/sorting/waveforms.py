@@ -18,7 +18,8 @@ from spikeinterface.core.node_pipeline import (
 from .job_kwargs import map_in_threads, resolve_job_kwargs
 from .parameters import SortingParameters
 
-BATCH_BYTES = 16 * 2**20  # of snippets; extraction, and then embedding, holds four times as much
+# Of snippets: extraction, and then embedding, holds four times as much.
+BATCH_BYTES, BATCH_SPIKES = 64 * 2**20, 12_000
 READ_BYTES = 8 * 2**20  # of traces that a thread of `mean_waveforms` reads at once
 NUM_PHASES, LANCZOS_LOBES = 16, 8  # of `align_to_trough`
 
@@ -69,7 +70,7 @@ def iterate_waveforms(
     num_channels : int
         Maximum number of channels of a snippet: what the model takes.
     batch_bytes : int
-        Maximum size of the snippets of a batch.
+        Maximum size of the snippets of a batch, which has `BATCH_SPIKES` spikes at most.
     job_kwargs : dict | None
         As :func:`resolve_job_kwargs` completes them.
 
@@ -88,6 +89,7 @@ def iterate_waveforms(
     arrangements, arrangement_of_channel = _arrangements(positions_um, near)
     job_kwargs = resolve_job_kwargs(job_kwargs) | {"n_jobs": 1}
     batch_size = max(1, batch_bytes // (4 * num_samples * min(num_channels, recording.get_num_channels())))
+    batch_size = min(batch_size, BATCH_SPIKES)
     for start in range(0, len(spikes), batch_size):
         batch = spikes[start : start + batch_size]
         waveforms = _extract(recording, batch, window, None if is_small else near, job_kwargs)
