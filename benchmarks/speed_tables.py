@@ -1,7 +1,4 @@
-"""Tables of speed.py for docs/benchmarks.md, and the picture of growth.
-
-python benchmarks/speed_tables.py benchmarks/results/speed.json docs/images/growth.svg
-"""
+"""Tables of speed.py for docs/benchmarks.md; growth_picture.py draws the growth."""
 
 import numpy as np
 from table_text import markdown, rows_note
