@@ -18,6 +18,7 @@ import numpy as np
 import spikeinterface.preprocessing as spre
 from spikeinterface.core import BaseRecording
 
+from ..clustering.disk_arrays import SPARE_DISK_BYTES
 from .job_kwargs import resolve_job_kwargs
 from .run_log import RunLog
 from .scaling import scale_traces
@@ -41,7 +42,7 @@ class CachingSettings:
     """
 
     memory_bytes: int = 256 * 2**20
-    spare_disk_bytes: int = 2**30
+    spare_disk_bytes: int = SPARE_DISK_BYTES
     step_uv: float = 0.1
     min_noise_steps: float = 10.0
 
